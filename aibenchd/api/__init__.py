@@ -1,0 +1,1 @@
+"""The status socket and its small client."""

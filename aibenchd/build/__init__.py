@@ -1,0 +1,1 @@
+"""Build: a revision becomes programs."""

@@ -1,0 +1,1 @@
+"""Decide: arrays of numbers become verdicts. Pure numpy."""

@@ -1,0 +1,1 @@
+"""Devices: things that run exactly one program at a time."""

@@ -1,0 +1,178 @@
+"""What a device is to the rest of the house, and what a kind of device must provide.
+
+A kind is one file with one class derived from :class:`Device`, and one line under ``aibenchd.devices`` in its
+package's entry points.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, ClassVar
+
+import pydantic
+
+from aibenchd import quantities
+
+
+class DeviceSettings(pydantic.BaseModel):
+    """What every kind of device has in the YAML file; a kind adds its own keys by deriving from it."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+    kind: str
+    platform: Annotated[str, pydantic.Field(description="picks specifications/frameworks/<framework>/<platform>/build.sh")] = (
+        "host"
+    )
+    tags: tuple[str, ...] = ()
+    backends: Annotated[tuple[str, ...], pydantic.Field(description="what it can run; empty: whatever a benchmark asks for")] = ()
+    cpus: Annotated[tuple[int, ...], pydantic.Field(description="CPUs that trials run on; empty: all")] = ()
+    env: Annotated[dict[str, str], pydantic.Field(description="environment of every program on this device")] = {}
+    cooldown: Annotated[quantities.Duration, pydantic.Field(description="pause before each trial")] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One file or directory to be on the device.
+
+    Attributes:
+        source: on this host. A directory is pushed with all that is in it.
+        digest: of its bytes (a directory's: :func:`aibenchd.digests.of_tree`); what is there under it already is not sent again.
+        name: the file name it must have on the device.
+    """
+
+    source: Path
+    digest: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One process to run on a device.
+
+    Attributes:
+        argv: the argument list; or, where ``shell``, one text in the device's shell language.
+        cwd: an absolute path on the device.
+        env: added to the device's own small environment.
+        cpus: CPUs it may run on; empty: all.
+        timeout: seconds, after which it is killed with all its children.
+        output_limit: bytes kept of each of stdout and stderr: the first half and the last half; what is cut is said.
+    """
+
+    argv: tuple[str, ...]
+    cwd: PurePosixPath
+    shell: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+    cpus: tuple[int, ...] = ()
+    timeout: float = 3600.0
+    output_limit: int = 16 << 20
+
+
+class Ending(enum.StrEnum):
+    """How a process ended, as its device saw it."""
+
+    EXITED = "exited"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed out"
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A process that has ended.
+
+    Attributes:
+        code: exit status, or the signal's number where it was signalled; the status is 0 for success.
+        stdout, stderr: decoded, undecodable bytes replaced, bounded by the command's ``output_limit``.
+        seconds: wall time on the device.
+        cpu_seconds: user and system time of all its processes, from the kernel; NaN where it is not known.
+        peak_bytes: the most memory its processes held at once; NaN where the kernel cannot tell.
+    """
+
+    ending: Ending
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+    cpu_seconds: float = float("nan")
+    peak_bytes: float = float("nan")
+
+
+class Session(abc.ABC):
+    """A device in hand. One caller at a time, one program at a time.
+
+    Every method may raise :class:`~aibenchd.errors.DeviceLostError` (the session is then of no more use) and
+    :class:`~aibenchd.errors.HarnessError`. A program that fails raises nothing: its :class:`Completed` says so.
+    Cancelling a method leaves no process of it on the device. Nothing is guaranteed of what lies on the device
+    between two sessions: push again, it costs little where the bytes are still there.
+    """
+
+    @abc.abstractmethod
+    async def push(self, push: Push) -> PurePosixPath:
+        """Have a file or directory on the device; its path there: as long for every digest, ending in ``push.name``."""
+
+    @abc.abstractmethod
+    async def directory(self, name: str) -> PurePosixPath:
+        """An empty directory of that name, writable by programs; emptied if it was there."""
+
+    @abc.abstractmethod
+    async def run(self, command: Command) -> Completed:
+        """Run one process to its end, or kill it and its children at its timeout."""
+
+    @abc.abstractmethod
+    async def pull(self, source: PurePosixPath, target: Path) -> None:
+        """Copy one file from the device to this host.
+
+        Raises:
+            CommandError: there is no such file, or it lies outside the device's directory.
+        """
+
+    @abc.abstractmethod
+    async def remove(self, path: PurePosixPath) -> None:
+        """Delete what a program left, if it is there."""
+
+    @abc.abstractmethod
+    async def health(self) -> None:
+        """Look at the device now; returns where it can take a block, else raises DeviceLostError saying why."""
+
+    @abc.abstractmethod
+    async def fingerprint(self) -> Mapping[str, str]:
+        """What it is: ``model kernel abi os cpu governor …``; names and values for a person."""
+
+    async def disturb(self) -> None:  # noqa: B027  a device without caches has nothing to do
+        """Push the last trial out of the device's caches, the same for both arms."""
+
+    async def reboot(self) -> None:
+        """Restart the device and wait until it is back."""
+        raise NotImplementedError
+
+
+class Device(abc.ABC):
+    """One thing that runs exactly one program at a time.
+
+    ``__init__`` takes its settings and a directory of its own on this host; it does no I/O. :meth:`session` is
+    entered by one worker at a time, and entered again after a loss.
+    """
+
+    Settings: ClassVar[type[DeviceSettings]]
+
+    def __init__(self, settings: DeviceSettings, state_directory: Path) -> None:
+        self.settings = settings
+        self.state_directory = state_directory
+
+    @abc.abstractmethod
+    def session(self) -> AbstractAsyncContextManager[Session]:
+        """Connect to it.
+
+        Raises:
+            DeviceLostError: it cannot be reached; the message says what to do.
+        """
+
+
+def platforms(devices: Sequence[DeviceSettings]) -> tuple[str, ...]:
+    """The platforms that builds are needed for; sorted."""
+    return tuple(sorted({device.platform for device in devices}))

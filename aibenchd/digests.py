@@ -1,0 +1,31 @@
+"""SHA-256 of files and of trees. Blocking: call them in a worker thread."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path
+
+
+def of_file(path: Path, algorithm: str = "sha256") -> str:
+    """The digest of a file's bytes in hexadecimal; ``algorithm`` as hashlib names it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def of_tree(root: Path) -> str:
+    """One digest over the names, executable bits and bytes of all that lies below ``root``; links count as their text."""
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix()):
+        total.update(_entry(root, path).encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
+def _entry(root: Path, path: Path) -> str:
+    name = path.relative_to(root).as_posix()
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return f"link {name}\0{path.readlink()}\n"
+    if stat.S_ISDIR(mode):
+        return f"directory {name}\n"
+    return f"{'program' if mode & 0o111 else 'file'} {name}\0{of_file(path)}\n"

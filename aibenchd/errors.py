@@ -1,0 +1,72 @@
+"""Exceptions. Each says what went wrong and what to do next; none of them ever reaches a user as a traceback."""
+
+
+class AibenchdError(Exception):
+    """Something aibenchd cannot do; the message names what, where and the way out."""
+
+
+class Fault:
+    """One thing wrong with a file that a person wrote.
+
+    Attributes:
+        file: path as the user gave it.
+        line, column: 1-based position, 0 where it is not known.
+        key: path of the key, such as ``devices[0].cpus``; empty for the file as a whole.
+        message: what was found, what was expected, what to do.
+    """
+
+    __slots__ = ("column", "file", "key", "line", "message")
+
+    def __init__(self, file: str, message: str, *, line: int = 0, column: int = 0, key: str = "") -> None:
+        self.file, self.message, self.line, self.column, self.key = file, message, line, column, key
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+    def __repr__(self) -> str:
+        return f"Fault({str(self)!r})"
+
+
+class InvalidFileError(AibenchdError):
+    """A configuration or specification with faults: all of them at once, in the order of the file."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = sorted(faults, key=lambda fault: (fault.file, fault.line, fault.column))
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class UnknownKindError(AibenchdError):
+    """A kind that no installed plug-in offers."""
+
+
+class StoreError(AibenchdError):
+    """The journal cannot be used: of a newer version, locked, damaged or on a full disk."""
+
+
+class RemoteUnreachableError(AibenchdError):
+    """A repository's remote did not answer, or refused; tried again with backoff."""
+
+
+class UnknownRevisionError(AibenchdError):
+    """A commit, branch or tag that the repository does not have."""
+
+
+class BuildError(AibenchdError):
+    """A revision does not build; recorded once, with its log."""
+
+
+class ModelFileError(AibenchdError):
+    """A model file is missing or its bytes are not those that its digest names."""
+
+
+class CommandError(AibenchdError):
+    """A benchmark cannot be composed into commands, or its program's output not be read."""
+
+
+class DeviceLostError(AibenchdError):
+    """A device cannot be reached; its experiments are parked and resume at their next block."""
+
+
+class HarnessError(AibenchdError):
+    """aibenchd itself, or the host it runs on, is at fault; the same block is tried again."""

@@ -1,0 +1,1 @@
+"""Frameworks: a benchmark becomes commands, and a program's output becomes series."""

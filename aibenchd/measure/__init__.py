@@ -1,0 +1,1 @@
+"""Measure: experiments become blocks of trials, one worker per device."""

@@ -1,0 +1,282 @@
+"""The words of the design as frozen dataclasses. Imports nothing of ours, does no I/O."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias
+
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
+JsonObject: TypeAlias = Mapping[str, Json]
+
+
+def canonical_json(value: Json) -> str:
+    """The one text of a JSON value: sorted keys, no spaces. What digests are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest_of(value: Json) -> str:
+    """SHA-256 of a JSON value's canonical text, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+class ArmName(enum.StrEnum):
+    """Which arm of an experiment; an experiment of one arm has only the treatment."""
+
+    TREATMENT = "treatment"
+    CONTROL = "control"
+
+
+class RunType(enum.StrEnum):
+    """Why an experiment is run, in FAI-PEP's words."""
+
+    BENCHMARK = "benchmark"
+    VERIFY = "verify"
+    REGRESS = "regress"
+
+
+class Verdict(enum.StrEnum):
+    """What an experiment ends with. ``MEASURED`` is the end of an experiment of one arm that worked."""
+
+    REGRESSED = "regressed"
+    IMPROVED = "improved"
+    UNCHANGED = "unchanged"
+    IDENTICAL = "identical"  # unchanged, without a trial: equal programs, files and commands
+    INCONCLUSIVE = "inconclusive"
+    BROKEN = "broken"
+    MEASURED = "measured"
+
+
+class Outcome(enum.StrEnum):
+    """How a trial ended. Only ``LOST`` and ``HARNESS`` are tried again, on the same block."""
+
+    OK = "ok"
+    FAILED = "failed"  # the program's fault: exit code, signal, unreadable output, another backend than asked
+    TIMED_OUT = "timed out"
+    LOST = "device lost"
+    HARNESS = "harness at fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One commit of a watched repository.
+
+    Attributes:
+        repository: its name in the configuration.
+        commit: full hexadecimal id.
+        parents: ids of its parents, first parent first.
+        time: commit time, aware, UTC.
+        subject: first line of the message.
+        position: rank on the watched branch's first-parent line; larger is newer.
+        relevant: whether the path filters let it through.
+    """
+
+    repository: str
+    commit: str
+    time: datetime
+    parents: tuple[str, ...] = ()
+    author: str = ""
+    subject: str = ""
+    position: int = 0
+    relevant: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One model with one test of it, after expansion of its specification.
+
+    ``model`` and ``test`` are the specification's own JSON after step 4 or 5 of the format
+    (string map, meta, shapes and ``{ID}`` applied); placeholders are read from them when commands are composed.
+    ``source`` is the file that it came from, for messages.
+    """
+
+    model: JsonObject
+    test: JsonObject
+    source: str = ""
+
+    @property
+    def identifier(self) -> str:
+        return str(self.test.get("identifier", ""))
+
+    @property
+    def name(self) -> str:
+        return str(self.model.get("name", ""))
+
+    @property
+    def framework(self) -> str:
+        """The framework that must run it; empty where any may."""
+        return str(self.model.get("framework", ""))
+
+    @property
+    def metric(self) -> str:
+        return str(self.test.get("metric", ""))
+
+    @property
+    def digest(self) -> str:
+        """What makes it this benchmark: equal digests are measured by equal commands on equal files."""
+        return digest_of({"model": self.model, "test": self.test})
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Samples of one metric of one trial, in the order they were taken.
+
+    Attributes:
+        type: ``NET`` for the network, else an operator (``ID_0_Conv``) or a name of the program's own.
+        metric: such as ``latency``; ``<type> <metric>`` is the key of the series.
+        unit: such as ``us``, ``B``; empty where there is none.
+        values: the samples; empty where the program states a text only.
+        text: FAI-PEP's ``info_string``.
+    """
+
+    type: str
+    metric: str
+    unit: str = ""
+    values: tuple[float, ...] = ()
+    text: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.type} {self.metric}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run of one arm's program in a fresh process on a device.
+
+    Attributes:
+        started: aware, UTC.
+        seconds: wall time from the first to the last process of the trial.
+        backend: what really executed, by the program's own evidence; empty where it states none.
+        reason: why ``outcome`` is not ``OK``, for a person.
+        log: where the end of its output is kept, relative to the state directory; empty where it is not.
+    """
+
+    arm: ArmName
+    outcome: Outcome
+    started: datetime
+    seconds: float = 0.0
+    series: tuple[Series, ...] = ()
+    backend: str = ""
+    reason: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Each arm of an experiment once, in random order: journalled, resumed and analysed as one.
+
+    ``trials`` are in the order they ran. A block counts in the analysis only where ``valid``.
+    """
+
+    number: int
+    trials: tuple[Trial, ...]
+
+    @property
+    def valid(self) -> bool:
+        return all(trial.outcome is Outcome.OK for trial in self.trials)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the blocks so far say.
+
+    Attributes:
+        verdict: None while undecided.
+        blocks: how many blocks were analysed.
+        estimate, low, high: treatment / control as a ratio minus 1 (0.02 is 2 % slower), and its confidence
+            interval at the configured error rate, valid at any stopping time; NaN where there is none yet.
+        reason: for a person, where the numbers do not say it.
+    """
+
+    verdict: Verdict | None
+    blocks: int
+    estimate: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How an experiment decides; frozen before its first block.
+
+    Attributes:
+        alpha: probability of *regressed* or *improved* where nothing changed, at most, whatever the stopping time.
+        beta: probability of *unchanged* where the change is ``min_effect`` or more, at most.
+        min_effect: the smallest change that matters, as a ratio minus 1.
+        max_blocks: the budget in blocks.
+        max_seconds: the budget in seconds since the first block.
+    """
+
+    alpha: float = 0.01
+    beta: float = 0.05
+    min_effect: float = 0.02
+    max_blocks: int = 60
+    max_seconds: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """All that an experiment is, but for its builds and its device; frozen before the first block.
+
+    Attributes:
+        framework: name of the framework plug-in that composes and parses.
+        backend: what is asked for; empty where the program chooses.
+        order: ``coin`` or ``pairs``.
+        seed: of the order of arms and of the turns within rounds.
+        timeout: seconds, of one trial.
+        arms: 1 or 2.
+        blocks: how many blocks an experiment of one arm has.
+        env, command_args: from the benchmark's selection.
+    """
+
+    benchmark: Benchmark
+    framework: str
+    rule: Rule
+    backend: str = ""
+    order: str = "coin"
+    seed: int = 0
+    timeout: float = 600.0
+    disturb_caches: bool = True
+    arms: int = 2
+    blocks: int = 3
+    env: Mapping[str, str] = field(default_factory=dict)
+    command_args: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """The programs of one (repository, revision, framework, platform).
+
+    Attributes:
+        directory: holds ``program`` and what else the build left beside it.
+        digest: SHA-256 over names, modes and bytes of all files in ``directory``.
+    """
+
+    repository: str
+    commit: str
+    framework: str
+    platform: str
+    directory: str
+    program: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One metric of one experiment, in the shape that sinks deliver.
+
+    Attributes:
+        id: stable; a receiver that keeps ids sees each record once.
+        kind: ``verdict`` (one metric of a decided experiment) or ``samples`` (one series of one block).
+        payload: the native JSON object; other formats are made of it.
+    """
+
+    id: str
+    kind: str
+    payload: JsonObject = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Plan: revisions, benchmarks, devices and verdicts become experiments. Pure."""

@@ -1,0 +1,1 @@
+"""Report: records leave for their sinks."""

@@ -1,0 +1,1 @@
+"""Formats: what a record looks like to one kind of receiver."""

@@ -1,0 +1,1 @@
+"""Specifications: JSON or YAML files become benchmarks, and model files are verified."""

@@ -1,0 +1,1 @@
+"""Store: the journal under all rooms. SQL lives here and nowhere else."""

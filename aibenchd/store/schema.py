@@ -1,0 +1,239 @@
+"""The journal's tables. ``migrations/`` brings a file of any older version to this one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+VERSION = "0001"  # the newest migration: what this code reads and writes
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """An aware datetime, kept as seconds since 1970 UTC: sortable, and the same in every database."""
+
+    impl = sa.Float(53)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> float | None:  # noqa: ARG002
+        return None if value is None else value.timestamp()
+
+    def process_result_value(self, value: float | None, dialect: Any) -> datetime | None:  # noqa: ARG002
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+metadata = sa.MetaData()
+
+repositories = sa.Table(
+    "repositories",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("head", sa.Text, nullable=False, default=""),  # last commit of the branch that was read
+    sa.Column("polled_at", Instant),
+    sa.Column("planned_at", Instant),  # when a revision of it was last planned, for min_run_interval
+)
+
+# state: history (older than where watching began) | new | planned | coalesced | filtered | stepped | gone (rewritten away)
+revisions = sa.Table(
+    "revisions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("repository", sa.Text, nullable=False),
+    sa.Column("commit", sa.Text, nullable=False),
+    sa.Column("parents", sa.JSON, nullable=False),
+    sa.Column("time", Instant, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("relevant", sa.Boolean, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, default=""),
+    sa.Column("seen_at", Instant, nullable=False),
+    sa.UniqueConstraint("repository", "commit"),
+    sa.Index("revisions_by_position", "repository", "position"),
+    sa.Index("revisions_by_state", "state", "repository", "position"),
+)
+
+# state: queued | building | built | failed | evicted (built once, its programs are gone; queued again when needed)
+builds = sa.Table(
+    "builds",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("repository", sa.Text, nullable=False),
+    sa.Column("commit", sa.Text, nullable=False),
+    sa.Column("framework", sa.Text, nullable=False),
+    sa.Column("platform", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False, default=0),  # larger first
+    sa.Column("digest", sa.Text, nullable=False, default=""),
+    sa.Column("directory", sa.Text, nullable=False, default=""),
+    sa.Column("program", sa.Text, nullable=False, default=""),  # path of the main program, relative to directory
+    sa.Column("size", sa.Integer, nullable=False, default=0),  # bytes
+    sa.Column("log", sa.Text, nullable=False, default=""),  # path, relative to the state directory
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("meta", sa.JSON, nullable=False, default=dict),  # meta.json beside the build script
+    sa.Column("queued_at", Instant, nullable=False),
+    sa.Column("started_at", Instant),
+    sa.Column("finished_at", Instant),
+    sa.Column("used_at", Instant),
+    sa.UniqueConstraint("repository", "commit", "framework", "platform"),
+    sa.Index("builds_by_state", "state", "priority"),
+)
+
+# What a person asked for. state: new | planned | refused
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("repository", sa.Text, nullable=False),
+    sa.Column("treatment", sa.Text, nullable=False),
+    sa.Column("control", sa.Text, nullable=False, default=""),  # empty: by the repository's baseline rule
+    sa.Column("benchmarks", sa.JSON, nullable=False),  # identifiers or globs; empty: all
+    sa.Column("devices", sa.JSON, nullable=False),  # names; empty: all
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("requested_by", sa.Text, nullable=False, default=""),
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+# The revision pairs whose experiments are run in rounds.
+pairs = sa.Table(
+    "pairs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("repository", sa.Text, nullable=False),
+    sa.Column("treatment", sa.Text, nullable=False),
+    sa.Column("control", sa.Text),  # NULL: one arm
+    sa.Column("run_type", sa.Text, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False, default=0),
+    sa.Column("request", sa.Integer, sa.ForeignKey("requests.id")),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Index("pairs_by_treatment", "repository", "treatment"),
+)
+
+# state: waiting (for builds) | open | decided | skipped (does not build) | cancelled
+experiments = sa.Table(
+    "experiments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("pair", sa.Integer, sa.ForeignKey("pairs.id"), nullable=False),
+    sa.Column("benchmark", sa.Text, nullable=False),  # digest of the benchmark
+    sa.Column("identifier", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("device", sa.Text, nullable=False),
+    sa.Column("backend", sa.Text, nullable=False),
+    sa.Column("treatment_build", sa.Integer, sa.ForeignKey("builds.id"), nullable=False),
+    sa.Column("control_build", sa.Integer, sa.ForeignKey("builds.id")),
+    sa.Column("design", sa.JSON, nullable=False),  # what is frozen before the first block: model.Design
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("priority", sa.Integer, nullable=False, default=0),
+    sa.Column("round", sa.Integer, nullable=False, default=0),
+    sa.Column("turn", sa.Float, nullable=False, default=0.0),  # its place within the round, drawn from the seed
+    sa.Column("blocks", sa.Integer, nullable=False, default=0),  # journalled blocks, valid or not
+    sa.Column("verdict", sa.Text),
+    sa.Column("estimate", sa.Float),
+    sa.Column("low", sa.Float),
+    sa.Column("high", sa.Float),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("started_at", Instant),
+    sa.Column("decided_at", Instant),
+    sa.UniqueConstraint("pair", "benchmark", "device", "backend"),
+    # The next block of a device is the first row of this index: highest priority, newest pair, least measured, by lot.
+    sa.Index("experiments_next", "device", "state", sa.text("priority DESC"), sa.text("pair DESC"), "round", "turn"),
+    sa.Index("experiments_by_state", "state"),
+    sa.Index("experiments_of_cell", "benchmark", "device", "backend"),
+    sa.Index("experiments_by_build", "treatment_build"),
+    sa.Index("experiments_by_control_build", "control_build"),
+)
+
+blocks = sa.Table(
+    "blocks",
+    metadata,
+    sa.Column("experiment", sa.Integer, sa.ForeignKey("experiments.id"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),  # from 0
+    sa.Column("order", sa.Text, nullable=False),  # "TC", "CT" or "T"
+    sa.Column("valid", sa.Boolean, nullable=False),
+    sa.Column("treatment", sa.Float),  # the one number of each process that is decided on
+    sa.Column("control", sa.Float),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant, nullable=False),
+    sa.Column("estimate", sa.Float),
+    sa.Column("low", sa.Float),
+    sa.Column("high", sa.Float),
+    sqlite_with_rowid=False,
+)
+
+trials = sa.Table(
+    "trials",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("experiment", sa.Integer, nullable=False),
+    sa.Column("block", sa.Integer, nullable=False),
+    sa.Column("arm", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("backend", sa.Text, nullable=False, default=""),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("log", sa.Text, nullable=False, default=""),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.UniqueConstraint("experiment", "block", "arm"),
+    sa.ForeignKeyConstraint(["experiment", "block"], ["blocks.experiment", "blocks.number"]),
+    sa.Index("trials_by_start", "started_at"),
+)
+
+# Raw samples of a trial; deleted when older than their retention.
+samples = sa.Table(
+    "samples",
+    metadata,
+    sa.Column("trial", sa.Integer, sa.ForeignKey("trials.id"), primary_key=True),
+    sa.Column("type", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("values", sa.JSON, nullable=False),
+    sa.Column("text", sa.Text, nullable=False, default=""),
+    sqlite_with_rowid=False,
+)
+
+# What stays of each series of a decided experiment.
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("experiment", sa.Integer, sa.ForeignKey("experiments.id"), primary_key=True),
+    sa.Column("type", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("treatment", sa.JSON, nullable=False),  # statistics by name: mean, p50, …
+    sa.Column("control", sa.JSON),
+    sa.Column("text", sa.Text, nullable=False, default=""),
+    sqlite_with_rowid=False,
+)
+
+# Records on their way. state: pending | dead
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),  # the order of delivery
+    sa.Column("sink", sa.Text, nullable=False),
+    sa.Column("record", sa.Text, nullable=False),  # model.Record.id
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),  # bytes of the payload
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Index("outbox_next", "sink", "state", "id"),
+    sa.UniqueConstraint("sink", "record"),
+    sqlite_autoincrement=True,
+)
+
+# How to undo what was changed on a device; written before the change.
+undo = sa.Table(
+    "undo",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("device", sa.Text, nullable=False),
+    sa.Column("action", sa.JSON, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+)

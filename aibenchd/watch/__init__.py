@@ -1,0 +1,1 @@
+"""Watch: a remote becomes revisions."""

@@ -1,0 +1,52 @@
+"""What a version control system is to the rest of the house.
+
+A kind is one file with one class derived from :class:`Repository`, and one line under ``aibenchd.repositories``.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from aibenchd import model, settings
+
+
+class Repository(abc.ABC):
+    """A clone that the daemon owns, of a remote that it watches.
+
+    ``__init__`` does no I/O. All other methods run the system's own command line, each with a deadline, none
+    through a shell, none ever asking for a password. They raise RemoteUnreachableError (tried again by the caller)
+    and UnknownRevisionError.
+    """
+
+    def __init__(self, settings: settings.RepositorySettings, directory: Path) -> None:
+        self.settings = settings
+        self.directory = directory
+
+    @abc.abstractmethod
+    async def fetch(self) -> str:
+        """Bring the clone up to date (made if it is not there); the full commit id of the watched branch's head."""
+
+    @abc.abstractmethod
+    async def resolve(self, name: str) -> model.Revision:
+        """The revision that a commit id, an unambiguous prefix, a tag or a branch names."""
+
+    @abc.abstractmethod
+    def history(self, head: str, *, after: str = "") -> AsyncIterator[model.Revision]:
+        """First-parent line from ``head`` (newest first), streamed, up to but without ``after``, with path filters applied.
+
+        ``position`` counts first-parent commits from the root, so that it is the same whenever it is asked.
+        """
+
+    @abc.abstractmethod
+    async def contains(self, head: str, commit: str) -> bool:
+        """Whether ``commit`` is ``head`` or an ancestor of it; False where it is unknown."""
+
+    @abc.abstractmethod
+    async def check_out(self, commit: str, target: Path) -> None:
+        """A work tree at ``commit`` in the new directory ``target``, with submodules and large files as configured."""
+
+    @abc.abstractmethod
+    async def discard(self, target: Path) -> None:
+        """Remove a work tree that :meth:`check_out` made, and what the clone remembers of it."""
