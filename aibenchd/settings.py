@@ -12,7 +12,7 @@ import pydantic
 from pydantic import Field
 
 from aibenchd import quantities
-from aibenchd.devices import base as devices
+from aibenchd.devices import base as device
 from aibenchd.report import base as report
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
@@ -175,7 +175,7 @@ class Settings(Model):
     state_directory: Annotated[Path | None, Field(description="default: $STATE_DIRECTORY, as systemd sets it")] = None
     repositories: tuple[RepositorySettings, ...] = ()
     builds: BuildSettings = BuildSettings()
-    devices: tuple[devices.DeviceSettings, ...] = ()
+    devices: tuple[device.DeviceSettings, ...] = ()
     benchmarks: tuple[BenchmarkSelection, ...] = ()
     experiment: ExperimentSettings = ExperimentSettings()
     models: ModelCacheSettings = ModelCacheSettings()
