@@ -1,0 +1,26 @@
+"""One number of a process from its iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def of_process(values: Sequence[float]) -> float:
+    """The mean of the fastest eighth of a process's iterations, at least one of them.
+
+    Args:
+        values: times, in any unit, of the iterations after warm-up.
+
+    Raises:
+        ValueError: no values, or one that is not positive and finite.
+    """
+    times = np.asarray(values, dtype=float)
+    if not times.size:
+        raise ValueError("a process without iterations has no time")
+    if not (np.isfinite(times).all() and (times > 0).all()):
+        bad = int(np.flatnonzero(~(np.isfinite(times) & (times > 0)))[0])
+        raise ValueError(f"iteration {bad} took {times[bad]}: expected a positive, finite time")
+    count = -(-times.size // 8)
+    return float(np.sort(times)[:count].mean())

@@ -1,0 +1,51 @@
+"""Who runs when: the order of the arms in a block, and an experiment's turn in a round. Pure, from a journalled seed.
+
+Draws are SHA-256 of the seed and of what is drawn, so that they can be made again, in any order, by any version of Python,
+from the journal alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from aibenchd import model
+
+_BITS = 53  # a float holds that many exactly
+
+Arms = tuple[model.ArmName, model.ArmName]
+_CONTROL_FIRST: Arms = (model.ArmName.CONTROL, model.ArmName.TREATMENT)
+_TREATMENT_FIRST: Arms = (model.ArmName.TREATMENT, model.ArmName.CONTROL)
+
+
+def arms(kind: str, seed: int, block: int) -> Arms:
+    """Both arms in the order in which they run in one block.
+
+    Args:
+        kind: ``coin``, a fair coin for each block; or ``pairs``, a fair coin for blocks 2k, and the opposite order for
+            blocks 2k + 1, so that either arm is first equally often and a linear drift cancels within a pair.
+        seed: of the experiment (:attr:`aibenchd.model.Design.seed`).
+        block: its number, from 0; a block that is run again keeps its number, and with it its order.
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind == "coin":
+        return _tossed(seed, block)
+    if kind == "pairs":
+        return _tossed(seed, block // 2)[:: -1 if block % 2 else 1]  # type: ignore[return-value]
+    raise ValueError(f"expected an order of 'coin' or 'pairs', not {kind!r}")
+
+
+def turn(seed: int, number: int) -> float:
+    """An experiment's place in round ``number``, uniform in [0, 1): a round runs its experiments by rising turn."""
+    return _draw("turn", seed, number) / (1 << _BITS)
+
+
+def _tossed(seed: int, unit: int) -> Arms:
+    return _TREATMENT_FIRST if _draw("order", seed, unit) & 1 else _CONTROL_FIRST
+
+
+def _draw(what: str, seed: int, number: int) -> int:
+    """A uniform integer of 53 bits."""
+    digest = hashlib.sha256(f"{what} {seed} {number}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> (64 - _BITS)
