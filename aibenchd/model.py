@@ -274,9 +274,15 @@ class Record:
     Attributes:
         id: stable; a receiver that keeps ids sees each record once.
         kind: ``verdict`` (one metric of a decided experiment) or ``samples`` (one series of one block).
-        payload: the native JSON object; other formats are made of it.
+        text: the native JSON object as canonical JSON; written once, and sent as it is.
     """
 
     id: str
     kind: str
-    payload: JsonObject = field(default_factory=dict)
+    text: str
+
+    @property
+    def payload(self) -> JsonObject:
+        """The native JSON object, parsed anew at each call; other formats are made of it."""
+        parsed: JsonObject = json.loads(self.text)
+        return parsed

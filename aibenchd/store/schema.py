@@ -25,6 +25,14 @@ class Instant(sa.types.TypeDecorator[datetime]):
 
 metadata = sa.MetaData()
 
+# What the journal as a whole is: installation (a random UUID, made once, that record ids are derived from).
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
 repositories = sa.Table(
     "repositories",
     metadata,
@@ -218,14 +226,36 @@ outbox = sa.Table(
     sa.Column("sink", sa.Text, nullable=False),
     sa.Column("record", sa.Text, nullable=False),  # model.Record.id
     sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),  # model.Record.text
     sa.Column("size", sa.Integer, nullable=False),  # bytes of the payload
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("outbox_next", "sink", "state", "id"),
+    sa.Index("outbox_samples", "id", sqlite_where=sa.text("kind = 'samples'"), postgresql_where=sa.text("kind = 'samples'")),
     sa.UniqueConstraint("sink", "record"),
     sqlite_autoincrement=True,
+)
+
+# How much lies in the outbox; kept with it in the same transactions, so that nobody has to count.
+outbox_depths = sa.Table(
+    "outbox_depths",
+    metadata,
+    sa.Column("sink", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, primary_key=True),
+    sa.Column("records", sa.Integer, nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The batch that a sink is being sent: its pending records up to this id. Written before the batch is sent, so
+# that it is the same batch, under the same key, when it must be sent again after a crash.
+outbox_batches = sa.Table(
+    "outbox_batches",
+    metadata,
+    sa.Column("sink", sa.Text, primary_key=True),
+    sa.Column("upto", sa.Integer, nullable=False),
 )
 
 # How to undo what was changed on a device; written before the change.
