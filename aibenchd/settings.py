@@ -161,15 +161,6 @@ class RetentionSettings(Model):
     outbox_size: Annotated[quantities.Size, Field(description="past it the oldest samples go, never a verdict")] = 1 << 30
 
 
-class RunSettings(Model):
-    """Who builds and programs run as, and how."""
-
-    user: Annotated[str, Field(description="needs a daemon that is root; empty: the daemon's own user")] = ""
-    launcher: Annotated[
-        Path | None, Field(description="socket of a launcher that runs as another user, as systemd starts it")
-    ] = None
-
-
 class Settings(Model):
     version: Literal[1] = 1
     state_directory: Annotated[Path | None, Field(description="default: $STATE_DIRECTORY, as systemd sets it")] = None
@@ -182,7 +173,7 @@ class Settings(Model):
     sinks: tuple[report.SinkSettings, ...] = ()
     status: StatusSettings = StatusSettings()
     retention: RetentionSettings = RetentionSettings()
-    run: RunSettings = RunSettings()
+    run: devices.RunSettings = devices.RunSettings()
     status_file: Annotated[Path | None, Field(description="FAI-PEP's: the daemon pauses while its first line is 0")] = None
     stop_timeout: Annotated[quantities.Duration, Field(description="time that SIGTERM leaves the block in flight")] = 30.0
     user_identifier: str = ""

@@ -12,11 +12,28 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import pydantic
 
 from aibenchd import quantities
+
+
+class RunSettings(pydantic.BaseModel):
+    """Who programs run as on this host, builds and trials alike."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    user: Annotated[str, pydantic.Field(description="needs a daemon that is root; empty: the daemon's own user")] = ""
+    launcher: Annotated[
+        Path | None, pydantic.Field(description="socket of a launcher that runs as another user, as systemd starts it")
+    ] = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.user and self.launcher:
+            raise ValueError("user and launcher exclude each other: a launcher behind a socket runs as its own user; remove one")
+        return self
 
 
 class DeviceSettings(pydantic.BaseModel):
@@ -154,15 +171,16 @@ class Session(abc.ABC):
 class Device(abc.ABC):
     """One thing that runs exactly one program at a time.
 
-    ``__init__`` takes its settings and a directory of its own on this host; it does no I/O. :meth:`session` is
-    entered by one worker at a time, and entered again after a loss.
+    ``__init__`` takes its settings, a directory of its own on this host, and who programs run as on this host; it
+    does no I/O. :meth:`session` is entered by one worker at a time, and entered again after a loss.
     """
 
     Settings: ClassVar[type[DeviceSettings]]
 
-    def __init__(self, settings: DeviceSettings, state_directory: Path) -> None:
+    def __init__(self, settings: DeviceSettings, state_directory: Path, run: RunSettings) -> None:
         self.settings = settings
         self.state_directory = state_directory
+        self.run = run
 
     @abc.abstractmethod
     def session(self) -> AbstractAsyncContextManager[Session]:
