@@ -173,7 +173,7 @@ class Settings(Model):
     sinks: tuple[report.SinkSettings, ...] = ()
     status: StatusSettings = StatusSettings()
     retention: RetentionSettings = RetentionSettings()
-    run: device_base.RunSettings = device_base.RunSettings()
+    run: device.RunSettings = device.RunSettings()
     status_file: Annotated[Path | None, Field(description="FAI-PEP's: the daemon pauses while its first line is 0")] = None
     stop_timeout: Annotated[quantities.Duration, Field(description="time that SIGTERM leaves the block in flight")] = 30.0
     user_identifier: str = ""
