@@ -99,6 +99,7 @@ requests = sa.Table(
     sa.Column("control", sa.Text, nullable=False, default=""),  # empty: by the repository's baseline rule
     sa.Column("benchmarks", sa.JSON, nullable=False),  # identifiers or globs; empty: all
     sa.Column("devices", sa.JSON, nullable=False),  # names; empty: all
+    sa.Column("priority", sa.Integer, nullable=False, default=0),  # larger first
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("requested_by", sa.Text, nullable=False, default=""),
@@ -119,6 +120,8 @@ pairs = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("pairs_by_treatment", "repository", "treatment"),
 )
+
+_DECIDED = sa.text("verdict IS NOT NULL")
 
 # state: waiting (for builds) | open | decided | skipped (does not build) | cancelled
 experiments = sa.Table(
@@ -151,6 +154,11 @@ experiments = sa.Table(
     # The next block of a device is the first row of this index: highest priority, newest pair, least measured, by lot.
     sa.Index("experiments_next", "device", "state", sa.text("priority DESC"), sa.text("pair DESC"), "round", "turn"),
     sa.Index("experiments_by_state", "state"),
+    # What people ask for, newest first: each of these is followed by the row's id.
+    sa.Index("experiments_of_device", "device"),
+    sa.Index("experiments_of_identifier", "identifier", "device"),
+    sa.Index("experiments_by_verdict", "verdict", sqlite_where=_DECIDED, postgresql_where=_DECIDED),
+    sa.Index("experiments_by_decision", "decided_at", sqlite_where=_DECIDED, postgresql_where=_DECIDED),
     sa.Index("experiments_of_cell", "benchmark", "device", "backend"),
     sa.Index("experiments_by_build", "treatment_build"),
     sa.Index("experiments_by_control_build", "control_build"),
@@ -267,3 +275,43 @@ undo = sa.Table(
     sa.Column("action", sa.JSON, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
 )
+
+# How many rows there are of each state, so that nobody has to count a million of them; kept by the triggers below, in
+# the transaction that changes what is counted.
+tallies = sa.Table(
+    "tallies",
+    metadata,
+    sa.Column("what", sa.Text, primary_key=True),  # the table that is counted
+    sa.Column("device", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, primary_key=True),  # of a trial: its outcome; of a block: whether it is valid
+    sa.Column("verdict", sa.Text, primary_key=True),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+def _keep_tally(what: str, device: str, state: str, verdict: str) -> None:
+    """Count the rows of ``what`` by three expressions of SQL, in which ``{}`` stands for the row."""
+
+    def keys(row: str) -> str:
+        return ", ".join(expression.format(row) for expression in (device, state, verdict))
+
+    def count(row: str, by: str) -> str:
+        return (
+            f"INSERT INTO tallies VALUES ('{what}', {keys(row)}, {by}) "  # noqa: S608  all of it is written below
+            f"ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows {by};"
+        )
+
+    for when, condition, body in (
+        ("INSERT", "", count("NEW", "+1")),
+        ("DELETE", "", count("OLD", "-1")),
+        ("UPDATE", f"WHEN ({keys('OLD')}) <> ({keys('NEW')})", count("OLD", "-1") + count("NEW", "+1")),
+    ):
+        trigger = f"CREATE TRIGGER tally_{what}_{when.lower()} AFTER {when} ON {what} {condition} BEGIN {body} END"
+        made: sa.DDL = sa.DDL(trigger)  # type: ignore[no-untyped-call]
+        sa.event.listen(metadata, "after_create", made.execute_if(dialect="sqlite"))
+
+
+_keep_tally("experiments", "{}.device", "{}.state", "coalesce({}.verdict, '')")
+_keep_tally("blocks", "''", "iif({}.valid, 'valid', 'invalid')", "''")
+_keep_tally("trials", "''", "{}.outcome", "''")

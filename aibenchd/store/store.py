@@ -216,7 +216,8 @@ def _engine(path: Path, *, begin: str, pool_size: int) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver would otherwise begin transactions of its own, and break savepoints
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        # temp_store: a statement that fires triggers can be undone by itself, and what that takes need not touch the disk
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")
