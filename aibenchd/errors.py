@@ -70,3 +70,11 @@ class DeviceLostError(AibenchdError):
 
 class HarnessError(AibenchdError):
     """aibenchd itself, or the host it runs on, is at fault; the same block is tried again."""
+
+
+class CredentialError(AibenchdError):
+    """A secret cannot be read, or others could read it too."""
+
+
+class SinkError(AibenchdError):
+    """A sink cannot be opened as it is configured; tried again, its records kept."""

@@ -22,8 +22,9 @@ One object per metric. These fields are in every record; a field that does not a
 ``info_string``        what the program stated as text in place of numbers
 ``verdict``            of the metric that is decided on; null for the others, and in ``samples``
 ``estimate``           treatment / control - 1, with its interval ``low`` to ``high``; null where ``verdict`` is
-``reason``             of the verdict, where the numbers do not say it
-``alpha``              the rule: false alarms at most; with ``min_effect`` and ``blocks``, how many were analysed
+``reason``             of the verdict, where the numbers do not say it; null where ``verdict`` is
+``alpha``              the rule's false alarms, at most; ``min_effect``, the smallest change that matters
+``blocks``             how many were analysed; null in ``samples``
 ``statistics``         ``{"treatment": {"p50": …}, "control": {…}, "diff": {…}}`` over all samples; diff is treatment - control
 ``num_runs``           how many samples the treatment's statistics are of
 ``values``             ``{"treatment": […], "control": […]}``: in ``samples``, the samples as they were taken; in a
@@ -35,11 +36,13 @@ One object per metric. These fields are in every record; a field that does not a
 
 from __future__ import annotations
 
+import math
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
-from aibenchd import model
+from aibenchd import model, statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +110,169 @@ def verdict_records(
         backend: what really ran, by the trials' evidence; empty where there is none.
         time: of the decision; aware, UTC.
 
-    An experiment without samples (identical, broken) yields one record for the metric that is decided on.
+    An experiment without samples (identical, broken) yields one record, for the metric that is decided on.
     """
-    raise NotImplementedError
+    arms = {arm: _by_key(series.get(arm, ())) for arm in model.ArmName}
+    common = _common(experiment, backend, time)
+    return [
+        _record(
+            experiment.installation,
+            ("verdict", experiment.id, key),
+            {
+                **common,
+                **_of_series(experiment, arms, key),
+                **(_of_decision(decision) if key == experiment.decided_on else _UNDECIDED),
+                "block": None,
+                "blocks": decision.blocks,
+                "values": {arm.value: _medians(arms[arm].get(key, ())) for arm in arms},
+            },
+        )
+        for key in _keys(arms) or [experiment.decided_on]
+    ]
 
 
 def samples_records(experiment: Experiment, block: model.Block, *, time: datetime) -> list[model.Record]:
-    """One record of kind ``samples`` per metric of a block, with what both arms measured; ``time`` is when the block ended."""
-    raise NotImplementedError
+    """One record of kind ``samples`` per metric of a block, with what both arms measured; ``time`` is when the block ended.
+
+    What a trial measured before it failed is in them too; a block whose trials measured nothing has no record.
+    """
+    series = {trial.arm: trial.series for trial in block.trials}
+    arms = {arm: _by_key(series.get(arm, ())) for arm in model.ArmName}
+    backend = next((trial.backend for trial in block.trials if trial.backend), "")
+    common = _common(experiment, backend, time)
+    return [
+        _record(
+            experiment.installation,
+            ("samples", experiment.id, block.number, key),
+            {
+                **common,
+                **_of_series(experiment, arms, key),
+                **_UNDECIDED,
+                "block": block.number,
+                "blocks": None,
+                "values": {arm.value: _numbers(_pooled(arms[arm].get(key, ()))) for arm in arms},
+            },
+        )
+        for key in _keys(arms)
+    ]
+
+
+_Arms = Mapping[model.ArmName, Mapping[str, Sequence[model.Series]]]  # arm -> key -> one series per trial
+
+_UNDECIDED: model.JsonObject = {"verdict": None, "reason": None, "estimate": None, "low": None, "high": None}
+
+
+def _record(installation: str, name: Sequence[str | int], fields: model.JsonObject) -> model.Record:
+    """``name`` is what makes the record this one: its id is the same whenever it is made again."""
+    kind = str(name[0])
+    id_ = str(uuid.uuid5(uuid.UUID(installation), model.canonical_json(name)))
+    return model.Record(id_, kind, model.canonical_json({**fields, "id": id_, "kind": kind}))
+
+
+def _common(experiment: Experiment, backend: str, time: datetime) -> dict[str, model.Json]:
+    design, control = experiment.design, experiment.control
+    return {
+        "time": _instant(time),
+        "experiment": experiment.id,
+        "run_type": experiment.run_type.value,
+        "repository": experiment.repository,
+        "commit": experiment.treatment.id,
+        "commit_time": _instant(experiment.treatment.time),
+        "control_commit": control.id if control else None,
+        "control_commit_time": _instant(control.time) if control else None,
+        "framework": design.framework,
+        "platform": experiment.platform,
+        "device": {
+            "name": experiment.device.name,
+            "hash": experiment.device.hash,
+            "fingerprint": dict(experiment.device.fingerprint),
+        },
+        "backend": {"asked": design.backend, "ran": backend},
+        **_of_benchmark(design.benchmark),
+        "alpha": design.rule.alpha,
+        "min_effect": design.rule.min_effect,
+        "user_identifier": experiment.user_identifier,
+        "user": experiment.user,
+        "meta": dict(experiment.meta),
+    }
+
+
+def _of_benchmark(benchmark: model.Benchmark) -> dict[str, model.Json]:
+    return {
+        "model": benchmark.name,
+        "group": str(benchmark.model.get("group", "")),
+        "benchmark": benchmark.identifier,
+        "benchmark_digest": benchmark.digest,
+        "benchmark_metric": benchmark.metric,
+    }
+
+
+def _of_decision(decision: model.Decision) -> dict[str, model.Json]:
+    estimate, low, high = _numbers((decision.estimate, decision.low, decision.high))
+    verdict = decision.verdict.value if decision.verdict else None
+    return {"verdict": verdict, "reason": decision.reason, "estimate": estimate, "low": low, "high": high}
+
+
+def _of_series(experiment: Experiment, arms: _Arms, key: str) -> dict[str, model.Json]:
+    """What a series is, and the statistics of all samples of each arm."""
+    names = _statistics(experiment.design.benchmark)
+    samples = {arm: [value for value in _pooled(arms[arm].get(key, ())) if math.isfinite(value)] for arm in arms}
+    treatment, control = (statistics.summary(samples[arm], names) for arm in (model.ArmName.TREATMENT, model.ArmName.CONTROL))
+    shown = next((one for arm in arms.values() for one in arm.get(key, ())), _unmeasured(key))
+    return {
+        "key": key,
+        "type": shown.type,
+        "metric": shown.metric,
+        "unit": shown.unit,
+        "info_string": shown.text,
+        "num_runs": len(samples[model.ArmName.TREATMENT]),
+        "statistics": {
+            "treatment": treatment,
+            "control": control,
+            "diff": {name: treatment[name] - control[name] for name in treatment if name in control},
+        },
+    }
+
+
+def _statistics(benchmark: model.Benchmark) -> Sequence[str]:
+    """The names of the test's statistics; a name that is none was refused when the specification was read."""
+    names = benchmark.test.get("statistics")
+    if not isinstance(names, Sequence) or isinstance(names, str):
+        return statistics.DEFAULT
+    return [name for name in map(str, names) if statistics.known(name)]
+
+
+def _unmeasured(key: str) -> model.Series:
+    type_, _, metric = key.rpartition(" ")
+    return model.Series(type_, metric)
+
+
+def _by_key(series: Sequence[model.Series]) -> dict[str, list[model.Series]]:
+    found: dict[str, list[model.Series]] = {}
+    for one in series:
+        found.setdefault(one.key, []).append(one)
+    return found
+
+
+def _keys(arms: _Arms) -> list[str]:
+    """The keys of both arms, in the order in which they first appear."""
+    return list(dict.fromkeys(key for arm in arms.values() for key in arm))
+
+
+def _pooled(trials: Sequence[model.Series]) -> list[float]:
+    return [value for series in trials for value in series.values]
+
+
+def _medians(trials: Sequence[model.Series]) -> list[model.Json]:
+    """The median of each trial, null where it has none."""
+    finite = ([value for value in series.values if math.isfinite(value)] for series in trials)
+    return [statistics.summary(values, ("p50",)).get("p50") for values in finite]
+
+
+def _numbers(values: Sequence[float]) -> list[model.Json]:
+    """JSON has no NaN and no infinity: null in their place."""
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def _instant(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

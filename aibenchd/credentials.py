@@ -1,0 +1,64 @@
+"""Secrets, read from the files that the configuration names. Blocking, but the files are small."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from aibenchd import errors, redaction
+
+SIZE_LIMIT = 64 << 10  # bytes
+
+
+def path_of(source: Path) -> Path:
+    """Where a secret lies: a path as it is; a bare name among the credentials that systemd handed over.
+
+    Raises:
+        CredentialError: a bare name, and the daemon was given no credentials.
+    """
+    if source.parent != Path() or source.name in ("", ".."):
+        return source
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise errors.CredentialError(
+            f"{source}: a name without a slash is a systemd credential, and CREDENTIALS_DIRECTORY is not set; "
+            f"add 'LoadCredential={source}:PATH' to the unit, or name a file by its absolute path"
+        )
+    return Path(directory) / source.name
+
+
+def read(source: Path) -> str:
+    """The secret in a file, without white space around it; from then on it is masked in logs.
+
+    Args:
+        source: as :func:`path_of` takes it.
+
+    Raises:
+        CredentialError: the file is missing, empty, too large, not text, or open to all users of this host.
+    """
+    path = path_of(source)
+    try:
+        secret = _contents(path).decode().strip()
+    except OSError as error:
+        raise errors.CredentialError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise errors.CredentialError(f"{path}: expected the secret as UTF-8 text, found other bytes") from error
+    if not secret or not secret.isprintable():
+        raise errors.CredentialError(f"{path}: expected one line that holds the secret, found {len(secret.splitlines())}")
+    redaction.register(secret)
+    return secret
+
+
+def _contents(path: Path) -> bytes:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe is refused, not waited for
+    with os.fdopen(handle, "rb") as file:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            raise errors.CredentialError(f"{path}: expected a regular file")
+        if mode & stat.S_IRWXO:
+            raise errors.CredentialError(f"{path}: open to all users of this host ({mode & 0o777:04o}); run 'chmod o= {path}'")
+        data = file.read(SIZE_LIMIT + 1)
+    if len(data) > SIZE_LIMIT:
+        raise errors.CredentialError(f"{path}: larger than {SIZE_LIMIT} bytes, so no secret of one line")
+    return data
