@@ -78,3 +78,7 @@ class CredentialError(AibenchdError):
 
 class SinkError(AibenchdError):
     """A sink cannot be opened as it is configured; tried again, its records kept."""
+
+
+class QueryTooSlowError(AibenchdError):
+    """A question to the journal that would take too long; ask for less."""

@@ -1,0 +1,370 @@
+"""What the status socket shows: bounded reads of the journal, as JSON, newest first.
+
+Every list has a limit and, where it can go on, a cursor: ``next`` of one page is ``cursor`` of the following one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+import pydantic
+import sqlalchemy as sa
+
+from aibenchd import errors, model
+from aibenchd.store import schema
+
+LIMIT = 1_000  # rows of one page
+CELLS = 10_000  # of the coverage matrix
+BLOCKS = 1_000  # of one experiment, the newest
+SERIES = 5_000  # of one experiment
+STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock
+BEHIND_ALL = "\U0010ffff"  # sorts behind every name
+MAIN_SERIES = "NET"  # the type of the series that stands for the whole network
+
+_e, _p, _b, _r = schema.experiments.c, schema.pairs.c, schema.builds.c, schema.revisions.c
+
+# Looked up pair by pair while walking back through experiments: joined, all those of a repository would be sorted first.
+_REPOSITORY = sa.select(_p.repository).where(_p.id == _e.pair).correlate(schema.experiments).scalar_subquery()
+
+Item: TypeAlias = dict[str, Any]
+
+
+class Page(pydantic.BaseModel):
+    """How much of a list, and from where on."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    limit: Annotated[int, pydantic.Field(ge=1, le=LIMIT)] = 100
+    cursor: Annotated[int | None, pydantic.Field(ge=0)] = None
+
+
+class ExperimentQuery(Page):
+    """Which experiments. ``benchmark`` is an identifier, or the digest of one."""
+
+    state: Literal["waiting", "open", "decided", "skipped", "cancelled"] | None = None
+    verdict: model.Verdict | None = None
+    device: str | None = None
+    repository: str | None = None
+    benchmark: str | None = None
+
+
+class RevisionQuery(Page):
+    """Which revisions. Without a repository: the newest of all, in one page."""
+
+    repository: str | None = None
+
+
+class BuildQuery(Page):
+    repository: str | None = None
+    state: Literal["queued", "building", "built", "failed", "evicted"] | None = None
+
+
+class HistoryQuery(Page):
+    """One benchmark on one device, revision by revision."""
+
+    benchmark: str
+    device: str
+    backend: str | None = None
+    repository: str | None = None
+    metric: str | None = None
+
+
+@contextlib.contextmanager
+def deadline(connection: sa.Connection, seconds: float) -> Iterator[None]:
+    """Interrupt what is asked of ``connection`` when it takes longer.
+
+    Raises:
+        QueryTooSlowError: it did.
+    """
+    driver: Any = connection.connection.driver_connection
+    end = time.monotonic() + seconds
+    driver.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        if "interrupted" not in str(error.orig):
+            raise
+        raise errors.QueryTooSlowError(f"this takes the journal longer than {seconds:g} s") from error
+    finally:
+        driver.set_progress_handler(None, 0)
+
+
+def tallies(connection: sa.Connection) -> list[Item]:
+    """How many experiments, blocks and trials there are: rows of ``what device state verdict rows``."""
+    query = sa.select(schema.tallies).where(schema.tallies.c.rows > 0)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def build_states(connection: sa.Connection) -> dict[str, int]:
+    """How many builds there are in each state."""
+    query = sa.select(_b.state, sa.func.count().label("builds")).group_by(_b.state)
+    return {row.state: row.builds for row in connection.execute(query)}
+
+
+def repositories(connection: sa.Connection) -> dict[str, Item]:
+    """By name: the head that was read last, when, and the commit that it is."""
+    table = schema.repositories.c
+    query = sa.select(table.name, table.head, table.polled_at, _r.subject, _r.author, _r.time).outerjoin(
+        schema.revisions, sa.and_(_r.repository == table.name, _r.commit == table.head)
+    )
+    return {row["name"]: _item(row) for row in connection.execute(query.limit(LIMIT)).mappings()}
+
+
+def experiments(connection: sa.Connection, query: ExperimentQuery) -> Item:
+    """A page of experiments."""
+    wanted = (
+        (_e.state, query.state),
+        (_e.verdict, query.verdict),
+        (_e.device, query.device),
+        (_REPOSITORY, query.repository),
+    )
+    select = _experiments().where(*_equal(*wanted), *_of_benchmark(query.benchmark))
+    return _page(connection, "experiments", select, _e.id, query)
+
+
+def experiment(connection: sa.Connection, number: int) -> Item | None:
+    """One experiment with its design, builds, newest blocks with their trials, and results; None where there is none."""
+    row = connection.execute(_experiments(_e.design, _e.round).where(_e.id == number)).mappings().one_or_none()
+    if row is None:
+        return None
+    return _item(row) | {
+        "builds": _builds_of(connection, number),
+        "blocks": _blocks_of(connection, number),
+        "results": _results_of(connection, number),
+    }
+
+
+def verdicts(connection: sa.Connection, limit: int) -> list[Item]:
+    """The experiments that were decided last."""
+    select = _experiments().where(_e.verdict.is_not(None)).order_by(_e.decided_at.desc()).limit(limit)
+    return _items(connection, select)
+
+
+def findings(connection: sa.Connection, page: Page) -> Item:
+    """What regressed or broke, each as a suspect that nothing has confirmed yet."""
+    bad = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
+    # One walk back per verdict, along its index; both together would be sorted whole.
+    walks = [_before(_experiments().where(_e.verdict == verdict), _e.id, page) for verdict in bad]
+    found = sorted((item for walk in walks for item in _items(connection, walk)), key=lambda item: -item["id"])
+    return _cut("findings", [item | {"state": "suspect", "confirmed": False} for item in found], "id", page)
+
+
+def revisions(connection: sa.Connection, query: RevisionQuery) -> Item:
+    """A page of revisions with what became of their experiments; ``cursor`` is a position on the repository's line."""
+    if query.repository is not None:
+        select = sa.select(schema.revisions).where(_r.repository == query.repository, _r.state != "gone")
+        page = _page(connection, "revisions", select, _r.position, query)
+    else:
+        names = connection.scalars(sa.select(schema.repositories.c.name).limit(LIMIT)).all()
+        newest = [item for name in names for item in _newest_revisions(connection, name, query.limit)]
+        newest.sort(key=lambda item: str(item["time"]), reverse=True)
+        page = {"revisions": newest[: query.limit], "next": None}
+    _add_outcomes(connection, page["revisions"])
+    return page
+
+
+def coverage(connection: sa.Connection) -> dict[tuple[str, str, str], Item]:
+    """The newest experiment of each cell that was ever planned, by (digest of the benchmark, device, backend)."""
+    newest = _newest_of_cells()
+    cells = _items(connection, _experiments().join(newest, newest.c.id == _e.id).limit(CELLS))
+    return {(cell["benchmark_digest"], cell["device"], cell["backend"]): cell for cell in cells}
+
+
+def history(connection: sa.Connection, query: HistoryQuery) -> Item:
+    """Decided experiments of one benchmark on one device, each with what was measured of the network as a whole."""
+    wanted = (
+        (_e.state, "decided"),
+        (_e.device, query.device),
+        (_e.backend, query.backend),
+        (_REPOSITORY, query.repository),
+    )
+    select = (
+        _experiments(_r.time.label("treatment_time"), _r.position, _r.subject)
+        .outerjoin(schema.revisions, sa.and_(_r.repository == _p.repository, _r.commit == _p.treatment))
+        .where(*_equal(*wanted), *_of_benchmark(query.benchmark))
+    )
+    page = _page(connection, "history", select, _e.id, query)
+    _add_results(connection, page["history"], query.metric)
+    return page
+
+
+def builds(connection: sa.Connection, query: BuildQuery) -> Item:
+    """A page of builds."""
+    select = sa.select(schema.builds).where(*_equal((_b.repository, query.repository), (_b.state, query.state)))
+    return _page(connection, "builds", select, _b.id, query)
+
+
+def build_log(connection: sa.Connection, number: int) -> str | None:
+    """Where the log of a build is, relative to the state directory; empty where none is kept, None without such a build."""
+    return connection.scalar(sa.select(_b.log).where(_b.id == number))
+
+
+def trial_log(connection: sa.Connection, number: int) -> str | None:
+    """As :func:`build_log`, of a trial."""
+    return connection.scalar(sa.select(schema.trials.c.log).where(schema.trials.c.id == number))
+
+
+def requests(connection: sa.Connection, page: Page) -> Item:
+    """A page of what people asked for."""
+    return _page(connection, "requests", sa.select(schema.requests), schema.requests.c.id, page)
+
+
+def request(connection: sa.Connection, number: int) -> Item | None:
+    """One request with the experiments that it led to; None where there is none."""
+    found = connection.execute(sa.select(schema.requests).where(schema.requests.c.id == number)).mappings().one_or_none()
+    if found is None:
+        return None
+    planned = _experiments().where(_p.request == number).order_by(_e.id).limit(LIMIT)
+    return _item(found) | {"experiments": _items(connection, planned)}
+
+
+def _experiments(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    columns = (
+        _e.id,
+        _p.repository,
+        _p.treatment,
+        _p.control,
+        _p.run_type,
+        _p.request,
+        _e.identifier.label("benchmark"),
+        _e.benchmark.label("benchmark_digest"),
+        _e.model,
+        _e.device,
+        _e.backend,
+        _e.state,
+        _e.verdict,
+        _e.reason,
+        _e.estimate,
+        _e.low,
+        _e.high,
+        _e.blocks.label("block_count"),
+        _e.priority,
+        _e.created_at,
+        _e.started_at,
+        _e.decided_at,
+    )
+    return sa.select(*columns, *more).select_from(schema.experiments).join(schema.pairs, _p.id == _e.pair)
+
+
+def _newest_of_cells() -> sa.CTE:
+    """The newest experiment's ``id`` of each cell, by leaps back along the index of cells: no other is looked at."""
+    key = ("benchmark", "device", "backend")
+    start = sa.select(*(sa.literal(BEHIND_ALL).label(name) for name in key), sa.null().label("id"))
+    cells = start.cte("cells", recursive=True)
+    here = [cells.c[name] for name in key]
+    other = schema.experiments.alias()
+    columns = [other.c[name] for name in key]
+
+    def leap(fixed: int) -> sa.ScalarSelect[int]:
+        """To the newest of the cell before this one that has the same first columns; null where this is the first of them."""
+        same = (column == value for column, value in zip(columns[:fixed], here, strict=False))
+        newest_first = (column.desc() for column in (*columns[fixed:], other.c.id))
+        return sa.select(other.c.id).where(*same, columns[fixed] < here[fixed]).order_by(*newest_first).limit(1).scalar_subquery()
+
+    # Not one comparison of three columns: SQLite takes that for "at most", and walks through all of this cell again.
+    target = sa.func.coalesce(leap(2), leap(1), leap(0))
+    step = sa.select(*(_e[name] for name in key), _e.id).select_from(cells.join(schema.experiments, _e.id == target))
+    return cells.union_all(step)
+
+
+def _builds_of(connection: sa.Connection, number: int) -> Item:
+    arms = {"treatment": _e.treatment_build, "control": _e.control_build}
+    selects = {
+        arm: sa.select(schema.builds).join(schema.experiments, _b.id == build).where(_e.id == number)
+        for arm, build in arms.items()
+    }
+    rows = {arm: connection.execute(select).mappings().one_or_none() for arm, select in selects.items()}
+    return {arm: None if row is None else _item(row) for arm, row in rows.items()}
+
+
+def _blocks_of(connection: sa.Connection, number: int) -> list[Item]:
+    blocks, trials = schema.blocks.c, schema.trials.c
+    newest = sa.select(schema.blocks).where(blocks.experiment == number).order_by(blocks.number.desc()).limit(BLOCKS)
+    items = _items(connection, newest)[::-1]
+    first = items[0]["number"] if items else 0
+    ran: dict[int, list[Item]] = {item["number"]: [] for item in items}
+    select = sa.select(schema.trials).where(trials.experiment == number, trials.block >= first).order_by(trials.id)
+    for trial in _items(connection, select.limit(2 * BLOCKS)):
+        ran[trial["block"]].append(trial)
+    return [item | {"trials": ran[item["number"]]} for item in items]
+
+
+def _results_of(connection: sa.Connection, number: int) -> list[Item]:
+    results = schema.results.c
+    return _items(connection, sa.select(schema.results).where(results.experiment == number).limit(SERIES))
+
+
+def _add_results(connection: sa.Connection, items: Sequence[Item], metric: str | None) -> None:
+    results = schema.results.c
+    found: dict[int, list[Item]] = {item["id"]: [] for item in items}
+    select = sa.select(schema.results).where(results.experiment.in_(found), results.type == MAIN_SERIES)
+    for item in _items(connection, select.where(*_equal((results.metric, metric))).limit(SERIES)):
+        found[item["experiment"]].append(item)
+    for item in items:
+        item["results"] = found[item["id"]]
+
+
+def _newest_revisions(connection: sa.Connection, repository: str, limit: int) -> list[Item]:
+    return _items(
+        connection,
+        sa.select(schema.revisions)
+        .where(_r.repository == repository, _r.state != "gone")
+        .order_by(_r.position.desc())
+        .limit(limit),
+    )
+
+
+def _add_outcomes(connection: sa.Connection, items: Sequence[Item]) -> None:
+    """Give each revision ``experiments``: how many it was the treatment of, by verdict, or by state where there is none yet."""
+    for item in items:
+        item["experiments"] = {}
+    by_revision = {(item["repository"], item["commit"]): item["experiments"] for item in items}
+    ended_as = sa.func.coalesce(_e.verdict, _e.state)
+    query = (
+        sa.select(_p.repository, _p.treatment, ended_as, sa.func.count())
+        .join(schema.experiments, _e.pair == _p.id)
+        .where(_p.repository.in_({name for name, _ in by_revision}), _p.treatment.in_({commit for _, commit in by_revision}))
+        .group_by(_p.repository, _p.treatment, ended_as)
+    )
+    for repository, commit, ended, count in connection.execute(query):
+        if (repository, commit) in by_revision:
+            by_revision[repository, commit][ended] = count
+
+
+def _of_benchmark(name: str | None) -> list[sa.ColumnElement[bool]]:
+    if name is None:
+        return []
+    is_digest = len(name) == 64 and not name.strip("0123456789abcdef")
+    return [(_e.benchmark if is_digest else _e.identifier) == name]
+
+
+def _equal(*wanted: tuple[sa.ColumnElement[Any], object]) -> list[sa.ColumnElement[bool]]:
+    return [column == value for column, value in wanted if value is not None]
+
+
+def _page(connection: sa.Connection, name: str, select: sa.Select[Any], order: sa.Column[Any], page: Page) -> Item:
+    return _cut(name, _items(connection, _before(select, order, page)), order.name, page)
+
+
+def _before(select: sa.Select[Any], order: sa.Column[Any], page: Page) -> sa.Select[Any]:
+    """The rows of a page, and one more that tells whether it is the last."""
+    if page.cursor is not None:
+        select = select.where(order < page.cursor)
+    return select.order_by(order.desc()).limit(page.limit + 1)
+
+
+def _cut(name: str, items: list[Item], order: str, page: Page) -> Item:
+    shown = items[: page.limit]
+    return {name: shown, "next": shown[-1][order] if len(items) > page.limit else None}
+
+
+def _items(connection: sa.Connection, select: sa.Select[Any]) -> list[Item]:
+    return [_item(row) for row in connection.execute(select).mappings()]
+
+
+def _item(row: sa.RowMapping) -> Item:
+    return {str(name): value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
