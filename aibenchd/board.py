@@ -45,7 +45,7 @@ class Board:
         """State what a unit is doing; a change is logged and told as ``board.changed``."""
         before = self._notices.get(unit)
         same = before is not None and (before.state, before.fault) == (state, fault)
-        since = before.since if before is not None and same else datetime.now(UTC)
+        since = before.since if before is not None and before.state == state else datetime.now(UTC)
         self._notices[unit] = Notice(unit, state, reason, fault, since)
         if not same:
             (log.warning if fault else log.info)("state", unit=unit, state=state, reason=reason)

@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Literal
 
 import pydantic
 
-from aibenchd import model
+from aibenchd import model, quantities
 
 
 class SinkSettings(pydantic.BaseModel):
@@ -30,6 +30,11 @@ class SinkSettings(pydantic.BaseModel):
         Literal["verdicts", "all"],
         pydantic.Field(description="verdicts: each metric of each decided experiment; all: each block's samples too"),
     ] = "all"
+    batch_records: Annotated[int, pydantic.Field(ge=1, le=10_000, description="records handed over at once, at most")] = 1_000
+    batch_size: Annotated[quantities.Size, pydantic.Field(ge=1, description="their size before compression, at most")] = 4 << 20
+    timeout: Annotated[
+        quantities.Duration, pydantic.Field(gt=0, description="of one batch, from its first byte to the answer")
+    ] = 60.0
 
 
 class Answer(enum.Enum):
@@ -61,11 +66,20 @@ class Outlet(abc.ABC):
 
     @abc.abstractmethod
     async def deliver(self, records: Sequence[model.Record]) -> Delivery:
-        """Hand over a batch, in order. Never raises for what the other side does; may be cancelled at any time."""
+        """Hand over a batch, in order. Never raises for what the other side does; may be cancelled at any time.
+
+        A batch that came to no certain end is handed over again, the same records in the same order.
+
+        Raises:
+            CredentialError: the secret cannot be read.
+        """
 
 
 class Sink(abc.ABC):
-    """A place that records are delivered to. ``__init__`` does no I/O; :meth:`outlet` is entered by one task at a time."""
+    """A place that records are delivered to. ``__init__`` does no I/O; :meth:`outlet` is entered by one task at a time.
+
+    An outlet is left when a batch could not be delivered, and entered anew for the next try.
+    """
 
     Settings: ClassVar[type[SinkSettings]]
 
@@ -74,13 +88,27 @@ class Sink(abc.ABC):
         self.state_directory = state_directory
 
     @abc.abstractmethod
-    def outlet(self) -> AbstractAsyncContextManager[Outlet]: ...
+    def outlet(self) -> AbstractAsyncContextManager[Outlet]:
+        """Open it.
+
+        Raises:
+            SinkError: it cannot be opened as it is configured; the message says what to do.
+            CredentialError: its secret cannot be read.
+        """
 
 
 class Format(abc.ABC):
-    """How a batch of records becomes the body of an HTTP request. Pure."""
+    """How a batch of records becomes the body of an HTTP request. Pure, and safe to use from any thread.
+
+    ``__init__`` takes the category: what follows a ``|`` in the sink's ``url``, empty where nothing does. It raises
+    ValueError, saying what to write, where the format has no use for one, or cannot do without.
+    """
 
     content_type: ClassVar[str]
+    token_in_body: ClassVar[bool] = False  # else the token is sent as a bearer token
+
+    @abc.abstractmethod
+    def __init__(self, category: str) -> None: ...
 
     @abc.abstractmethod
     def accepts(self, record: model.Record) -> bool:
@@ -88,8 +116,8 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def body(self, records: Sequence[model.Record], token: str) -> bytes:
-        """The request's body, not compressed. ``token`` is the sink's secret, for formats that carry it in the body."""
+        """The request's body, not compressed. ``token`` is the sink's secret, empty unless ``token_in_body``."""
 
     @abc.abstractmethod
     def acknowledged(self, records: Sequence[model.Record], reply: bytes) -> bool:
-        """Whether the reply to a 2xx says that all records were taken."""
+        """Whether the reply to a 2xx says that all records were taken; ``reply`` may be anything, cut off too."""

@@ -166,7 +166,8 @@ def _record(installation: str, name: Sequence[str | int], fields: model.JsonObje
     """``name`` is what makes the record this one: its id is the same whenever it is made again."""
     kind = str(name[0])
     id_ = str(uuid.uuid5(uuid.UUID(installation), model.canonical_json(name)))
-    return model.Record(id_, kind, model.canonical_json({**fields, "id": id_, "kind": kind}))
+    text = model.canonical_json({**fields, "id": id_, "kind": kind})
+    return model.Record(id_, kind, text.encode(errors="replace").decode())  # a program may print half a surrogate pair
 
 
 def _common(experiment: Experiment, backend: str, time: datetime) -> dict[str, model.Json]:

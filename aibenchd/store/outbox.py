@@ -69,18 +69,16 @@ def put(tx: store.Transaction, sinks: Sequence[tuple[str, str]], records: Sequen
         tx.announce("outbox.put")
 
 
-def batch(connection: sa.Connection, sink: str) -> list[Row]:
-    """The batch that was claimed and is not settled, in order; empty where there is none."""
-    upto = connection.scalar(sa.select(_batches.upto).where(_batches.sink == sink))
-    return [] if upto is None else list(_rows(connection.execute(_pending(sink).where(_outbox.id <= upto))))
-
-
-def following(connection: sa.Connection, sink: str, *, records: int, size: int, upto: int | None = None) -> list[Row]:
-    """What may be claimed next, in order: so many records and bytes at most, but one record if there is any.
+def batch(connection: sa.Connection, sink: str, *, records: int, size: int, upto: int | None = None) -> list[Row]:
+    """The batch that was claimed and is not settled; else the next to claim; in order, empty where nothing waits.
 
     Args:
-        upto: id of the last record that it may hold.
+        records, size: how many records and bytes a new one has at most; it has one record at least.
+        upto: id of the last record that a new one may hold.
     """
+    claimed = connection.scalar(sa.select(_batches.upto).where(_batches.sink == sink))
+    if claimed is not None:
+        return list(_rows(connection.execute(_pending(sink).where(_outbox.id <= claimed))))
     query = _pending(sink).limit(records)
     if upto is not None:
         query = query.where(_outbox.id <= upto)
@@ -147,7 +145,7 @@ def resend(tx: store.Transaction, sink: str) -> int:
     if letters:
         _remove(tx, _outbox.id.in_([letter.id for letter in letters]))
         _insert(tx, [_row(sink, letter.record) for letter in letters])
-    tx.announce("outbox.resend", sink=sink)
+    tx.announce(f"outbox.resend.{sink}")
     return len(letters)
 
 

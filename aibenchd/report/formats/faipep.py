@@ -1,0 +1,100 @@
+"""Payload format ``faipep``: what FAI-PEP's remote reporter posts, for receivers that were made for it.
+
+``{"access_token", "logs"}``, where ``logs`` is the JSON text of a list of ``{"category", "message", "line_escape"}``
+and ``message`` the JSON text of one metric. Its ``int`` part holds integers only: statistics are truncated there,
+as FAI-PEP had it. The reply's ``count`` must be the number of logs. It has no identity: a record may arrive twice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from aibenchd import model
+from aibenchd.report import base
+
+
+class Faipep(base.Format):
+    """Verdicts only: FAI-PEP has no word for the samples of a block."""
+
+    content_type = "application/json"
+    token_in_body = True
+
+    def __init__(self, category: str) -> None:
+        if not category:
+            raise ValueError("FAI-PEP's receivers want a category: write url as <url>|<category>")
+        self._category = category
+
+    def accepts(self, record: model.Record) -> bool:
+        return record.kind == "verdict"
+
+    def body(self, records: Sequence[model.Record], token: str) -> bytes:
+        logs = [
+            {"category": self._category, "message": json.dumps(message(record.payload)), "line_escape": False}
+            for record in records
+        ]
+        return json.dumps({"access_token": token, "logs": json.dumps(logs)}).encode()
+
+    def acknowledged(self, records: Sequence[model.Record], reply: bytes) -> bool:
+        try:
+            said = json.loads(reply)
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(said, dict) and said.get("count") == len(records)
+
+
+def message(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """One metric as FAI-PEP's ``int``, ``normal`` and ``normvector``; ``payload`` is a record's."""
+    treatment, control = payload["statistics"]["treatment"], payload["statistics"]["control"]
+    integers = {
+        "time": _seconds(payload["time"]),
+        "commit_time": _seconds(payload["commit_time"]),
+        "control_commit_time": _seconds(payload["control_commit_time"]),
+        "num_runs": payload["num_runs"],
+        "regressed": payload["verdict"] == "regressed",
+        **treatment,
+        **{f"control_{name}": value for name, value in control.items()},
+        **{f"diff_{name}": value for name, value in differences(treatment, control).items()},
+    }
+    return {
+        "int": {name: int(value) for name, value in integers.items() if value is not None},
+        "normal": {**meta(payload), **{name: payload[name] for name in ("type", "metric", "unit", "info_string")}},
+        "normvector": {"values": payload["values"]["treatment"], "control_values": payload["values"]["control"]},
+    }
+
+
+def meta(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """FAI-PEP's words for what a measurement is of; those of the build and the specification give way to them."""
+    return {
+        **payload["meta"],
+        "backend": payload["backend"]["ran"] or payload["backend"]["asked"],
+        "framework": payload["framework"],
+        "platform": payload["platform"],
+        "platform_hash": payload["device"]["hash"],
+        "user_identifier": payload["user_identifier"],
+        "user": payload["user"],
+        "net_name": payload["model"],
+        "group": payload["group"],
+        "metric": payload["benchmark_metric"],
+        "identifier": payload["benchmark"],
+        "commit": payload["commit"],
+        "control_commit": payload["control_commit"] or "",
+        "run_type": payload["run_type"],
+    }
+
+
+def differences(treatment: Mapping[str, float], control: Mapping[str, float]) -> dict[str, float]:
+    """Treatment minus control by statistic; percentiles are crossed (p90 minus p10), so that they span the worst case."""
+    return {name: treatment[name] - control[_crossed(name)] for name in treatment if _crossed(name) in control}
+
+
+def _crossed(name: str) -> str:
+    percentile = re.fullmatch(r"p(\d+(?:\.\d+)?)", name)
+    return f"p{100 - float(percentile[1]):g}" if percentile else name
+
+
+def _seconds(time: str | None) -> float | None:
+    return None if time is None else datetime.fromisoformat(time).timestamp()

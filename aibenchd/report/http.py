@@ -1,0 +1,254 @@
+"""Sink ``http``: batches of records as POST requests.
+
+What the answers mean. Only 400, 413 and 422 speak of the records; any other 4xx is about the address, the
+credentials or the way we ask, so the records are kept until a person has looked.
+
+======================================= ================================================================================
+2xx, and the format finds it complete   delivered
+2xx otherwise, 408, 409, 425, 429, 5xx, again, after ``Retry-After`` where it is given
+no answer, half an answer
+413                                     the batch is split
+400, 422                                the batch is bisected; a record that is refused alone is a dead letter
+other 4xx, 3xx, a certificate that      paused; a redirect is never followed
+does not verify
+======================================= ================================================================================
+
+Each request carries ``Idempotency-Key``, derived from the ids of its records: a batch that is sent again has the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import gzip
+import hashlib
+import http
+import re
+import ssl
+import urllib.parse
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+import anyio.to_thread
+import pydantic
+
+from aibenchd import credentials, errors, model, plugins, redaction
+from aibenchd.report import base
+
+if TYPE_CHECKING:
+    import httpx
+
+REPLY_BOUND = 64 << 10  # bytes of a reply that are read
+EXCERPT = 200  # characters of a reply that are shown
+IN_THREAD = 64 << 10  # bytes: a larger body is composed and compressed off the event loop
+GZIP_LEVEL = 1  # the records are text that repeats itself: more effort saves little
+CONNECT_SECONDS = 10.0
+OURS = ("authorization", "content-encoding", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
+
+_AGAIN = {408, 409, 425, 429}  # 409: a request with the same key is under way
+_REFUSED = {400, 422}
+
+
+class Http(base.Sink):
+    """Posts records to a URL."""
+
+    class Settings(base.SinkSettings):
+        url: Annotated[str, pydantic.Field(description="http or https; FAI-PEP's <url>|<category> for the format faipep")]
+        format: str = "native"
+        token_file: Annotated[
+            Path | None, pydantic.Field(description="bearer token; a name without a slash is a systemd credential")
+        ] = None
+        ca_file: Annotated[Path | None, pydantic.Field(description="certificates to trust in place of the system's, PEM")] = None
+        headers: Annotated[dict[str, str], pydantic.Field(default_factory=dict, description="sent with each request; no secrets")]
+        compress: Annotated[bool, pydantic.Field(description="gzip, which the receiver must understand")] = True
+        proxy: Annotated[str, pydantic.Field(description="URL of an HTTP proxy; empty: none, whatever the environment says")] = ""
+
+        @property
+        def address(self) -> str:
+            return self.url.partition("|")[0]
+
+        def open_format(self) -> base.Format:
+            """Raises ValueError where the format is unknown or the category does not suit it."""
+            try:
+                opened: base.Format = plugins.load("formats", self.format)(self.url.partition("|")[2])
+            except errors.UnknownKindError as error:
+                raise ValueError(str(error)) from error
+            return opened
+
+        @pydantic.field_validator("url", "proxy")
+        @classmethod
+        def _is_address(cls, value: str) -> str:
+            if value:
+                _check_address(value.partition("|")[0])
+            return value
+
+        @pydantic.field_validator("headers")
+        @classmethod
+        def _are_free(cls, value: dict[str, str]) -> dict[str, str]:
+            for name, content in value.items():
+                _check_header(name, content)
+            return value
+
+        @pydantic.model_validator(mode="after")
+        def _fits(self) -> Self:
+            self.open_format()
+            if self.token_file and not _keeps_secrets(self.address):
+                raise ValueError("token_file: the token would travel in the clear; use https, or a receiver on this host")
+            return self
+
+    settings: Settings
+
+    @contextlib.asynccontextmanager
+    async def outlet(self) -> AsyncIterator[base.Outlet]:
+        import httpx  # here, for it takes longer to import than the daemon has to be ready
+
+        settings = self.settings
+        client = httpx.AsyncClient(
+            verify=await anyio.to_thread.run_sync(_trust, settings.ca_file),
+            proxy=settings.proxy or None,
+            trust_env=False,
+            timeout=httpx.Timeout(settings.timeout, connect=min(CONNECT_SECONDS, settings.timeout)),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+            headers={"Accept-Encoding": "identity", "User-Agent": "aibenchd", **settings.headers},
+        )
+        async with client:
+            yield _Outlet(settings, client)
+
+
+class _Outlet(base.Outlet):
+    def __init__(self, settings: Http.Settings, client: httpx.AsyncClient) -> None:
+        self._settings, self._client = settings, client
+        self._format = settings.open_format()
+
+    async def deliver(self, records: Sequence[model.Record]) -> base.Delivery:
+        import httpx
+
+        taken = [record for record in records if self._format.accepts(record)]
+        if not taken:
+            return base.Delivery(base.Answer.DONE)
+        token = await self._token()
+        headers = self._headers(records, token)
+        body = await self._body(taken, token)
+        try:
+            async with self._client.stream("POST", self._settings.address, content=body, headers=headers) as response:
+                reply = await _beginning(response)
+        except httpx.HTTPError as error:
+            return _unanswered(error)
+        return self._judged(taken, response, reply)
+
+    async def _token(self) -> str:
+        """Read for each batch: a token that was renewed is used at once."""
+        if self._settings.token_file is None:
+            return ""
+        token = await anyio.to_thread.run_sync(credentials.read, self._settings.token_file)
+        if not token.isascii():
+            raise errors.CredentialError(f"{self._settings.token_file}: a token is of ASCII letters, digits and signs")
+        return token
+
+    def _headers(self, records: Sequence[model.Record], token: str) -> dict[str, str]:
+        headers = {"Content-Type": self._format.content_type, "Idempotency-Key": idempotency_key(records)}
+        if self._settings.compress:
+            headers["Content-Encoding"] = "gzip"
+        if token and not self._format.token_in_body:
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+    async def _body(self, records: Sequence[model.Record], token: str) -> bytes:
+        def compose() -> bytes:
+            body = self._format.body(records, token if self._format.token_in_body else "")
+            return gzip.compress(body, GZIP_LEVEL, mtime=0) if self._settings.compress else body
+
+        if sum(len(record.text) for record in records) < IN_THREAD:
+            return compose()
+        return await anyio.to_thread.run_sync(compose)
+
+    def _judged(self, records: Sequence[model.Record], response: httpx.Response, reply: bytes) -> base.Delivery:
+        status = response.status_code
+        if 200 <= status < 300 and self._format.acknowledged(records, reply):
+            return base.Delivery(base.Answer.DONE)
+        reason = _reason(response, reply)
+        if status in _AGAIN or status >= 500 or status < 300:
+            return base.Delivery(base.Answer.AGAIN, reason, _retry_after(response.headers.get("Retry-After", "")))
+        if status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return base.Delivery(base.Answer.TOO_LARGE, reason)
+        return base.Delivery(base.Answer.REFUSED if status in _REFUSED else base.Answer.PAUSED, reason)
+
+
+def idempotency_key(records: Sequence[model.Record]) -> str:
+    """The name of a batch: the same for the same records in the same order, in any process at any time."""
+    return hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()[:32]
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    reply = b""
+    async for chunk in response.aiter_raw():
+        reply += chunk
+        if len(reply) > REPLY_BOUND:
+            break  # the connection is closed with the rest unread
+    return reply[:REPLY_BOUND]
+
+
+def _unanswered(error: httpx.HTTPError) -> base.Delivery:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return base.Delivery(
+                base.Answer.PAUSED, f"its certificate does not verify: {cause.verify_message}; name the right ca_file"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return base.Delivery(base.Answer.AGAIN, redaction.text(f"no answer: {error or type(error).__name__}"))
+
+
+def _reason(response: httpx.Response, reply: bytes) -> str:
+    """The status, where a redirect points, and how the reply begins, in one line."""
+    text = f"{response.status_code} {response.reason_phrase}"
+    if response.is_redirect:
+        text += f", to {response.headers.get('Location', 'nowhere')}; name the final address in url"
+    said = " ".join(reply[: 4 * EXCERPT].decode(errors="replace").split())
+    said = "".join(character for character in said if character.isprintable())
+    return redaction.text(f"{text}: {said}" if said else text)[:EXCERPT]
+
+
+def _retry_after(header: str) -> float | None:
+    """Seconds, from a number of them or an HTTP date (RFC 9110, 10.2.3); None where it is neither."""
+    if header.isascii() and header.isdigit():
+        return float(header)
+    try:
+        date = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise errors.SinkError(f"ca_file {ca_file}: expected certificates in PEM: {error}") from error
+
+
+def _check_address(value: str) -> None:
+    parts = urllib.parse.urlsplit(value)  # raises ValueError too
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected an address such as https://host/path")
+    if parts.username is not None or redaction.text(value) != value:
+        raise ValueError("it holds a secret, which belongs in token_file")
+    if parts.port == 0 or parts.fragment or not (value.isascii() and value.isprintable()) or " " in value:
+        raise ValueError("expected an address such as https://host:8080/path, without a fragment or spaces")
+
+
+def _check_header(name: str, content: str) -> None:
+    if name.lower() in OURS:
+        raise ValueError(f"{name}: set by aibenchd itself; a token belongs in token_file")
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not (content.isascii() and content.isprintable()):
+        raise ValueError(f"{name}: expected a header's name and printable ASCII text")
+    if redaction.text(f"{name}: {content}") != f"{name}: {content}":
+        raise ValueError(f"{name}: it holds a secret, which belongs in token_file")
+
+
+def _keeps_secrets(address: str) -> bool:
+    parts = urllib.parse.urlsplit(address)
+    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")

@@ -1,0 +1,209 @@
+"""Takes records from the journal to their sinks: at least once, in order, for as long as it takes.
+
+A sink has one task, and one batch under way. What its answers mean is said at :class:`aibenchd.report.base.Answer`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+import structlog
+
+from aibenchd import backoff, board, crashpoints, errors, events, redaction
+from aibenchd.report import base
+from aibenchd.store import outbox, store
+
+IDLE_SECONDS = 60.0  # between two looks for records that nobody rang for
+KEEPER_SECONDS = 1.0  # between two looks at the size of the outbox, at least
+TRIM_TO = 0.9  # of the outbox's size: what trimming leaves
+ROOM_AGAIN = 0.8  # of the outbox's size: below it, it is no longer called full
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When to try again; all in seconds.
+
+    Attributes:
+        retry: first and longest pause after no answer, or one that says *again*.
+        retry_after: the longest pause that a sink may ask for.
+        probe: first and longest pause after credentials or an address were refused.
+        fault_after: for how long a sink may be tried again before a person should look.
+    """
+
+    retry: tuple[float, float] = (1.0, 300.0)
+    retry_after: float = 3600.0
+    probe: tuple[float, float] = (60.0, 900.0)
+    fault_after: float = 300.0
+
+
+class Deliverer:
+    """Delivers one sink's records. :meth:`run` goes on until it is cancelled, which may be at any time."""
+
+    def __init__(
+        self, sink: base.Sink, journal: store.Store, notices: board.Board, rng: random.Random, policy: Policy | None = None
+    ) -> None:
+        self.name = sink.settings.name
+        self.unit = f"sink/{self.name}"
+        self._sink, self._store, self._board, self._rng = sink, journal, notices, rng
+        self._policy = policy or Policy()
+        self._retries = backoff.Backoff(*self._policy.retry, rng)
+        self._probes = backoff.Backoff(*self._policy.probe, rng)
+        self._failing_since: float | None = None
+        self._size = sink.settings.batch_size
+        self._bounds: list[int] = []  # ids at which batches end while a refused batch is bisected; the next one last
+
+    async def run(self) -> None:
+        """Deliver, with what stands in the way on the board."""
+        topic = f"outbox.resend.{self.name}"
+        try:
+            with self._store.events.bell("outbox.put", topic) as work, self._store.events.bell(topic) as nudge:
+                while True:
+                    with structlog.contextvars.bound_contextvars(sink=self.name):
+                        await self._pause(await self._stream(work), nudge)
+        finally:
+            self._board.take_down(self.unit)
+
+    async def _stream(self, work: events.Bell) -> base.Delivery:
+        """Deliver batch after batch until one must wait; what stands in its way."""
+        try:
+            async with self._sink.outlet() as outlet:
+                while True:
+                    batch = await self._next(work)
+                    delivery = await self._send(outlet, batch)
+                    if delivery.answer in (base.Answer.AGAIN, base.Answer.PAUSED):
+                        return delivery
+                    await self._close(batch, delivery)
+        except (errors.SinkError, errors.CredentialError) as error:
+            return base.Delivery(base.Answer.PAUSED, str(error))
+        except errors.StoreError as error:
+            return base.Delivery(base.Answer.AGAIN, str(error))
+        except Exception as error:  # a sink may be anyone's code; whatever it does, its records are kept
+            log.exception("the sink failed")
+            return base.Delivery(base.Answer.AGAIN, f"the sink failed: {type(error).__name__}: {error}")
+
+    async def _next(self, work: events.Bell) -> list[outbox.Row]:
+        """The batch to deliver, claimed in the journal; waits until there is one."""
+        while True:
+            batch = await self._store.read(
+                lambda connection: outbox.batch(
+                    connection,
+                    self.name,
+                    records=self._sink.settings.batch_records,
+                    size=self._size,
+                    upto=self._bounds[-1] if self._bounds else None,
+                )
+            )
+            if not batch:
+                self._bounds.clear()
+                await self._well()
+                await work.wait(IDLE_SECONDS)
+            elif await self._store.write(lambda tx, rows=batch: outbox.claim(tx, self.name, rows)):  # type: ignore[misc]
+                return batch
+
+    async def _send(self, outlet: base.Outlet, batch: Sequence[outbox.Row]) -> base.Delivery:
+        crashpoints.reach("delivery.before-send")
+        try:
+            with anyio.fail_after(self._sink.settings.timeout):
+                return await outlet.deliver([row.record for row in batch])
+        except TimeoutError:
+            return base.Delivery(base.Answer.AGAIN, f"no answer within {self._sink.settings.timeout:g} s")
+
+    async def _close(self, batch: Sequence[outbox.Row], delivery: base.Delivery) -> None:
+        """Act on an answer that is final for this batch as it is."""
+        self._retries.reset()
+        self._probes.reset()
+        if delivery.answer is base.Answer.DONE:
+            await self._settle(batch)
+        elif len(batch) == 1:
+            await self._bury(batch[0], delivery.reason)
+        elif delivery.answer is base.Answer.TOO_LARGE:
+            self._size = sum(row.size for row in batch) // 2
+            await self._store.write(lambda tx: outbox.release(tx, self.name))
+        else:
+            self._bounds += [batch[-1].id, batch[len(batch) // 2 - 1].id]
+            await self._store.write(lambda tx: outbox.release(tx, self.name))
+        if self._failing_since is not None:
+            await self._well()
+
+    async def _settle(self, batch: Sequence[outbox.Row]) -> None:
+        crashpoints.reach("delivery.before-acknowledge")
+        await self._store.write(lambda tx: outbox.settle(tx, self.name, batch))
+        crashpoints.reach("delivery.after-acknowledge")
+        self._pass(batch[-1])
+
+    async def _bury(self, row: outbox.Row, reason: str) -> None:
+        reason = redaction.text(reason)
+        log.warning("a record was refused and is a dead letter", record=row.record.id, reason=reason)
+        await self._store.write(lambda tx: outbox.bury(tx, self.name, row, reason))
+        self._pass(row)
+        await self._well()
+
+    def _pass(self, last: outbox.Row) -> None:
+        while self._bounds and self._bounds[-1] <= last.id:
+            self._bounds.pop()
+
+    async def _well(self) -> None:
+        """Say that the sink takes records, and how many it never took."""
+        self._failing_since = None
+        depths = await self._store.read(outbox.depths)
+        dead = sum(depth.records for depth in depths if (depth.sink, depth.state) == (self.name, outbox.DEAD))
+        reason = f"{dead} records were refused; see why, mend it, then 'aibenchctl resend {self.name}'" if dead else ""
+        self._board.put(self.unit, "ready", reason, fault=dead > 0)
+
+    async def _pause(self, delivery: base.Delivery, nudge: events.Bell) -> None:
+        """Wait before the next try; a person who asks for the dead letters to be sent again ends it."""
+        now = anyio.current_time()
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        paused = delivery.answer is base.Answer.PAUSED
+        fault = paused or now - self._failing_since >= self._policy.fault_after
+        self._board.put(self.unit, "paused" if paused else "retrying", redaction.text(delivery.reason), fault=fault)
+        await nudge.wait(self._delay(delivery))
+
+    def _delay(self, delivery: base.Delivery) -> float:
+        pause = (self._probes if delivery.answer is base.Answer.PAUSED else self._retries).next()
+        if delivery.retry_after is None:
+            return pause
+        first, _ = self._policy.retry
+        return min(delivery.retry_after, self._policy.retry_after) + first * self._rng.random()
+
+
+class Keeper:
+    """Keeps the outbox within its size. :meth:`run` goes on until it is cancelled, which may be at any time."""
+
+    unit = "outbox"
+
+    def __init__(self, journal: store.Store, notices: board.Board, limit: int) -> None:
+        self._store, self._board, self._limit = journal, notices, limit
+
+    async def run(self) -> None:
+        """Remove the oldest samples where records take up more than the limit, with that as a fault on the board."""
+        try:
+            with self._store.events.bell("outbox.put") as bell:
+                while True:
+                    await self._look()
+                    await anyio.sleep(KEEPER_SECONDS)
+                    await bell.wait(IDLE_SECONDS)
+        finally:
+            self._board.take_down(self.unit)
+
+    async def _look(self) -> None:
+        held = await self._store.read(outbox.depth_in_bytes)
+        if held > self._limit:
+            await self._trim()
+        elif held < self._limit * ROOM_AGAIN:
+            self._board.put(self.unit, "ready")
+
+    async def _trim(self) -> None:
+        gone = 0
+        while count := await self._store.write(lambda tx: outbox.trim(tx, int(self._limit * TRIM_TO))):
+            gone += count
+        kept = "the oldest samples are removed" if gone else "only verdicts are left, and they are kept: it grows"
+        log.warning("the outbox is full", records_removed=gone)
+        self._board.put(
+            self.unit, "full", f"a sink takes no records, and {kept}; mend the sink, or set retention.outbox_size", fault=True
+        )
