@@ -5,10 +5,24 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
 
 from aibenchd import errors, redaction
 
 SIZE_LIMIT = 64 << 10  # bytes
+
+
+def _beside(value: Any, info: pydantic.ValidationInfo) -> Any:
+    """With a slash, relative to the configuration's directory; done here, because ``Path("./x")`` is a bare name again."""
+    if isinstance(value, str) and "/" in value and info.context:
+        return str(info.context["directory"] / value)
+    return value
+
+
+MARK = pydantic.BeforeValidator(_beside)
+File = Annotated[Path, MARK]  # the type of a key that names a secret, as path_of takes it
 
 
 def path_of(source: Path) -> Path:

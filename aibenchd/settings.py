@@ -1,21 +1,41 @@
 """The YAML file as pydantic models. Unknown keys are errors; secrets are never in it.
 
-Devices and sinks bring the settings of their own kind; see :mod:`aibenchd.plugins`.
+Devices and sinks bring the settings of their own kind; see :mod:`aibenchd.plugins`. ``python -m aibenchd.settings`` prints the
+JSON Schema that editors complete the file by.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pydantic
+import pydantic.fields
+import pydantic_core
 from pydantic import Field
 
-from aibenchd import quantities
+from aibenchd import consistency, credentials, errors, faults, plugins, quantities, yamlfile
 from aibenchd.devices import base as device
 from aibenchd.report import base as report
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+NotAnOption = Annotated[str, Field(pattern=r"^([^-]|$)", max_length=1024)]  # git and hg would take a leading dash for an option
+Variables = dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str]
+
+Alpha = Annotated[float, Field(gt=0, lt=0.5, description="false alarms, at most, per experiment: 0.01 is one in a hundred")]
+Beta = Annotated[float, Field(gt=0, lt=0.5, description="changes of min_effect that are called unchanged, at most")]
+MinEffect = Annotated[float, Field(gt=0, lt=1, description="the smallest change that matters: 0.02 is 2 %")]
+MaxBlocks = Annotated[int, Field(ge=1, le=1_000_000, description="blocks after which an experiment ends as inconclusive")]
+MaxTime = Annotated[quantities.Interval, Field(description="time since its first block after which it ends as inconclusive")]
+Order = Annotated[Literal["coin", "pairs"], Field(description="of the arms in a block: a fair coin, or balanced pairs of blocks")]
+TrialTimeout = Annotated[quantities.Interval, Field(description="of one trial; past it the program is killed with its children")]
+DisturbCaches = Annotated[bool, Field(description="push each trial out of the device's caches before the next")]
+Arms = Annotated[Literal[1, 2], Field(description="2: treatment against control; 1: the treatment as it is")]
+Blocks = Annotated[int, Field(ge=1, le=1_000_000, description="blocks of an experiment of one arm")]
 
 
 class Model(pydantic.BaseModel):
@@ -25,111 +45,131 @@ class Model(pydantic.BaseModel):
 class PathFilters(Model):
     """Which commits are worth a measurement: those that touch an included path that is not excluded. Globs, ``**`` too."""
 
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    include: Annotated[tuple[str, ...], Field(description="globs; empty: every path")] = ()
+    exclude: Annotated[tuple[str, ...], Field(description="globs; what they match does not count")] = ()
 
 
 class Baseline(Model):
     """Which revision is the control of a treatment."""
 
-    rule: Literal["week-start", "previous", "pinned", "last-good"] = "previous"
-    commit: Annotated[str, Field(description="the control of the rule 'pinned'")] = ""
-    base_commit: Annotated[str, Field(description="used in place of week-start's commit where it is later")] = ""
+    rule: Annotated[
+        Literal["week-start", "previous", "pinned", "last-good"],
+        Field(
+            description="week-start: first commit at or after Monday 00:00 UTC of the treatment's week; previous: the one "
+            "measured before; pinned: always 'commit'; last-good: the newest that has not regressed"
+        ),
+    ] = "previous"
+    commit: Annotated[NotAnOption, Field(description="the control of the rule 'pinned'")] = ""
+    base_commit: Annotated[NotAnOption, Field(description="used in place of week-start's commit where it is later")] = ""
+
+    @pydantic.model_validator(mode="after")
+    def _pinned_to_something(self) -> Self:
+        if self.rule == "pinned" and not self.commit:
+            raise ValueError("the rule 'pinned' needs a commit to pin to: add the key 'commit'")
+        return self
 
 
 class Credentials(Model):
     """How to reach a private remote. Files hold the secrets; names without a slash are systemd credentials."""
 
-    ssh_key_file: Path | None = None
-    known_hosts_file: Path | None = None
-    token_file: Path | None = None
-    username: str = "oauth2"
+    ssh_key_file: Annotated[credentials.File | None, Field(description="private key for SSH, without a passphrase")] = None
+    known_hosts_file: Annotated[
+        credentials.File | None, Field(description="host keys that SSH accepts; none given: those of the daemon's user")
+    ] = None
+    token_file: Annotated[credentials.File | None, Field(description="holds the token or password for HTTPS, on one line")] = None
+    username: Annotated[NotAnOption, Field(description="goes with the token; GitLab and GitHub take any")] = "oauth2"
 
 
 class RepositorySettings(Model):
-    name: Name
-    kind: str = "git"
-    url: str
-    branch: Annotated[str, Field(description="git: a branch; hg: a bookmark or a named branch")] = "main"
+    """A remote whose commits are measured."""
+
+    name: Annotated[Name, Field(description="what benchmarks, status and records call it")]
+    kind: Annotated[str, Field(description="version control system: git or hg")] = "git"
+    url: Annotated[
+        NotAnOption, Field(min_length=1, description="as git or hg clone takes it; ./ and ../ are relative to this file")
+    ]
+    branch: Annotated[NotAnOption, Field(min_length=1, description="git: a branch; hg: a bookmark or a named branch")] = "main"
     framework: Annotated[str, Field(description="which framework its builds are programs of")]
-    poll_interval: quantities.Duration = 60.0
-    start_at: Annotated[str, Field(description="first commit to measure; empty: the newest when watching begins")] = ""
-    step: Annotated[int, Field(ge=1, description="measure every so-many-th commit")] = 1
+    poll_interval: Annotated[quantities.Interval, Field(description="time between two looks at the remote")] = 60.0
+    start_at: Annotated[NotAnOption, Field(description="first commit to measure; empty: the newest when watching begins")] = ""
+    step: Annotated[int, Field(ge=1, le=1_000_000, description="measure every so-many-th commit")] = 1
     min_run_interval: Annotated[quantities.Duration, Field(description="least time between two benchmark runs")] = 0.0
-    paths: PathFilters = PathFilters()
-    baseline: Baseline = Baseline()
+    paths: Annotated[PathFilters, Field(description="which commits are worth a measurement")] = PathFilters()
+    baseline: Annotated[Baseline, Field(description="what a new commit is compared with")] = Baseline()
     backlog: Annotated[
-        int, Field(ge=1, description="revisions that may wait for their verdict; what is between is coalesced")
+        int, Field(ge=1, le=1_000_000, description="revisions that may wait for their verdict; what is between is coalesced")
     ] = 8
-    priority: int = 0
-    credentials: Credentials = Credentials()
-    submodules: bool = True
+    priority: Annotated[int, Field(description="larger goes first, among repositories")] = 0
+    credentials: Annotated[Credentials, Field(description="how to reach a private remote")] = Credentials()
+    submodules: Annotated[bool, Field(description="check out git submodules (hg: subrepositories)")] = True
     large_files: Annotated[bool, Field(description="fetch Git LFS files")] = True
-    timeout: Annotated[quantities.Duration, Field(description="of one call of git or hg")] = 3600.0
+    timeout: Annotated[quantities.Interval, Field(description="of one call of git or hg")] = 3600.0
 
 
 class BuildSettings(Model):
-    frameworks_directory: Path = Path("specifications/frameworks")
-    parallel: Annotated[int, Field(ge=1)] = 1
+    """How revisions become programs."""
+
+    frameworks_directory: Annotated[
+        Path, Field(description="holds <framework>/<platform>/build.sh, or <framework>/build.sh for every platform")
+    ] = Path("specifications/frameworks")
+    parallel: Annotated[int, Field(ge=1, le=1024, description="builds at the same time, at most")] = 1
     same_host: Annotated[bool, Field(description="no build runs while the local host measures")] = True
-    timeout: quantities.Duration = 3600.0
-    cache_size: quantities.Size = 20 << 30
+    timeout: Annotated[quantities.Interval, Field(description="of one build")] = 3600.0
+    cache_size: Annotated[quantities.Size, Field(description="of all programs kept; the least recently used go first")] = 20 << 30
     compiler_cache: Annotated[bool, Field(description="keep a directory for ccache between revisions (CCACHE_DIR)")] = True
-    env: dict[str, str] = {}
+    env: Annotated[Variables, Field(description="added to the small environment of each build")] = {}
 
 
 class ExperimentSettings(Model):
     """How experiments are run and decided; a benchmark selection may override each key."""
 
-    alpha: Annotated[float, Field(gt=0, lt=0.5, description="false alarms, at most, per experiment")] = 0.01
-    beta: Annotated[float, Field(gt=0, lt=0.5, description="changes of min_effect that are called unchanged, at most")] = 0.05
-    min_effect: Annotated[float, Field(gt=0, lt=1, description="the smallest change that matters: 0.02 is 2 %")] = 0.02
-    max_blocks: Annotated[int, Field(ge=1)] = 60
-    max_time: quantities.Duration = 3600.0
-    order: Annotated[
-        Literal["coin", "pairs"], Field(description="of the arms in a block: a fair coin, or balanced pairs of blocks")
-    ] = "coin"
-    timeout: Annotated[quantities.Duration, Field(description="of one trial")] = 600.0
-    disturb_caches: bool = True
-    arms: Annotated[Literal[1, 2], Field(description="2: treatment against control; 1: the treatment as it is")] = 2
-    blocks: Annotated[int, Field(ge=1, description="blocks of an experiment of one arm")] = 3
+    alpha: Alpha = 0.01
+    beta: Beta = 0.05
+    min_effect: MinEffect = 0.02
+    max_blocks: MaxBlocks = 60
+    max_time: MaxTime = 3600.0
+    order: Order = "coin"
+    timeout: TrialTimeout = 600.0
+    disturb_caches: DisturbCaches = True
+    arms: Arms = 2
+    blocks: Blocks = 3
 
 
 class ExperimentOverrides(Model):
     """A benchmark's own values of :class:`ExperimentSettings`; None where the top-level section holds."""
 
-    alpha: Annotated[float | None, Field(gt=0, lt=0.5)] = None
-    beta: Annotated[float | None, Field(gt=0, lt=0.5)] = None
-    min_effect: Annotated[float | None, Field(gt=0, lt=1)] = None
-    max_blocks: Annotated[int | None, Field(ge=1)] = None
-    max_time: quantities.Duration | None = None
-    order: Literal["coin", "pairs"] | None = None
-    timeout: quantities.Duration | None = None
-    disturb_caches: bool | None = None
-    arms: Literal[1, 2] | None = None
-    blocks: Annotated[int | None, Field(ge=1)] = None
+    alpha: Alpha | None = None
+    beta: Beta | None = None
+    min_effect: MinEffect | None = None
+    max_blocks: MaxBlocks | None = None
+    max_time: MaxTime | None = None
+    order: Order | None = None
+    timeout: TrialTimeout | None = None
+    disturb_caches: DisturbCaches | None = None
+    arms: Arms | None = None
+    blocks: Blocks | None = None
 
 
 class DeviceSelection(Model):
     """Which devices: those that match any of what is named; all where nothing is named."""
 
-    names: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    names: Annotated[tuple[str, ...], Field(description="names of devices")] = ()
+    kinds: Annotated[tuple[str, ...], Field(description="every device of these kinds")] = ()
+    tags: Annotated[tuple[str, ...], Field(description="every device with one of these tags")] = ()
+    exclude: Annotated[tuple[str, ...], Field(description="names of devices that are left out all the same")] = ()
 
 
 class BenchmarkSelection(Model):
     """One specification (a model file or a benchmarks file) and where it runs."""
 
-    specification: Path
-    repositories: Annotated[tuple[str, ...], Field(description="empty: all whose framework fits")] = ()
-    devices: DeviceSelection = DeviceSelection()
-    backends: Annotated[tuple[str, ...], Field(description="empty: what the program chooses")] = ()
-    string_map: dict[str, str] = {}
-    env: dict[str, str] = {}
-    command_args: str = ""
-    priority: int = 0
+    specification: Annotated[Path, Field(description="a model file or a benchmarks file, JSON or YAML")]
+    repositories: Annotated[tuple[str, ...], Field(description="names; empty: all whose framework fits")] = ()
+    devices: Annotated[DeviceSelection, Field(description="where it runs; empty: on every device")] = DeviceSelection()
+    backends: Annotated[tuple[str, ...], Field(description="one experiment for each; empty: what the program chooses")] = ()
+    string_map: Annotated[dict[str, str], Field(description="replaced in every value of the specification: {key} -> value")] = {}
+    env: Annotated[Variables, Field(description="environment of its programs")] = {}
+    command_args: Annotated[str, Field(description="appended to each of its commands that runs the program")] = ""
+    priority: Annotated[int, Field(description="larger goes first, among benchmarks")] = 0
     experiment: Annotated[ExperimentOverrides, Field(description="what differs from the top-level experiment section")] = (
         ExperimentOverrides()
     )
@@ -140,41 +180,205 @@ class ModelCacheSettings(Model):
 
     directory: Annotated[Path | None, Field(description="default: models below the state directory")] = None
     root: Annotated[Path | None, Field(description="what a location that begins with // is relative to")] = None
-    max_file_size: quantities.Size = 4 << 30
-    timeout: Annotated[quantities.Duration, Field(description="without a byte, while downloading")] = 60.0
+    max_file_size: Annotated[quantities.Size, Field(description="a larger model file is refused")] = 4 << 30
+    timeout: Annotated[quantities.Interval, Field(description="without a byte, while downloading")] = 60.0
 
 
 class StatusSettings(Model):
+    """The status socket, which aibenchctl and curl --unix-socket speak to."""
+
     socket: Annotated[Path | None, Field(description="default: aibenchd.sock in the runtime or state directory")] = None
-    mode: Annotated[str, Field(pattern=r"^0[0-7]{3}$")] = "0660"
+    mode: Annotated[str, Field(pattern=r"^0[0-7]{3}$", description="of the socket, in quotes: who may look")] = "0660"
     group: Annotated[str, Field(description="group of the socket; empty: the daemon's own")] = ""
     operators: Annotated[
         tuple[str, ...],
         Field(description="groups whose members may change things; root and the daemon's user always may"),
     ] = ()
-    metrics_listen: Annotated[str, Field(pattern=r"^$|^.+:\d+$", description="host:port for /metrics alone; empty: none")] = ""
+    metrics_listen: Annotated[
+        str, Field(pattern=r"^$|^.+:[0-9]{1,5}$", description="host:port for /metrics alone; empty: none")
+    ] = ""
 
 
 class RetentionSettings(Model):
-    samples: quantities.Duration = 90 * 86400.0
-    logs: quantities.Duration = 30 * 86400.0
+    """How long things are kept. Verdicts are kept for ever."""
+
+    samples: Annotated[quantities.Interval, Field(description="raw samples of trials")] = 90 * 86400.0
+    logs: Annotated[quantities.Interval, Field(description="output of builds and trials")] = 30 * 86400.0
     outbox_size: Annotated[quantities.Size, Field(description="past it the oldest samples go, never a verdict")] = 1 << 30
 
 
+Kind = TypeVar("Kind", bound=pydantic.BaseModel)
+_GROUPS: dict[type[pydantic.BaseModel], str] = {device.DeviceSettings: "devices", report.SinkSettings: "sinks"}
+
+
+def of_kind(base: type[pydantic.BaseModel], value: Any) -> type[pydantic.BaseModel]:
+    """The settings class of the kind that a mapping names; ``base`` itself where kinds do not matter.
+
+    Raises:
+        UnknownKindError: it names none, or one that no installed package offers.
+    """
+    if base not in _GROUPS or not isinstance(value, dict):
+        return base
+    group, kind = _GROUPS[base], value.get("kind")
+    if not isinstance(kind, str):
+        raise errors.UnknownKindError(f"is required, as text; known: {', '.join(plugins.names(group))}")
+    if kind not in plugins.names(group):
+        raise errors.UnknownKindError(
+            f"{kind!r} is none of the installed {group}; {faults.suggestion(kind, plugins.names(group))}"
+        )
+    settings: type[pydantic.BaseModel] = plugins.load(group, kind).Settings  # type: ignore[attr-defined]
+    return settings
+
+
+def _validator(base: type[Kind]) -> pydantic.WrapValidator:
+    def validate(value: Any, handler: pydantic.ValidatorFunctionWrapHandler, info: pydantic.ValidationInfo) -> Any:
+        if not isinstance(value, dict):
+            return handler(value)
+        try:
+            settings = of_kind(base, value)
+        except errors.UnknownKindError as error:
+            raise _at_kind(str(error), value.get("kind")) from error
+        return settings.model_validate_json(pydantic_core.to_json(value), strict=True, context=info.context)
+
+    return pydantic.WrapValidator(validate)
+
+
+def _at_kind(message: str, kind: Any) -> pydantic.ValidationError:
+    problem = pydantic_core.PydanticCustomError("unknown_kind", "{message}", {"message": message})
+    line = pydantic_core.InitErrorDetails(type=problem, loc=("kind",), input=kind)
+    return pydantic.ValidationError.from_exception_data("kind", [line])
+
+
+AnyDevice = Annotated[pydantic.SerializeAsAny[device.DeviceSettings], _validator(device.DeviceSettings)]
+AnySink = Annotated[pydantic.SerializeAsAny[report.SinkSettings], _validator(report.SinkSettings)]
+
+
 class Settings(Model):
-    version: Literal[1] = 1
+    """The configuration of aibenchd."""
+
+    version: Annotated[Literal[1], Field(description="of this file's format")] = 1
     state_directory: Annotated[Path | None, Field(description="default: $STATE_DIRECTORY, as systemd sets it")] = None
-    repositories: tuple[RepositorySettings, ...] = ()
-    builds: BuildSettings = BuildSettings()
-    devices: tuple[device.DeviceSettings, ...] = ()
-    benchmarks: tuple[BenchmarkSelection, ...] = ()
-    experiment: ExperimentSettings = ExperimentSettings()
-    models: ModelCacheSettings = ModelCacheSettings()
-    sinks: tuple[report.SinkSettings, ...] = ()
-    status: StatusSettings = StatusSettings()
-    retention: RetentionSettings = RetentionSettings()
-    run: device.RunSettings = device.RunSettings()
+    repositories: Annotated[tuple[RepositorySettings, ...], Field(description="what is watched")] = ()
+    builds: Annotated[BuildSettings, Field(description="how revisions become programs")] = BuildSettings()
+    devices: Annotated[
+        tuple[AnyDevice, ...], Field(description="what is measured on; the kind decides which keys there are")
+    ] = ()
+    benchmarks: Annotated[tuple[BenchmarkSelection, ...], Field(description="what is measured")] = ()
+    experiment: Annotated[ExperimentSettings, Field(description="how it is decided")] = ExperimentSettings()
+    models: Annotated[ModelCacheSettings, Field(description="where model files are kept")] = ModelCacheSettings()
+    sinks: Annotated[tuple[AnySink, ...], Field(description="where results go; the kind decides which keys there are")] = ()
+    status: Annotated[StatusSettings, Field(description="the status socket")] = StatusSettings()
+    retention: Annotated[RetentionSettings, Field(description="how long things are kept")] = RetentionSettings()
+    run: Annotated[device.RunSettings, Field(description="who builds and programs run as")] = device.RunSettings()
     status_file: Annotated[Path | None, Field(description="FAI-PEP's: the daemon pauses while its first line is 0")] = None
     stop_timeout: Annotated[quantities.Duration, Field(description="time that SIGTERM leaves the block in flight")] = 30.0
-    user_identifier: str = ""
-    user_string: str = ""
+    user_identifier: Annotated[str, Field(description="FAI-PEP's: goes into every record as it is")] = ""
+    user_string: Annotated[str, Field(description="FAI-PEP's: goes into every record as its user")] = ""
+
+
+def load(path: Path) -> Settings:
+    """Read and validate a configuration. Paths in it come back absolute: they are relative to its directory. Blocking.
+
+    Raises:
+        InvalidFileError: with all its faults.
+    """
+    document = yamlfile.load(path)
+    directory = Path(os.path.abspath(path)).parent  # noqa: PTH100  a link's own directory, not its target's
+    found = [*document.duplicates, *consistency.of(document)]
+    try:
+        settings = Settings.model_validate_json(json.dumps(document.value), strict=True, context={"directory": directory})
+    except pydantic.ValidationError as error:
+        known = {fault.key for fault in found}
+        found += [fault for fault in faults.of(error, document, Settings, of_kind) if fault.key not in known]
+        raise errors.InvalidFileError(found) from error
+    if found:
+        raise errors.InvalidFileError(found)
+    return _anchored(settings, directory)
+
+
+Value = TypeVar("Value")
+
+
+def _anchored(value: Value, directory: Path) -> Value:
+    """With every relative path in it made absolute; itself where there is none."""
+    if isinstance(value, pydantic.BaseModel):
+        fields = {name: _field(value, name, directory) for name in type(value).model_fields}
+        changed = {name: new for name, new in fields.items() if new is not getattr(value, name)}
+        return value.model_copy(update=changed) if changed else value
+    if isinstance(value, tuple):
+        items = tuple(_anchored(item, directory) for item in value)
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value  # type: ignore[return-value]
+    if isinstance(value, Path) and not value.is_absolute():
+        return directory / value
+    return value
+
+
+def _field(settings: pydantic.BaseModel, name: str, directory: Path) -> Any:
+    value = getattr(settings, name)
+    if is_credential(type(settings).model_fields[name]):
+        return value
+    if isinstance(settings, RepositorySettings) and name == "url" and value.startswith(("./", "../")):
+        return str(directory / value)
+    return _anchored(value, directory)
+
+
+def is_credential(field: pydantic.fields.FieldInfo) -> bool:
+    """Whether a key names a :data:`credentials.File <aibenchd.credentials.File>`."""
+    inner = (marker for arg in get_args(field.annotation) for marker in getattr(arg, "__metadata__", ()))
+    return credentials.MARK in field.metadata or credentials.MARK in inner
+
+
+def credential_files(value: Any, key_path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Path]]:
+    """All files with secrets that a configuration names, with the paths of their keys."""
+    if isinstance(value, pydantic.BaseModel):
+        for name, field in type(value).model_fields.items():
+            inner = getattr(value, name)
+            if inner is not None and is_credential(field):
+                yield (*key_path, name), inner
+            yield from credential_files(inner, (*key_path, name))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from credential_files(item, (*key_path, index))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the whole file, with the keys of every installed kind of device and sink."""
+    schema = Settings.model_json_schema()
+    for base, group in _GROUPS.items():
+        schema["properties"][group]["items"] = _kinds_schema(base, schema["$defs"])
+        del schema["$defs"][base.__name__]
+    _enumerate(schema["$defs"]["RepositorySettings"]["properties"], {"kind": "repositories", "framework": "frameworks"})
+    schema = _without_titles(schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "aibenchd", **schema}
+
+
+def _kinds_schema(base: type[pydantic.BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The kind picks the keys: editors then complete, and complain, by that kind alone."""
+    group = _GROUPS[base]
+    cases = []
+    for kind in plugins.names(group):
+        own = of_kind(base, {"kind": kind}).model_json_schema()
+        definitions.update(own.pop("$defs", {}))
+        own["properties"]["kind"] |= {"const": kind}
+        definitions[f"{group}-{kind}"] = own
+        named = {"properties": {"kind": {"const": kind}}, "required": ["kind"]}
+        cases.append({"if": named, "then": {"$ref": f"#/$defs/{group}-{kind}"}})
+    kinds = {"kind": {"type": "string", "enum": list(plugins.names(group))}}
+    return {"type": "object", "required": ["name", "kind"], "properties": kinds, "allOf": cases}
+
+
+def _enumerate(properties: dict[str, Any], groups: dict[str, str]) -> None:
+    for key, group in groups.items():
+        properties[key]["enum"] = list(plugins.names(group))
+
+
+def _without_titles(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_titles(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_titles(item) for key, item in value.items() if not (key == "title" and isinstance(item, str))}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")

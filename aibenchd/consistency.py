@@ -1,0 +1,108 @@
+"""Whether the parts of a configuration fit together, and whether it holds a secret.
+
+Works on plain values, so that these faults are told together with those of single keys; what has a wrong type is left to
+the models. Pure, but for asking which kinds are installed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+from aibenchd import errors, faults, plugins, yamlfile
+
+Items: TypeAlias = list[tuple[int, dict[str, Any]]]
+
+_SECRET_KEY = re.compile(r"(.*[_-])?(token|password|passwd|passphrase|secret|(api|access|private|secret)[_-]?key)", re.IGNORECASE)
+_SECRET_URL = re.compile(
+    r"[a-z][a-z0-9+.-]*://([^/\s@]*:[^/\s@]+|[^/\s@]{20,})@", re.IGNORECASE
+)  # a password, or a token as the user
+_INSTEAD = "secrets are not kept in this file: put it into a file that only the daemon can read, and name that with token_file"
+
+
+def of(document: yamlfile.Document) -> list[errors.Fault]:
+    """All faults of this sort."""
+    if not isinstance(document.value, dict):
+        return []
+    checks = (_secrets, _twice, _kinds, _unknown_names, _shared_cpus)
+    return [document.fault(key_path, message) for check in checks for key_path, message in check(document.value)]
+
+
+Finding: TypeAlias = tuple[tuple[str | int, ...], str]
+
+
+def _items(value: dict[str, Any], key: str) -> Items:
+    """The mappings in a list of the file, by index."""
+    items = value.get(key)
+    return [(index, item) for index, item in enumerate(items) if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _texts(item: Any, *keys: str) -> list[tuple[int, str]]:
+    """The texts in a list below an item, by index."""
+    for key in keys:
+        item = item.get(key) if isinstance(item, dict) else None
+    return [(index, text) for index, text in enumerate(item) if isinstance(text, str)] if isinstance(item, list) else []
+
+
+def _secrets(value: Any, key_path: tuple[str | int, ...] = ()) -> Iterator[Finding]:
+    pairs: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        pairs = value.items()
+    elif isinstance(value, list):
+        pairs = enumerate(value)
+    elif isinstance(value, str) and _SECRET_URL.match(value):
+        yield key_path, f"holds a password or token before the @; {_INSTEAD}"
+    for step, inner in pairs:
+        if isinstance(step, str) and _SECRET_KEY.fullmatch(step) and inner is not None:
+            yield (*key_path, step), _INSTEAD
+        else:
+            yield from _secrets(inner, (*key_path, step))
+
+
+def _twice(value: dict[str, Any]) -> Iterator[Finding]:
+    for section in ("repositories", "devices", "sinks"):
+        first: dict[str, int] = {}
+        for index, item in _items(value, section):
+            name = item.get("name")
+            if isinstance(name, str) and first.setdefault(name, index) != index:
+                yield (section, index, "name"), f"{name!r} is taken by {section}[{first[name]}]; names are told apart by them"
+
+
+def _kinds(value: dict[str, Any]) -> Iterator[Finding]:
+    """Repositories name kinds that carry no keys of their own; those of devices and sinks are the models' affair."""
+    for index, item in _items(value, "repositories"):
+        for key, group in (("kind", "repositories"), ("framework", "frameworks")):
+            kind, known = item.get(key), plugins.names(group)
+            if isinstance(kind, str) and kind not in known:
+                yield ("repositories", index, key), f"{kind!r} is none of the installed {group}; {faults.suggestion(kind, known)}"
+
+
+def _unknown_names(value: dict[str, Any]) -> Iterator[Finding]:
+    devices = [item for _, item in _items(value, "devices")]
+    names = {str(item.get("name")) for item in devices}
+    known = {
+        ("repositories",): ("repository is called", {str(item.get("name")) for _, item in _items(value, "repositories")}),
+        ("devices", "names"): ("device is called", names),
+        ("devices", "exclude"): ("device is called", names),
+        ("devices", "kinds"): ("device is of the kind", {str(item.get("kind")) for item in devices}),
+        ("devices", "tags"): ("device has the tag", {tag for item in devices for _, tag in _texts(item, "tags")}),
+    }
+    for index, item in _items(value, "benchmarks"):
+        for keys, (what, there) in known.items():
+            for place, text in _texts(item, *keys):
+                if text not in there:
+                    yield ("benchmarks", index, *keys, place), f"no {what} {text!r}; {faults.suggestion(text, there)}"
+
+
+def _shared_cpus(value: dict[str, Any]) -> Iterator[Finding]:
+    """Two devices of the local host would disturb each other on a CPU that both run on."""
+    local = [(index, item) for index, item in _items(value, "devices") if item.get("kind") == "local"]
+    taken: dict[int, int] = {}
+    for index, item in local:
+        cpus = item.get("cpus")
+        if not cpus and len(local) > 1:
+            yield ("devices", index, "cpus"), "runs on all CPUs beside another local device; say which CPUs are its own"
+        for place, cpu in enumerate(cpus) if isinstance(cpus, list) else ():
+            if isinstance(cpu, int) and taken.setdefault(cpu, index) != index:
+                yield ("devices", index, "cpus", place), f"CPU {cpu} is taken by devices[{taken[cpu]}]; each needs its own"

@@ -1,0 +1,185 @@
+"""What pydantic found wrong with a file that a person wrote: in plain words, and at its place in the file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias, get_args
+
+import pydantic
+import pydantic_core
+
+from aibenchd import errors, yamlfile
+
+Specialise: TypeAlias = Callable[[type[pydantic.BaseModel], Any], type[pydantic.BaseModel]]
+
+SHOWN = 40  # characters of a value that a message repeats
+LISTED = 30  # known names that a message lists
+
+ABSENT_KEY = ("missing", "unknown_kind")  # types of pydantic's errors whose key may not be there
+
+_ABSENT = object()
+_TEXT, _LIST, _KEYS, _WHOLE, _NUMBER, _FLAG = "text", "a list", "keys with values", "a whole number", "a number", "true or false"
+_EXPECTED = {
+    "string_type": _TEXT,
+    "path_type": "a path",
+    "tuple_type": _LIST,
+    "list_type": _LIST,
+    "set_type": _LIST,
+    "frozen_set_type": _LIST,
+    "dict_type": _KEYS,
+    "model_type": _KEYS,
+    "int_type": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "bool_type": _FLAG,
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "string_too_short": "text of {min_length} or more characters",
+    "string_too_long": "text of {max_length} or fewer characters",
+    "too_short": "a list of {min_length} or more",
+    "too_long": "a list of {max_length} or fewer",
+    "string_pattern_mismatch": "{words}",
+}
+PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "a name of letters, digits, '.', '_' and '-' that begins with a letter or a digit",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "a variable's name of letters, digits and '_' that does not begin with a digit",
+    r"^([^-]|$)": "text that does not begin with '-'",
+    r"^0[0-7]{3}$": 'four octal digits in quotes, such as "0660"',
+    r"^$|^.+:[0-9]{1,5}$": "host:port, such as 127.0.0.1:9464",
+}
+
+
+def of(
+    error: pydantic.ValidationError,
+    document: yamlfile.Document,
+    root: type[pydantic.BaseModel],
+    specialise: Specialise = lambda base, _value: base,
+) -> list[errors.Fault]:
+    """All that ``error`` says of a document.
+
+    Args:
+        root: the model that the document was validated by.
+        specialise: the model that stands in for another at a value, where a value's own key picks it.
+    """
+    return [_fault(problem, document, root, specialise) for problem in error.errors(include_url=False, include_input=False)]
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """What a person may have meant: the nearest of ``known``, or all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word[:SHOWN], names, 1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    listed = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
+    return f"known: {listed}" if names else "there are none"
+
+
+def found(value: Any) -> str:
+    """A value as a message shows it."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the text {value[:SHOWN]!r}{'…' if len(value) > SHOWN else ''}"
+    return _LIST if isinstance(value, list) else _KEYS
+
+
+def _fault(
+    problem: pydantic_core.ErrorDetails, document: yamlfile.Document, root: type[pydantic.BaseModel], specialise: Specialise
+) -> errors.Fault:
+    key_path = _key_path(problem, document.value)
+    around = _AROUND.get(problem["type"])
+    if around is not None:
+        return document.fault(key_path, around(key_path, _fields(root, key_path[:-1], document.value, specialise)))
+    # Of a mapping's key, that key is what was found; else what is at the place.
+    value = key_path[-1] if problem["loc"][-1:] == ("[key]",) else _at(document.value, key_path)
+    return document.fault(key_path, _message(problem, value))
+
+
+def _key_path(problem: pydantic_core.ErrorDetails, value: Any) -> tuple[str | int, ...]:
+    """A location without the steps that pydantic puts in beside keys, such as ``[key]`` and the branches of a union."""
+    steps: tuple[str | int, ...] = ()
+    for step in problem["loc"]:
+        inner = _child(value, step)
+        if inner is not _ABSENT:
+            steps, value = (*steps, step), inner
+    return (*steps, *problem["loc"][-1:]) if problem["type"] in ABSENT_KEY and value is not inner else steps
+
+
+def _child(value: Any, step: str | int) -> Any:
+    if isinstance(value, dict):
+        return value.get(step, _ABSENT)
+    if isinstance(value, list) and isinstance(step, int) and step < len(value):
+        return value[step]
+    return _ABSENT
+
+
+def _at(value: Any, key_path: tuple[str | int, ...]) -> Any:
+    for step in key_path:
+        value = _child(value, step)
+    return value
+
+
+def _missing(key_path: tuple[str | int, ...], fields: Mapping[str, pydantic.fields.FieldInfo]) -> str:
+    field = fields.get(str(key_path[-1]))
+    return f"is required: {field.description}" if field is not None and field.description else "is required"
+
+
+def _unknown(key_path: tuple[str | int, ...], fields: Mapping[str, pydantic.fields.FieldInfo]) -> str:
+    return f"is no key here; {suggestion(str(key_path[-1]), fields)}"
+
+
+_AROUND = {"missing": _missing, "extra_forbidden": _unknown}  # messages that need the keys that there are
+
+
+def _fields(
+    model: type[pydantic.BaseModel], key_path: tuple[str | int, ...], value: Any, specialise: Specialise
+) -> Mapping[str, pydantic.fields.FieldInfo]:
+    """The keys that there are at a place of the file."""
+    for step in key_path:
+        value = _child(value, step)
+        if isinstance(step, str):
+            field = model.model_fields.get(step)
+            inner = _model_in(field.annotation) if field is not None else None
+            if inner is None:
+                return {}
+            model = inner
+        model = specialise(model, value)
+    return model.model_fields
+
+
+def _model_in(annotation: Any) -> type[pydantic.BaseModel] | None:
+    """The first model in a type such as ``tuple[Model, ...] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    return next((model for arg in get_args(annotation) if (model := _model_in(arg)) is not None), None)
+
+
+def _message(problem: pydantic_core.ErrorDetails, value: Any) -> str:
+    facts = problem.get("ctx", {})
+    if problem["type"] == "value_error":
+        message = str(facts["error"])
+        return f"{message}, found {found(value)}" if message.startswith("expected") and ", not " not in message else message
+    if problem["type"] in _EXPECTED:
+        words = PATTERNS.get(str(facts.get("pattern")), f"text that matches {facts.get('pattern')}")
+        expected = _EXPECTED[problem["type"]].format(**{**facts, "words": words})
+        return f"expected {expected}, found {found(value)}{_advice(expected, value)}"
+    return problem["msg"][:1].lower() + problem["msg"][1:]
+
+
+def _advice(expected: str, value: Any) -> str:
+    if expected == _TEXT and isinstance(value, bool | int | float):
+        return "; put quotes around it"
+    if expected == _LIST and isinstance(value, str | int | float):
+        return "; put brackets around it"
+    if expected in (_WHOLE, _NUMBER, _FLAG) and isinstance(value, str) and value[:1].isdigit():
+        return "; take the quotes away"
+    return ""
