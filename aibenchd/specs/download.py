@@ -1,0 +1,109 @@
+"""HTTP downloads that resume, have a size limit, and give up only after several tries."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from aibenchd import backoff, errors, redaction
+from aibenchd.specs import content
+
+if TYPE_CHECKING:
+    import httpx
+
+ATTEMPTS = 5
+FIRST_PAUSE = 1.0  # seconds
+LONGEST_PAUSE = 30.0  # seconds
+LONGEST = 6 * 3600.0  # seconds, of one file with all its tries
+BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+log = structlog.get_logger()
+
+
+class _TryAgainError(Exception):
+    """This try failed in a way that the next may not."""
+
+
+class Downloader:
+    """Downloads into a :class:`~aibenchd.specs.content.Partial`.
+
+    Args:
+        max_size: bytes, of one file.
+        stall: seconds without a byte after which a try is given up.
+        first_pause: seconds after the first try that failed; doubled after each.
+    """
+
+    def __init__(self, max_size: int, stall: float, first_pause: float = FIRST_PAUSE) -> None:
+        self._max_size, self._stall, self._first_pause = max_size, stall, first_pause
+
+    async def download(self, url: str, partial: content.Partial) -> None:
+        """Have all bytes of ``url`` in ``partial``, going on from those that are there.
+
+        Raises:
+            ModelFileError: the server refuses it, it is too large, or no try came to its end.
+        """
+        pauses = backoff.Backoff(self._first_pause, LONGEST_PAUSE, random.Random())  # noqa: S311  jitter
+        shown = redaction.text(url)
+        reason = f"took longer than {LONGEST:.0f} s"
+        with anyio.move_on_after(LONGEST):
+            for left in reversed(range(ATTEMPTS)):
+                try:
+                    return await self._try(url, partial)
+                except _TryAgainError as error:
+                    reason = redaction.text(str(error))
+                    log.info("a download broke off", url=shown, reason=reason, bytes=partial.size, tries_left=left)
+                if left:
+                    await anyio.sleep(pauses.next())
+        raise errors.ModelFileError(f"{shown} cannot be downloaded: {reason}; {partial.size} bytes are kept to go on from")
+
+    async def _try(self, url: str, partial: content.Partial) -> None:
+        client = await anyio.to_thread.run_sync(_client, self._stall)
+        import httpx  # loaded by then
+
+        headers = {"Accept-Encoding": "identity"}
+        if partial.size:
+            headers["Range"] = f"bytes={partial.size}-"
+        try:
+            async with client, client.stream("GET", url, headers=headers) as response:
+                self._accept(response, partial)
+                async for chunk in response.aiter_raw(content.CHUNK):
+                    self._within_limit(url, partial.size + len(chunk))
+                    await anyio.to_thread.run_sync(partial.write, chunk)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+            raise errors.ModelFileError(f"{redaction.text(url)} cannot be downloaded: {error}") from error
+        except httpx.HTTPError as error:
+            raise _TryAgainError(f"{type(error).__name__} {error}".strip()) from error
+
+    def _accept(self, response: httpx.Response, partial: content.Partial) -> None:
+        """Judge the head of a response, and begin anew where it does not go on from what is there."""
+        answer = f"{response.status_code} {response.reason_phrase}"
+        if response.status_code == 416 or response.status_code in BUSY:
+            if response.status_code == 416:
+                partial.restart()
+            raise _TryAgainError(answer)
+        if response.status_code not in {200, 206}:
+            message = f"{redaction.text(str(response.url))} answers {answer}; mend its location, or what may be read there"
+            raise errors.ModelFileError(message)
+        goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {partial.size}-")
+        if response.status_code == 200 or not goes_on:
+            partial.restart()
+        if response.status_code == 206 and not goes_on:
+            raise _TryAgainError("answered with another range than was asked for")
+        length = response.headers.get("Content-Length", "")
+        self._within_limit(str(response.url), partial.size + (int(length) if length.isdecimal() else 0))
+
+    def _within_limit(self, url: str, size: int) -> None:
+        if size > self._max_size:
+            shown = redaction.text(url)
+            raise errors.ModelFileError(f"{shown} is larger than {self._max_size} bytes; raise models.max_file_size to allow it")
+
+
+def _client(stall: float) -> httpx.AsyncClient:
+    """Made in a thread: reading the certificates takes longer than the event loop should wait."""
+    import httpx
+
+    return httpx.AsyncClient(timeout=stall, follow_redirects=True)

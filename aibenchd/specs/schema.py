@@ -1,0 +1,242 @@
+"""What a specification may say: FAI-PEP's model files and benchmarks files, as pydantic models.
+
+They judge a file, they do not hold it: benchmarks keep the file's own JSON, because commands may name any key of a model
+or a test as a placeholder. So known keys are typed, and all others are let through.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from aibenchd import errors, model, statistics
+
+
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _known_statistic(name: str) -> str:
+    if not statistics.known(name):
+        raise ValueError(f"{name!r} is no statistic; there are mean, stdev, MAD, cv and p0 to p100")
+    return name
+
+
+def _stays_below(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path or path in {"", "."}:
+        raise ValueError("expected a name that does not leave its directory")
+    return path
+
+
+def _written_as(pattern: str, words: str) -> pydantic.AfterValidator:
+    def judge(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {words}")
+        return text
+
+    return pydantic.AfterValidator(judge)
+
+
+Text = Annotated[str, pydantic.BeforeValidator(_number_as_text)]
+Environment = dict[str, Text]
+Component = Annotated[
+    str, Field(max_length=200), _written_as("[^/]+", "a name without a slash"), pydantic.AfterValidator(_stays_below)
+]
+FileName = Annotated[str, Field(max_length=1000), pydantic.AfterValidator(_stays_below)]
+Statistic = Annotated[str, pydantic.AfterValidator(_known_statistic)]
+CpuMask = Annotated[Text, _written_as("(0x)?[0-9a-fA-F]{1,64}", "a hexadecimal mask of CPUs, such as f0")]
+CpuList = Annotated[Text, _written_as(r"-\d+|\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", "a list of CPUs, such as 0,4-7")]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Open(pydantic.BaseModel):
+    """Typed where a key is known, and open to all others."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+
+class Converter(Open):
+    """Replaces the framework's parser of standard output, or reads an output file."""
+
+    name: str
+    args: dict[str, Any] = {}
+
+
+class File(Open):
+    """A file that is fetched and verified. A location with a placeholder in it is made at run time instead."""
+
+    filename: FileName
+    location: Annotated[str, Field(min_length=1)]
+    md5: Annotated[str, _written_as("([0-9a-fA-F]{32}|directory)?", "32 hexadecimal digits")] | None = None
+    sha256: Annotated[str, _written_as("([0-9a-fA-F]{64})?", "64 hexadecimal digits")] | None = None
+
+    @property
+    def remote(self) -> bool:
+        return self.location.startswith(("http://", "https://"))
+
+    @property
+    def made_at_run_time(self) -> bool:
+        return re.search(r"\{\w+\}", self.location) is not None
+
+    @pydantic.model_validator(mode="after")
+    def _verifiable(self) -> File:
+        if self.remote and not self.made_at_run_time and not (self.md5 or self.sha256):
+            raise ValueError("a file from the network needs its digest: add sha256 (of sha256sum), or md5")
+        return self
+
+
+class OutputFile(Open):
+    filename: FileName
+    location: str = ""
+    converter: Converter | None = None
+    upload: bool = False
+
+
+class Library(Open):
+    location: str
+    target: str = ""
+
+
+class Process(Open):
+    """Commands on the host around a repeat."""
+
+    commands: tuple[str, ...] = ()
+    command: str = ""
+    files: dict[str, File] = {}
+
+
+class PlatformArgs(Open):
+    taskset: CpuMask | None = None
+    sleep_before_run: Seconds = 0.0
+    env: Environment = {}
+    shell: bool = False
+    retry: Annotated[int, Field(ge=0)] = 0
+    ignore_status: bool = False
+    log_output: bool = False
+
+
+class App(Open):
+    package: str
+    activity: str = ""
+
+
+class Meta(Open):
+    """What a benchmarks file adds to each of its models: any field of a model."""
+
+    format: Component | None = None
+    files: dict[str, File] = {}
+    libraries: tuple[Library, ...] = ()
+    framework: str = ""
+    group: str = ""
+    kind: str = ""
+    category: str = ""
+    description: str = ""
+    repeat: Annotated[int, Field(ge=1)] = 1
+    cooldown: Seconds = 0.0
+    timeout: Annotated[float | None, Field(gt=0)] = None
+    env: Environment = {}
+    log_output: bool | None = None
+    platform_args: PlatformArgs = PlatformArgs()
+    command_args: str = ""
+    preprocess: Process | None = None
+    postprocess: Process | None = None
+    converter: Converter | None = None
+    app: App | None = None
+
+
+class Model(Meta):
+    name: Component
+
+    @pydantic.model_validator(mode="after")
+    def _cacheable(self) -> Model:
+        if self.files and not self.format:
+            raise ValueError("a model with files needs a format: they are kept under <format>/<name>/<filename>")
+        return self
+
+
+class Input(Open):
+    shapes: Annotated[tuple[tuple[int, ...], ...], Field(min_length=1)]
+    type: str = "float"
+
+
+class Test(Open):
+    """One test of a model."""
+
+    __test__ = False  # pytest would take the name for its own
+
+    identifier: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    metric: Literal["delay", "error", "accuracy", "power", "generic"]
+    iter: Annotated[int, Field(ge=-1)] = -1
+    warmup: Annotated[int, Field(ge=0)] = 0
+    commands: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    command: str | None = None
+    arguments: str | None = None
+    inputs: dict[str, Input] = {}
+    input_files: dict[str, File] = {}
+    files: dict[str, File] = {}
+    output_files: dict[str, OutputFile] = {}
+    preprocess: Process | None = None
+    postprocess: Process | None = None
+    platform_args: PlatformArgs | None = None
+    timeout: Annotated[float | None, Field(gt=0)] = None
+    env: Environment = {}
+    log_output: bool | None = None
+    statistics: tuple[Statistic, ...] = statistics.DEFAULT
+    method: str = ""
+    voltage: float | None = None
+    collection_time: Seconds | None = None
+    mkl_threads: Annotated[int | None, Field(alias="MKL_NUM_THREADS")] = None
+    omp_threads: Annotated[int | None, Field(alias="OMP_NUM_THREADS")] = None
+    cpu_list: Annotated[CpuList | None, Field(alias="cpu-list")] = None
+    profiler: dict[str, Any] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _says_once_what_to_run(self) -> Test:
+        given = [key for key in ("commands", "command", "arguments") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} say the same; keep one of them")
+        if not given and not self.inputs and not self.input_files:
+            raise ValueError("does not say what to run: expected commands, command or arguments (or inputs, the short hand)")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _as_many_shapes(self) -> Test:
+        if len({len(one.shapes) for one in self.inputs.values()}) > 1:
+            counts = ", ".join(f"{name} has {len(one.shapes)}" for name, one in self.inputs.items())
+            raise ValueError(f"all inputs need equally many shapes: {counts}")
+        return self
+
+
+class ModelFile(Open):
+    model: Model
+    tests: Annotated[tuple[Test, ...], Field(min_length=1)]
+    default_args: dict[str, Any] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _generic_all_or_none(self) -> ModelFile:
+        odd = [index for index, test in enumerate(self.tests) if test.metric != "generic"]
+        if self.tests[0].metric == "generic" and odd:
+            raise ValueError(f"where the first test's metric is generic all must be, and tests[{odd[0]}]'s is not")
+        return self
+
+
+class BenchmarksFile(Open):
+    meta: Meta = Meta()
+    benchmarks: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def typed(benchmark: model.Benchmark) -> tuple[Test, Model]:
+    """The test and the model of an expanded benchmark.
+
+    Raises:
+        CommandError: one of them is not valid.
+    """
+    try:
+        return Test.model_validate(benchmark.test), Model.model_validate(benchmark.model)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise errors.CommandError(f"{benchmark.source}: {benchmark.identifier}: {key}: {first['msg']}") from error
