@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Self
 
 import pydantic
 
-from aibenchd import quantities
+from aibenchd import errors, quantities
 
 
 class RunSettings(pydantic.BaseModel):
@@ -130,7 +130,11 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     async def push(self, push: Push) -> PurePosixPath:
-        """Have a file or directory on the device; its path there: as long for every digest, ending in ``push.name``."""
+        """Have a file or directory on the device; its path there: as long for every digest, ending in ``push.name``.
+
+        Raises:
+            CommandError: it cannot be pushed, such as a directory with a link that leads out of it.
+        """
 
     @abc.abstractmethod
     async def directory(self, name: str) -> PurePosixPath:
@@ -176,6 +180,7 @@ class Device(abc.ABC):
     """
 
     Settings: ClassVar[type[DeviceSettings]]
+    on_this_host: ClassVar[bool] = False  # whether its programs run on this host, where a build would disturb them
 
     def __init__(self, settings: DeviceSettings, state_directory: Path, run: RunSettings) -> None:
         self.settings = settings
@@ -189,6 +194,17 @@ class Device(abc.ABC):
         Raises:
             DeviceLostError: it cannot be reached; the message says what to do.
         """
+
+
+def file_name(name: str) -> str:
+    """``name``, where it names one entry of a directory.
+
+    Raises:
+        HarnessError: it would lead elsewhere.
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise errors.HarnessError(f"{name!r} is no name of a file or directory: it must be one, without a slash")
+    return name
 
 
 def platforms(devices: Sequence[DeviceSettings]) -> tuple[str, ...]:

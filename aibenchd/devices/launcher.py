@@ -457,7 +457,10 @@ class Arrangement:
         try:
             os.chdir(self._cwd)
         except OSError as error:
-            raise Fault(f"the directory {self._cwd} cannot be entered by user {self._identity.uid}: {error.strerror}") from error
+            raise Fault(
+                f"user {self._identity.uid} cannot enter {self._cwd}: {error.strerror};"
+                " it needs search permission there and in all directories above"
+            ) from error
         os.dup2(self._stdout, 1)
         os.dup2(self._stderr, 2)
 
@@ -534,6 +537,8 @@ class Supervisor:
 
     def run(self, argv: list[str], cwd: str, env: dict[str, str], cpus: list[int], timeout: float, limit: int) -> dict[str, Any]:
         """Run a program. Its standard output and error go to the two files sent along, or together to the one."""
+        if limit < 1:
+            raise Fault(f"output_limit must be 1 at least, not {limit}")
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         outputs = [Output(file, limit) for file in self._files]
         chosen = frozenset(cpus) or self._cpus
@@ -552,8 +557,9 @@ class Supervisor:
     def disturb(self, size: int, cpus: list[int]) -> dict[str, Any]:
         """Write through ``size`` bytes on one CPU, whose shared cache the others have too, and on each through its own."""
         block = bytes(1 << 20)
-        with mmap.mmap(-1, size) as memory:
-            memory.madvise(mmap.MADV_HUGEPAGE)
+        with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+            with contextlib.suppress(OSError):  # it only saves time
+                memory.madvise(mmap.MADV_HUGEPAGE)
             for cpu in cpus or sorted(self._cpus):
                 os.sched_setaffinity(0, {cpu})
                 memory.seek(0)

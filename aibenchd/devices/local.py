@@ -1,0 +1,239 @@
+"""The host that the daemon runs on, as a device."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path, PurePosixPath
+from typing import Annotated, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+import pydantic
+
+from aibenchd import errors, quantities
+from aibenchd.devices import base, beneath, host, launching, pushed
+
+T = TypeVar("T")
+
+SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
+PROBE = "probe"  # the directory in which health() sees whether programs can work
+OWN_DEADLINE = 600.0  # seconds
+OWN_OUTPUT = 4096  # bytes
+
+
+class Settings(base.DeviceSettings):
+    """Keys of a device of the kind ``local``."""
+
+    directory: Annotated[
+        Path | None,
+        pydantic.Field(description="holds what is pushed and what programs write; default: below the state directory"),
+    ] = None
+    store_size: Annotated[quantities.Size, pydantic.Field(description="of what is pushed; the least recently used goes")] = (
+        10 << 30
+    )
+    pull_limit: Annotated[quantities.Size, pydantic.Field(description="of one file that a program wrote")] = 1 << 30
+    minimum_free: Annotated[quantities.Size, pydantic.Field(description="disk space without which no block is run")] = 1 << 30
+    disturb_size: Annotated[
+        quantities.Size, pydantic.Field(description="memory written before each trial; more than the last cache holds")
+    ] = 64 << 20
+
+
+class Local(base.Device):
+    """Trials run on this host, one at a time."""
+
+    Settings = Settings
+    on_this_host = True
+
+    def session(self) -> AbstractAsyncContextManager[base.Session]:
+        return self._session()
+
+    @contextlib.asynccontextmanager
+    async def _session(self) -> AsyncIterator[base.Session]:
+        settings = cast("Settings", self.settings)
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                launcher = await stack.enter_async_context(launching.Launcher(self.run))
+                session = LocalSession(settings, settings.directory or self.state_directory, launcher)
+                await session.open()
+            except (errors.HarnessError, OSError) as error:
+                raise errors.DeviceLostError(f"{settings.name}: {error}") from error
+            stack.callback(session.close)
+            yield session
+
+
+class LocalSession(base.Session):
+    """See :class:`aibenchd.devices.base.Session`.
+
+    Below ``directory`` lie ``programs``, which programs can read, and ``work``, in whose directories they can write.
+    Where programs run as another user, both belong to that user's group, whose member the daemon must be.
+    """
+
+    def __init__(self, settings: Settings, directory: Path, launcher: launching.Launcher) -> None:
+        self._settings = settings
+        self._directory = directory.absolute()
+        self._work = self._directory / "work"
+        self._launcher = launcher
+        self._pushed = pushed.Pushed(self._directory / "programs", settings.store_size)
+        self._limiter = anyio.CapacityLimiter(1)
+        self._busy = ""
+
+    async def open(self) -> None:
+        """Lay out the directory; what an earlier session left in ``work`` is removed.
+
+        Raises:
+            DeviceLostError: programs could not run here.
+            HarnessError, OSError: it cannot be laid out.
+        """
+        identity = await self._launcher.hello()
+        await self._in_thread(lambda: _lay_out(self._directory, identity.gid))
+        for left in await self._in_thread(lambda: list(self._work.iterdir())):
+            await self._delete(left)
+        await self._in_thread(self._pushed.open)
+        await self._look()
+
+    def close(self) -> None:
+        """Whatever is asked of it now is an error."""
+        self._busy = "the session's end"
+
+    async def push(self, push: base.Push) -> PurePosixPath:
+        with self._alone("push"):
+            return PurePosixPath(await self._in_thread(lambda: self._pushed.put(push)))
+
+    async def directory(self, name: str) -> PurePosixPath:
+        with self._alone("directory"):
+            return PurePosixPath(await self._make(name))
+
+    async def run(self, command: base.Command) -> base.Completed:
+        with self._alone("run"):
+            return await self._launcher.run(self._complete(command))
+
+    async def pull(self, source: PurePosixPath, target: Path) -> None:
+        with self._alone("pull"):
+            copy = functools.partial(beneath.copy_out, self._directory, Path(source), target, self._settings.pull_limit)
+            await self._permitted(copy, Path(source), ("chmod", "u+r,g+r"))
+
+    async def remove(self, path: PurePosixPath) -> None:
+        with self._alone("remove"):
+            await self._delete(Path(path))
+
+    async def health(self) -> None:
+        with self._alone("health"):
+            await self._look()
+
+    async def fingerprint(self) -> Mapping[str, str]:
+        cpus = self._settings.cpus or tuple(range(os.cpu_count() or 1))
+        return await self._in_thread(lambda: host.facts(cpus))
+
+    async def disturb(self) -> None:
+        with self._alone("disturb"):
+            await self._launcher.disturb(self._settings.disturb_size, self._settings.cpus)
+
+    @contextlib.contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        if self._busy:
+            raise errors.HarnessError(f"{self._settings.name}: {what} during {self._busy}; a session serves one caller at a time")
+        self._busy = what
+        try:
+            yield
+        finally:
+            if self._busy == what:
+                self._busy = ""
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+
+    async def _make(self, name: str) -> Path:
+        path = self._work / base.file_name(name)
+        await self._delete(path)
+        await self._in_thread(lambda: _make_writable(path))
+        return path
+
+    async def _delete(self, path: Path) -> None:
+        delete = functools.partial(beneath.delete, self._work, path)
+        await self._permitted(delete, path, ("chmod", "-R", "u+rwX"), ("rm", "-rf"))
+
+    async def _permitted(self, work: Callable[[], None], path: Path, *remedies: tuple[str, ...]) -> None:
+        """Do it; where that is not permitted, have the user that programs run as apply the remedies to ``path``, and do it again."""
+        try:
+            try:
+                await self._in_thread(work)
+            except PermissionError:
+                for remedy in remedies:
+                    await self._launcher.run(self._own((*remedy, "--", str(path))))
+                await self._in_thread(work)
+        except OSError as error:
+            raise errors.HarnessError(f"{path}: {error.strerror}") from error
+
+    def _own(self, argv: tuple[str, ...]) -> base.Command:
+        """A program of our own, for our needs."""
+        cwd = PurePosixPath(self._work)
+        return base.Command(argv, cwd, env=_environment(cwd), timeout=OWN_DEADLINE, output_limit=OWN_OUTPUT)
+
+    def _complete(self, command: base.Command) -> base.Command:
+        """With this device's environment and CPUs."""
+        env = {**_environment(command.cwd), **self._settings.env, **command.env}
+        return dataclasses.replace(command, env=env, cpus=command.cpus or self._settings.cpus)
+
+    async def _look(self) -> None:
+        free = await self._in_thread(lambda: shutil.disk_usage(self._directory).free)
+        if free < self._settings.minimum_free:
+            raise errors.DeviceLostError(
+                f"{self._settings.name}: {free} bytes are free at {self._directory}, fewer than minimum_free"
+                f" ({self._settings.minimum_free}); free some, or lower store_size"
+            )
+        probe = PurePosixPath(self._work / PROBE)
+        try:
+            if not await self._in_thread(Path(probe).is_dir):
+                await self._make(PROBE)
+            completed = await self._launcher.run(self._complete(dataclasses.replace(self._own(("test", "-w", ".")), cwd=probe)))
+        except errors.HarnessError as error:
+            raise errors.DeviceLostError(f"{self._settings.name}: {error}") from error
+        if completed.code:
+            raise errors.DeviceLostError(f"{self._settings.name}: programs cannot write to {probe} {completed.stderr}".rstrip())
+
+
+def _environment(cwd: PurePosixPath) -> dict[str, str]:
+    """What every program gets: little, and the same for each arm of an experiment.
+
+    PYTHONHASHSEED is not set, so each process draws its own: a fixed one would hold each arm to one order of its
+    dictionaries for ever, which is an effect of the order and not of the arm.
+    """
+    return {
+        "PATH": SEARCH_PATH,
+        "HOME": str(cwd),
+        "TMPDIR": str(cwd),
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",  # else the first trial writes what later ones read
+    }
+
+
+def _lay_out(directory: Path, group: int) -> None:
+    """``directory`` with ``programs`` and ``work``, of the group that programs run as; that group can only look in."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in (directory, directory / "programs", directory / "work"):
+        path.mkdir(exist_ok=True)
+        if path.stat().st_gid != group:
+            _give(path, group)
+        path.chmod(0o2750)  # what is made in it is of the same group
+
+
+def _give(path: Path, group: int) -> None:
+    try:
+        os.chown(path, -1, group)
+    except PermissionError as error:
+        raise errors.HarnessError(
+            f"{path} cannot be given to group {group}, which programs run as; make the daemon's user a member of it"
+        ) from error
+
+
+def _make_writable(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o2770)  # past the umask
