@@ -58,7 +58,7 @@ class Http(base.Sink):
         url: Annotated[str, pydantic.Field(description="http or https; FAI-PEP's <url>|<category> for the format faipep")]
         format: str = "native"
         token_file: Annotated[
-            Path | None, pydantic.Field(description="bearer token; a name without a slash is a systemd credential")
+            credentials.File | None, pydantic.Field(description="bearer token; a name without a slash is a systemd credential")
         ] = None
         ca_file: Annotated[Path | None, pydantic.Field(description="certificates to trust in place of the system's, PEM")] = None
         headers: Annotated[dict[str, str], pydantic.Field(default_factory=dict, description="sent with each request; no secrets")]

@@ -48,26 +48,24 @@ class Faipep(base.Format):
 
 def message(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """One metric as FAI-PEP's ``int``, ``normal`` and ``normvector``; ``payload`` is a record's."""
-    treatment, control = payload["statistics"]["treatment"], payload["statistics"]["control"]
+    one = series(payload)
     integers = {
-        "time": _seconds(payload["time"]),
-        "commit_time": _seconds(payload["commit_time"]),
-        "control_commit_time": _seconds(payload["control_commit_time"]),
+        **times(payload),
         "num_runs": payload["num_runs"],
         "regressed": payload["verdict"] == "regressed",
-        **treatment,
-        **{f"control_{name}": value for name, value in control.items()},
-        **{f"diff_{name}": value for name, value in differences(treatment, control).items()},
+        **one["summary"],
+        **{f"control_{name}": value for name, value in one["control_summary"].items()},
+        **{f"diff_{name}": value for name, value in one["diff_summary"].items()},
     }
     return {
-        "int": {name: int(value) for name, value in integers.items() if value is not None},
-        "normal": {**meta(payload), **{name: payload[name] for name in ("type", "metric", "unit", "info_string")}},
-        "normvector": {"values": payload["values"]["treatment"], "control_values": payload["values"]["control"]},
+        "int": {name: int(value) for name, value in integers.items()},
+        "normal": {**meta(payload), **{name: one[name] for name in ("type", "metric", "unit", "info_string")}},
+        "normvector": {"values": one["values"], "control_values": one["control_values"]},
     }
 
 
 def meta(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """FAI-PEP's words for what a measurement is of; those of the build and the specification give way to them."""
+    """FAI-PEP's words for what a measurement is of; those that a build adds give way to them."""
     return {
         **payload["meta"],
         "backend": payload["backend"]["ran"] or payload["backend"]["asked"],
@@ -86,6 +84,25 @@ def meta(payload: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def times(payload: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds since 1970 UTC; without the control's where there is none."""
+    names = ("time", "commit_time", "control_commit_time")
+    return {name: datetime.fromisoformat(payload[name]).timestamp() for name in names if payload[name]}
+
+
+def series(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """One metric as FAI-PEP keeps it, numbers not truncated."""
+    treatment, control = payload["statistics"]["treatment"], payload["statistics"]["control"]
+    return {
+        **{name: payload[name] for name in ("type", "metric", "unit", "info_string")},
+        "values": payload["values"]["treatment"],
+        "summary": treatment,
+        "control_values": payload["values"]["control"],
+        "control_summary": control,
+        "diff_summary": differences(treatment, control),
+    }
+
+
 def differences(treatment: Mapping[str, float], control: Mapping[str, float]) -> dict[str, float]:
     """Treatment minus control by statistic; percentiles are crossed (p90 minus p10), so that they span the worst case."""
     return {name: treatment[name] - control[_crossed(name)] for name in treatment if _crossed(name) in control}
@@ -94,7 +111,3 @@ def differences(treatment: Mapping[str, float], control: Mapping[str, float]) ->
 def _crossed(name: str) -> str:
     percentile = re.fullmatch(r"p(\d+(?:\.\d+)?)", name)
     return f"p{100 - float(percentile[1]):g}" if percentile else name
-
-
-def _seconds(time: str | None) -> float | None:
-    return None if time is None else datetime.fromisoformat(time).timestamp()
