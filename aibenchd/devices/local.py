@@ -159,7 +159,7 @@ class LocalSession(base.Session):
         await self._permitted(delete, path, ("chmod", "-R", "u+rwX"), ("rm", "-rf"))
 
     async def _permitted(self, work: Callable[[], None], path: Path, *remedies: tuple[str, ...]) -> None:
-        """Do it; where that is not permitted, have the user that programs run as apply the remedies to ``path``, and do it again."""
+        """Do it; where it is not permitted, apply the remedies to ``path`` as the user that programs run as, and do it again."""
         try:
             try:
                 await self._in_thread(work)
