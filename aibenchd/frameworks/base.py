@@ -24,6 +24,7 @@ class Place:
         build_directory: ``{BUILDDIR}``.
         programs: ``program`` and every other file of the build, by name, as paths on the device.
         files, input_files, output_files: by key, as paths on the device.
+        host_files: the test's ``files`` and those of its pre- and postprocess, by key, as paths on this host.
         device_hash: ``{DEVICEHASH}``.
         backend: ``{backend}``, what the experiment asks for; empty where it leaves the choice to the program.
         index: ``{INDEX}``, the number of the repeat.
@@ -37,6 +38,7 @@ class Place:
     files: Mapping[str, str] = field(default_factory=dict)
     input_files: Mapping[str, str] = field(default_factory=dict)
     output_files: Mapping[str, str] = field(default_factory=dict)
+    host_files: Mapping[str, str] = field(default_factory=dict)
     device_hash: str = ""
     backend: str = ""
     index: int = 0

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from aibenchd import errors, faults, model, settings, yamlfile
+from aibenchd import errors, faults, model, settings, substitution, yamlfile
 from aibenchd.specs import expand, schema
 
 Judge = TypeVar("Judge", bound=schema.Open)
@@ -74,7 +74,7 @@ class _Reader:
     def _group(
         self, path: Path, document: yamlfile.Document, selection: settings.BenchmarkSelection
     ) -> Iterator[model.Benchmark]:
-        value = expand.replaced(document.value, selection.string_map)
+        value = substitution.replaced(document.value, selection.string_map)
         if not self._judged(document, value, schema.BenchmarksFile):
             return
         for index, name in enumerate(value["benchmarks"]):
@@ -88,7 +88,7 @@ class _Reader:
     def _model_file(
         self, document: yamlfile.Document, selection: settings.BenchmarkSelection, meta: model.JsonObject
     ) -> tuple[model.Benchmark, ...]:
-        value = expand.replaced(document.value, selection.string_map)
+        value = substitution.replaced(document.value, selection.string_map)
         if not self._judged(document, value, schema.ModelFile):
             return ()
         extra = selection.string_map.get("pep_extra_args", "")

@@ -1,30 +1,17 @@
-"""From a model file's JSON to benchmarks: string map, meta, shapes and identifiers applied. Pure; changes nothing it is given.
+"""From a model file's JSON to benchmarks: meta, shapes and identifiers applied. Pure; changes nothing it is given.
 
-The steps and their order are FAI-PEP's. A file is judged by :mod:`aibenchd.specs.schema` between :func:`replaced` and
-:func:`benchmarks`.
+The steps and their order are FAI-PEP's. Before them come the string map (:func:`aibenchd.substitution.replaced`) and the
+judgement of :mod:`aibenchd.specs.schema`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from aibenchd import model
 
 Object = dict[str, Any]
-
-
-def replaced(value: Any, string_map: Mapping[str, str]) -> Any:
-    """A copy of a JSON value in which each ``{name}`` of every text is what ``string_map`` says; keys stay as they are."""
-    if isinstance(value, str):
-        for name, text in string_map.items():
-            value = value.replace("{" + name + "}", text)
-        return value
-    if isinstance(value, Mapping):
-        return {key: replaced(child, string_map) for key, child in value.items()}
-    if isinstance(value, Sequence):
-        return [replaced(child, string_map) for child in value]
-    return value
 
 
 def merged(mine: model.JsonObject, other: model.JsonObject) -> Object:
