@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Annotated, Any
 
@@ -72,7 +73,7 @@ def duration_text(total: float) -> str:
     """Seconds as :func:`seconds` reads them: ``5400.0`` as ``1h30m``. Milliseconds are the finest."""
     left = round(total * 1000)
     parts = []
-    for unit, each in _SECONDS.items():
+    for unit, each in itertools.islice(_SECONDS.items(), 1, None):  # 90d reads better than 12w6d
         count, left = divmod(left, round(each * 1000))
         if count:
             parts.append(f"{count}{unit}")

@@ -22,7 +22,7 @@ Position: TypeAlias = tuple[int, int]
 
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 100  # levels of lists and mappings
-MAX_ALIASED = 100_000  # values that aliases may stand for, all together
+MAX_VALUES = 500_000  # of one file, each counted as often as an alias repeats it
 MAX_INTEGER = 2**63 - 1
 
 
@@ -147,7 +147,7 @@ class _Builder:
         self.faults: list[errors.Fault] = []
         self.duplicates: list[errors.Fault] = []
         self._anchors: dict[str, _Node] = {}
-        self._aliased = 0
+        self._values = 0
         self._path: list[str | int] = []
 
     def document(self, events: Iterator[_Event]) -> _Node:
@@ -162,10 +162,16 @@ class _Builder:
     def _node(self, event: _Event, events: Iterator[_Event], depth: int) -> _Node:
         if depth > MAX_DEPTH:
             raise _invalid(self.file, f"is nested deeper than {MAX_DEPTH} levels", event.line, event.column)
+        self._count(event, 1)
         node = self._make(event, events, depth)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
+
+    def _count(self, event: _Event, values: int) -> None:
+        self._values += values
+        if self._values > MAX_VALUES:
+            raise _invalid(self.file, f"holds more than {MAX_VALUES:,} values, aliases counted", event.line, event.column)
 
     def _make(self, event: _Event, events: Iterator[_Event], depth: int) -> _Node:
         if event.kind == "map":
@@ -215,9 +221,7 @@ class _Builder:
         target = self._anchors.get(event.value)
         if target is None:
             raise _invalid(self.file, f"*{event.value} stands for nothing: no &{event.value} ends before it", *event[1:3])
-        self._aliased += target.size
-        if self._aliased > MAX_ALIASED:
-            raise _invalid(self.file, f"its aliases stand for more than {MAX_ALIASED:,} values", *event[1:3])
+        self._count(event, target.size)
         return _Node(target.value, event.line, event.column, None, target.size)
 
     def _duplicate(self, key: str, before: _Node, event: _Event) -> errors.Fault:
@@ -232,11 +236,13 @@ def _collection(value: Any, start: _Event, children: dict[str | int, _Node]) -> 
     return _Node(value, start.line, start.column, children, 1 + sum(child.size for child in children.values()))
 
 
+_NO_CHARACTER = re.compile(r"[\x00\ud800-\udfff]")
 _YAML_WORDS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+_NOT_PRINTABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML 1.2, section 5.1
 _YAML_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _YAML_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _YAML_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -245,6 +251,9 @@ _YAML_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 def _yaml_events(text: str, file: str) -> Iterator[_Event]:
     import ruamel.yaml  # 30 ms that a JSON file does not need
 
+    bad = _NOT_PRINTABLE.search(text)
+    if bad:
+        raise _invalid(file, f"holds the control character U+{ord(bad.group()):04X}", *_place(text[: bad.start()]))
     try:
         for event in ruamel.yaml.YAML(typ="safe").parse(text):
             yield from _yaml_event(event, file)
@@ -252,8 +261,6 @@ def _yaml_events(text: str, file: str) -> Iterator[_Event]:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise _invalid(file, f"is not YAML: {problem}", mark.line + 1, mark.column + 1) from error
-    except (ruamel.yaml.error.YAMLError, UnicodeError) as error:
-        raise _invalid(file, f"is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _yaml_event(event: Any, file: str) -> Iterator[_Event]:
@@ -261,9 +268,9 @@ def _yaml_event(event: Any, file: str) -> Iterator[_Event]:
     name = type(event).__name__
     line, column = event.start_mark.line + 1, event.start_mark.column + 1
     if getattr(event, "tag", None):
-        raise _invalid(file, f"{event.tag} is a tag; write the value without it", line, column)
+        raise _invalid(file, f"{event.tag[:40]} is a tag; write the value without it", line, column)
     if name == "ScalarEvent":
-        yield _Event("scalar", line, column, _plain(event.value) if event.implicit[0] else event.value, event.anchor)
+        yield _Event("scalar", line, column, _plain(event.value) if event.implicit[0] else _text(event.value), event.anchor)
     elif name == "MappingStartEvent":
         yield _Event("map", line, column, None, event.anchor)
     elif name == "SequenceStartEvent":
@@ -287,6 +294,13 @@ def _plain(text: str) -> Any:
     return text
 
 
+def _text(text: str) -> str | _Refused:
+    """Text that a path, a command, a name and UTF-8 can all hold."""
+    if _NO_CHARACTER.search(text):
+        return _Refused("holds a null character or half of a surrogate pair, which no path or command can")
+    return text
+
+
 def _integer(text: str, base: int = 10) -> int | _Refused:
     if len(text) > 70 or abs(value := int(text, base)) > MAX_INTEGER:
         return _Refused(f"{text[:20]}… is too large: an integer has at most 64 bits")
@@ -298,7 +312,7 @@ def _float(text: str) -> float | _Refused:
     return value if math.isfinite(value) else _Refused(f"{text[:20]} is not a finite number")
 
 
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^\s{}\[\],:"]+')
+_JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[^\s{}\[\],:"]+')
 _JSON_BRACKETS = {"{": "map", "[": "list", "}": "end", "]": "end"}
 _JSON_WORDS = {"null": None, "true": True, "false": False}
 
@@ -309,7 +323,7 @@ def _json_events(text: str, file: str) -> Iterator[_Event]:
     for token in _JSON_TOKEN.finditer(text):
         start = token.start()
         line += text.count("\n", scanned, start)
-        line_start = text.rfind("\n", line_start, start) + 1 or line_start
+        line_start = max(line_start, text.rfind("\n", scanned, start) + 1)
         scanned = start
         yield _json_event(token.group(), line, start - line_start + 1)
 
@@ -331,16 +345,9 @@ def _json_event(token: str, line: int, column: int) -> _Event:
 
 def _json_scalar(token: str) -> Any:
     if token.startswith('"'):
-        return _json_text(token)
+        return _text(json.loads(token))
     if token in _JSON_WORDS:
         return _JSON_WORDS[token]
     if re.fullmatch(r"-?[0-9]+", token):
         return _integer(token)
     return _float(token)
-
-
-def _json_text(token: str) -> str | _Refused:
-    text: str = json.loads(token)
-    if re.search(r"[\ud800-\udfff]", text):
-        return _Refused("holds half of a surrogate pair, which is no character")
-    return text
