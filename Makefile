@@ -1,0 +1,54 @@
+# All set-up happens by itself: a virtual environment, the packages and, for the tests, what Debian packages they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PREFIX ?= /opt/aibenchd
+SYSCONFDIR ?= /etc
+UNITDIR ?= /usr/lib/systemd/system
+DEBIAN := git git-lfs openssh-server iproute2 gcc make
+
+.PHONY: demo test check bench bench-decide install clean
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aibenchd needs Python 3.11 or later; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.run: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[torch,plot]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[torch,plot,dev]'
+	touch $@
+
+demo: $(VENV)/.run ## from a push to verdicts, on this machine, in a few minutes
+	$(BIN)/aibenchd demo
+
+test: $(VENV)/.dev debian ## all tests; some need packages of Debian's
+	$(BIN)/pytest
+
+check: $(VENV)/.dev ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev ## what it costs, as ratios to yardsticks run at the same time
+	$(BIN)/python -m tests.bench
+
+bench-decide: $(VENV)/.dev ## false alarms, power and trials to a verdict, of ours and others' rules
+	$(BIN)/python -m tests.bench.bench_decide
+
+.PHONY: debian
+debian: # install what is missing where we are root, else say what it is
+	@missing=; for package in $(DEBIAN); do \
+	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; } \
+	    || echo "could not install:$$missing; the tests that need them are skipped, and say so"; \
+	else echo "not installed:$$missing; the tests that need them are skipped, and say so"; fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

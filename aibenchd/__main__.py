@@ -1,0 +1,7 @@
+"""``python -m aibenchd``."""
+
+import sys
+
+from aibenchd import cli
+
+sys.exit(cli.main())

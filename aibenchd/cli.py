@@ -1,0 +1,85 @@
+"""``aibenchd``: serve, check, decide, demo."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import aibenchd
+from aibenchd import errors
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code. 0 success, 1 bad input, 2 wrong usage, 130 interrupted."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except errors.AibenchdError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="aibenchd", description=aibenchd.__doc__)
+    parser.add_argument("--version", action="version", version=f"aibenchd {aibenchd.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True)
+
+    serve = commands.add_parser("serve", help="run the daemon")
+    serve.add_argument("config", type=Path)
+    serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    serve.set_defaults(run=_serve)
+
+    check = commands.add_parser("check", help="validate a configuration, its specifications and the reach of its devices")
+    check.add_argument("config", type=Path)
+    check.set_defaults(run=_check)
+
+    decide = commands.add_parser("decide", help="give the verdict on files of blocks")
+    _add_decide(decide)
+
+    demo = commands.add_parser("demo", help="make a repository with a regression in it, and watch the daemon find it")
+    demo.add_argument("directory", type=Path, nargs="?", help="a new directory to work in")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    import anyio
+
+    from aibenchd import daemon, logs
+
+    logs.configure(level=parsed.log_level)
+    anyio.run(daemon.serve, parsed.config)
+    return 0
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    import anyio
+
+    from aibenchd import check
+
+    faults = anyio.run(check.check, parsed.config)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if not faults:
+        print(f"{parsed.config}: good")
+    return 1 if faults else 0
+
+
+def _add_decide(parser: argparse.ArgumentParser) -> None:
+    from aibenchd.decide import arguments
+
+    arguments.add(parser)
+
+
+def _demo(parsed: argparse.Namespace) -> int:
+    import anyio
+
+    from aibenchd.demo import demo
+
+    directory = parsed.directory or Path(f"demo-{time.strftime('%Y%m%d-%H%M%S')}")
+    return anyio.run(demo.run, directory.absolute())

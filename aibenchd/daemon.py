@@ -1,0 +1,410 @@
+"""The daemon: wires the rooms, owns the task group, the signals and what systemd is told."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import structlog
+
+import aibenchd
+from aibenchd import board, errors, events, hostgate, housekeeping, model, planning, plugins, services, settings, systemd
+from aibenchd.api import server
+from aibenchd.build import builder
+from aibenchd.devices import launching
+from aibenchd.measure import worker
+from aibenchd.plan import coverage
+from aibenchd.report import outbox, recording
+from aibenchd.specs import catalog, files
+from aibenchd.store import experiments, store
+from aibenchd.watch import base as watch
+from aibenchd.watch import watcher
+
+STATUS_FILE_SECONDS = 5.0
+EXTRA_STOP_SECONDS = 20.0  # beyond stop_timeout, for cleaning up
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that is good, with the specifications that it names."""
+
+    settings: settings.Settings
+    selected: tuple[coverage.Selected, ...]
+
+
+def load(path: Path) -> Loaded:
+    """Read the configuration and all that it names. Blocking.
+
+    Raises:
+        InvalidFileError: with all faults.
+    """
+    chosen = settings.load(path)
+    found = catalog.load(chosen)
+    selected = (coverage.Selected(benchmark, selection) for selection, benchmarks in found.entries for benchmark in benchmarks)
+    for warning in found.warnings:
+        log.warning("specification", warning=str(warning))
+    return Loaded(chosen, tuple(selected))
+
+
+def state_directory(chosen: settings.Settings) -> Path:
+    """Where the journal and all else lies: as configured, else what systemd gave.
+
+    Raises:
+        HarnessError: neither says.
+    """
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if chosen.state_directory is None and not given:
+        raise errors.HarnessError("no state directory: set state_directory in the configuration, or STATE_DIRECTORY")
+    return chosen.state_directory or Path(given)
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold the state directory: one daemon at a time.
+
+    Raises:
+        HarnessError: another process holds it, or it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("a+")
+    except OSError as error:
+        raise errors.HarnessError(f"{directory}: cannot be used as the state directory: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise errors.HarnessError(f"{directory} is in use by process {lock.read().strip() or '?'}; stop it first") from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+class Watching(services.Service):
+    """One repository: its clone, and the watcher that polls it."""
+
+    def __init__(self, chosen: settings.RepositorySettings, daemon: Daemon) -> None:
+        self.repository = daemon.clone(chosen)
+        self._watcher = watcher.Watcher(self.repository, daemon.store, daemon.board, daemon.rng)
+
+    async def run(self) -> None:
+        await self._watcher.run()
+
+    def poke(self) -> None:
+        """Poll now."""
+        self._watcher.poke()
+
+
+class Measuring(services.Service):
+    """One device: the worker that owns it."""
+
+    def __init__(self, chosen: tuple[Any, Any], daemon: Daemon) -> None:
+        device_settings, run = chosen
+        kind = plugins.load("devices", device_settings.kind)
+        device = kind(device_settings, daemon.directory / "devices" / device_settings.name, run)
+        gate = daemon.gate if kind.on_this_host else hostgate.OpenGate()
+        self.worker = worker.Worker(device, replace(daemon.house, gate=gate), daemon.rng)
+
+    async def run(self) -> None:
+        await self.worker.run()
+
+    def stop(self) -> bool:
+        self.worker.stop()
+        return True
+
+
+class Delivering(services.Service):
+    """One sink."""
+
+    def __init__(self, chosen: Any, daemon: Daemon) -> None:
+        sink = plugins.load("sinks", chosen.kind)(chosen, daemon.directory)
+        self._deliverer = outbox.Deliverer(sink, daemon.store, daemon.board, daemon.rng)
+
+    async def run(self) -> None:
+        await self._deliverer.run()
+
+
+class Keeping(services.Service):
+    """The outbox's size."""
+
+    def __init__(self, limit: int, daemon: Daemon) -> None:
+        self._keeper = outbox.Keeper(daemon.store, daemon.board, limit)
+
+    async def run(self) -> None:
+        await self._keeper.run()
+
+
+class Building(services.Service):
+    """The builder, with all repositories that it builds of."""
+
+    def __init__(self, chosen: settings.Settings, daemon: Daemon) -> None:
+        self._launcher = launching.Launcher(chosen.run)
+        house = builder.House(daemon.store, daemon.board, daemon.gate, self._launcher, daemon.directory)
+        clones = {repository.name: daemon.clone(repository) for repository in chosen.repositories}
+        self._builder = builder.Builder(chosen.builds, clones, house, daemon.rng)
+
+    async def run(self) -> None:
+        async with self._launcher:
+            await self._builder.run()
+
+
+class Daemon:
+    """One process's worth of rooms. Answers the status socket's controls."""
+
+    def __init__(self, path: Path, loaded: Loaded, directory: Path) -> None:
+        self.path = path
+        self.directory = directory
+        self.rng = random.Random()  # noqa: S311  of pauses, nothing secret
+        self.events = events.Events()
+        self.board = board.Board(self.events)
+        self.gate: hostgate.Gate = hostgate.HostGate() if loaded.settings.builds.same_host else hostgate.OpenGate()
+        self.store: store.Store
+        self.house: worker.House
+        self._loaded = loaded
+        self._rosters: list[tuple[services.Roster[Any], Callable[[Loaded], dict[str, Any]]]] = []
+        self._paused: dict[str, tuple[str, datetime]] = {}
+        self._started = datetime.now(UTC)
+        self._stop = anyio.Event()
+        self._reloading = anyio.Lock()
+        self._notifier = systemd.Notifier()
+
+    async def run(self) -> None:
+        """Work until told to stop.
+
+        Raises:
+            StoreError, SocketError: it cannot begin.
+        """
+        leave_trials_alone(self._loaded.settings)
+        async with store.opened(self.directory / "journal.db", self.events) as self.store, anyio.create_task_group() as tasks:
+            self.house = worker.House(
+                store=self.store,
+                board=self.board,
+                gate=self.gate,
+                models=files.ModelCache(self._loaded.settings.models, self.directory / "models"),
+                recorder=recording.Recorder(lambda: self._loaded.settings),
+                state_directory=self.directory,
+                paused=lambda: bool(self._paused),
+            )
+            await tasks.start(self._listen)
+            tasks.start_soon(self._signals)
+            self._fill(tasks)
+            tasks.start_soon(planning.Planning(self.store, self._world, self._identical).run)
+            tasks.start_soon(housekeeping.run, self.store, self.directory, lambda: self._loaded.settings.retention)
+            tasks.start_soon(self._watch_status_file)
+            tasks.start_soon(self._notifier.watchdog, self._alive)
+            self._notifier.ready(self._summary())
+            log.info("ready", pid=os.getpid(), state_directory=str(self.directory))
+            await self._stop.wait()
+            await self._end()
+            tasks.cancel_scope.cancel()
+        log.info("stopped")
+
+    def clone(self, chosen: settings.RepositorySettings) -> watch.Repository:
+        """A repository's clone; every caller's is the same one on the disk."""
+        kind = plugins.load("repositories", chosen.kind)
+        made: watch.Repository = kind(chosen, self.directory / "repositories" / chosen.name)
+        return made
+
+    def status(self) -> model.JsonObject:
+        paused = next(iter(self._paused.values()), None)
+        return {
+            "version": aibenchd.__version__,
+            "started_at": self._started.isoformat(),
+            "pid": os.getpid(),
+            "config": str(self.path),
+            "state_directory": str(self.directory),
+            "paused": paused is not None,
+            "paused_by": paused and paused[0],
+            "paused_since": paused and paused[1].isoformat(),
+        }
+
+    def cells(self) -> Sequence[server.Cell]:
+        return [
+            server.Cell(
+                repository.name,
+                cell.selected.benchmark.identifier,
+                cell.selected.benchmark.digest,
+                cell.selected.benchmark.name,
+                cell.device.name,
+                cell.backend,
+            )
+            for repository in self._loaded.settings.repositories
+            for cell in self._world().cells(repository)
+        ]
+
+    async def reload(self) -> server.ReloadResult:
+        """Read the configuration again and apply what is different; a bad one changes nothing."""
+        async with self._reloading:
+            self._notifier.reloading()
+            try:
+                loaded = await anyio.to_thread.run_sync(load, self.path)
+                _refuse_what_needs_a_restart(self._loaded.settings, loaded.settings)
+            except errors.AibenchdError as error:
+                log.error("reload refused", faults=str(error))  # noqa: TRY400  the message says all
+                self.board.put("daemon/configuration", "refused", str(error), fault=True)
+                return server.ReloadResult(applied=False, faults=str(error).splitlines())
+            finally:
+                self._notifier.ready(self._summary())
+            changes = self._apply(loaded)
+            self.board.put("daemon/configuration", "loaded")
+            self.events.publish(events.Event("daemon.reloaded", {"changes": changes}))
+            log.info("reloaded", changes=changes)
+            return server.ReloadResult(applied=True, changes=changes)
+
+    async def pause(self, by: str) -> None:
+        self._hold("operator", by)
+
+    async def resume(self, by: str) -> None:
+        log.info("resumed", by=by)
+        self._release("operator")
+
+    async def drain(self, device: str, by: str) -> None:
+        log.info("drained", device=device, by=by)
+        self._worker(device).drain(draining=True)
+
+    async def undrain(self, device: str, by: str) -> None:
+        log.info("undrained", device=device, by=by)
+        self._worker(device).drain(draining=False)
+
+    def stop(self) -> None:
+        """Begin to end; what is in flight has its time."""
+        self._stop.set()
+
+    def _worker(self, device: str) -> worker.Worker:
+        return self._measuring.services[device].worker
+
+    def _hold(self, why: str, by: str) -> None:
+        if why not in self._paused:
+            self._paused[why] = (by, datetime.now(UTC))
+            self.events.publish(events.Event("daemon.paused", {"by": by}))
+
+    def _release(self, why: str) -> None:
+        if self._paused.pop(why, None) is not None:
+            self.events.publish(events.Event("daemon.resumed", {}))
+
+    def _world(self) -> planning.World:
+        clones = {name: service.repository for name, service in self._watching.services.items()}
+        return planning.World(self._loaded.settings, self._loaded.selected, clones)
+
+    def _identical(self, tx: store.Transaction, experiment: int) -> None:
+        decision = model.Decision(model.Verdict.IDENTICAL, 0, 0.0, 0.0, 0.0, "programs, files and commands are the same")
+        experiments.decide(tx, experiment, decision)
+        self.house.recorder.decided(tx, experiments.by_id(tx.connection, experiment), decision, {})
+
+    def _fill(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Start all services that the configuration names."""
+
+        def roster(kind: str, make: Callable[[Any, Daemon], services.Service]) -> services.Roster[Any]:
+            return services.Roster(kind, lambda chosen: make(chosen, self), tasks, self.board, self.rng)
+
+        self._watching: services.Roster[Watching] = roster("repository", Watching)
+        self._measuring: services.Roster[Measuring] = roster("device", Measuring)
+        self._rosters = [
+            (self._watching, lambda loaded: {one.name: one for one in loaded.settings.repositories}),
+            (self._measuring, lambda loaded: {one.name: (one, loaded.settings.run) for one in loaded.settings.devices}),
+            (roster("sink", Delivering), lambda loaded: {one.name: one for one in loaded.settings.sinks}),
+            (roster("outbox", Keeping), lambda loaded: {"size": loaded.settings.retention.outbox_size}),
+            (roster("builder", Building), lambda loaded: {"all": _of_builds(loaded.settings)}),
+        ]
+        self._apply(self._loaded)
+
+    def _apply(self, loaded: Loaded) -> list[str]:
+        before, self._loaded = self._loaded.selected, loaded
+        changes = [change for roster, wanted in self._rosters for change in roster.apply(wanted(loaded))]
+        return changes + (["benchmarks changed"] if before != loaded.selected else [])
+
+    async def _end(self) -> None:
+        within = self._loaded.settings.stop_timeout
+        self._notifier.stopping(within + EXTRA_STOP_SECONDS)
+        async with anyio.create_task_group() as tasks:
+            for roster, _ in self._rosters:
+                tasks.start_soon(roster.stop, within)
+
+    async def _listen(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        path = server.default_path(self._loaded.settings.status, self.directory, os.environ)
+        house = server.House(self.store, self.board, self.events, lambda: self._loaded.settings, self, self.directory)
+        await server.serve(house, path, task_status=task_status)
+
+    async def _signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            async for number in received:
+                if number == signal.SIGHUP:
+                    await self.reload()
+                else:
+                    log.info("told to stop", signal=signal.Signals(number).name)
+                    self.stop()
+
+    async def _watch_status_file(self) -> None:
+        """FAI-PEP's way to pause: while the first line of the configured file is 0."""
+        while True:
+            path = self._loaded.settings.status_file
+            if path is not None and await anyio.to_thread.run_sync(says_pause, path):
+                self._hold("status file", str(path))
+            else:
+                self._release("status file")
+            await anyio.sleep(STATUS_FILE_SECONDS)
+
+    async def _alive(self) -> None:
+        """Returns where the journal's writer answers; what the watchdog asks."""
+        await self.store.write(lambda _: None)
+
+    def _summary(self) -> str:
+        chosen = self._loaded.settings
+        return f"{len(chosen.repositories)} repositories, {len(chosen.devices)} devices, {len(self._loaded.selected)} benchmarks"
+
+
+def leave_trials_alone(chosen: settings.Settings) -> None:
+    """Keep this process off the CPUs that trials run on, where there are others."""
+    measured = {cpu for device in chosen.devices for cpu in device.cpus}
+    free = os.sched_getaffinity(0) - measured
+    if free and measured:
+        os.sched_setaffinity(0, free)
+
+
+def says_pause(path: Path) -> bool:
+    """Whether FAI-PEP's status file asks to pause; one that is not there, or says anything but 0, does not."""
+    try:
+        with path.open() as file:
+            return file.readline(16).strip() == "0"
+    except OSError:
+        return False
+
+
+def _of_builds(chosen: settings.Settings) -> settings.Settings:
+    """The part of the configuration that the builder depends on, so that no other change restarts it."""
+    return settings.Settings.model_construct(builds=chosen.builds, repositories=chosen.repositories, run=chosen.run)
+
+
+def _refuse_what_needs_a_restart(before: settings.Settings, after: settings.Settings) -> None:
+    for key in ("state_directory", "status", "models"):
+        if getattr(before, key) != getattr(after, key):
+            raise errors.HarnessError(f"{key} cannot change while aibenchd runs; restart it, or put the old value back")
+    if before.builds.same_host != after.builds.same_host:
+        raise errors.HarnessError("builds.same_host cannot change while aibenchd runs; restart it, or put the old value back")
+
+
+async def serve(path: Path) -> None:
+    """Run the daemon of a configuration until SIGTERM.
+
+    Raises:
+        AibenchdError: it cannot begin; the message says why and what to do.
+    """
+    loaded = load(path)
+    directory = state_directory(loaded.settings)
+    with alone(directory):
+        await Daemon(path, loaded, directory).run()

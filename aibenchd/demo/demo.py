@@ -1,0 +1,230 @@
+"""Runs the demonstration: a remote, the daemon, a receiver; shows what happens, and checks what was found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import httpx
+from aiohttp import web
+
+from aibenchd import model
+from aibenchd.demo import history
+
+TIMEOUT = 900.0  # seconds; a machine on which it takes longer is too slow to tell anything
+STOP_TIMEOUT = 60.0
+DECIDED_ON = "NET latency"
+
+# Five pairs are decided by the test. Each is wrong at most with probability alpha (a change that is none) plus beta (a
+# change of four margins that is called unchanged, or no change that is not found in time): 5 * 0.0015 < 1 %.
+ALPHA, BETA, MARGIN = 0.0005, 0.001, 0.04
+
+SPECIFICATION: model.JsonObject = {
+    "model": {"name": "squeezenet", "format": "pytorch", "framework": "pytorch", "category": "CNN"},
+    "tests": [
+        {
+            "identifier": "squeezenet",
+            "metric": "delay",
+            "iter": 10,
+            "warmup": 2,
+            "commands": [
+                "{program} --module engine:squeezenet --input-dims 1,3,224,224 --warmup {warmup} --iterations {iter} --threads 1"
+            ],
+        }
+    ],
+}
+
+
+@dataclass(slots=True)
+class Receiver:
+    """A remote HTTP sink: keeps each record once, by its id."""
+
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    arrived: anyio.Event = field(default_factory=anyio.Event)
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        for record in body["records"]:
+            self.records[record["id"]] = record
+        self.arrived.set()
+        return web.json_response({"count": len(body["records"])})
+
+    def verdicts(self) -> dict[str, dict[str, Any]]:
+        """By commit, the record of the metric that is decided on."""
+        return {
+            record["commit"]: record
+            for record in self.records.values()
+            if record["kind"] == "verdict" and record["key"] == DECIDED_ON
+        }
+
+    async def until_all(self, commits: Sequence[str]) -> None:
+        """Wait until every commit has its verdict."""
+        while not self.verdicts().keys() >= set(commits):
+            self.arrived = anyio.Event()
+            await self.arrived.wait()
+
+
+async def run(directory: Path) -> int:
+    """Run it in a new ``directory``; 0 where exactly the right revisions were called, else 1."""
+    began = time.monotonic()
+    await anyio.Path(directory).mkdir(parents=True)
+    commits = await anyio.to_thread.run_sync(history.write, directory / "remote.git", directory / "work")
+    say(f"{len(commits)} revisions of a small engine lie in {directory / 'remote.git'}")
+    receiver = Receiver()
+    async with listening(receiver) as url:
+        configuration = write_configuration(directory, commits[0], url)
+        async with daemon(configuration, directory / "daemon.log"):
+            say(f"the daemon watches it; its status: aibenchctl -s {directory / 'aibenchd.sock'} status")
+            finished = await follow(directory / "aibenchd.sock", receiver, commits)
+    if not finished:
+        say(f"not finished after {TIMEOUT:.0f} s; see {directory / 'daemon.log'}")
+    say(f"took {time.monotonic() - began:.0f} s")
+    return conclude(directory, commits, receiver.verdicts())
+
+
+def conclude(directory: Path, commits: Sequence[str], verdicts: dict[str, dict[str, Any]]) -> int:
+    """Print what was found beside what had to be; 0 where they agree."""
+    from aibenchd.demo import plot
+
+    right = True
+    for commit, made in zip(commits, history.COMMITS, strict=True):
+        record = verdicts.get(commit)
+        found = None if record is None else str(record["verdict"])
+        expected = str(made.expected or model.Verdict.MEASURED)
+        right &= found == expected
+        mark = "as it should be" if found == expected else f"WRONG: expected {expected}"
+        say(f"{commit[:10]}  {made.subject[:52]:52}  {found or 'nothing':12} {interval(record):28} {mark}")
+    picture = directory / "ratios.svg"
+    plot.ratios(picture, [(made.subject, verdicts.get(commit)) for commit, made in zip(commits, history.COMMITS, strict=True)])
+    say(f"ratio per revision, with its interval: {picture}")
+    return 0 if right else 1
+
+
+def interval(record: dict[str, Any] | None) -> str:
+    """A record's estimate and interval, for a person."""
+    if record is None or record["estimate"] is None or record["low"] is None:
+        return ""
+    return f"{record['estimate']:+7.1%} ({record['low']:+.1%} to {record['high']:+.1%})"
+
+
+def write_configuration(directory: Path, start_at: str, url: str) -> Path:
+    """The YAML file and the specification that the daemon is given; JSON is YAML."""
+    specification = directory / "squeezenet.json"
+    specification.write_text(json.dumps(SPECIFICATION, indent=2))
+    cpus = sorted(os.sched_getaffinity(0))
+    path = directory / "aibenchd.yaml"
+    path.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "state_directory": "state",
+                "repositories": [
+                    {
+                        "name": "engine",
+                        "url": str(directory / "remote.git"),
+                        "framework": "pytorch",
+                        "start_at": start_at,
+                        "poll_interval": "5s",
+                        "backlog": len(history.COMMITS),
+                    }
+                ],
+                "builds": {"env": {"AIBENCHD_PYTHON": sys.executable}},
+                "devices": [{"name": "this-host", "kind": "local", "cpus": cpus[-1:]}],
+                "benchmarks": [{"specification": specification.name}],
+                "experiment": {"alpha": ALPHA, "beta": BETA, "min_effect": MARGIN, "max_blocks": 60},
+                "sinks": [{"name": "receiver", "kind": "http", "url": url}],
+                "status": {"socket": "aibenchd.sock"},
+            },
+            indent=2,
+        )
+    )
+    return path
+
+
+@contextlib.asynccontextmanager
+async def listening(receiver: Receiver) -> AsyncIterator[str]:
+    """Serve the receiver on a free port of loopback; its URL."""
+    application = web.Application(client_max_size=64 << 20)
+    application.router.add_post("/records", receiver.take)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/records"
+    finally:
+        with anyio.CancelScope(shield=True):
+            await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def daemon(configuration: Path, log: Path) -> AsyncIterator[anyio.abc.Process]:
+    """The real daemon, as a process of its own; told to stop at the end."""
+    with log.open("wb") as output:
+        process = await anyio.open_process(
+            [sys.executable, "-m", "aibenchd", "serve", str(configuration)], stdin=None, stdout=output, stderr=output
+        )
+        try:
+            yield process
+        finally:
+            with anyio.CancelScope(shield=True), contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+                with anyio.move_on_after(STOP_TIMEOUT):
+                    await process.wait()
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+
+async def follow(socket: Path, receiver: Receiver, commits: Sequence[str]) -> bool:
+    """Show what the daemon tells until all verdicts have arrived; whether they did in time."""
+    with anyio.move_on_after(TIMEOUT) as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(show_events, socket)
+            await receiver.until_all(commits)
+            tasks.cancel_scope.cancel()
+    return not scope.cancelled_caught
+
+
+async def show_events(socket: Path) -> None:
+    """Print the daemon's events as they come."""
+    transport = httpx.AsyncHTTPTransport(uds=str(socket), retries=10)  # half a minute in all, for the daemon to begin
+    async with (
+        httpx.AsyncClient(transport=transport, base_url="http://aibenchd", timeout=None) as client,  # noqa: S113
+        client.stream("GET", "/v1/events") as response,
+    ):
+        topic = ""
+        async for line in response.aiter_lines():
+            if line.startswith("event: "):
+                topic = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                for text in told(topic, json.loads(line.removeprefix("data: "))):
+                    say(text)
+
+
+def told(topic: str, event: dict[str, Any]) -> Iterator[str]:
+    """An event in words; nothing where it would only be noise."""
+    facts = event.get("facts", event)
+    match topic:
+        case "build.finished" | "build.failed":
+            yield f"{facts['commit'][:10]}  {topic.replace('.', ' ')}"
+        case "block.done" if facts.get("low") is not None:
+            yield f"experiment {facts['experiment']}, block {facts['block']}: {interval(facts)}"
+        case "experiment.decided":
+            yield f"experiment {facts['id']}: {facts['verdict']} {interval(facts)}"
+
+
+def say(text: str) -> None:
+    """One line for who watches."""
+    print(text, flush=True)  # noqa: T201

@@ -1,0 +1,50 @@
+"""Lets go of what is kept for a time only: raw samples and logs that are older than their retention."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from aibenchd import settings
+from aibenchd.store import housekeeping, store
+
+LOOK_SECONDS = 3600.0
+PAUSE_SECONDS = 0.1  # between two transactions: blocks go first
+
+log = structlog.get_logger()
+
+
+async def run(journal: store.Store, state_directory: Path, current: Callable[[], settings.RetentionSettings]) -> None:
+    """Look every hour, for ever."""
+    while True:
+        kept = current()
+        before = datetime.now(UTC) - timedelta(seconds=kept.samples)
+        while gone := await journal.write(lambda tx, before=before: housekeeping.forget_samples(tx, before)):
+            log.info("samples were kept long enough", trials=gone)
+            await anyio.sleep(PAUSE_SECONDS)
+        await anyio.to_thread.run_sync(remove_files, state_directory / "logs", time.time() - kept.logs)
+        await anyio.sleep(LOOK_SECONDS)
+
+
+def remove_files(root: Path, before: float) -> None:
+    """Remove the files below ``root`` that were last written before that time (seconds since 1970), and emptied directories."""
+    for directory in _directories(root):
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < before:
+                    Path(entry.path).unlink(missing_ok=True)
+        if directory != root and directory.stat().st_mtime < before and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _directories(root: Path) -> Iterator[Path]:
+    """Deepest first, without following links."""
+    for directory, _, _ in os.walk(root, topdown=False):
+        yield Path(directory)

@@ -1,0 +1,36 @@
+"""Logs: one JSON object a line for the journal, readable lines on a terminal; secrets taken out of both."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+from aibenchd import redaction
+
+
+def configure(stream: TextIO | None = None, *, level: str = "info") -> None:
+    """Set up structlog for the process; ``level`` is ``debug``, ``info``, ``warning`` or ``error``."""
+    stream = sys.stderr if stream is None else stream
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            redaction.processor,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _renderer(stream),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _renderer(stream: TextIO) -> structlog.typing.Processor:
+    if stream.isatty():
+        return structlog.dev.ConsoleRenderer()
+    return structlog.processors.JSONRenderer(sort_keys=True)

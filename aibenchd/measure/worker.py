@@ -1,0 +1,258 @@
+"""One worker owns one device: it takes the next block, runs it, journals it, until it is told to stop."""
+
+from __future__ import annotations
+
+import collections
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from aibenchd import backoff, board, crashpoints, errors, events, hostgate, model, plugins
+from aibenchd.devices import base as devices
+from aibenchd.measure import block as blocks
+from aibenchd.measure import placing, trial
+from aibenchd.plan import order
+from aibenchd.specs import files
+from aibenchd.store import builds, experiments, store
+
+IDLE_SECONDS = 60.0  # between two looks at a device that has nothing to do
+PAUSE_SECONDS = (1.0, 300.0)  # first and longest pause before a lost device, or a block that failed by our fault, is tried again
+HARNESS_TRIES = 3  # of one block, before other experiments go first
+PLACED = 256  # experiments whose pushed files a worker remembers
+LOG_BOUND = 256 << 10  # bytes kept of what a failed trial printed
+
+log = structlog.get_logger()
+
+Placing = dict[model.ArmName, placing.Placed]
+
+
+class Recorder(Protocol):
+    """Writes the records that go out, inside the transaction of the block that they are of."""
+
+    def block(
+        self, tx: store.Transaction, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]
+    ) -> None:
+        """What one block measured."""
+
+    def decided(
+        self,
+        tx: store.Transaction,
+        experiment: experiments.Experiment,
+        decision: model.Decision,
+        fingerprint: Mapping[str, str],
+    ) -> None:
+        """What an experiment ended with; its blocks are journalled."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What a worker shares with the rest of the process. ``paused`` says whether no new block may begin now."""
+
+    store: store.Store
+    board: board.Board
+    gate: hostgate.Gate
+    models: files.ModelCache
+    recorder: Recorder
+    state_directory: Path
+    paused: Callable[[], bool]
+
+
+class Worker:
+    """Measures on one device. :meth:`run` ends at the end of a block after :meth:`stop`, or when it is cancelled."""
+
+    def __init__(self, device: devices.Device, house: House, rng: random.Random) -> None:
+        self.device = device
+        self.name = device.settings.name
+        self.unit = f"device/{self.name}"
+        self.draining = False
+        self._house = house
+        self._stopping = False
+        self._bell = events.Bell()
+        self._pauses = backoff.Backoff(*PAUSE_SECONDS, rng)
+        self._placed: collections.OrderedDict[int, Placing] = collections.OrderedDict()
+        self._tries: collections.Counter[int] = collections.Counter()
+
+    def stop(self) -> None:
+        """Begin no other block."""
+        self._stopping = True
+        self._bell.ring()
+
+    def drain(self, draining: bool) -> None:
+        """Begin no other block until undrained; the session stays."""
+        self.draining = draining
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Work until stopped. A device that is lost is tried again for ever, with what is wrong on the board."""
+        with self._house.store.events.bell("experiment.open", "daemon.") as self._bell:
+            while not self._stopping:
+                try:
+                    await self._hold()
+                except errors.DeviceLostError as error:
+                    await self._pause("lost", str(error))
+        self._house.board.take_down(self.unit)
+
+    async def _hold(self) -> None:
+        self._house.board.put(self.unit, "connecting")
+        async with self.device.session() as session:
+            self._placed.clear()  # nothing is guaranteed of what lay on the device in another session
+            await session.health()
+            fingerprint = await session.fingerprint()
+            while not self._stopping:
+                experiment = None if self._resting() else await self._next()
+                if experiment is not None:
+                    await self._advance(session, experiment, fingerprint)
+                else:
+                    self._house.board.put(self.unit, self._resting() or "ready")
+                    await self._bell.wait(IDLE_SECONDS)
+                    await session.health()
+
+    def _resting(self) -> str:
+        if self.draining:
+            return "draining"
+        return "paused" if self._house.paused() else ""
+
+    async def _next(self) -> experiments.Experiment | None:
+        return await self._house.store.read(lambda connection: experiments.next_of(connection, self.name))
+
+    async def _advance(
+        self, session: devices.Session, experiment: experiments.Experiment, fingerprint: Mapping[str, str]
+    ) -> None:
+        """One block of one experiment; whatever goes wrong with it, other experiments go on."""
+        text = experiments.cell_text(experiment)
+        self._house.board.put(self.unit, "busy", f"{text}, block {experiment.blocks}")
+        with structlog.contextvars.bound_contextvars(device=self.name, experiment=experiment.id):
+            try:
+                await self._block(session, experiment, fingerprint)
+            except (errors.ModelFileError, errors.CommandError, errors.UnknownKindError) as error:
+                await self._give_up(experiment, str(error))
+            except (errors.HarnessError, errors.StoreError, OSError) as error:
+                self._placed.pop(experiment.id, None)
+                await self._try_later(experiment, str(error))
+            else:
+                self._pauses.reset()
+                self._tries.pop(experiment.id, None)
+
+    async def _block(self, session: devices.Session, experiment: experiments.Experiment, fingerprint: Mapping[str, str]) -> None:
+        placed = await self._lay_out(session, experiment, fingerprint)
+        if placed is None:
+            return
+        framework = plugins.load("frameworks", experiment.design.framework)()
+        bench = blocks.Bench(session, self.device.settings, framework)
+        async with self._house.gate.measuring():
+            block = await blocks.run(bench, experiment.design, experiment.blocks, placed, self._keeper(experiment))
+        await self._journal(experiment, block, fingerprint)
+
+    async def _lay_out(
+        self, session: devices.Session, experiment: experiments.Experiment, fingerprint: Mapping[str, str]
+    ) -> Placing | None:
+        """What an experiment needs, on the device; None where a build is gone and is made again first."""
+        if experiment.id in self._placed:
+            self._placed.move_to_end(experiment.id)
+            return self._placed[experiment.id]
+        arms = {model.ArmName.TREATMENT: experiment.treatment_build, model.ArmName.CONTROL: experiment.control_build}
+        present = {arm: build for arm, build in arms.items() if build is not None}
+        if not await anyio.to_thread.run_sync(lambda: all(Path(build.directory).is_dir() for build in present.values())):
+            await self._house.store.write(lambda tx: experiments.await_builds(tx, experiment.id))
+            return None
+        await self._house.store.write(lambda tx: builds.touch(tx, [build.digest for build in present.values()]))
+        verified = await self._house.models.ensure(experiment.design.benchmark)
+        placed = {
+            arm: await placing.lay_out(
+                session,
+                experiment.design,
+                arm,
+                build,
+                verified,
+                placing.host_directory(self._house.state_directory, experiment.id, arm),
+                fingerprint.get("hash", self.name),
+            )
+            for arm, build in present.items()
+        }
+        self._placed[experiment.id] = placed
+        if len(self._placed) > PLACED:
+            self._placed.popitem(last=False)
+        return placed
+
+    async def _journal(self, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]) -> None:
+        """Judge a block and write it, what it decided and the records that go out, as one."""
+        finished = datetime.now(UTC)
+        earlier = await self._house.store.read(lambda connection: experiments.journalled(connection, experiment.id))
+        latest, decision = await anyio.to_thread.run_sync(_judge, experiment, earlier, block, finished)
+        turn = order.turn(experiment.design.seed, experiment.round + 1)
+
+        def write(tx: store.Transaction) -> None:
+            experiments.journal(tx, experiment, block, latest, decision, turn, finished)
+            self._house.recorder.block(tx, experiment, block, fingerprint)
+            if decision.verdict is not None:
+                experiments.decide(tx, experiment.id, decision)
+                self._house.recorder.decided(tx, experiment, decision, fingerprint)
+            crashpoints.reach("block.before-commit")
+
+        await self._house.store.write(write)
+        crashpoints.reach("block.after-commit")
+        log.info("block", number=block.number, valid=block.valid, verdict=decision.verdict, estimate=decision.estimate)
+        if decision.verdict is not None:
+            self._placed.pop(experiment.id, None)
+            await placing.forget(self._house.state_directory, experiment.id)
+
+    def _keeper(self, experiment: experiments.Experiment) -> blocks.Keep:
+        async def keep(finished: trial.Finished, number: int) -> str:
+            if finished.trial.outcome is model.Outcome.OK:
+                return ""
+            name = f"logs/trial/{experiment.id}/{number}-{finished.trial.arm.value}.log"
+            await anyio.to_thread.run_sync(_write_log, self._house.state_directory / name, finished.output)
+            return name
+
+        return keep
+
+    async def _give_up(self, experiment: experiments.Experiment, reason: str) -> None:
+        log.warning("experiment cannot be measured", reason=reason)
+        await self._house.store.write(lambda tx: experiments.skip(tx, experiment.id, reason))
+
+    async def _try_later(self, experiment: experiments.Experiment, reason: str) -> None:
+        self._tries[experiment.id] += 1
+        if self._tries[experiment.id] >= HARNESS_TRIES:
+            del self._tries[experiment.id]
+            turn = order.turn(experiment.design.seed, experiment.round + 1)
+            await self._house.store.write(lambda tx: experiments.postpone(tx, experiment, turn, reason))
+        await self._pause("harness at fault", f"{experiments.cell_text(experiment)}: {reason}")
+
+    async def _pause(self, state: str, reason: str) -> None:
+        self._house.board.put(self.unit, state, reason, fault=True)
+        with anyio.move_on_after(self._pauses.next()):
+            while not self._stopping:
+                await self._bell.wait()
+
+
+def _judge(
+    experiment: experiments.Experiment,
+    earlier: list[experiments.Journalled],
+    block: model.Block,
+    finished: datetime,
+) -> tuple[experiments.Journalled, model.Decision]:
+    from aibenchd.measure import judging
+
+    numbers = judging.numbers(block)
+    latest = experiments.Journalled(
+        number=block.number,
+        order="".join(one.arm.value[0].upper() for one in block.trials),
+        valid=block.valid,
+        treatment=numbers[model.ArmName.TREATMENT],
+        control=numbers.get(model.ArmName.CONTROL),
+        seconds=(finished - block.trials[0].started).total_seconds(),
+    )
+    reasons = {one.arm: one.reason for one in block.trials}
+    return latest, judging.decision(experiment.design, earlier, latest, reasons)
+
+
+def _write_log(path: Path, output: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(output[-LOG_BOUND:], errors="replace")

@@ -1,0 +1,148 @@
+"""Runs the planner: whenever something that it depends on has changed, each repository's window is planned anew."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+
+from aibenchd import crashpoints, errors, model, settings
+from aibenchd.plan import coverage, planner
+from aibenchd.store import planning, revisions, store
+from aibenchd.watch import base as watch
+
+LOOK_SECONDS = 300.0  # between two looks though nothing was told
+REQUEST_PRIORITY = 1_000  # a person's request goes first
+TOPICS = ("revision.", "build.", "experiment.decided", "experiment.skipped", "request.new", "daemon.")
+
+log = structlog.get_logger()
+
+Identical = Callable[[store.Transaction, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What there is to plan with, at one time."""
+
+    settings: settings.Settings
+    selected: Sequence[coverage.Selected]
+    repositories: Mapping[str, watch.Repository]
+
+    def cells(self, repository: settings.RepositorySettings) -> tuple[coverage.Cell, ...]:
+        """The cells that a repository's builds are measured in."""
+        return coverage.cells(repository, self.selected, self.settings.devices)
+
+    def named(self, repository: str) -> settings.RepositorySettings | None:
+        """A repository's settings; the only one's where no name is given."""
+        if not repository and len(self.settings.repositories) == 1:
+            return self.settings.repositories[0]
+        return next((one for one in self.settings.repositories if one.name == repository), None)
+
+
+class Planning:
+    """``world`` gives what there is now; ``identical`` ends an experiment whose builds turned out to be the same."""
+
+    def __init__(self, journal: store.Store, world: Callable[[], World], identical: Identical) -> None:
+        self._store = journal
+        self._world = world
+        self._identical = identical
+
+    async def run(self) -> None:
+        """Plan for ever."""
+        with self._store.events.bell(*TOPICS) as bell:
+            while True:
+                again_in = await self.look()
+                await bell.wait(again_in)
+
+    async def look(self) -> float:
+        """Plan whatever there is to plan now; seconds until the next look is due though nothing happens."""
+        world = self._world()
+        await self._take_requests(world)
+        again_in = LOOK_SECONDS
+        for repository in world.settings.repositories:
+            again_in = min(again_in, await self._plan(world, repository))
+        while await self._store.write(lambda tx: planning.promote(tx, self._identical)):
+            pass
+        await self._store.write(planning.want_evicted_builds)
+        return again_in
+
+    async def _plan(self, world: World, repository: settings.RepositorySettings) -> float:
+        cells = world.cells(repository)
+        present = [device.name for device in world.settings.devices]
+
+        def write(tx: store.Transaction) -> planner.Plan:
+            now = datetime.now(UTC)
+            seen = planning.window(tx.connection, repository.name, present, now)
+            made = planner.plan(seen, repository, cells)
+            if made.steps:
+                planning.carry_out(tx, repository, made.steps, world.settings.experiment)
+                crashpoints.reach("plan.before-commit")
+            return made
+
+        made = await self._store.write(write)
+        if made.steps:
+            crashpoints.reach("plan.after-commit")
+            log.info("planned", repository=repository.name, steps=len(made.steps))
+        if made.again_at is None:
+            return LOOK_SECONDS
+        return max(0.0, (made.again_at - datetime.now(UTC)).total_seconds())
+
+    async def _take_requests(self, world: World) -> None:
+        for request in await self._store.read(planning.new_requests):
+            try:
+                await self._take(world, request)
+            except errors.AibenchdError as error:
+                await self._store.write(functools.partial(planning.refuse, request=request.id, reason=str(error)))
+
+    async def _take(self, world: World, request: sa.Row[Any]) -> None:
+        """Plan what a person asked for.
+
+        Raises:
+            AibenchdError: it cannot be done; the message says why, to who asked.
+        """
+        repository = world.named(request.repository)
+        if repository is None:
+            known = ", ".join(one.name for one in world.settings.repositories) or "none"
+            raise errors.UnknownRevisionError(f"no repository {request.repository!r}; there are: {known}")
+        cells = _wanted(world.cells(repository), request.benchmarks, request.devices)
+        clone = world.repositories[repository.name]
+        treatment = await _resolved(clone, request.treatment)
+        named_control = await _resolved(clone, request.control) if request.control else None
+        present = [device.name for device in world.settings.devices]
+
+        def write(tx: store.Transaction) -> None:
+            seen = planning.window(tx.connection, repository.name, present, datetime.now(UTC))
+            control = named_control or planner.control_of(treatment, seen, repository.baseline)
+            revisions.remember(tx, [one for one in (treatment, control) if one is not None])
+            step = planner.PlanPair(treatment, control, cells)
+            priority = REQUEST_PRIORITY + request.priority
+            planning.carry_out(tx, repository, [step], world.settings.experiment, request=request.id, priority=priority)
+            planning.granted(tx, request.id)
+
+        await self._store.write(write)
+
+
+async def _resolved(clone: watch.Repository, name: str) -> model.Revision:
+    try:
+        return await clone.resolve(name)
+    except errors.UnknownRevisionError:
+        await clone.fetch()  # it may have been pushed since the last poll
+        return await clone.resolve(name)
+
+
+def _wanted(cells: Sequence[coverage.Cell], benchmarks: Sequence[str], on_devices: Sequence[str]) -> tuple[coverage.Cell, ...]:
+    wanted = tuple(
+        cell
+        for cell in cells
+        if (not benchmarks or any(fnmatch.fnmatchcase(cell.selected.benchmark.identifier, glob) for glob in benchmarks))
+        and (not on_devices or cell.device.name in on_devices)
+    )
+    if not wanted:
+        raise errors.CommandError("no benchmark on any device fits; 'aibenchctl coverage' shows what there is")
+    return wanted

@@ -1,0 +1,305 @@
+"""What the worker of a device reads and writes: the next experiment, its blocks, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from aibenchd import model
+from aibenchd.store import planning, schema, store
+
+_experiments, _pairs, _blocks, _trials = schema.experiments, schema.pairs, schema.blocks, schema.trials
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment as its device's worker needs it.
+
+    Attributes:
+        blocks: how many are journalled; the number of the next one.
+        round: how many rounds it took part in.
+        meta: what its treatment's build says of itself.
+    """
+
+    id: int
+    pair: int
+    run_type: str
+    device: str
+    design: model.Design
+    treatment: model.Revision
+    control: model.Revision | None
+    treatment_build: model.Build
+    control_build: model.Build | None
+    blocks: int
+    round: int
+    created_at: datetime
+    meta: model.JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Journalled:
+    """One block as it is analysed: ``treatment`` and ``control`` are the one number of each process, None where it failed."""
+
+    number: int
+    order: str
+    valid: bool
+    treatment: float | None
+    control: float | None
+    seconds: float
+
+
+def next_of(connection: sa.Connection, device: str) -> Experiment | None:
+    """The experiment whose block is next on ``device``: highest priority, newest pair, fewest rounds, then by lot."""
+    found = connection.execute(
+        sa.select(_experiments.c.id)
+        .where(_experiments.c.device == device, _experiments.c.state == "open")
+        .order_by(_experiments.c.priority.desc(), _experiments.c.pair.desc(), _experiments.c.round, _experiments.c.turn)
+        .limit(1)
+    ).scalar()
+    return None if found is None else by_id(connection, found)
+
+
+def by_id(connection: sa.Connection, experiment: int) -> Experiment:
+    """One experiment, whole."""
+    row = connection.execute(
+        sa.select(_experiments, _pairs.c.repository, _pairs.c.treatment, _pairs.c.control, _pairs.c.run_type)
+        .join(_pairs)
+        .where(_experiments.c.id == experiment)
+    ).one()
+    control = None if row.control_build is None else row.control
+    return Experiment(
+        id=row.id,
+        pair=row.pair,
+        run_type=row.run_type,
+        device=row.device,
+        design=design_of(row.design),
+        treatment=_revision(connection, row.repository, row.treatment),
+        control=None if control is None else _revision(connection, row.repository, control),
+        treatment_build=_build(connection, row.treatment_build),
+        control_build=None if control is None else _build(connection, row.control_build),
+        blocks=row.blocks,
+        round=row.round,
+        created_at=row.created_at,
+        meta=connection.execute(sa.select(schema.builds.c.meta).where(schema.builds.c.id == row.treatment_build)).scalar() or {},
+    )
+
+
+def design_of(stored: Mapping[str, Any]) -> model.Design:
+    """A design as the journal keeps it, as a value again."""
+    parts = dict(stored)
+    return model.Design(benchmark=model.Benchmark(**parts.pop("benchmark")), rule=model.Rule(**parts.pop("rule")), **parts)
+
+
+def journalled(connection: sa.Connection, experiment: int) -> list[Journalled]:
+    """All blocks of an experiment, in order."""
+    rows = connection.execute(sa.select(_blocks).where(_blocks.c.experiment == experiment).order_by(_blocks.c.number))
+    return [
+        Journalled(
+            row.number, row.order, row.valid, row.treatment, row.control, (row.finished_at - row.started_at).total_seconds()
+        )
+        for row in rows
+    ]
+
+
+def journal(
+    transaction: store.Transaction,
+    experiment: Experiment,
+    block: model.Block,
+    analysed: Journalled,
+    decision: model.Decision,
+    turn: float,
+    finished: datetime,
+) -> None:
+    """Write a block with its trials and samples, and what is decided by it."""
+    started = block.trials[0].started
+    transaction.connection.execute(
+        _blocks.insert().values(
+            experiment=experiment.id,
+            number=block.number,
+            order=analysed.order,
+            valid=analysed.valid,
+            treatment=analysed.treatment,
+            control=analysed.control,
+            started_at=started,
+            finished_at=finished,
+            **_interval(decision),
+        )
+    )
+    for trial in block.trials:
+        _journal_trial(transaction, experiment.id, block.number, trial)
+    transaction.connection.execute(
+        _experiments.update()
+        .where(_experiments.c.id == experiment.id)
+        .values(
+            blocks=block.number + 1,
+            round=experiment.round + 1,
+            turn=turn,
+            started_at=sa.func.coalesce(_experiments.c.started_at, started.timestamp()),
+            **_interval(decision),
+        )
+    )
+    transaction.announce(
+        "block.done",
+        experiment=experiment.id,
+        block=block.number,
+        device=experiment.device,
+        valid=block.valid,
+        **_interval(decision),
+    )
+
+
+def decide(transaction: store.Transaction, experiment: int, decision: model.Decision) -> None:
+    """End an experiment with a verdict, for good; the decision has one."""
+    transaction.connection.execute(
+        _experiments.update()
+        .where(_experiments.c.id == experiment)
+        .values(
+            state="decided",
+            verdict=decision.verdict,
+            reason=decision.reason,
+            decided_at=datetime.now(UTC),
+            **_interval(decision),
+        )
+    )
+    transaction.announce("experiment.decided", id=experiment, verdict=decision.verdict, **_interval(decision))
+
+
+def keep_results(
+    transaction: store.Transaction,
+    experiment: int,
+    summaries: Sequence[tuple[model.Series, model.JsonObject, model.JsonObject | None]],
+) -> None:
+    """Write what stays of each series when its samples are gone: (series, treatment's statistics, control's)."""
+    if summaries:
+        transaction.connection.execute(
+            schema.results.insert(),
+            [
+                {
+                    "experiment": experiment,
+                    "type": series.type,
+                    "metric": series.metric,
+                    "unit": series.unit,
+                    "treatment": treatment,
+                    "control": control,
+                    "text": series.text,
+                }
+                for series, treatment, control in summaries
+            ],
+        )
+
+
+def samples(connection: sa.Connection, experiment: int) -> dict[model.ArmName, list[model.Series]]:
+    """The series of all trials of an experiment's valid blocks, per arm, in order of blocks."""
+    table = schema.samples
+    rows = connection.execute(
+        sa.select(_trials.c.arm, table)
+        .join(_trials, _trials.c.id == table.c.trial)
+        .join(_blocks, sa.and_(_blocks.c.experiment == _trials.c.experiment, _blocks.c.number == _trials.c.block))
+        .where(_trials.c.experiment == experiment, _blocks.c.valid)
+        .order_by(_trials.c.block, _trials.c.id)
+    )
+    gathered: dict[model.ArmName, list[model.Series]] = {}
+    for row in rows.mappings():
+        series = model.Series(row["type"], row["metric"], row["unit"], tuple(row["values"]), row["text"])
+        gathered.setdefault(model.ArmName(row["arm"]), []).append(series)
+    return gathered
+
+
+def postpone(transaction: store.Transaction, experiment: Experiment, turn: float, reason: str) -> None:
+    """Let others go first in this round: the harness could not run the block now."""
+    transaction.connection.execute(
+        _experiments.update()
+        .where(_experiments.c.id == experiment.id)
+        .values(round=experiment.round + 1, turn=turn, reason=reason)
+    )
+
+
+def await_builds(transaction: store.Transaction, experiment: int) -> None:
+    """Let an experiment wait until its builds, which are no longer where they were, have been made again."""
+    row = transaction.connection.execute(sa.select(_experiments).where(_experiments.c.id == experiment)).one()
+    transaction.connection.execute(
+        schema.builds.update()
+        .where(schema.builds.c.id.in_((row.treatment_build, row.control_build)), schema.builds.c.state == "built")
+        .values(state="evicted")
+    )
+    transaction.connection.execute(_experiments.update().where(_experiments.c.id == experiment).values(state="waiting"))
+    transaction.announce("build.gone", experiment=experiment)
+
+
+def skip(transaction: store.Transaction, experiment: int, reason: str) -> None:
+    """End an experiment that cannot be measured at all."""
+    transaction.connection.execute(
+        _experiments.update()
+        .where(_experiments.c.id == experiment)
+        .values(state="skipped", reason=reason, decided_at=datetime.now(UTC))
+    )
+    transaction.announce("experiment.skipped", id=experiment, reason=reason)
+
+
+def cell_text(experiment: Experiment) -> str:
+    """An experiment in a few words, for logs and the board."""
+    benchmark = experiment.design.benchmark.identifier
+    arms = experiment.treatment.commit[:12] + (f" vs {experiment.control.commit[:12]}" if experiment.control else "")
+    return f"{benchmark} {experiment.design.backend} {arms}".replace("  ", " ")
+
+
+def _journal_trial(transaction: store.Transaction, experiment: int, block: int, trial: model.Trial) -> None:
+    inserted = transaction.connection.execute(
+        _trials.insert().values(
+            experiment=experiment,
+            block=block,
+            arm=trial.arm,
+            outcome=trial.outcome,
+            reason=trial.reason,
+            backend=trial.backend,
+            seconds=trial.seconds,
+            log=trial.log,
+            started_at=trial.started,
+        )
+    )
+    (number,) = inserted.inserted_primary_key or ()
+    if trial.series:
+        transaction.connection.execute(
+            schema.samples.insert(),
+            [
+                {
+                    "trial": number,
+                    "type": series.type,
+                    "metric": series.metric,
+                    "unit": series.unit,
+                    "values": list(series.values),
+                    "text": series.text,
+                }
+                for series in trial.series
+            ],
+        )
+
+
+def _interval(decision: model.Decision) -> dict[str, float | None]:
+    # JSON and SQL have no NaN: what is not known yet is null.
+    values = {"estimate": decision.estimate, "low": decision.low, "high": decision.high}
+    return {name: value if value == value else None for name, value in values.items()}
+
+
+def _revision(connection: sa.Connection, repository: str, commit: str) -> model.Revision:
+    row = connection.execute(
+        sa.select(schema.revisions).where(schema.revisions.c.repository == repository, schema.revisions.c.commit == commit)
+    ).one()
+    return planning.revision_of(row)
+
+
+def _build(connection: sa.Connection, build: int) -> model.Build:
+    row = connection.execute(sa.select(schema.builds).where(schema.builds.c.id == build)).one()
+    return model.Build(
+        row.repository,
+        row.commit,
+        row.framework,
+        row.platform,
+        cast("str", row.directory),
+        row.program,
+        row.digest,
+    )

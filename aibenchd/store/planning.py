@@ -1,0 +1,364 @@
+"""What the planner reads and writes: a bounded window of a repository, and the steps that follow from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from aibenchd import model, settings
+from aibenchd.plan import coverage, planner
+from aibenchd.store import builds, schema, store
+
+LINE = 2_000  # revisions of the watched line that the planner sees
+PENDING = 2_000  # revisions that wait for a plan; older ones are seen when these are dealt with
+ORPHANS = 100
+CONTROL_DOES_NOT_BUILD = "the control does not build"
+TREATMENT_DOES_NOT_BUILD = "the treatment does not build"
+
+_revisions, _pairs, _experiments = schema.revisions, schema.pairs, schema.experiments
+
+
+def window(connection: sa.Connection, repository: str, present: Collection[str], now: datetime) -> planner.Window:
+    """What the planner sees of ``repository``; only devices that are ``present`` hold a pair undecided."""
+    pending = _ranked(connection, repository, PENDING, _revisions.c.state == "new", _revisions.c.relevant)
+    return planner.Window(
+        now=now,
+        pending=pending,
+        line=_ranked(connection, repository, LINE, _revisions.c.state != "gone"),
+        undecided=_undecided(connection, repository, present),
+        planned_at=connection.execute(
+            sa.select(schema.repositories.c.planned_at).where(schema.repositories.c.name == repository)
+        ).scalar(),
+        newest=_newest(connection, repository),
+        orphans=_orphans(connection, repository),
+        unbuildable=frozenset(
+            connection.scalars(
+                sa.select(schema.builds.c.commit)
+                .where(schema.builds.c.repository == repository, schema.builds.c.state == "failed")
+                .limit(LINE)
+            )
+        ),
+        good=_good(connection, repository),
+    )
+
+
+def carry_out(
+    transaction: store.Transaction,
+    repository: settings.RepositorySettings,
+    steps: Iterable[planner.Step],
+    experiment: settings.ExperimentSettings,
+    *,
+    request: int | None = None,
+    priority: int = 0,
+) -> None:
+    """Write the steps of a plan; experiments wait for their builds, which are queued."""
+    now = datetime.now(UTC)
+    for step in steps:
+        match step:
+            case planner.Coalesce(revision, into):
+                _mark(transaction, revision, "coalesced", f"measured with {into.commit[:12]}")
+            case planner.Extend(pair, cells):
+                _add(transaction, repository, pair.id, pair.treatment.commit, pair.control, cells, experiment, priority, now)
+            case planner.PlanPair(treatment, control, cells):
+                pair_id = _new_pair(transaction, repository, treatment, control, request, priority, now)
+                commit = None if control is None else control.commit
+                _add(transaction, repository, pair_id, treatment.commit, commit, cells, experiment, priority, now)
+                if request is None:
+                    _mark(transaction, treatment, "planned", "")
+                    _planned(transaction, repository.name, now)
+
+
+def design_of(cell: coverage.Cell, framework: str, experiment: settings.ExperimentSettings, arms: int, seed: int) -> model.Design:
+    """All that is frozen before an experiment's first block; the selection's own values win over the top-level section's."""
+    own = cell.selected.selection.experiment.model_dump(exclude_none=True)
+    chosen = experiment.model_copy(update=own)
+    return model.Design(
+        benchmark=cell.selected.benchmark,
+        framework=framework,
+        rule=model.Rule(chosen.alpha, chosen.beta, chosen.min_effect, chosen.max_blocks, chosen.max_time),
+        backend=cell.backend,
+        order=chosen.order,
+        seed=seed,
+        timeout=chosen.timeout,
+        disturb_caches=chosen.disturb_caches,
+        arms=min(arms, chosen.arms),
+        blocks=chosen.blocks,
+        env=cell.selected.selection.env,
+        command_args=cell.selected.selection.command_args,
+    )
+
+
+def promote(transaction: store.Transaction, identical: Callable[[store.Transaction, int], None]) -> int:
+    """Open the experiments whose builds are there, and end those whose builds never will be; how many were moved.
+
+    ``identical`` is called with each experiment whose two builds are byte for byte the same, to decide it.
+    """
+    treatment, control = schema.builds.alias("treatment"), schema.builds.alias("control")
+    waiting = transaction.connection.execute(
+        sa.select(
+            _experiments.c.id,
+            treatment.c.state.label("treatment"),
+            control.c.state.label("control"),
+            treatment.c.digest.label("treatment_digest"),
+            control.c.digest.label("control_digest"),
+        )
+        .join(treatment, treatment.c.id == _experiments.c.treatment_build)
+        .outerjoin(control, control.c.id == _experiments.c.control_build)
+        .where(
+            _experiments.c.state == "waiting",
+            sa.or_(
+                treatment.c.state == "failed",
+                control.c.state == "failed",
+                sa.and_(treatment.c.state == "built", sa.or_(control.c.state == "built", control.c.id.is_(None))),
+            ),
+        )
+        .limit(1_000)
+    ).all()
+    for row in waiting:
+        if row.treatment == "failed":
+            _end(transaction, row.id, TREATMENT_DOES_NOT_BUILD)
+        elif row.control == "failed":
+            _end(transaction, row.id, CONTROL_DOES_NOT_BUILD)
+        elif row.treatment_digest == row.control_digest:
+            identical(transaction, row.id)
+        else:
+            transaction.connection.execute(_experiments.update().where(_experiments.c.id == row.id).values(state="open"))
+            transaction.announce("experiment.open", id=row.id)
+    return len(waiting)
+
+
+def want_evicted_builds(transaction: store.Transaction) -> int:
+    """Queue the builds again that experiments need and the cache no longer holds; how many."""
+    needed = transaction.connection.execute(
+        sa.select(schema.builds, _experiments.c.priority.label("wanted_priority"))
+        .join(
+            _experiments,
+            sa.or_(
+                _experiments.c.treatment_build == schema.builds.c.id,
+                _experiments.c.control_build == schema.builds.c.id,
+            ),
+        )
+        .where(_experiments.c.state.in_(("waiting", "open")), schema.builds.c.state == "evicted")
+        .limit(1_000)
+    ).all()
+    for row in needed:
+        builds.want(transaction, row.repository, row.commit, row.framework, row.platform, row.wanted_priority)
+    return len(needed)
+
+
+def new_requests(connection: sa.Connection) -> Sequence[sa.Row[tuple[object, ...]]]:
+    """What people asked for and has not been planned yet, oldest first."""
+    requests = schema.requests
+    return connection.execute(sa.select(requests).where(requests.c.state == "new").order_by(requests.c.id).limit(100)).all()
+
+
+def granted(transaction: store.Transaction, request: int) -> None:
+    """What a person asked for is planned."""
+    _settle(transaction, request, "planned", "")
+
+
+def refuse(transaction: store.Transaction, request: int, reason: str) -> None:
+    """What a person asked for cannot be done; ``reason`` is for them."""
+    _settle(transaction, request, "refused", reason)
+
+
+def revision_of(row: sa.Row[tuple[object, ...]]) -> model.Revision:
+    """A row of the table of revisions as a value."""
+    columns = row._mapping
+    return model.Revision(
+        repository=columns["repository"],
+        commit=columns["commit"],
+        time=columns["time"],
+        parents=tuple(columns["parents"]),
+        author=columns["author"],
+        subject=columns["subject"],
+        position=columns["position"],
+        relevant=columns["relevant"],
+    )
+
+
+def design_json(design: model.Design) -> model.JsonObject:
+    """A design as the journal keeps it."""
+    return dataclasses.asdict(design)
+
+
+def _ranked(connection: sa.Connection, repository: str, limit: int, *conditions: object) -> list[planner.Ranked]:
+    rows = connection.execute(
+        sa.select(_revisions)
+        .where(_revisions.c.repository == repository, *conditions)  # type: ignore[arg-type]
+        .order_by(_revisions.c.position.desc())
+        .limit(limit)
+    )
+    return [planner.Ranked(revision_of(row), row.state) for row in rows]
+
+
+def _undecided(connection: sa.Connection, repository: str, present: Collection[str]) -> int:
+    waits = sa.exists().where(
+        _experiments.c.pair == _pairs.c.id,
+        _experiments.c.state.in_(("waiting", "open")),
+        _experiments.c.device.in_(present),
+    )
+    recent = _recent(repository)
+    return connection.execute(sa.select(sa.func.count()).select_from(_pairs).where(*recent, waits)).scalar_one()
+
+
+def _recent(repository: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """The newest pairs that were planned without being asked for; a bound on what any query here reads."""
+    newest = sa.select(sa.func.max(_pairs.c.id)).scalar_subquery()
+    return (_pairs.c.repository == repository, _pairs.c.request.is_(None), _pairs.c.id > newest - LINE)
+
+
+def _pair(connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> planner.Pair:
+    cells = connection.execute(
+        sa.select(_experiments.c.benchmark, _experiments.c.device, _experiments.c.backend).where(_experiments.c.pair == row.id)
+    )
+    treatment = connection.execute(
+        sa.select(_revisions).where(_revisions.c.repository == row.repository, _revisions.c.commit == row.treatment)
+    ).one()
+    return planner.Pair(row.id, revision_of(treatment), row.control, frozenset(tuple(cell) for cell in cells))
+
+
+def _newest(connection: sa.Connection, repository: str) -> planner.Pair | None:
+    row = connection.execute(
+        sa.select(_pairs)
+        .where(_pairs.c.repository == repository, _pairs.c.request.is_(None))
+        .order_by(_pairs.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _pair(connection, row)
+
+
+def _orphans(connection: sa.Connection, repository: str) -> list[planner.Pair]:
+    later = _pairs.alias("later")
+    rows = connection.execute(
+        sa.select(_pairs)
+        .where(
+            *_recent(repository),
+            sa.exists().where(_experiments.c.pair == _pairs.c.id, _experiments.c.reason == CONTROL_DOES_NOT_BUILD),
+            ~sa.exists().where(
+                later.c.repository == _pairs.c.repository,
+                later.c.treatment == _pairs.c.treatment,
+                later.c.id > _pairs.c.id,
+            ),
+        )
+        .order_by(_pairs.c.id)
+        .limit(ORPHANS)
+    ).all()
+    return [_pair(connection, row) for row in rows]
+
+
+def _good(connection: sa.Connection, repository: str) -> frozenset[str]:
+    bad = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
+    ended = (
+        sa.select(_pairs.c.treatment)
+        .join(_experiments)
+        .where(*_recent(repository))
+        .group_by(_pairs.c.treatment)
+        .having(
+            sa.func.count().filter(_experiments.c.state.in_(("waiting", "open"))) == 0,
+            sa.func.count().filter(_experiments.c.verdict.in_(bad)) == 0,
+            sa.func.count().filter(_experiments.c.state == "decided") > 0,
+        )
+    )
+    return frozenset(connection.scalars(ended))
+
+
+def _settle(transaction: store.Transaction, request: int, state: str, reason: str) -> None:
+    transaction.connection.execute(
+        schema.requests.update().where(schema.requests.c.id == request).values(state=state, reason=reason)
+    )
+    transaction.announce(f"request.{state}", id=request, reason=reason)
+
+
+def _mark(transaction: store.Transaction, revision: model.Revision, state: str, note: str) -> None:
+    transaction.connection.execute(
+        _revisions.update()
+        .where(_revisions.c.repository == revision.repository, _revisions.c.commit == revision.commit)
+        .values(state=state, note=note)
+    )
+
+
+def _planned(transaction: store.Transaction, repository: str, now: datetime) -> None:
+    transaction.connection.execute(
+        schema.repositories.update().where(schema.repositories.c.name == repository).values(planned_at=now)
+    )
+
+
+def _new_pair(
+    transaction: store.Transaction,
+    repository: settings.RepositorySettings,
+    treatment: model.Revision,
+    control: model.Revision | None,
+    request: int | None,
+    priority: int,
+    now: datetime,
+) -> int:
+    inserted = transaction.connection.execute(
+        _pairs.insert().values(
+            repository=repository.name,
+            treatment=treatment.commit,
+            control=None if control is None else control.commit,
+            run_type=model.RunType.BENCHMARK,
+            priority=repository.priority + priority,
+            request=request,
+            created_at=now,
+        )
+    )
+    (pair,) = inserted.inserted_primary_key or ()
+    transaction.announce("pair.planned", id=pair, repository=repository.name, treatment=treatment.commit)
+    return pair
+
+
+def _add(
+    transaction: store.Transaction,
+    repository: settings.RepositorySettings,
+    pair: int,
+    treatment: str,
+    control: str | None,
+    cells: Sequence[coverage.Cell],
+    experiment: settings.ExperimentSettings,
+    priority: int,
+    now: datetime,
+) -> None:
+    for cell in cells:
+        design = design_of(cell, repository.framework, experiment, 1 if control is None else 2, _seed(pair, cell))
+        rank = repository.priority + cell.selected.selection.priority + priority
+
+        def wanted(commit: str, cell: coverage.Cell = cell, rank: int = rank) -> int:
+            return builds.want(transaction, repository.name, commit, repository.framework, cell.device.platform, rank)
+
+        transaction.connection.execute(
+            _experiments.insert().values(
+                pair=pair,
+                benchmark=cell.selected.benchmark.digest,
+                identifier=cell.selected.benchmark.identifier,
+                model=cell.selected.benchmark.name,
+                device=cell.device.name,
+                backend=cell.backend,
+                treatment_build=wanted(treatment),
+                control_build=None if control is None or design.arms == 1 else wanted(control),
+                design=design_json(design),
+                state="waiting",
+                priority=rank,
+                created_at=now,
+            )
+        )
+    transaction.announce("experiment.planned", pair=pair, count=len(cells))
+
+
+def _seed(pair: int, cell: coverage.Cell) -> int:
+    # Not random: a pair that is planned again after a crash is the same pair. 48 bits, so that any reader of JSON holds it.
+    return int.from_bytes(hashlib.sha256(f"{pair} {cell.key}".encode()).digest()[:6])
+
+
+def _end(transaction: store.Transaction, experiment: int, reason: str) -> None:
+    transaction.connection.execute(
+        _experiments.update()
+        .where(_experiments.c.id == experiment)
+        .values(state="skipped", reason=reason, decided_at=datetime.now(UTC))
+    )
+    transaction.announce("experiment.skipped", id=experiment, reason=reason)
