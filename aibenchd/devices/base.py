@@ -41,14 +41,22 @@ class DeviceSettings(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-    kind: str
+    name: Annotated[
+        str,
+        pydantic.Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64, description="what benchmarks, status and records call it"
+        ),
+    ]
+    kind: Annotated[str, pydantic.Field(description="how it is reached; decides which other keys there are")]
     platform: Annotated[str, pydantic.Field(description="picks specifications/frameworks/<framework>/<platform>/build.sh")] = (
         "host"
     )
-    tags: tuple[str, ...] = ()
+    tags: Annotated[tuple[str, ...], pydantic.Field(description="words of your own that benchmarks may choose it by")] = ()
     backends: Annotated[tuple[str, ...], pydantic.Field(description="what it can run; empty: whatever a benchmark asks for")] = ()
-    cpus: Annotated[tuple[int, ...], pydantic.Field(description="CPUs that trials run on; empty: all")] = ()
+    cpus: Annotated[
+        tuple[Annotated[int, pydantic.Field(ge=0, le=8191)], ...],
+        pydantic.Field(description="CPUs that trials run on; empty: all"),
+    ] = ()
     env: Annotated[dict[str, str], pydantic.Field(description="environment of every program on this device")] = {}
     cooldown: Annotated[quantities.Duration, pydantic.Field(description="pause before each trial")] = 0.0
 

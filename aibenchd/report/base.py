@@ -24,8 +24,10 @@ class SinkSettings(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-    kind: str
+    name: Annotated[
+        str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64, description="what status and logs call it")
+    ]
+    kind: Annotated[str, pydantic.Field(description="how it is reached; decides which other keys there are")]
     records: Annotated[
         Literal["verdicts", "all"],
         pydantic.Field(description="verdicts: each metric of each decided experiment; all: each block's samples too"),

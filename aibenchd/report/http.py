@@ -56,7 +56,7 @@ class Http(base.Sink):
 
     class Settings(base.SinkSettings):
         url: Annotated[str, pydantic.Field(description="http or https; FAI-PEP's <url>|<category> for the format faipep")]
-        format: str = "native"
+        format: Annotated[str, pydantic.Field(description="of the request's body: native or faipep")] = "native"
         token_file: Annotated[
             credentials.File | None, pydantic.Field(description="bearer token; a name without a slash is a systemd credential")
         ] = None
