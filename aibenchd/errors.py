@@ -82,3 +82,7 @@ class SinkError(AibenchdError):
 
 class QueryTooSlowError(AibenchdError):
     """A question to the journal that would take too long; ask for less."""
+
+
+class SocketError(AibenchdError):
+    """The status socket or the address for metrics cannot be had."""

@@ -106,6 +106,8 @@ requests = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
 )
 
+_REQUESTED = sa.text("request IS NOT NULL")
+
 # The revision pairs whose experiments are run in rounds.
 pairs = sa.Table(
     "pairs",
@@ -119,6 +121,7 @@ pairs = sa.Table(
     sa.Column("request", sa.Integer, sa.ForeignKey("requests.id")),
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("pairs_by_treatment", "repository", "treatment"),
+    sa.Index("pairs_by_request", "request", sqlite_where=_REQUESTED, postgresql_where=_REQUESTED),
 )
 
 _DECIDED = sa.text("verdict IS NOT NULL")

@@ -1,0 +1,129 @@
+"""How the status socket answers: JSON, errors too, and within a deadline."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+import anyio
+import pydantic
+import structlog
+from aiohttp import web
+
+from aibenchd import errors
+
+log = structlog.get_logger()
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+BODY_LIMIT = 64 << 10  # bytes
+
+
+class Refusal(Exception):  # noqa: N818  it is an answer
+    """What was asked is not done. ``hint`` says what to do."""
+
+    def __init__(self, status: int, error: str, hint: str = "", **more: Any) -> None:
+        self.status = status
+        self.body = {"error": error, "hint": hint, **more}
+        super().__init__(error)
+
+
+def dumps(value: Any) -> bytes:
+    """JSON, one line; a number that JSON has no word for is null."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except ValueError:
+        text = json.dumps(_finite(value), allow_nan=False, ensure_ascii=False)
+    return text.encode() + b"\n"
+
+
+def json_response(body: bytes, status: int = 200) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def parsed(shape: type[Model], values: Mapping[str, Any]) -> Model:
+    """What a client sent, checked.
+
+    Raises:
+        Refusal: 400, naming each key that is wrong and what was expected.
+    """
+    try:
+        return shape.model_validate(values)
+    except pydantic.ValidationError as error:
+        known = ", ".join(shape.model_fields) or "none"
+        raise Refusal(400, "; ".join(_fault(fault) for fault in error.errors()), f"the keys are {known}") from error
+
+
+async def body(request: web.Request, shape: type[Model]) -> Model:
+    """A request's JSON object, checked; an empty body is an empty object.
+
+    Raises:
+        Refusal: 400, it is not one, or not of this shape.
+    """
+    text = await request.read()
+    try:
+        value = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise Refusal(400, f"the body is no JSON: {error}", "send a JSON object") from error
+    if not isinstance(value, dict):
+        raise Refusal(400, "the body is no JSON object", 'send one, such as {"file": "/var/backups/aibenchd.db"}')
+    return parsed(shape, value)
+
+
+@web.middleware
+async def explained(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever goes wrong into JSON that says what and what to do."""
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        return json_response(dumps(refusal.body), refusal.status)
+    except errors.QueryTooSlowError as error:
+        return _refused(503, str(error), "ask for less: a smaller limit, or more filters")
+    except errors.AibenchdError as error:
+        return _refused(409, str(error), "")
+    except TimeoutError:
+        return _refused(503, "no answer in time", "try again; look at 'faults' of /v1/status")
+    except web.HTTPException as error:
+        return _refused(error.status, error.reason, _HINTS.get(error.status, ""))
+    except (ConnectionError, anyio.get_cancelled_exc_class()):
+        raise
+    except Exception:
+        log.exception("status socket", method=request.method, path=request.path)
+        return _refused(500, "aibenchd is at fault", "look at its log: journalctl -u aibenchd")
+
+
+def timely(handler: Handler, seconds: float) -> Handler:
+    """A handler that answers within a deadline."""
+
+    async def bounded(request: web.Request) -> web.StreamResponse:
+        with anyio.fail_after(seconds):
+            return await handler(request)
+
+    return bounded
+
+
+_HINTS = {413: f"a body may have {BODY_LIMIT} bytes"}
+
+
+def _refused(status: int, error: str, hint: str) -> web.Response:
+    return json_response(dumps({"error": error, "hint": hint}), status)
+
+
+def _fault(fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: there is no such key"
+    return f"{key}: {fault['msg']}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,190 @@
+"""What operators ask of the daemon through the status socket."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import anyio.to_thread
+import pydantic
+import structlog
+from aiohttp import web
+
+from aibenchd import model
+from aibenchd.api import answers, peers, reads, server
+from aibenchd.store import builds, outbox, requests
+
+log = structlog.get_logger()
+
+PEER = web.RequestKey("peer", peers.Peer)
+READING = ("GET", "HEAD")
+
+# Not an option of git or hg, and one word.
+Revision: TypeAlias = Annotated[str, pydantic.Field(pattern=r"^[^\s-]\S*$", max_length=200)]
+Names: TypeAlias = Annotated[list[Annotated[str, pydantic.Field(min_length=1, max_length=200)]], pydantic.Field(max_length=1_000)]
+
+
+class Ask(pydantic.BaseModel):
+    """A body; without keys of its own it must be empty."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Comparison(Ask):
+    """An A/B of two revisions; without a control, the repository's baseline rule names it."""
+
+    treatment: Revision
+    control: Revision | None = None
+    repository: str | None = None
+    benchmarks: Names = []
+    devices: Names = []
+    priority: Annotated[int, pydantic.Field(ge=-(2**31), lt=2**31)] = 0
+
+
+class Backup(Ask):
+    file: Path
+
+    @pydantic.field_validator("file")
+    @classmethod
+    def _absolute(cls, file: Path) -> Path:
+        if not file.is_absolute() or "\0" in str(file):
+            raise ValueError("expected an absolute path: the daemon writes it, from its own directory")
+        return file
+
+
+@web.middleware
+async def operators_only(request: web.Request, handler: answers.Handler) -> web.StreamResponse:
+    """Let only operators change things."""
+    if request.method in READING:
+        return await handler(request)
+    transport = request.transport
+    if transport is None:  # who asked is gone already
+        raise ConnectionResetError
+    peer = peers.of(transport.get_extra_info("socket"))
+    operators = request.app[reads.HOUSE].settings().status.operators
+    if not await anyio.to_thread.run_sync(peers.may_operate, peer, operators):
+        raise answers.Refusal(403, f"{peer.name} may not change anything here", _way_in(operators))
+    request[PEER] = peer
+    log.info("asked", by=peer.name, pid=peer.pid, method=request.method, path=request.path)
+    return await handler(request)
+
+
+async def reload(request: web.Request) -> web.Response:
+    await answers.body(request, Ask)
+    result = await request.app[reads.HOUSE].controls.reload()
+    if not result.applied:
+        raise answers.Refusal(
+            422,
+            f"the configuration has {len(result.faults)} fault(s), and is not applied",
+            "mend them, try 'aibenchd check', and reload again",
+            faults=list(result.faults),
+        )
+    return _done({"changes": list(result.changes)})
+
+
+async def pause(request: web.Request) -> web.Response:
+    await answers.body(request, Ask)
+    await request.app[reads.HOUSE].controls.pause(request[PEER].name)
+    return _done({"paused": True})
+
+
+async def resume(request: web.Request) -> web.Response:
+    await answers.body(request, Ask)
+    await request.app[reads.HOUSE].controls.resume(request[PEER].name)
+    return _done({"paused": False})
+
+
+async def drain(request: web.Request) -> web.Response:
+    device = await _device(request)
+    await request.app[reads.HOUSE].controls.drain(device, request[PEER].name)
+    return _done({"device": device, "drained": True})
+
+
+async def undrain(request: web.Request) -> web.Response:
+    device = await _device(request)
+    await request.app[reads.HOUSE].controls.undrain(device, request[PEER].name)
+    return _done({"device": device, "drained": False})
+
+
+async def compare(request: web.Request) -> web.Response:
+    """Queue a comparison; 202 with its number, by which ``GET /v1/requests/{id}`` tells how it goes."""
+    house = request.app[reads.HOUSE]
+    wanted = await answers.body(request, Comparison)
+    repository = _repository(house, wanted.repository)
+    for device in wanted.devices:
+        _known("device", device, [device.name for device in house.settings().devices])
+    number = await house.store.write(
+        lambda tx: requests.add(
+            tx,
+            repository=repository,
+            treatment=wanted.treatment,
+            control=wanted.control or "",
+            benchmarks=wanted.benchmarks,
+            devices=wanted.devices,
+            priority=wanted.priority,
+            requested_by=request[PEER].name,
+        )
+    )
+    return _done({"request": number, "repository": repository, "see": f"/v1/requests/{number}"}, status=202)
+
+
+async def resend(request: web.Request) -> web.Response:
+    """Queue the dead letters of a sink again, in as many transactions as it takes."""
+    await answers.body(request, Ask)
+    house = request.app[reads.HOUSE]
+    sink = _known("sink", request.match_info["name"], [sink.name for sink in house.settings().sinks])
+    depths = await house.store.read(outbox.depths)
+    # Those that die again meanwhile wait for the next time.
+    left = sum(depth.records for depth in depths if (depth.sink, depth.state) == (sink, outbox.DEAD))
+    resent = 0
+    while resent < left and (moved := await house.store.write(lambda tx: outbox.resend(tx, sink))):
+        resent += moved
+    return _done({"sink": sink, "resent": resent})
+
+
+async def rebuild(request: web.Request) -> web.Response:
+    await answers.body(request, Ask)
+    number = int(request.match_info["id"])
+    if not await request.app[reads.HOUSE].store.write(lambda tx: builds.rebuild(tx, number)):
+        raise answers.Refusal(409, f"there is no failed build {number}", "GET /v1/builds?state=failed lists them")
+    return _done({"build": number, "state": "queued"})
+
+
+async def backup(request: web.Request) -> web.Response:
+    """Copy the live journal into a new file."""
+    wanted = await answers.body(request, Backup)
+    await request.app[reads.HOUSE].store.backup(wanted.file)
+    size = await anyio.to_thread.run_sync(lambda: wanted.file.stat().st_size)
+    return _done({"file": str(wanted.file), "bytes": size})
+
+
+async def _device(request: web.Request) -> str:
+    await answers.body(request, Ask)
+    settings = request.app[reads.HOUSE].settings()
+    return _known("device", request.match_info["name"], [device.name for device in settings.devices])
+
+
+def _repository(house: server.House, name: str | None) -> str:
+    names = [repository.name for repository in house.settings().repositories]
+    if name is not None:
+        return _known("repository", name, names)
+    if len(names) != 1:
+        raise answers.Refusal(400, "repository: which of them is meant?", f"name one of {', '.join(names) or 'none'}")
+    return names[0]
+
+
+def _known(kind: str, name: str, names: Collection[str]) -> str:
+    if name not in names:
+        raise answers.Refusal(404, f"there is no {kind} {name!r}", f"there is {', '.join(sorted(names)) or 'none'}")
+    return name
+
+
+def _way_in(operators: Collection[str]) -> str:
+    if operators:
+        return f"root, the daemon's user and members of {' or '.join(operators)} may; ask to be added to the group"
+    return "root and the daemon's user may; 'status.operators' of the configuration names groups that may too"
+
+
+def _done(facts: model.JsonObject, status: int = 200) -> web.Response:
+    return answers.json_response(answers.dumps(facts), status)

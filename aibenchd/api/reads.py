@@ -1,0 +1,206 @@
+"""What the status socket shows: the journal, the notice board and the configuration, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import sqlalchemy as sa
+from aiohttp import web
+
+from aibenchd import board, redaction
+from aibenchd.api import answers, metrics, server
+from aibenchd.store import outbox, views
+
+QUERY_SECONDS = 5.0  # of one question to the journal
+AT_ONCE = 2  # questions to the journal: the rooms read it too
+RECENT = 10  # verdicts in the status
+DEAD_LETTERS = 20  # of each sink
+
+HOUSE = web.AppKey("house", server.House)
+LIMITER = web.AppKey("limiter", anyio.CapacityLimiter)
+
+
+async def status(request: web.Request) -> web.Response:
+    """The whole of it at a glance, faults first."""
+    house = request.app[HOUSE]
+    facts = {"faults": [_notice(notice) for notice in house.board.notices() if notice.fault], **house.controls.status()}
+
+    def view(connection: sa.Connection) -> views.Item:
+        counts = views.counts(connection)
+        return {
+            **facts,
+            "repositories": _repositories(house, views.repositories(connection)),
+            "devices": _devices(house, counts),
+            "experiments": counts.by_state(),
+            "verdicts": counts.by_verdict(),
+            "builds": dict(counts.builds),
+            "sinks": _sinks(house, outbox.depths(connection)),
+            "recent": views.verdicts(connection, RECENT),
+        }
+
+    return await _shown(request, view)
+
+
+async def devices(request: web.Request) -> web.Response:
+    house = request.app[HOUSE]
+    return await _shown(request, lambda connection: {"devices": _devices(house, views.counts(connection))})
+
+
+async def sinks(request: web.Request) -> web.Response:
+    """Each sink with its state, what waits for it, and its oldest dead letters."""
+    house = request.app[HOUSE]
+
+    def view(connection: sa.Connection) -> views.Item:
+        listed = _sinks(house, outbox.depths(connection))
+        for sink in listed:
+            letters = outbox.dead_letters(connection, sink["name"], DEAD_LETTERS)
+            sink["dead_letters"] = [
+                {
+                    "record": letter.record.id,
+                    "kind": letter.record.kind,
+                    "reason": letter.reason,
+                    "created_at": letter.created_at.isoformat(),
+                }
+                for letter in letters
+            ]
+        return {"sinks": listed}
+
+    return await _shown(request, view)
+
+
+async def coverage(request: web.Request) -> web.Response:
+    """Every configured cell with its newest experiment; ``unplanned`` where it has none yet."""
+    cells = request.app[HOUSE].controls.cells()
+
+    def view(connection: sa.Connection) -> views.Item:
+        newest = views.coverage(connection)
+        shown = [
+            {"state": "unplanned", "verdict": None}
+            | newest.get((cell.benchmark_digest, cell.device, cell.backend), {})
+            | cell._asdict()
+            for cell in cells[: views.CELLS]
+        ]
+        return {"coverage": shown, "left_out": max(0, len(cells) - views.CELLS)}
+
+    return await _shown(request, view)
+
+
+async def config(request: web.Request) -> web.Response:
+    """The settings in force, with whatever looks like a secret masked."""
+    settings = request.app[HOUSE].settings().model_dump(mode="json", serialize_as_any=True)
+    return answers.json_response(answers.dumps(redaction.processor(None, "", settings)))
+
+
+async def metrics_text(request: web.Request) -> web.Response:
+    """For Prometheus."""
+    house = request.app[HOUSE]
+    notices = house.board.notices()
+
+    def view(connection: sa.Connection) -> bytes:
+        return metrics.text(views.counts(connection), outbox.depths(connection), notices).encode()
+
+    body = await _asked(request, view)
+    return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+def listed(shape: type[views.Page], view: Callable[[sa.Connection, Any], views.Item]) -> answers.Handler:
+    """The handler of a list, whose parameters are ``shape``'s."""
+
+    async def handler(request: web.Request) -> web.Response:
+        query = answers.parsed(shape, request.query)
+        return await _shown(request, lambda connection: view(connection, query))
+
+    return handler
+
+
+def single(kind: str, view: Callable[[sa.Connection, int], views.Item | None]) -> answers.Handler:
+    """The handler of one thing by its number."""
+
+    async def handler(request: web.Request) -> web.Response:
+        number = int(request.match_info["id"])
+
+        def found(connection: sa.Connection) -> views.Item:
+            item = view(connection, number)
+            if item is None:
+                raise answers.Refusal(404, f"there is no {kind} {number}", f"GET /v1/{kind}s lists them")
+            return item
+
+        return await _shown(request, found)
+
+    return handler
+
+
+async def _shown(request: web.Request, view: Callable[[sa.Connection], views.Item]) -> web.Response:
+    # Encoded on the reader's thread too: a page of a thousand takes longer than the loop may be held up.
+    return answers.json_response(await _asked(request, lambda connection: answers.dumps(view(connection))))
+
+
+async def _asked(request: web.Request, view: Callable[[sa.Connection], bytes]) -> bytes:
+    def query(connection: sa.Connection) -> bytes:
+        with views.deadline(connection, QUERY_SECONDS):
+            return view(connection)
+
+    async with request.app[LIMITER]:
+        return await request.app[HOUSE].store.read(query)
+
+
+def _repositories(house: server.House, known: Mapping[str, views.Item]) -> list[views.Item]:
+    notices = _by_name(house.board, "repository")
+    return [
+        {
+            "name": repository.name,
+            "kind": repository.kind,
+            "url": redaction.text(repository.url),
+            "branch": repository.branch,
+            **_state(notices.get(repository.name)),
+            **{key: value for key, value in known.get(repository.name, {}).items() if key != "name"},
+        }
+        for repository in house.settings().repositories
+    ]
+
+
+def _devices(house: server.House, counts: views.Counts) -> list[views.Item]:
+    notices = _by_name(house.board, "device")
+    return [
+        {
+            "name": device.name,
+            "kind": device.kind,
+            "platform": device.platform,
+            "tags": list(device.tags),
+            "backends": list(device.backends),
+            **_state(notices.get(device.name)),
+            "experiments": counts.by_state(device.name),
+        }
+        for device in house.settings().devices
+    ]
+
+
+def _sinks(house: server.House, depths: list[outbox.Depth]) -> list[views.Item]:
+    notices = _by_name(house.board, "sink")
+
+    def total(sink: str, state: str) -> tuple[int, int]:
+        found = [depth for depth in depths if (depth.sink, depth.state) == (sink, state)]
+        return sum(depth.records for depth in found), sum(depth.bytes for depth in found)
+
+    listed = []
+    for sink in house.settings().sinks:
+        (pending, size), (dead, _) = total(sink.name, outbox.PENDING), total(sink.name, outbox.DEAD)
+        facts = {"name": sink.name, "kind": sink.kind, **_state(notices.get(sink.name))}
+        listed.append(facts | {"pending": pending, "pending_bytes": size, "dead": dead})
+    return listed
+
+
+def _by_name(noted: board.Board, kind: str) -> dict[str, board.Notice]:
+    return {notice.unit.partition("/")[2]: notice for notice in noted.notices(kind)}
+
+
+def _notice(notice: board.Notice) -> views.Item:
+    return {"unit": notice.unit, **_state(notice)}
+
+
+def _state(notice: board.Notice | None) -> views.Item:
+    if notice is None:
+        return {"state": "unknown", "reason": "", "fault": False, "since": None}
+    return {"state": notice.state, "reason": notice.reason, "fault": notice.fault, "since": notice.since.isoformat()}

@@ -1,0 +1,110 @@
+"""What the status socket answers with piece by piece: logs, and events as they happen."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+import anyio.to_thread
+import sqlalchemy as sa
+from aiohttp import web
+
+from aibenchd import events as happenings
+from aibenchd.api import answers, reads
+
+LOG_LIMIT = 16 << 20  # bytes, from the end
+PIECE = 64 << 10  # bytes
+HEARTBEAT_SECONDS = 15.0  # between two signs of life to who watches events
+WRITE_SECONDS = 30.0  # that a client may take to read a piece
+WATCHERS = web.AppKey("watchers", anyio.CapacityLimiter)
+WATCHERS_AT_ONCE = 64
+OPEN = web.AppKey("open", set[anyio.CancelScope])  # streams without end, to be ended when the daemon stops
+
+
+def log_of(kind: str, view: Callable[[sa.Connection, int], str | None]) -> answers.Handler:
+    """The handler of the log of one build or trial: the last :data:`LOG_LIMIT` bytes of it."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        house = request.app[reads.HOUSE]
+        number = int(request.match_info["id"])
+        log = await house.store.read(lambda connection: view(connection, number))
+        if not log:
+            missing = f"there is no {kind} {number}" if log is None else f"no log of {kind} {number} is kept"
+            raise answers.Refusal(404, missing, "logs of trials that went well are not kept, nor old ones: see 'retention'")
+        with await anyio.to_thread.run_sync(_opened, house.state_directory, log) as file:
+            return await _sent(request, file)
+
+    return handler
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """All events from now on, as server-sent events; a comment now and then where there are none."""
+    with anyio.CancelScope() as scope:
+        async with _watching(request, scope), request.app[reads.HOUSE].events.subscribe() as happening:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+            await response.prepare(request)
+            while True:
+                piece = await _next_piece(happening)
+                with anyio.fail_after(WRITE_SECONDS):
+                    await response.write(piece)
+    return response
+
+
+@asynccontextmanager
+async def _watching(request: web.Request, scope: anyio.CancelScope) -> AsyncIterator[None]:
+    limiter = request.app[WATCHERS]
+    try:
+        limiter.acquire_on_behalf_of_nowait(scope)
+    except anyio.WouldBlock:
+        raise answers.Refusal(503, f"{WATCHERS_AT_ONCE} clients watch already", "end one of them") from None
+    request.app[OPEN].add(scope)
+    try:
+        yield
+    finally:
+        request.app[OPEN].discard(scope)
+        limiter.release_on_behalf_of(scope)
+
+
+async def _next_piece(happening: AsyncIterator[happenings.Event]) -> bytes:
+    with anyio.move_on_after(HEARTBEAT_SECONDS):
+        event = await anext(happening)
+        data = json.dumps({"topic": event.topic, "time": event.time.isoformat(), **event.facts})
+        return f"event: {event.topic}\ndata: {data}\n\n".encode()
+    return b": still here\n\n"
+
+
+async def _sent(request: web.Request, file: BinaryIO) -> web.StreamResponse:
+    size = os.fstat(file.fileno()).st_size
+    left = min(size, LOG_LIMIT)
+    file.seek(size - left)
+    response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8", "X-Left-Out": str(size - left)})
+    response.content_length = left
+    await response.prepare(request)
+    while left and (piece := await anyio.to_thread.run_sync(file.read, min(left, PIECE))):
+        left -= len(piece)
+        with anyio.fail_after(WRITE_SECONDS):
+            await response.write(piece)
+    return response
+
+
+def _opened(root: Path, relative: str) -> BinaryIO:
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise answers.Refusal(403, "this log lies outside the state directory", "look at it on the host itself")
+    try:
+        # Programs under test may write beside it: follow no link, wait for no pipe.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0)
+    except FileNotFoundError:
+        raise answers.Refusal(404, "its log is gone", "'retention.logs' says how long they are kept") from None
+    except OSError as error:
+        raise answers.Refusal(409, f"its log cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise answers.Refusal(409, "its log is no file")
+    return file
