@@ -86,7 +86,10 @@ def size_text(total: int) -> str:
     return f"{total // each}{unit}"
 
 
-_DURATION_SCHEMA = pydantic.WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["90s", "15m", "1h30m"]})
+# Not WithJsonSchema: it would drop the description of a key whose type may also be None.
+_DURATION_SCHEMA = pydantic.Field(
+    json_schema_extra={"type": "string", "pattern": DURATION_PATTERN, "examples": ["90s", "15m", "1h30m"]}
+)
 _DURATION_TEXT = pydantic.PlainSerializer(duration_text, return_type=str, when_used="json")
 
 Duration = Annotated[float, pydantic.BeforeValidator(seconds), _DURATION_TEXT, _DURATION_SCHEMA]
@@ -95,5 +98,5 @@ Size = Annotated[
     int,
     pydantic.BeforeValidator(size),
     pydantic.PlainSerializer(size_text, return_type=str, when_used="json"),
-    pydantic.WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN, "examples": ["512MiB", "20GiB"]}),
+    pydantic.Field(json_schema_extra={"type": "string", "pattern": SIZE_PATTERN, "examples": ["512MiB", "20GiB"]}),
 ]

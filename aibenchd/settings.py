@@ -136,7 +136,7 @@ class ExperimentSettings(Model):
 
 
 class ExperimentOverrides(Model):
-    """A benchmark's own values of :class:`ExperimentSettings`; None where the top-level section holds."""
+    """A benchmark's own values of the section 'experiment'; null where that holds."""
 
     alpha: Alpha | None = None
     beta: Beta | None = None
@@ -348,8 +348,7 @@ def json_schema() -> dict[str, Any]:
         schema["properties"][group]["items"] = _kinds_schema(base, schema["$defs"])
         del schema["$defs"][base.__name__]
     _enumerate(schema["$defs"]["RepositorySettings"]["properties"], {"kind": "repositories", "framework": "frameworks"})
-    schema = _without_titles(schema)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "aibenchd", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "aibenchd", **_tidied(schema)}
 
 
 def _kinds_schema(base: type[pydantic.BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -372,12 +371,22 @@ def _enumerate(properties: dict[str, Any], groups: dict[str, str]) -> None:
         properties[key]["enum"] = list(plugins.names(group))
 
 
-def _without_titles(value: Any) -> Any:
+_TEXTS = {quantities.DURATION_PATTERN: quantities.duration_text, quantities.SIZE_PATTERN: quantities.size_text}
+
+
+def _tidied(value: Any) -> Any:
+    """Without the titles that pydantic makes of names, and with defaults as the file would have them."""
     if isinstance(value, list):
-        return [_without_titles(item) for item in value]
+        return [_tidied(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {key: _without_titles(item) for key, item in value.items() if not (key == "title" and isinstance(item, str))}
+    tidied = {key: _tidied(item) for key, item in value.items() if not (key == "title" and isinstance(item, str))}
+    text = _TEXTS.get(str(value.get("pattern")))
+    if text is None:
+        return tidied
+    if isinstance(value.get("default"), int | float):
+        tidied["default"] = text(value["default"])
+    return {key: item for key, item in tidied.items() if key not in ("gt", "ge")}  # of the number, not of its text
 
 
 if __name__ == "__main__":
