@@ -1,0 +1,135 @@
+"""The journal: durable when a write returns, whole or not at all, readable while it is written."""
+
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+import sqlalchemy as sa
+
+from aibenchd import errors, events
+from aibenchd.store import schema, store
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[store.Store]:
+    async with store.opened(tmp_path / "journal.db", events.Events()) as opened:
+        yield opened
+
+
+def add(tx: store.Transaction, name: str) -> None:
+    tx.connection.execute(schema.repositories.insert().values(name=name))
+
+
+def names(connection: sa.Connection) -> list[str]:
+    return list(connection.scalars(sa.select(schema.repositories.c.name).order_by("name")))
+
+
+async def test_a_write_is_there_for_another_process_when_it_returns(journal: store.Store) -> None:
+    await journal.write(lambda tx: add(tx, "engine"))
+    with sqlite3.connect(journal.path) as other:
+        assert other.execute("SELECT name FROM repositories").fetchall() == [("engine",)]
+
+
+async def test_writes_that_share_a_commit_fail_alone(journal: store.Store) -> None:
+    failures: list[Exception] = []
+
+    async def write(name: str) -> None:
+        try:
+            await journal.write(lambda tx: add(tx, name))
+        except sa.exc.IntegrityError as error:
+            failures.append(error)
+
+    hold = threading.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.write, lambda _: hold.wait(10))  # so that those after it wait, and are one group
+        await anyio.sleep(0.05)
+        for name in ("a", "b", "a", "c", "b"):
+            tasks.start_soon(write, name)
+        await anyio.sleep(0.05)
+        hold.set()
+    assert len(failures) == 2
+    assert await journal.read(names) == ["a", "b", "c"]
+
+
+async def test_a_write_that_fails_leaves_nothing_and_tells_nobody(journal: store.Store) -> None:
+    def fails(tx: store.Transaction) -> None:
+        add(tx, "half")
+        tx.announce("revision.found")
+        raise ZeroDivisionError
+
+    with journal.events.bell("revision.") as bell:
+        with pytest.raises(ZeroDivisionError):
+            await journal.write(fails)
+        assert not await bell.wait(0)
+    assert await journal.read(names) == []
+
+
+async def test_an_announcement_comes_after_the_commit(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        add(tx, "engine")
+        tx.announce("revision.found", repository="engine")
+
+    async with journal.events.subscribe() as told:
+        await journal.write(write)
+        assert (await anext(told)).facts == {"repository": "engine"}
+        assert await journal.read(names) == ["engine"]
+
+
+async def test_a_cancelled_write_is_whole(journal: store.Store) -> None:
+    hold = threading.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.write, lambda _: hold.wait(10))
+        tasks.start_soon(journal.write, lambda tx: add(tx, "engine"))
+        await anyio.sleep(0.05)
+        tasks.cancel_scope.cancel()
+        hold.set()
+    assert await journal.read(names) == ["engine"]
+
+
+async def test_a_backup_is_whole_and_replaces_nothing(journal: store.Store, tmp_path: Path) -> None:
+    await journal.write(lambda tx: add(tx, "engine"))
+    copy = tmp_path / "copy.db"
+    await journal.backup(copy)
+    async with store.opened(copy, events.Events()) as opened:
+        assert await opened.read(names) == ["engine"]
+    with pytest.raises(errors.StoreError, match="exists"):
+        await journal.backup(copy)
+
+
+async def test_a_newer_journal_is_refused_with_advice(journal: store.Store, tmp_path: Path) -> None:
+    copy = tmp_path / "newer.db"
+    await journal.backup(copy)
+    with sqlite3.connect(copy) as newer:
+        newer.execute("UPDATE alembic_version SET version_num = '9999'")
+    before = copy.read_bytes()
+    with pytest.raises(errors.StoreError, match=r"newer aibenchd.*install that version"):
+        async with store.opened(copy, events.Events()):
+            pass
+    assert copy.read_bytes() == before
+
+
+async def test_a_file_that_is_no_journal_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    path.write_bytes(b"not a database, but longer than the header of one " * 100)
+    with pytest.raises(errors.StoreError, match="not a usable journal"):
+        async with store.opened(path, events.Events()):
+            pass
+
+
+async def test_the_migrations_make_what_the_code_reads(journal: store.Store) -> None:
+    """Column by column and index by index: a schema that changed without a migration fails here."""
+    from_code = sa.create_engine("sqlite://")
+    with from_code.begin() as connection:
+        schema.metadata.create_all(connection)
+        expected = shape(connection)
+    assert await journal.read(shape) == expected
+
+
+def shape(connection: sa.Connection) -> dict[str, object]:
+    rows = connection.exec_driver_sql(
+        "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name <> 'alembic_version' ORDER BY name"
+    )
+    return {f"{kind} {name}": " ".join((sql or "").split()) for kind, name, sql in rows}
