@@ -40,9 +40,11 @@ repositories = sa.Table(
     sa.Column("head", sa.Text, nullable=False, default=""),  # last commit of the branch that was read
     sa.Column("polled_at", Instant),
     sa.Column("planned_at", Instant),  # when a revision of it was last planned, for min_run_interval
+    sa.Column("first", sa.Integer, nullable=False, default=0),  # position that watching began at; steps are counted from it
 )
 
 # state: history (older than where watching began) | new | planned | coalesced | filtered | stepped | gone (rewritten away)
+#     | asked (a person named it; it is on no line that is watched)
 revisions = sa.Table(
     "revisions",
     metadata,
@@ -55,6 +57,7 @@ revisions = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("relevant", sa.Boolean, nullable=False),
+    sa.Column("on_branch", sa.Boolean, nullable=False, default=True),  # on the watched line as it is now
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("note", sa.Text, nullable=False, default=""),
     sa.Column("seen_at", Instant, nullable=False),
