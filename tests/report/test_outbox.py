@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+
+from aibenchd import board, errors, model
+from aibenchd.report import base, outbox
+from aibenchd.store import outbox as stored
+from aibenchd.store import store
+
+QUICK = outbox.Policy(retry=(0.001, 0.002), retry_after=0.002, probe=(0.001, 0.002), fault_after=math.inf)
+PATIENT = outbox.Policy(retry=(3600.0, 3600.0), probe=(3600.0, 3600.0))
+DEADLINE = 30  # seconds; a test that comes this far has failed
+
+DONE = base.Delivery(base.Answer.DONE)
+AGAIN = base.Delivery(base.Answer.AGAIN, "503 Service Unavailable")
+PAUSED = base.Delivery(base.Answer.PAUSED, "401 Unauthorized")
+TOO_LARGE = base.Delivery(base.Answer.TOO_LARGE, "413 Content Too Large")
+REFUSED = base.Delivery(base.Answer.REFUSED, "400 Bad Request")
+
+Make = Callable[..., list[model.Record]]
+Queue = Callable[..., Awaitable[None]]
+
+
+class Judge(base.Sink, base.Outlet):
+    """A sink in this process whose answers a function gives."""
+
+    Settings = base.SinkSettings
+
+    def __init__(self, answer: Callable[[list[str]], base.Delivery], **settings: object) -> None:
+        super().__init__(base.SinkSettings.model_validate({"name": "sink", "kind": "judge", **settings}), Path("/"))
+        self.answer = answer
+        self.batches: list[list[str]] = []
+        self.delivered: list[str] = []
+        self.opened = 0
+
+    @contextlib.asynccontextmanager
+    async def outlet(self) -> AsyncIterator[base.Outlet]:
+        self.opened += 1
+        yield self
+
+    async def deliver(self, records: Sequence[model.Record]) -> base.Delivery:
+        ids = [record.id for record in records]
+        self.batches.append(ids)
+        delivery = self.answer(ids)
+        if delivery is DONE:
+            self.delivered += ids
+        return delivery
+
+
+@pytest.fixture
+def deliverer(journal: store.Store, notices: board.Board) -> Callable[..., outbox.Deliverer]:
+    return lambda sink, policy=QUICK: outbox.Deliverer(sink, journal, notices, random.Random(1), policy)
+
+
+@contextlib.asynccontextmanager
+async def running(task: outbox.Deliverer | outbox.Keeper) -> AsyncIterator[None]:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(task.run)
+        with anyio.fail_after(DEADLINE):
+            yield
+        tasks.cancel_scope.cancel()
+
+
+async def drained(journal: store.Store) -> None:
+    """Wait until nothing is pending."""
+    while any(depth.state == stored.PENDING for depth in await journal.read(stored.depths)):  # noqa: ASYNC110
+        await anyio.sleep(0.005)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110
+        await anyio.sleep(0.005)
+
+
+def notice(notices: board.Board, unit: str = "sink/sink") -> board.Notice:
+    nothing = board.Notice(unit, "", "", False, datetime.now(UTC))
+    return next((one for one in notices.notices() if one.unit == unit), nothing)
+
+
+async def test_records_arrive_in_order_in_batches(journal, deliverer, made: Make, queue: Queue) -> None:
+    sink = Judge(lambda ids: DONE, batch_records=4)
+    await queue(made(10))
+    async with running(deliverer(sink)):
+        await drained(journal)
+        await queue(made(3, start=10))
+        await drained(journal)
+    assert [len(batch) for batch in sink.batches] == [4, 4, 2, 3]
+    assert sink.delivered == [record.id for record in made(13)]
+
+
+async def test_batch_that_is_tried_again_is_the_same(journal, deliverer, made: Make, queue: Queue) -> None:
+    answers = iter([AGAIN, AGAIN, PAUSED, DONE, DONE])
+    sink = Judge(lambda ids: next(answers))
+    await queue(made(3))
+    async with running(deliverer(sink)):
+        await until(lambda: bool(sink.batches))
+        await queue(made(3, start=3))
+        await drained(journal)
+    assert sink.batches[:4] == [[record.id for record in made(3)]] * 4
+    assert sink.delivered == [record.id for record in made(6)]
+    assert sink.opened == 4  # once, and anew for each try
+
+
+async def test_batch_survives_a_restart(journal, deliverer, made: Make, queue: Queue) -> None:
+    before, after = Judge(lambda ids: AGAIN), Judge(lambda ids: DONE, batch_records=1)
+    await queue(made(3))
+    async with running(deliverer(before, PATIENT)):
+        await until(lambda: bool(before.batches))
+    await queue(made(3, start=3))
+    async with running(deliverer(after)):
+        await drained(journal)
+    assert [len(batch) for batch in after.batches] == [3, 1, 1, 1]
+
+
+async def test_culprits_are_found_and_the_rest_arrives_in_order(journal, deliverer, made: Make, queue: Queue) -> None:
+    records = made(100)
+    culprits = ["verdict-0", "verdict-41", "verdict-42", "verdict-99"]
+    sink = Judge(lambda ids: REFUSED if {*culprits} & {*ids} else DONE)
+    await queue(records)
+    async with running(deliverer(sink)):
+        await drained(journal)
+    assert sink.delivered == [record.id for record in records if record.id not in culprits]
+    letters = await journal.read(lambda connection: stored.dead_letters(connection, "sink"))
+    assert [(letter.record.id, letter.reason) for letter in letters] == [
+        (id_, REFUSED.reason) for id_ in sorted(culprits, key=len)
+    ]
+    assert len(sink.batches) < 2 * 4 * math.log2(100) + 8
+
+
+async def test_too_large_batches_are_split_and_the_size_is_remembered(journal, deliverer, made: Make, queue: Queue) -> None:
+    records = made(64, padding=100)
+    sink = Judge(lambda ids: TOO_LARGE if len(ids) > 10 else DONE)
+    await queue(records)
+    async with running(deliverer(sink)):
+        await drained(journal)
+    assert sink.delivered == [record.id for record in records]
+    assert [len(batch) for batch in sink.batches[:4]] == [64, 32, 16, 8]
+    assert max(len(batch) for batch in sink.batches[3:]) <= 10
+
+
+async def test_record_too_large_by_itself_is_a_dead_letter(journal, deliverer, made: Make, queue: Queue) -> None:
+    big = made(1, start=3, padding=5_000)
+    sink = Judge(lambda ids: TOO_LARGE if big[0].id in ids else DONE)
+    await queue([*made(3), *big, *made(3, start=4)])
+    async with running(deliverer(sink)):
+        await drained(journal)
+    letters = await journal.read(lambda connection: stored.dead_letters(connection, "sink"))
+    assert [letter.record.id for letter in letters] == [big[0].id]
+    assert len(sink.delivered) == 6
+
+
+async def test_dead_letters_are_a_fault_until_they_are_sent_again(journal, deliverer, notices, made: Make, queue: Queue) -> None:
+    sink = Judge(lambda ids: REFUSED)
+    await queue(made(2))
+    async with running(deliverer(sink)):
+        await drained(journal)
+        await until(lambda: notice(notices).reason.startswith("2 records"))
+        assert notice(notices).fault
+        sink.answer = lambda ids: DONE
+        await journal.write(lambda tx: stored.resend(tx, "sink"))
+        await drained(journal)
+        await until(lambda: not notice(notices).fault)
+    assert sink.delivered == [record.id for record in made(2)]
+
+
+async def test_what_stands_in_the_way_is_on_the_board(deliverer, notices, made: Make, queue: Queue) -> None:
+    sink = Judge(lambda ids: AGAIN)
+    await queue(made(1))
+    async with running(deliverer(sink, PATIENT)):
+        await until(lambda: notice(notices).state == "retrying")
+        assert (notice(notices).reason, notice(notices).fault) == (AGAIN.reason, False)
+    assert not notices.notices()
+
+
+async def test_long_silence_is_a_fault(deliverer, notices, made: Make, queue: Queue) -> None:
+    sink = Judge(lambda ids: AGAIN)
+    await queue(made(1))
+    async with running(deliverer(sink, outbox.Policy(retry=(0.001, 0.001), fault_after=0.01))):
+        await until(lambda: notice(notices).state == "retrying" and notice(notices).fault)
+
+
+async def test_a_person_who_asks_for_it_ends_the_pause(journal, deliverer, notices, made: Make, queue: Queue) -> None:
+    sink = Judge(lambda ids: PAUSED)
+    await queue(made(1))
+    async with running(deliverer(sink, PATIENT)):
+        await until(lambda: notice(notices).state == "paused")
+        assert notice(notices).fault
+        sink.answer = lambda ids: DONE
+        await journal.write(lambda tx: stored.resend(tx, "sink"))
+        await drained(journal)
+        await until(lambda: notice(notices).state == "ready")
+
+
+async def test_sink_that_hangs_is_bounded(journal, deliverer, made: Make, queue: Queue) -> None:
+    class Hanging(Judge):
+        async def deliver(self, records: Sequence[model.Record]) -> base.Delivery:
+            if await super().deliver(records) is DONE:
+                return DONE
+            return await anyio.sleep_forever()
+
+    answers = iter([AGAIN, DONE])
+    sink = Hanging(lambda ids: next(answers), timeout="10ms")
+    await queue(made(1))
+    async with running(deliverer(sink)):
+        await drained(journal)
+    assert len(sink.batches) == 2
+
+
+@pytest.mark.parametrize("error", [errors.SinkError("no such file"), RuntimeError("a bug"), ExceptionGroup("bugs", [OSError()])])
+async def test_sink_that_breaks_is_tried_again(journal, deliverer, made: Make, queue: Queue, error: Exception) -> None:
+    class Broken(Judge):
+        @contextlib.asynccontextmanager
+        async def outlet(self) -> AsyncIterator[base.Outlet]:
+            async with super().outlet() as outlet:
+                if self.opened < 3:
+                    raise error
+                yield outlet
+
+    sink = Broken(lambda ids: DONE)
+    await queue(made(2))
+    async with running(deliverer(sink)):
+        await drained(journal)
+    assert (sink.opened, len(sink.delivered)) == (3, 2)
+
+
+async def test_reasons_hold_no_secret(deliverer, notices, made: Make, queue: Queue) -> None:
+    sink = Judge(lambda ids: base.Delivery(base.Answer.AGAIN, "GET https://me:hunter2@host failed"))
+    await queue(made(1))
+    async with running(deliverer(sink, PATIENT)):
+        await until(lambda: notice(notices).state == "retrying")
+        assert "hunter2" not in notice(notices).reason
+
+
+async def test_slow_sink_holds_up_no_other(journal, deliverer, made: Make, queue: Queue) -> None:
+    slow, quick = Judge(lambda ids: AGAIN), Judge(lambda ids: DONE, name="quick")
+    await queue(made(5))
+    await queue(made(5), "quick")
+    async with running(deliverer(slow, PATIENT)), running(deliverer(quick)):
+        await until(lambda: len(quick.delivered) == 5)
+
+
+def pause_after(deliverer: outbox.Deliverer, delivery: base.Delivery, times: int) -> float:
+    return [deliverer._delay(delivery) for _ in range(times)][-1]
+
+
+async def test_pauses_grow_with_jitter_up_to_their_limits(journal, deliverer) -> None:
+    judge = Judge(lambda ids: DONE)
+    assert 0.5 <= pause_after(deliverer(judge, outbox.Policy()), AGAIN, 1) <= 1
+    assert 150 <= pause_after(deliverer(judge, outbox.Policy()), AGAIN, 20) <= 300
+    assert 30 <= pause_after(deliverer(judge, outbox.Policy()), PAUSED, 1) <= 60
+    assert 450 <= pause_after(deliverer(judge, outbox.Policy()), PAUSED, 20) <= 900
+
+
+@pytest.mark.parametrize(("asked", "least"), [(0.0, 0.0), (30.0, 30.0), (1e9, 3600.0)])
+async def test_retry_after_is_honoured_within_bounds(journal, deliverer, asked: float, least: float) -> None:
+    delivery = base.Delivery(base.Answer.AGAIN, "429", retry_after=asked)
+    pause = pause_after(deliverer(Judge(lambda ids: DONE), outbox.Policy()), delivery, 5)
+    assert least <= pause <= least + 1
+
+
+async def test_keeper_removes_samples_and_says_so(journal, notices, made: Make, queue: Queue) -> None:
+    await queue(made(10, "samples", padding=1_000))
+    await queue(made(5, padding=100))
+    async with running(outbox.Keeper(journal, notices, 6_000)):
+        await until(lambda: bool(notices.notices()))
+        assert (notice(notices, "outbox").state, notice(notices, "outbox").fault) == ("full", True)
+    depths = {depth.kind: depth for depth in await journal.read(stored.depths)}
+    assert depths["verdict"].records == 5
+    assert sum(depth.bytes for depth in depths.values()) <= 5_400
+    rows = await journal.read(lambda connection: stored.batch(connection, "sink", records=100, size=1 << 20))
+    assert rows[0].record.id == f"samples-{10 - depths['samples'].records}"
+
+
+async def test_keeper_never_removes_a_verdict(journal, notices, made: Make, queue: Queue) -> None:
+    await queue(made(5, padding=1_000))
+    async with running(outbox.Keeper(journal, notices, 100)):
+        await until(lambda: bool(notices.notices()))
+        assert "only verdicts are left" in notice(notices, "outbox").reason
+    (depth,) = await journal.read(stored.depths)
+    assert depth.records == 5
+
+
+async def test_keeper_is_content_below_the_limit(journal, notices, made: Make, queue: Queue) -> None:
+    await queue(made(5, "samples"))
+    async with running(outbox.Keeper(journal, notices, 1 << 20)):
+        await until(lambda: bool(notices.notices()))
+        assert (notice(notices, "outbox").state, notice(notices, "outbox").fault) == ("ready", False)
