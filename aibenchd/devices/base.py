@@ -203,6 +203,17 @@ class Device(abc.ABC):
             DeviceLostError: it cannot be reached; the message says what to do.
         """
 
+    async def reach(self) -> None:
+        """Look whether a session could be had, for a person who asks before the daemon does.
+
+        Another process may be at work on the device: a kind whose sessions change anything there must look otherwise.
+
+        Raises:
+            DeviceLostError: as :meth:`session` would.
+        """
+        async with self.session() as session:
+            await session.health()
+
 
 def file_name(name: str) -> str:
     """``name``, where it names one entry of a directory.

@@ -53,6 +53,15 @@ class Local(base.Device):
     def session(self) -> AbstractAsyncContextManager[base.Session]:
         return self._session()
 
+    async def reach(self) -> None:
+        """Run a program on its CPUs as whom it would; its directory is left alone, because a session may be in it."""
+        command = base.Command(("true",), PurePosixPath("/"), env={"PATH": SEARCH_PATH}, cpus=self.settings.cpus)
+        try:
+            async with launching.Launcher(self.run) as launcher:
+                await launcher.run(command)
+        except errors.HarnessError as error:
+            raise errors.DeviceLostError(f"{self.settings.name}: {error}") from error
+
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:
         settings = cast("Settings", self.settings)

@@ -1,0 +1,129 @@
+"""``aibenchd check``: whether a configuration can be served, told before it is."""
+
+from __future__ import annotations
+
+import functools
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from aibenchd import credentials, errors, plugins, settings, yamlfile
+from aibenchd.build import script
+from aibenchd.devices import base as device
+from aibenchd.plan import coverage
+from aibenchd.specs import catalog
+
+DEVICE_DEADLINE = 30.0  # seconds
+DEVICES_AT_ONCE = 64
+PUBLIC = {"known_hosts_file"}  # keys of credential files that everyone may read
+
+T = TypeVar("T")
+
+
+async def check(path: Path) -> list[errors.Fault]:
+    """All faults of a configuration, of the specifications it names, and of what it expects of this host and its devices.
+
+    A daemon that runs meanwhile is not disturbed.
+    """
+    try:
+        document = await _in_thread(lambda: yamlfile.load(path))
+        chosen = await _in_thread(lambda: settings.load(path))
+    except errors.InvalidFileError as error:
+        return error.faults
+    found = await _in_thread(lambda: [*_credentials(document, chosen), *_plan(document, chosen)])
+    found += await _devices(document, chosen)
+    return sorted(found, key=lambda fault: (fault.file, fault.line, fault.column))
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(work)
+
+
+def _credentials(document: yamlfile.Document, chosen: settings.Settings) -> Iterator[errors.Fault]:
+    for key_path, file in settings.credential_files(chosen):
+        try:
+            _readable(credentials.path_of(file), secret=key_path[-1] not in PUBLIC)
+        except (errors.CredentialError, OSError) as error:
+            reason = f"{file}: cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            yield document.fault(key_path, reason)
+
+
+def _readable(path: Path, *, secret: bool) -> None:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise errors.CredentialError(f"{path}: expected a regular file")
+    if secret and mode & stat.S_IRWXO:
+        raise errors.CredentialError(f"{path}: open to all users of this host ({mode & 0o777:04o}); run 'chmod o= {path}'")
+    path.open("rb").close()
+
+
+def _plan(document: yamlfile.Document, chosen: settings.Settings) -> Iterator[errors.Fault]:
+    """Faults of specifications; where there are none, of what their experiments need."""
+    try:
+        found = catalog.load(chosen)
+    except errors.InvalidFileError as error:
+        yield from error.faults
+        return
+    if chosen.repositories and chosen.devices:
+        yield from _idle(document, chosen, found)
+    yield from _scripts(document, chosen, found)
+
+
+def _idle(document: yamlfile.Document, chosen: settings.Settings, found: catalog.Catalog) -> Iterator[errors.Fault]:
+    """Selections that come to nothing: a name may be right and still fit nothing."""
+    for index, selection in enumerate(chosen.benchmarks):
+        selected = _selected(found, selection)
+        if not any(coverage.cells(repository, selected, chosen.devices) for repository in chosen.repositories):
+            wanted = ", ".join(sorted({one.benchmark.framework for one in selected} - {""})) or "any framework"
+            reason = f"runs nowhere: no repository, device and backend fit it together ({len(selected)} benchmarks of {wanted})"
+            yield document.fault(("benchmarks", index), reason)
+
+
+def _selected(found: catalog.Catalog, selection: settings.BenchmarkSelection) -> list[coverage.Selected]:
+    return [coverage.Selected(benchmark, selection) for benchmark in found.benchmarks(selection)]
+
+
+def _scripts(document: yamlfile.Document, chosen: settings.Settings, found: catalog.Catalog) -> Iterator[errors.Fault]:
+    """Each framework is built for each platform that its benchmarks are measured on."""
+    selected = [one for selection in chosen.benchmarks for one in _selected(found, selection)]
+    for index, repository in enumerate(chosen.repositories):
+        for platform in device.platforms([cell.device for cell in coverage.cells(repository, selected, chosen.devices)]):
+            try:
+                script.find(chosen.builds.frameworks_directory, repository.framework, platform)
+            except errors.BuildError as error:
+                yield document.fault(("repositories", index, "framework"), str(error))
+
+
+async def _devices(document: yamlfile.Document, chosen: settings.Settings) -> list[errors.Fault]:
+    found: list[errors.Fault] = []
+    limiter = anyio.CapacityLimiter(DEVICES_AT_ONCE)
+
+    async def look(index: int, one: device.DeviceSettings, scratch: Path) -> None:
+        async with limiter:
+            reason = await _reach(one, scratch, chosen.run)
+        if reason:
+            found.append(document.fault(("devices", index), reason))
+
+    with tempfile.TemporaryDirectory(prefix="aibenchd-check-") as scratch:
+        async with anyio.create_task_group() as tasks:
+            for index, one in enumerate(chosen.devices):
+                tasks.start_soon(functools.partial(look, index, one, Path(scratch) / one.name))
+    return found
+
+
+async def _reach(one: device.DeviceSettings, scratch: Path, run: device.RunSettings) -> str:
+    """Why a device cannot be reached; empty where it can."""
+    kind: type[device.Device] = plugins.load("devices", one.kind)
+    try:
+        with anyio.fail_after(DEVICE_DEADLINE):
+            await kind(one, scratch, run).reach()
+    except TimeoutError:
+        return f"did not answer within {DEVICE_DEADLINE:.0f} s"
+    except errors.AibenchdError as error:
+        return str(error)
+    return ""
