@@ -89,7 +89,7 @@ class Builder:
         await self._sweep()
         async with anyio.create_task_group() as group:
             for number in range(self._settings.parallel):
-                group.start_soon(self._serve, slot.Slot(self._directory / f"slot-{number}"))
+                group.start_soon(self._serve, f"slot-{number}")
 
     def apply(self, chosen: settings.BuildSettings, repositories: Mapping[str, watch.Repository]) -> None:
         """Take new settings, from the next build on; ``parallel`` and ``same_host`` hold from the next start on."""
@@ -101,28 +101,27 @@ class Builder:
         """Where a build's output is, complete or so far; None where it has not been begun. It may be gone by age."""
         return self._house.state_directory / entry.log if entry.log else None
 
-    async def _serve(self, where: slot.Slot) -> None:
+    async def _serve(self, name: str) -> None:
         with self._house.store.events.bell("build.queued") as bell:
             while True:
-                if not await self._advance(where):
-                    self._house.board.put(f"builder/{where.name}", "idle")
+                if not await self._advance(name):
+                    self._house.board.put(f"builder/{name}", "idle")
                     await bell.wait(self._until_next_look())
 
-    async def _advance(self, where: slot.Slot) -> bool:
+    async def _advance(self, name: str) -> bool:
         """Make the build that is wanted most; whether there was one."""
-        repositories = self._repositories
-        if await self._house.store.read(lambda connection: builds.next_of(connection, repositories, self._resting())) is None:
+        repositories, resting = self._repositories, self._resting()
+        if await self._house.store.read(lambda connection: builds.next_of(connection, repositories, resting)) is None:
             return False
-        self._house.board.put(f"builder/{where.name}", "waiting", "for this host to finish measuring")
+        self._house.board.put(f"builder/{name}", "waiting", "for this host to finish measuring")
         async with self._house.gate.building():
             # Chosen only now: while this one waited, something more urgent may have been queued.
-            resting = self._resting()
             entry = await self._write(lambda transaction: builds.take(transaction, repositories, resting, _log_of))
             if entry is None:
                 return False
-            self._house.board.put(f"builder/{where.name}", "building", str(entry))
+            self._house.board.put(f"builder/{name}", "building", str(entry))
             with structlog.contextvars.bound_contextvars(repository=entry.repository, commit=entry.commit, build=entry.id):
-                await self._build(entry, repositories[entry.repository], where)
+                await self._build(entry, repositories[entry.repository], slot.Slot(self._directory / name / entry.repository))
         return True
 
     async def _build(self, entry: builds.Entry, repository: watch.Repository, where: slot.Slot) -> None:
@@ -130,7 +129,7 @@ class Builder:
             await self._make(entry, repository, where)
         except (errors.BuildError, errors.UnknownRevisionError) as error:
             await self._fail(entry, str(error))
-        except (errors.HarnessError, errors.RemoteUnreachableError, OSError) as error:
+        except (errors.AibenchdError, OSError) as error:
             await self._put_back(entry, str(error))
         else:
             self._stop_resting(entry.id)
@@ -146,16 +145,25 @@ class Builder:
         await self._lay_out(entry, repository, where)
         environment = script.environment(chosen, where, self._compiler_cache, revision.time)
         await self._run_script(entry, found, where, environment)
+        await self._run_own(where.readable)
         name = script.program_name(entry.framework)
-        staged = await anyio.to_thread.run_sync(self._cache.stage, where.output, name, chosen.cache_size, where.name)
+        staged = await anyio.to_thread.run_sync(self._cache.stage, where.output, name, chosen.cache_size, str(entry.id))
         await self._keep(entry, staged, self._cache.place(entry, revision.time), found)
 
     async def _lay_out(self, entry: builds.Entry, repository: watch.Repository, where: slot.Slot) -> None:
-        group = slot.common_group(await self._house.launcher.hello())
-        await anyio.to_thread.run_sync(where.prepare, group)
-        await anyio.to_thread.run_sync(slot.make, self._compiler_cache, group)
+        identity = await self._house.launcher.hello()
+        group = None if identity.uid == os.geteuid() else identity.gid
+        await anyio.to_thread.run_sync(self._make_directories, where, group)
         await repository.check_out(entry.commit, where.source)
         await anyio.to_thread.run_sync(slot.share, where.source, group)
+
+    def _make_directories(self, where: slot.Slot, group: int | None) -> None:
+        where.prepare(group)
+        for above in (self._directory, where.directory.parent):
+            slot.show(above, group)
+        if not self._compiler_cache.exists():
+            self._compiler_cache.mkdir()
+            slot.share(self._compiler_cache, group)
 
     async def _run_script(self, entry: builds.Entry, found: script.Script, where: slot.Slot, env: Mapping[str, str]) -> None:
         argv = found.argv(where.source, where.output / script.program_name(entry.framework))
@@ -200,10 +208,14 @@ class Builder:
 
     async def _remove(self, where: slot.Slot) -> None:
         try:
-            await self._house.launcher.run(devices.Command(where.removal, PurePosixPath("/"), env={"PATH": script.PATH}))
+            await self._run_own(where.removed)
             await anyio.to_thread.run_sync(where.remove)
         except (errors.HarnessError, OSError) as error:
             log.warning("a build's directories are not removed", directory=str(where.directory), reason=str(error))
+
+    async def _run_own(self, argv: tuple[str, ...]) -> None:
+        """A command of ours, as the user that builds run as. What it cannot do is noticed by who needs it."""
+        await self._house.launcher.run(devices.Command(argv, PurePosixPath("/"), env={"PATH": script.PATH}))
 
     async def _fail(self, entry: builds.Entry, reason: str) -> None:
         await anyio.to_thread.run_sync(_append, self._house.state_directory / entry.log, reason)
@@ -235,7 +247,7 @@ class Builder:
     async def _sweep(self) -> None:
         """Put right what an earlier process left half done."""
         await self._write(builds.sweep)
-        for directory in self._directory.glob("slot-*"):
+        for directory in self._directory.glob("slot-*/*"):
             await self._remove(slot.Slot(directory))
         known = await self._house.store.read(builds.kept)
         try:

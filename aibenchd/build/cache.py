@@ -5,7 +5,6 @@ All of it blocks: call it in worker threads.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import stat
@@ -13,13 +12,13 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 from aibenchd import digests, errors
 from aibenchd.store import builds
 
 INCOMING = ".incoming"  # no repository's name begins with a dot
 CHUNK = 1 << 20  # bytes
-OUR_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Cache:
             raise
         except OSError as error:
             shutil.rmtree(staged, ignore_errors=True)
-            raise _explained(error, source) from error
+            raise _unwritable(error) from error
 
     def settle(self, staged: Staged, place: Path) -> None:
         """Put a staged build in its place, in one step; what was there goes.
@@ -109,7 +108,10 @@ class Cache:
 
 
 class _Copy:
-    """One tree being copied; modes are made plain, so that they are the same whatever the build's umask was."""
+    """One tree being copied; modes are made plain, so that they are the same whatever the build's umask was.
+
+    Programs of the build's user may run meanwhile and may be hostile: no link is ever followed out of the tree.
+    """
 
     def __init__(self, source: Path, target: Path, limit: int) -> None:
         self._source, self._target, self._limit = source, target, limit
@@ -117,29 +119,33 @@ class _Copy:
 
     def run(self) -> int:
         """The bytes that were copied."""
-        for path in _walk(self._source):
-            self._copy(path, self._target / path.relative_to(self._source))
+        for directory, directories, files, handle in os.fwalk(self._source, onerror=_unreadable):
+            for name in (*directories, *files):
+                self._copy(handle, name, Path(directory, name).relative_to(self._source))
         self._check_links()
-        for directory in (self._target, *(path for path in _walk(self._target) if path.is_dir() and not path.is_symlink())):
-            directory.chmod(0o755)
+        for directory, *_ in os.walk(self._target):
+            Path(directory).chmod(0o755)
             _flush_directory(directory)
         return self._size
 
-    def _copy(self, source: Path, target: Path) -> None:
-        mode = source.lstat().st_mode
+    def _copy(self, handle: int, name: str, path: Path) -> None:
+        target = self._target / path
+        mode = os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode):
             target.mkdir()
         elif stat.S_ISLNK(mode):
-            target.symlink_to(source.readlink())
+            target.symlink_to(os.readlink(name, dir_fd=handle))
         elif stat.S_ISREG(mode):
-            self._copy_file(source, target)
+            self._copy_file(handle, name, target)
         else:
-            raise errors.BuildError(
-                f"{self._name(source)} is neither a file, a directory nor a link; the build must not leave it"
-            )
+            raise errors.BuildError(f"{path} is neither a file, a directory nor a link; the build must not leave it")
 
-    def _copy_file(self, source: Path, target: Path) -> None:
-        with open(source, "rb", opener=_open_itself) as old, target.open("xb") as new:
+    def _copy_file(self, handle: int, name: str, target: Path) -> None:
+        try:
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handle)
+        except PermissionError as error:
+            _unreadable(error)
+        with os.fdopen(file, "rb") as old, target.open("xb") as new:
             status = os.fstat(old.fileno())
             self._count(status.st_size)
             shutil.copyfileobj(old, new, CHUNK)
@@ -158,15 +164,12 @@ class _Copy:
     def _check_links(self) -> None:
         # Looked at in the copy, whose name and neighbours are other ones: a link that leads out and comes back fails too.
         root = self._target.resolve()
-        for link in filter(Path.is_symlink, _walk(self._target)):
+        for link in _links(self._target):
             if link.readlink().is_absolute() or not Path(os.path.realpath(link)).is_relative_to(root):
                 raise errors.BuildError(
                     f"the link {link.relative_to(self._target)} leads out of the build's directory, to {link.readlink()}; "
                     "copy what it names instead, or make the link relative"
                 )
-
-    def _name(self, path: Path) -> Path:
-        return path.relative_to(self._source)
 
 
 def _finish_program(program: Path) -> None:
@@ -177,22 +180,12 @@ def _finish_program(program: Path) -> None:
     program.chmod(0o755)
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """All that is below ``root``, parents first, links not followed."""
-    for directory, directories, files in os.walk(root, onerror=_raise):
-        for name in (*directories, *files):
-            yield Path(directory, name)
+def _links(root: Path) -> Iterator[Path]:
+    for directory, directories, files in os.walk(root):
+        yield from filter(Path.is_symlink, (Path(directory, name) for name in (*directories, *files)))
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _open_itself(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-def _flush_directory(path: Path) -> None:
+def _flush_directory(path: str | Path) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -213,11 +206,10 @@ def _prune(directory: Path, root: Path) -> None:
         directory = directory.parent
 
 
-def _explained(error: OSError, source: Path) -> errors.AibenchdError:
-    of_build = error.filename is not None and Path(os.fsdecode(error.filename)).is_relative_to(source)
-    if error.errno in OUR_FAULT or not of_build:
-        return _unwritable(error)
-    return errors.BuildError(f"what the build left cannot be read: {error}; have the script leave it readable to its group")
+def _unreadable(error: OSError) -> NoReturn:
+    if isinstance(error, PermissionError):
+        raise errors.BuildError(f"the build left {error.filename} so that it cannot be read") from error
+    raise error
 
 
 def _unwritable(error: OSError) -> errors.HarnessError:

@@ -89,7 +89,7 @@ def _meta(path: Path) -> model.JsonObject:
         meta = json.loads(text)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise errors.BuildError(f"{path}: not to be read as JSON: {error}; correct or remove it") from error
     if not isinstance(meta, dict):
         raise errors.BuildError(f"{path}: expected a JSON object, found {type(meta).__name__}")

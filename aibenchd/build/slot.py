@@ -6,17 +6,21 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from aibenchd import errors
-from aibenchd.devices import launching
 
-EVERYTHING = ("sh", "-c", 'chmod -R u+rwX -- "$@" 2>/dev/null; rm -rf -- "$@"', "sh")
+READABLE = ("chmod", "-R", "u+rX,g+rX", "--")
+REMOVED = ("sh", "-c", 'chmod -R u+rwX -- "$@" 2>/dev/null; rm -rf -- "$@"', "sh")
 
 
 class Slot:
-    """One of ``builds.parallel`` places to build in.
+    """A place for the builds of one repository, one at a time.
+
+    Each repository has its own, so that none removes, when it clears what a crash left, what another has there now.
+
+    Where builds run as another user than the daemon, the two share a group, here called ``group``: it may look into the
+    place, and write below it. None: they are the same user.
 
     Attributes:
         source: the work tree; a repository makes and discards it.
@@ -25,7 +29,6 @@ class Slot:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.name = directory.name
         self.directory = directory
         self.source = directory / "source"
         self.output = directory / "output"
@@ -33,19 +36,22 @@ class Slot:
         self.temporary = directory / "tmp"
 
     @property
-    def directories(self) -> tuple[Path, ...]:
-        """Those that a build may write in."""
-        return (self.source, self.output, self.home, self.temporary)
+    def readable(self) -> tuple[str, ...]:
+        """The command by which the user that builds run as lets the daemon read what a build left."""
+        return (*READABLE, str(self.output))
 
     @property
-    def removal(self) -> tuple[str, ...]:
-        """The command that removes all in it that only the user may remove that builds run as; run it as that user."""
-        return (*EVERYTHING, *map(str, self.directories))
+    def removed(self) -> tuple[str, ...]:
+        """The command by which that user removes what nobody else may."""
+        return (*REMOVED, *map(str, (self.source, self.output, self.home, self.temporary)))
 
     def prepare(self, group: int | None) -> None:
-        """Make its directories, all but the work tree, as :func:`make` does."""
+        """Make its directories, all but the work tree."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        show(self.directory, group)
         for directory in (self.output, self.home, self.temporary):
-            make(directory, group)
+            directory.mkdir()
+            share(directory, group)
 
     def remove(self) -> None:
         """Remove what is left of it."""
@@ -53,42 +59,35 @@ class Slot:
             shutil.rmtree(self.directory)
 
 
-def common_group(identity: launching.Identity) -> int | None:
-    """The group by which the daemon and the user that builds run as share files; None where they are the same user.
-
-    Raises:
-        HarnessError: they have none in common.
-    """
-    if identity.uid == os.geteuid():
-        return None
-    for group in (identity.gid, *identity.groups):
-        if os.geteuid() == 0 or group in (os.getegid(), *os.getgroups()):
-            return group
-    raise errors.HarnessError(
-        f"builds run as user {identity.uid}, who is in none of the daemon's groups; "
-        f"add the daemon's user to group {identity.gid} and restart it"
-    )
-
-
-def make(directory: Path, group: int | None) -> None:
-    """Make a directory, if it is not there, and :func:`share` it."""
-    if not directory.exists():
-        directory.mkdir(parents=True)
-        share(directory, group)
+def show(directory: Path, group: int | None) -> None:
+    """Let a group look into one directory; what is made in it is the group's."""
+    if group is not None:
+        _give(directory, group)
+        directory.chmod(0o2750)
 
 
 def share(directory: Path, group: int | None) -> None:
-    """Let a group change all below ``directory``; what it adds there stays the group's. None: nobody to share with."""
+    """Let a group change a directory and all below it; what is made there is the group's."""
     if group is None:
         return
-    for path in (directory, *_walk(directory)):
-        mode = path.lstat().st_mode
-        if stat.S_ISLNK(mode):
-            continue
-        os.chown(path, -1, group)
+    # From the bottom, so that nobody of the group changes what is not yet done.
+    for path, directories, files in os.walk(directory, topdown=False):
+        for name in (*files, *directories):
+            _open_up(Path(path, name), group)
+    _open_up(directory, group)
+
+
+def _open_up(path: Path, group: int) -> None:
+    mode = path.lstat().st_mode
+    if not stat.S_ISLNK(mode):
+        _give(path, group)
         path.chmod(stat.S_IMODE(mode) | (mode & 0o700) >> 3 | (stat.S_ISGID if stat.S_ISDIR(mode) else 0))
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    for directory, directories, files in os.walk(root):
-        yield from (Path(directory, name) for name in (*directories, *files))
+def _give(path: Path, group: int) -> None:
+    try:
+        os.chown(path, -1, group)
+    except PermissionError as error:
+        raise errors.HarnessError(
+            f"{path} cannot be given to group {group}, which builds run as; make the daemon's user a member of it"
+        ) from error
