@@ -97,7 +97,7 @@ class _Outlet(base.Outlet):
 def component(name: str) -> str:
     """A name of anyone's making as one part of a path: it never leaves its directory, and no two names meet in one."""
     plain = re.sub(r"[^A-Za-z0-9 ._+=@-]", "_", name)[:COMPONENT_BOUND].strip(" .")
-    return plain if plain == name and plain else f"{plain}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return plain if plain == name and plain else f"{plain}~{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def _parts(payload: Payload) -> list[str]:

@@ -71,12 +71,12 @@ async def running(task: outbox.Deliverer | outbox.Keeper) -> AsyncIterator[None]
 
 async def drained(journal: store.Store) -> None:
     """Wait until nothing is pending."""
-    while any(depth.state == stored.PENDING for depth in await journal.read(stored.depths)):  # noqa: ASYNC110
+    while any(depth.state == stored.PENDING for depth in await journal.read(stored.depths)):
         await anyio.sleep(0.005)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110
+    while not condition():
         await anyio.sleep(0.005)
 
 
