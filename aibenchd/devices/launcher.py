@@ -513,10 +513,9 @@ class Supervisor:
     def _receive(self) -> dict[str, Any]:
         self._connection.settimeout(REQUEST_DEADLINE)
         start, self._files = receive_files(self._connection, 1 << 16, 2)
-        (length,) = struct.unpack("!I", start[:4])
-        if length > REQUEST_BOUND:
-            raise Fault(f"a request of {length} bytes is more than {REQUEST_BOUND}")
-        data = bytearray(start[4:])
+        length, data = int.from_bytes(start[:4], "big"), bytearray(start[4:])
+        if not start or length > REQUEST_BOUND:
+            raise Fault(f"a request has 1 to {REQUEST_BOUND} bytes, not {length}")
         while len(data) < length:
             part = self._connection.recv(1 << 16)
             if not part:

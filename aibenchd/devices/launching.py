@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import signal
 import socket
 import struct
@@ -202,10 +203,7 @@ class _Spawned:
         raise errors.HarnessError("the launcher dies as soon as it is started; its messages are in the daemon's log")
 
     async def _start(self) -> socket.socket:
-        if self._user and os.geteuid():
-            raise errors.HarnessError(
-                f"run.user: only a daemon that is root can run programs as {self._user}; use run.launcher, or leave it empty"
-            )
+        _check_user(self._user)
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.setblocking(False)
         user = [f"user={self._user}"] if self._user else []
@@ -231,6 +229,15 @@ class _Spawned:
                 await self._process.wait()
             await self._process.aclose()  # kills it where it has not ended
             self._process = None
+
+
+def _check_user(user: str) -> None:
+    if user and os.geteuid():
+        raise errors.HarnessError(
+            f"run.user: only a daemon that is root can run programs as {user}; use run.launcher, or leave it empty"
+        )
+    if user and user not in {entry.pw_name for entry in pwd.getpwall()}:
+        raise errors.HarnessError(f"run.user: user {user} is not known on this host; make it, or leave it empty")
 
 
 # ---- one connection

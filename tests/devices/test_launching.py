@@ -69,7 +69,9 @@ async def test_the_environment_is_exactly_what_was_given(launcher: launching.Lau
 
 
 async def test_a_program_has_three_files_and_ordinary_signals(launcher: launching.Launcher) -> None:
-    completed = await launcher.run(launchers.script("ls /proc/$$/fd; readlink /proc/$$/fd/0; ulimit -c; umask; cat /proc/self/status"))
+    completed = await launcher.run(
+        launchers.script("ls /proc/$$/fd; readlink /proc/$$/fd/0; ulimit -c; umask; cat /proc/self/status")
+    )
 
     lines = completed.stdout.splitlines()
     assert lines[:6] == ["0", "1", "2", "/dev/null", "0", "0007"]
