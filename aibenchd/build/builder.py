@@ -86,20 +86,14 @@ class Builder:
     async def run(self) -> None:
         """Sweep what an earlier process left, then build what is queued, for ever."""
         (self._house.state_directory / LOGS).mkdir(parents=True, exist_ok=True)
-        await self._sweep()
-        async with anyio.create_task_group() as group:
-            for number in range(self._settings.parallel):
-                group.start_soon(self._serve, f"slot-{number}")
-
-    def apply(self, chosen: settings.BuildSettings, repositories: Mapping[str, watch.Repository]) -> None:
-        """Take new settings, from the next build on; ``parallel`` and ``same_host`` hold from the next start on."""
-        self._settings, self._repositories = chosen, repositories
-        for build in [build for build, rest in self._rests.items() if rest.repository not in repositories]:
-            self._stop_resting(build)
-
-    def log_path(self, entry: builds.Entry) -> Path | None:
-        """Where a build's output is, complete or so far; None where it has not been begun. It may be gone by age."""
-        return self._house.state_directory / entry.log if entry.log else None
+        try:
+            await self._sweep()
+            async with anyio.create_task_group() as group:
+                for number in range(self._settings.parallel):
+                    group.start_soon(self._serve, f"slot-{number}")
+        finally:
+            for notice in (*self._house.board.notices("builder"), *self._house.board.notices("build")):
+                self._house.board.take_down(notice.unit)
 
     async def _serve(self, name: str) -> None:
         with self._house.store.events.bell("build.queued") as bell:

@@ -6,16 +6,18 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from aibenchd import board, events, hostgate, settings
+from aibenchd import board, digests, errors, events, hostgate, settings
 from aibenchd.build import builder
 from aibenchd.devices import base as devices
 from aibenchd.devices import launching
@@ -82,16 +84,14 @@ class Workshop:
     def choose(self, **changes: object) -> None:
         self.settings = self.settings.model_copy(update=changes)
 
-    def hire(self) -> builder.Builder:
-        return builder.Builder(self.settings, self.repositories, self._house, random.Random(1))
-
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[builder.Builder]:
-        made = self.hire()
+    async def running(self) -> AsyncIterator[None]:
+        """With a builder at work."""
+        hired = builder.Builder(self.settings, self.repositories, self._house, random.Random(1))
         async with anyio.create_task_group() as group:
-            group.start_soon(made.run)
+            group.start_soon(hired.run)
             with anyio.fail_after(PATIENCE):
-                yield made
+                yield
             group.cancel_scope.cancel()
 
     async def want(self, commit: str, platform: str = "host", *, repository: str = "engine") -> int:
@@ -110,7 +110,7 @@ class Workshop:
 
     async def until_idle(self) -> None:
         with self.journal.events.bell("board.") as bell:
-            while any(notice.state != "idle" for notice in self.board.notices("builder")):
+            while {notice.state for notice in self.board.notices("builder")} != {"idle"}:
                 await bell.wait(1)
 
     async def build(self, commit: str) -> builds.Entry:
@@ -127,9 +127,7 @@ class Workshop:
         return await self.build(self.remote.commit({"main.sh": "#!/bin/sh\n"}))
 
     def log(self, entry: builds.Entry) -> str:
-        path = self.hire().log_path(entry)
-        assert path is not None
-        return path.read_text()
+        return (self.state / entry.log).read_text()
 
 
 @pytest.fixture
@@ -396,6 +394,49 @@ async def test_builds_of_a_repository_that_is_not_configured_wait(workshop: Work
     stranger = await workshop.want("c" * 40, repository="stranger")
     await workshop.build(workshop.remote.commit({"main.sh": "#!/bin/sh\n"}))
     assert (await workshop.entry(stranger)).state == "queued"
+
+
+async def test_a_result_is_kept_while_the_journal_cannot_be_written(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "JOURNAL_PAUSES", (0.01, 0.02))
+    write, flag = workshop.journal.write, workshop.root / "full"
+    workshop.script(f'{COPY}; echo >> {workshop.root}/runs; touch "{flag}"')
+    build = await workshop.want(workshop.remote.commit({"main.sh": "#!/bin/sh\n"}))
+    refusals = iter(range(3))
+
+    async def fail(work: Callable[[store.Transaction], Any]) -> Any:
+        if flag.exists() and next(refusals, None) is not None:
+            raise errors.StoreError("the journal cannot be written: the disk is full")
+        return await write(work)
+
+    monkeypatch.setattr(workshop.journal, "write", fail)
+    async with workshop.running():
+        await workshop.until(build, "built")
+    assert next(refusals, None) is None
+    assert (workshop.root / "runs").read_text() == "\n"
+
+
+@pytest.mark.parametrize(("point", "before"), [("build.before-commit", "building"), ("build.after-commit", "built")])
+async def test_a_builder_that_is_killed_leaves_nothing_half_done(workshop: Workshop, point: str, before: str) -> None:
+    commit = workshop.remote.commit({"main.sh": "#!/bin/sh\n"})
+    build = await workshop.want(commit)
+    killed = await anyio.run_process(
+        [sys.executable, Path(__file__).with_name("one_builder.py"), workshop.root],
+        env={**os.environ, "AIBENCHD_CRASH_AT": point},
+        check=False,
+        stderr=None,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert (await workshop.entry(build)).state == before
+    entry = await workshop.build(commit)
+    assert entry.state == "built"
+    assert list((workshop.state / "builds").rglob(commit)) == [Path(entry.directory)]
+    assert digests.of_tree(Path(entry.directory)) == entry.digest
+    assert not list((workshop.state / "build/slot-0").iterdir())
+
+
+async def test_a_builder_that_ends_leaves_no_notices(workshop: Workshop) -> None:
+    await workshop.build(workshop.remote.commit({"main.sh": "#!/bin/sh\n"}))
+    assert not workshop.board.notices()
 
 
 @pytest.fixture
