@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import grp
+import os
+import pwd
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -36,7 +39,8 @@ async def check(path: Path) -> list[errors.Fault]:
     except errors.InvalidFileError as error:
         return error.faults
     found = await _in_thread(lambda: [*_credentials(document, chosen), *_plan(document, chosen)])
-    found += await _devices(document, chosen)
+    accounts = await _in_thread(lambda: list(_accounts(document, chosen)))
+    found += accounts or await _devices(document, chosen)  # devices run programs as those accounts
     return sorted(found, key=lambda fault: (fault.file, fault.line, fault.column))
 
 
@@ -44,8 +48,22 @@ async def _in_thread(work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work)
 
 
+def _accounts(document: yamlfile.Document, chosen: settings.Settings) -> Iterator[errors.Fault]:
+    users: list[tuple[yamlfile.KeyPath, str]] = [(("run", "user"), chosen.run.user)] if chosen.run.user else []
+    groups: list[tuple[yamlfile.KeyPath, str]] = [(("status", "group"), chosen.status.group)] if chosen.status.group else []
+    groups += [(("status", "operators", index), name) for index, name in enumerate(chosen.status.operators)]
+    for what, named, look_up in (("user", users, pwd.getpwnam), ("group", groups, grp.getgrnam)):
+        for key_path, name in named:
+            try:
+                look_up(name)
+            except KeyError:
+                yield document.fault(key_path, f"this host has no {what} {name!r}; add it, or name another")
+
+
 def _credentials(document: yamlfile.Document, chosen: settings.Settings) -> Iterator[errors.Fault]:
     for key_path, file in settings.credential_files(chosen):
+        if file.parent == Path() and "CREDENTIALS_DIRECTORY" not in os.environ:
+            continue  # a systemd credential, which only the unit can see
         try:
             _readable(credentials.path_of(file), secret=key_path[-1] not in PUBLIC)
         except (errors.CredentialError, OSError) as error:
