@@ -1,0 +1,165 @@
+"""HTTP over the daemon's Unix socket, in as little code as that takes: the client starts faster than http.client imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 90.0  # a little more than the daemon gives itself
+PIECE = 64 << 10  # bytes
+HEAD_LIMIT = 64 << 10  # bytes
+
+
+class Unreachable(Exception):  # noqa: N818  the word says it
+    """No daemon answers; the message says what to do."""
+
+
+class Refused(Exception):  # noqa: N818
+    """The daemon answers, and will not do it; the message says why, and what to do. ``code`` is HTTP's."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+def default_socket() -> str:
+    """$AIBENCHD_SOCKET, else the system's daemon, else the user's own."""
+    system = "/run/aibenchd/aibenchd.sock"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if "AIBENCHD_SOCKET" in os.environ:
+        return os.environ["AIBENCHD_SOCKET"]
+    if runtime and not os.path.exists(system):
+        return os.path.join(runtime, "aibenchd", "aibenchd.sock")
+    return system
+
+
+class Daemon:
+    """The daemon at ``path``."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def get(self, target: str) -> Any:
+        return json.loads(self.get_raw(target))
+
+    def get_raw(self, target: str) -> bytes:
+        """The body as it was sent."""
+        return b"".join(self.stream("GET", target))
+
+    def post(self, target: str, body: dict[str, Any] | None = None, seconds: float = ANSWER_SECONDS) -> bytes:
+        return b"".join(self.stream("POST", target, json.dumps(body or {}).encode(), seconds))
+
+    def stream(self, method: str, target: str, body: bytes = b"", seconds: float = ANSWER_SECONDS) -> Iterator[bytes]:
+        """An answer's body, piece by piece.
+
+        Args:
+            seconds: without a byte, after which the daemon is taken for dead.
+
+        Raises:
+            Unreachable: it does not answer, or stops in the middle.
+            Refused: it answers with an error.
+        """
+        with self._connected() as connection:
+            connection.settimeout(seconds)
+            try:
+                # By HTTP/1.0 the body ends where the connection does, and comes in no chunks.
+                head = f"{method} {target} HTTP/1.0\r\nHost: aibenchd\r\nContent-Length: {len(body)}\r\n\r\n"
+                connection.sendall(head.encode() + body)
+                status, length, rest = _head(connection)
+                pieces = _pieces(connection, rest)
+                if status >= 400:
+                    raise _refusal(status, b"".join(pieces))
+                for piece in pieces:
+                    length -= len(piece)
+                    yield piece
+            except TimeoutError:
+                raise Unreachable(f"aibenchd does not answer within {seconds:g} s; see 'systemctl status aibenchd'") from None
+            except ConnectionError:
+                raise Unreachable("aibenchd closed the connection; see 'journalctl -u aibenchd'") from None
+            if length > 0:
+                raise Unreachable("aibenchd broke off in the middle of its answer; see 'journalctl -u aibenchd'")
+
+    def _connected(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(CONNECT_SECONDS)
+            connection.connect(self.path)
+        except (OSError, ValueError) as error:
+            connection.close()
+            raise Unreachable(_why(self.path, error)) from None
+        return connection
+
+
+def quoted(text: str) -> str:
+    """``text`` as one part of a path or query."""
+    return "".join(
+        chr(byte) if byte < 128 and (chr(byte).isalnum() or chr(byte) in "-._~") else f"%{byte:02X}"
+        for byte in text.encode(errors="surrogateescape")
+    )
+
+
+def target(path: str, query: dict[str, Any]) -> str:
+    """A path with those parameters that are not None."""
+    pairs = [f"{name}={quoted(str(value))}" for name, value in query.items() if value is not None]
+    return f"{path}?{'&'.join(pairs)}" if pairs else path
+
+
+def _head(connection: socket.socket) -> tuple[int, int, bytes]:
+    """Status, length of the body (0 where it is not told), and what of the body came along."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = connection.recv(PIECE)
+        if not piece or len(received) > HEAD_LIMIT:
+            raise ConnectionError
+        received += piece
+    head, _, rest = received.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+    try:
+        return int(first.split()[1]), int(fields.get(b"content-length", 0)), rest
+    except (IndexError, ValueError):
+        raise Unreachable("what answers on this socket is not aibenchd; -s names another one") from None
+
+
+def _pieces(connection: socket.socket, first: bytes) -> Iterator[bytes]:
+    if first:
+        yield first
+    while piece := connection.recv(PIECE):
+        yield piece
+
+
+def _refusal(status: int, body: bytes) -> Refused:
+    try:
+        answer = json.loads(body)
+        error, hint = str(answer["error"]), str(answer.get("hint", ""))
+    except (ValueError, KeyError, TypeError):
+        return Refused(status, f"aibenchd answers with {status}")
+    faults = "".join(f"\n  {fault}" for fault in answer.get("faults", ()))
+    return Refused(status, (f"{error}; {hint}" if hint else error) + faults)
+
+
+def _why(path: str, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return f"{path}: you may not use this socket; {_key_to(path)}"
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: aibenchd does not run; start it with 'systemctl start aibenchd', or name its socket with -s"
+    if isinstance(error, ConnectionRefusedError):
+        return f"{path}: aibenchd does not run any more; see 'systemctl status aibenchd'"
+    return f"{path}: cannot reach aibenchd: {error}"
+
+
+def _key_to(path: str) -> str:
+    import grp
+
+    try:
+        group = grp.getgrgid(os.stat(path).st_gid).gr_name
+    except (OSError, KeyError):
+        return "ask to be added to the group that owns its directory"
+    return f"ask to be added to the group {group}, such as by 'usermod --append --groups {group} USER'"

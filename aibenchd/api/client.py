@@ -1,0 +1,374 @@
+"""``aibenchctl``: asks a running aibenchd. Standard library only, and as quick to start as a bare interpreter nearly is."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from aibenchd.api import call, pages, screen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ABOUT = """\
+Asks a running aibenchd.
+
+exit codes:
+  0  done; 'ab --wait': unchanged or improved
+  1  'ab --wait': regressed or broken
+  2  'ab --wait': inconclusive, or not all of it could be measured
+  3  the command line is wrong, or the daemon refuses
+  4  no daemon answers"""
+DONE, REGRESSED, INCONCLUSIVE, REFUSED, UNREACHABLE = range(5)
+INTERRUPTED = 130
+WATCH_SECONDS = 2.0
+POLL_SECONDS = 2.0
+RESTART_SECONDS = 120.0  # that a daemon may be away while something is waited for
+BACKUP_SECONDS = 3700.0
+
+
+class Misuse(Exception):  # noqa: N818
+    """The command line is wrong."""
+
+
+class Command:
+    """One command. ``arguments`` as the help shows them; ``options`` by name, each with the word for its value, if it has one."""
+
+    __slots__ = ("about", "arguments", "options", "run")
+
+    def __init__(
+        self, run: Callable[[Call], int], about: str, arguments: str = "", options: dict[str, str] | None = None
+    ) -> None:
+        self.run, self.about, self.arguments, self.options = run, about, arguments, options or {}
+
+
+class Call:
+    """One command line, read."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.name = ""
+        self.arguments: list[str] = []
+        self.options: dict[str, list[str]] = {}
+        rest = iter(words)
+        for word in rest:
+            if word == "--":
+                self.arguments += rest
+            elif word.startswith("-") and word != "-":
+                self._option(word, rest)
+            elif not self.name:
+                self.name = word
+            else:
+                self.arguments.append(word)
+
+    @property
+    def command(self) -> Command:
+        try:
+            return COMMANDS[self.name]
+        except KeyError:
+            raise Misuse(f"there is no command {self.name!r}; see 'aibenchctl --help'") from None
+
+    @property
+    def daemon(self) -> call.Daemon:
+        return call.Daemon(self.option("socket") or call.default_socket())
+
+    def flag(self, name: str) -> bool:
+        return name in self.options
+
+    def option(self, name: str) -> str | None:
+        """The value that was given last; None where there is none."""
+        return self.options[name][-1] if name in self.options else None
+
+    def check(self) -> None:
+        """Whether there are as many arguments as the command has."""
+        words = self.command.arguments.split()
+        least = sum(not word.startswith("[") for word in words)
+        if not least <= len(self.arguments) <= len(words):
+            raise Misuse(f"usage: {usage(self.name)}")
+
+    def _option(self, word: str, rest: Iterator[str]) -> None:
+        name, equals, value = word.removeprefix("--").partition("=")
+        name = SHORT.get(word[:2], name) if not word.startswith("--") else name
+        known = GENERAL | (COMMANDS[self.name].options if self.name in COMMANDS else {})
+        if name not in known:
+            where = f" of 'aibenchctl {self.name}'" if self.name else ""
+            raise Misuse(f"there is no option {word}{where}; see 'aibenchctl --help'")
+        if known[name] and not equals:
+            value = word[2:] if not word.startswith("--") and len(word) > 2 else next(rest, "")
+        if bool(known[name]) != bool(value):
+            raise Misuse(f"--{name} " + (f"needs a value: --{name} {known[name]}" if known[name] else "takes no value"))
+        self.options.setdefault(name, []).append(value)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command line; its exit code."""
+    try:
+        code = run(sys.argv[1:] if words is None else words)
+        sys.stdout.flush()
+    except (Misuse, call.Refused) as error:
+        return _fail(REFUSED, error)
+    except call.Unreachable as error:
+        return _fail(UNREACHABLE, error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read it has seen enough. What is still buffered goes nowhere, so that nothing complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code
+
+
+def run(words: Sequence[str]) -> int:
+    asked = Call(words)
+    if asked.flag("version"):
+        from aibenchd import __version__
+
+        print(f"aibenchctl {__version__}")
+    elif asked.flag("help") or not asked.name:
+        print(usage_of(asked.name) if asked.name else overview())
+    else:
+        asked.check()
+        return asked.command.run(asked)
+    return DONE
+
+
+def overview() -> str:
+    """What ``--help`` prints."""
+    width = max(len(f"{name} {command.arguments}") for name, command in COMMANDS.items()) + 2
+    lines = [f"  {f'{name} {command.arguments}':{width}}{command.about}" for name, command in COMMANDS.items()]
+    general = "  -s, --socket PATH   socket of the daemon (default: $AIBENCHD_SOCKET, else /run/aibenchd/aibenchd.sock)"
+    more = "  --json              print what the daemon sent\n  COMMAND --help      the options of a command"
+    return "\n".join(
+        ("usage: aibenchctl [-s PATH] [--json] COMMAND …", "", ABOUT, "", "commands:", *lines, "", "options:", general, more)
+    )
+
+
+def usage_of(name: str) -> str:
+    """What ``NAME --help`` prints."""
+    command = Call([name]).command
+    options = [f"  --{option} {value}".rstrip() for option, value in command.options.items()]
+    return "\n".join((f"usage: {usage(name)}", f"  {command.about}", *options))
+
+
+def usage(name: str) -> str:
+    return f"aibenchctl {name} {COMMANDS[name].arguments}".rstrip()
+
+
+def page(path: str, show: Callable[[screen.Screen, dict[str, Any]], None]) -> Callable[[Call], int]:
+    """A command that shows one answer. In ``path``, ``{}`` stands for the argument; options become the query."""
+
+    def shown(asked: Call) -> int:
+        query = {name: asked.option(name) for name in asked.command.options if name != "watch"}
+        target = call.target(path.format(*map(call.quoted, asked.arguments)), query)
+        if asked.flag("json"):
+            sys.stdout.buffer.write(asked.daemon.get_raw(target))
+            return DONE
+        show(screen.Screen(), asked.daemon.get(target))
+        return DONE
+
+    return shown
+
+
+def order(path: str) -> Callable[[Call], int]:
+    """A command that has something done, and says what was."""
+
+    def done(asked: Call) -> int:
+        return _told(asked, asked.daemon.post(path.format(*map(call.quoted, asked.arguments))))
+
+    return done
+
+
+def status(asked: Call) -> int:
+    show = page("/v1/status", pages.status)
+    if not asked.flag("watch"):
+        return show(asked)
+    while True:
+        screen.Screen().clear()
+        show(asked)
+        sys.stdout.flush()
+        time.sleep(WATCH_SECONDS)
+
+
+def history(asked: Call) -> int:
+    benchmark, device = asked.arguments
+    query = {"benchmark": benchmark, "device": device} | {name: asked.option(name) for name in asked.command.options}
+    answer = asked.daemon.get_raw(call.target("/v1/history", query))
+    if asked.flag("json"):
+        sys.stdout.buffer.write(answer)
+    else:
+        pages.history(screen.Screen(), json.loads(answer))
+    return DONE
+
+
+def config(asked: Call) -> int:
+    answer = asked.daemon.get_raw("/v1/config")
+    print(answer.decode().rstrip() if asked.flag("json") else json.dumps(json.loads(answer), indent=2, ensure_ascii=False))
+    return DONE
+
+
+def log(asked: Call) -> int:
+    kind, number = asked.arguments
+    if kind not in ("build", "trial"):
+        raise Misuse(f"usage: {usage(asked.name)}")
+    for piece in asked.daemon.stream("GET", f"/v1/logs/{kind}/{call.quoted(number)}"):
+        sys.stdout.buffer.write(piece)
+    return DONE
+
+
+def events(asked: Call) -> int:
+    received = b""
+    for piece in asked.daemon.stream("GET", "/v1/events"):
+        *lines, received = (received + piece).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data: "):
+                _event(asked, line.removeprefix(b"data: ").decode())
+    return DONE
+
+
+def backup(asked: Call) -> int:
+    file = os.path.abspath(asked.arguments[0])  # the daemon stands somewhere else
+    return _told(asked, asked.daemon.post("/v1/backup", {"file": file}, BACKUP_SECONDS))
+
+
+def compare(asked: Call) -> int:
+    """``ab``."""
+    treatment, *control = asked.arguments
+    wanted: dict[str, Any] = {"treatment": treatment} | ({"control": control[0]} if control else {})
+    for key, option in (("benchmarks", "benchmark"), ("devices", "device")):
+        wanted[key] = asked.options.get(option, [])
+    if asked.flag("repository"):
+        wanted["repository"] = asked.option("repository")
+    if asked.flag("priority"):
+        wanted["priority"] = asked.option("priority")
+    answer = asked.daemon.post("/v1/experiments", wanted)
+    if not asked.flag("wait"):
+        return _told(asked, answer)
+    return _wait(asked, json.loads(answer)["request"])
+
+
+def verdict(outcomes: dict[str, int]) -> int:
+    """The exit code of a comparison, from how many of its experiments ended how."""
+    if outcomes.keys() & {"regressed", "broken"}:
+        return REGRESSED
+    if not outcomes or outcomes.keys() - {"unchanged", "identical", "improved", "measured"}:
+        return INCONCLUSIVE
+    return DONE
+
+
+def _wait(asked: Call, request: int) -> int:
+    seconds = _number(asked.option("timeout") or "86400")
+    end = time.monotonic() + seconds
+    while True:
+        answer = _patient(asked, f"/v1/requests/{request}")
+        if answer["state"] == "refused":
+            raise call.Refused(409, f"request {request} is refused: {answer['reason']}")
+        outcomes = answer["outcomes"]
+        if answer["state"] == "planned" and not outcomes.keys() & {"waiting", "open"}:
+            break
+        if time.monotonic() > end:
+            print(f"aibenchctl: request {request} is not decided after {seconds:g} s; it goes on", file=sys.stderr)
+            return INCONCLUSIVE
+        time.sleep(POLL_SECONDS)
+    if asked.flag("json"):
+        print(json.dumps(answer, ensure_ascii=False))
+    else:
+        pages.experiments(screen.Screen(), answer | {"next": None})
+        print(f"request {request}: {screen.tally(outcomes)}")
+    return verdict(outcomes)
+
+
+def _patient(asked: Call, target: str) -> dict[str, Any]:
+    """Ask, also across a restart of the daemon."""
+    end = time.monotonic() + RESTART_SECONDS
+    while True:
+        try:
+            answer: dict[str, Any] = asked.daemon.get(target)
+        except call.Unreachable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(POLL_SECONDS)
+        else:
+            return answer
+
+
+def _event(asked: Call, data: str) -> None:
+    if asked.flag("json"):
+        print(data, flush=True)
+    else:
+        pages.event(screen.Screen(), json.loads(data))
+        sys.stdout.flush()
+
+
+def _told(asked: Call, answer: bytes) -> int:
+    if asked.flag("json"):
+        sys.stdout.buffer.write(answer)
+        return DONE
+    for name, value in json.loads(answer).items():
+        print(f"{name}: {', '.join(value) or 'none' if isinstance(value, list) else value}")
+    return DONE
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise Misuse(f"--timeout SECONDS: {text!r} is no number") from None
+
+
+def _fail(code: int, error: Exception) -> int:
+    print(f"aibenchctl: {error}", file=sys.stderr)
+    return code
+
+
+SHORT = {"-s": "socket", "-h": "help"}
+GENERAL = {"socket": "PATH", "json": "", "help": "", "version": ""}
+PAGED = {"limit": "NUMBER", "cursor": "CURSOR"}
+COMMANDS = {
+    "status": Command(status, "everything at a glance, faults first", "", {"watch": ""}),
+    "devices": Command(page("/v1/devices", pages.devices), "devices with their state and queue"),
+    "experiments": Command(
+        page("/v1/experiments", pages.experiments),
+        "experiments, newest first",
+        "",
+        {"state": "STATE", "verdict": "VERDICT", "device": "NAME", "repository": "NAME", "benchmark": "NAME", **PAGED},
+    ),
+    "show": Command(page("/v1/experiments/{}", pages.experiment), "one experiment with its blocks and results", "ID"),
+    "coverage": Command(page("/v1/coverage", pages.coverage), "benchmarks by devices"),
+    "history": Command(
+        history,
+        "one benchmark on one device over revisions",
+        "BENCHMARK DEVICE",
+        {"backend": "NAME", "repository": "NAME", "metric": "NAME", **PAGED},
+    ),
+    "revisions": Command(
+        page("/v1/revisions", pages.revisions), "revisions with their verdicts", "", {"repository": "NAME", **PAGED}
+    ),
+    "findings": Command(page("/v1/findings", pages.findings), "what regressed or broke", "", PAGED),
+    "builds": Command(page("/v1/builds", pages.builds), "builds", "", {"repository": "NAME", "state": "STATE", **PAGED}),
+    "log": Command(log, "what a build or a failed trial printed", "build|trial ID"),
+    "rebuild": Command(order("/v1/builds/{}/rebuild"), "try a failed build again", "ID"),
+    "ab": Command(
+        compare,
+        "compare two revisions; without CONTROL, by the repository's baseline rule",
+        "TREATMENT [CONTROL]",
+        {"repository": "NAME", "benchmark": "NAME", "device": "NAME", "priority": "NUMBER", "wait": "", "timeout": "SECONDS"},
+    ),
+    "requests": Command(page("/v1/requests", pages.requests), "what people asked for", "", PAGED),
+    "events": Command(events, "what happens, as it happens"),
+    "sinks": Command(page("/v1/sinks", pages.sinks), "what waits for delivery, and dead letters"),
+    "resend": Command(order("/v1/sinks/{}/resend"), "deliver a sink's dead letters again", "SINK"),
+    "pause": Command(order("/v1/pause"), "begin no block and no build"),
+    "resume": Command(order("/v1/resume"), "go on"),
+    "drain": Command(order("/v1/devices/{}/drain"), "take no more blocks on a device", "DEVICE"),
+    "undrain": Command(order("/v1/devices/{}/undrain"), "take blocks on it again", "DEVICE"),
+    "reload": Command(order("/v1/reload"), "read the configuration again"),
+    "config": Command(config, "the settings in force"),
+    "backup": Command(backup, "copy the journal into a new file", "FILE"),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

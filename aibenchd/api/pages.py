@@ -1,0 +1,313 @@
+"""One function per answer of the daemon: how the client shows it to a person."""
+
+from __future__ import annotations
+
+from aibenchd.api import screen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SHORT = 12  # characters of a commit
+
+
+def status(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """Faults first, then what is watched, measured, queued and found."""
+    _heading(out, answer)
+    _faults(out, answer["faults"])
+    _section(out, "REPOSITORIES", repositories, answer)
+    _section(out, "DEVICES", devices, answer)
+    _section(out, "SINKS", sinks, answer)
+    out.line()
+    out.line(f"experiments  {screen.tally(answer['experiments'])}")
+    out.line(f"verdicts     {screen.tally(answer['verdicts'])}")
+    out.line(f"builds       {screen.tally(answer['builds'])}")
+    if answer["recent"]:
+        out.line()
+        out.line("LAST VERDICTS", "heading")
+        experiments(out, {"experiments": answer["recent"], "next": None})
+
+
+def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
+    items = answer["devices"]
+    head = ("device", "kind", "state", "since", "waiting", "open", "doing")
+    rows = [
+        (
+            item["name"],
+            item["kind"],
+            item["state"],
+            out.ago(item["since"]),
+            str(item["experiments"].get("waiting", 0)),
+            str(item["experiments"].get("open", 0)),
+            item["reason"],
+        )
+        for item in items
+    ]
+    out.table(head, rows, [_style(item) for item in items])
+
+
+def repositories(out: screen.Screen, answer: dict[str, Any]) -> None:
+    items = answer["repositories"]
+    head = ("repository", "branch", "state", "polled", "head", "subject")
+    rows = [
+        (
+            item["name"],
+            item["branch"],
+            item["state"],
+            out.ago(item.get("polled_at")),
+            (item.get("head") or "")[:SHORT],
+            item["reason"] if item["fault"] else item.get("subject") or "",
+        )
+        for item in items
+    ]
+    out.table(head, rows, [_style(item) for item in items])
+
+
+def sinks(out: screen.Screen, answer: dict[str, Any]) -> None:
+    items = answer["sinks"]
+    rows = [
+        (
+            item["name"],
+            item["kind"],
+            item["state"],
+            out.ago(item["since"]),
+            str(item["pending"]),
+            screen.size(item["pending_bytes"]),
+            str(item["dead"]),
+            item["reason"],
+        )
+        for item in items
+    ]
+    out.table(("sink", "kind", "state", "since", "waiting", "size", "dead", "reason"), rows, [_style(item) for item in items])
+    letters = [(item["name"], letter) for item in items for letter in item.get("dead_letters", ())]
+    if letters:
+        out.line()
+        out.line("DEAD LETTERS", "heading")
+        out.table(
+            ("sink", "record", "made", "reason"),
+            [(name, letter["record"], out.ago(letter["created_at"]), letter["reason"]) for name, letter in letters],
+        )
+
+
+def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
+    items = answer["experiments"]
+    head = ("id", "verdict", "change", "blocks", "device", "backend", "benchmark", "treatment", "control", "when", "reason")
+    rows = [
+        (
+            str(item["id"]),
+            item["verdict"] or item["state"],
+            screen.interval(item),
+            str(item["block_count"]),
+            item["device"],
+            item["backend"],
+            item["benchmark"],
+            item["treatment"][:SHORT],
+            (item["control"] or "")[:SHORT],
+            out.ago(item["decided_at"] or item["started_at"] or item["created_at"]),
+            item["reason"],
+        )
+        for item in items
+    ]
+    out.table(head, rows, [item["verdict"] or item["state"] for item in items])
+    _more(out, answer)
+
+
+def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
+    experiments(out, {"experiments": answer["findings"], "next": answer["next"]})
+
+
+def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """All about one: what it is, its blocks, what was measured."""
+    out.line(f"experiment {answer['id']}: {answer['verdict'] or answer['state']} {screen.interval(answer)}", _style(answer))
+    facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
+    _facts(out, [(name, answer[name]) for name in facts])
+    _facts(out, [(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
+    builds = [(arm, build) for arm, build in answer["builds"].items() if build]
+    _facts(out, [(f"{arm} build", f"{build['id']}, {build['state']}, {build['digest'][:SHORT]}") for arm, build in builds])
+    if answer["blocks"]:
+        out.line()
+        _blocks(out, answer["blocks"])
+    if answer["results"]:
+        out.line()
+        _results(out, answer["results"])
+
+
+def coverage(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """A matrix: a row per benchmark, a column per device and backend."""
+    cells = answer["coverage"]
+    columns = sorted({(cell["device"], cell["backend"]) for cell in cells})
+    rows = sorted({(cell["benchmark"], cell["model"], cell["benchmark_digest"]) for cell in cells})
+    by_place = {(cell["benchmark_digest"], cell["device"], cell["backend"]): cell["verdict"] or cell["state"] for cell in cells}
+    head = ("benchmark", "model", *(f"{device} {backend}".rstrip() for device, backend in columns))
+    out.table(head, [(name, model, *(by_place.get((digest, *column), "") for column in columns)) for name, model, digest in rows])
+    if answer["left_out"]:
+        out.line(f"and {answer['left_out']} cells more", "dim")
+
+
+def history(out: screen.Screen, answer: dict[str, Any]) -> None:
+    items = answer["history"]
+    head = ("id", "verdict", "change", "treatment", "committed", "measured", "subject")
+    rows = [
+        (
+            str(item["id"]),
+            item["verdict"] or item["state"],
+            screen.interval(item),
+            item["treatment"][:SHORT],
+            out.ago(item["treatment_time"]),
+            "; ".join(f"{result['metric']} {_statistic(result['treatment'], result['unit'])}" for result in item["results"]),
+            item["subject"] or "",
+        )
+        for item in items
+    ]
+    out.table(head, rows, [item["verdict"] or "" for item in items])
+    _more(out, answer)
+
+
+def revisions(out: screen.Screen, answer: dict[str, Any]) -> None:
+    head = ("repository", "commit", "committed", "state", "experiments", "author", "subject")
+    rows = [
+        (
+            item["repository"],
+            item["commit"][:SHORT],
+            out.ago(item["time"]),
+            item["state"],
+            screen.tally(item["experiments"]) if item["experiments"] else item["note"],
+            item["author"],
+            item["subject"],
+        )
+        for item in answer["revisions"]
+    ]
+    worst = [
+        next((verdict for verdict in ("broken", "regressed") if verdict in item["experiments"]), "")
+        for item in answer["revisions"]
+    ]
+    out.table(head, rows, worst)
+    _more(out, answer)
+
+
+def builds(out: screen.Screen, answer: dict[str, Any]) -> None:
+    items = answer["builds"]
+    head = ("id", "repository", "commit", "framework", "platform", "state", "size", "queued", "reason")
+    rows = [
+        (
+            str(item["id"]),
+            item["repository"],
+            item["commit"][:SHORT],
+            item["framework"],
+            item["platform"],
+            item["state"],
+            screen.size(item["size"]),
+            out.ago(item["queued_at"]),
+            item["reason"],
+        )
+        for item in items
+    ]
+    out.table(head, rows, [item["state"] for item in items])
+    _more(out, answer)
+
+
+def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
+    head = ("id", "state", "repository", "treatment", "control", "by", "when", "reason")
+    rows = [
+        (
+            str(item["id"]),
+            item["state"],
+            item["repository"],
+            item["treatment"][:SHORT],
+            item["control"][:SHORT],
+            item["requested_by"],
+            out.ago(item["created_at"]),
+            item["reason"],
+        )
+        for item in answer["requests"]
+    ]
+    out.table(head, rows)
+    _more(out, answer)
+
+
+def event(out: screen.Screen, answer: dict[str, Any]) -> None:
+    facts = " ".join(f"{name}={value}" for name, value in answer.items() if name not in ("topic", "time"))
+    out.line(f"{answer['time'][:19]} {answer['topic']} {facts}")
+
+
+def _heading(out: screen.Screen, answer: dict[str, Any]) -> None:
+    out.line(f"aibenchd {answer['version']}, started {out.ago(answer['started_at'])}, {answer['config']}")
+    if answer["paused"]:
+        out.line(
+            f"PAUSED {out.ago(answer.get('paused_since'))} by {answer.get('paused_by')}; 'aibenchctl resume' ends it", "fault"
+        )
+
+
+def _faults(out: screen.Screen, faults: list[dict[str, Any]]) -> None:
+    if faults:
+        out.line()
+        out.line("FAULTS", "heading")
+        rows = [(fault["unit"], fault["state"], out.ago(fault["since"]), fault["reason"]) for fault in faults]
+        out.table(("unit", "state", "since", "why"), rows, ["fault"] * len(rows))
+
+
+def _section(out: screen.Screen, title: str, page: Any, answer: dict[str, Any]) -> None:
+    if answer[title.lower()]:
+        out.line()
+        page(out, answer)
+
+
+def _facts(out: screen.Screen, facts: list[tuple[str, str | None]]) -> None:
+    for name, value in facts:
+        if value:
+            out.line(f"  {name:16}{value}")
+
+
+def _blocks(out: screen.Screen, blocks: list[dict[str, Any]]) -> None:
+    head = ("block", "order", "treatment", "control", "interval so far", "trials")
+    rows = [
+        (
+            str(block["number"]),
+            block["order"],
+            _number(block["treatment"]),
+            _number(block["control"]),
+            screen.interval(block),
+            "; ".join(_trial(trial) for trial in block["trials"]),
+        )
+        for block in blocks
+    ]
+    out.table(head, rows, ["" if block["valid"] else "failed" for block in blocks])
+
+
+def _trial(trial: dict[str, Any]) -> str:
+    if trial["outcome"] == "ok":
+        return f"{trial['arm']} {trial['seconds']:.2f} s"
+    log = f", 'aibenchctl log trial {trial['id']}'" if trial["log"] else ""
+    return f"{trial['arm']} {trial['outcome']}: {trial['reason']}{log}"
+
+
+def _results(out: screen.Screen, results: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            result["type"],
+            result["metric"],
+            _statistic(result["treatment"], result["unit"]) or result["text"],
+            _statistic(result["control"], result["unit"]),
+        )
+        for result in results
+    ]
+    out.table(("type", "metric", "treatment", "control"), rows)
+
+
+def _statistic(statistics: dict[str, Any] | None, unit: str) -> str:
+    """The median, else the mean, of a series."""
+    value = next(((statistics or {})[name] for name in ("p50", "median", "mean") if name in (statistics or {})), None)
+    return f"{_number(value)} {unit}".strip()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _style(item: dict[str, Any]) -> str:
+    return "fault" if item.get("fault") else str(item.get("verdict") or item["state"])
+
+
+def _more(out: screen.Screen, answer: dict[str, Any]) -> None:
+    if answer["next"] is not None:
+        out.line(f"there are more: --cursor {answer['next']}", "dim")

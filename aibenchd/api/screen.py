@@ -1,0 +1,114 @@
+"""What the client shows a person: aligned tables, times as they are spoken of, colours where a terminal shows them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_GAP = "  "
+_STYLES = {
+    "heading": "1",
+    "regressed": "31",
+    "broken": "35",
+    "failed": "31",
+    "fault": "31",
+    "improved": "32",
+    "inconclusive": "33",
+    "building": "36",
+    "busy": "36",
+    "open": "36",
+    "dim": "2",
+}
+_SPANS = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+class Screen:
+    """Prints to stdout."""
+
+    def __init__(self) -> None:
+        self.on_terminal = sys.stdout.isatty()
+        self.colours = self.on_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self.width = _width() if self.on_terminal else 0  # columns; 0: as long as it gets
+        self.now = datetime.now(UTC)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        print(self._styled(self._cut(printable(text)), style))
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
+        """Rows under their headings; ``styles`` has one style per row, by the names of verdicts and states."""
+        texts = [[printable(cell) for cell in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
+        for row, style in zip([head, *texts], ["heading", *(styles or [""] * len(rows))], strict=True):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print(self._styled(self._cut(_GAP.join(cells).rstrip()), style))
+
+    def ago(self, time: str | None) -> str:
+        """How long ago a time of the daemon's was, such as ``3m ago``."""
+        if not time:
+            return ""
+        return f"{span((self.now - datetime.fromisoformat(time)).total_seconds())} ago"
+
+    def clear(self) -> None:
+        if self.on_terminal:
+            print("\033[H\033[2J", end="")
+
+    def _styled(self, text: str, style: str) -> str:
+        code = _STYLES.get(style)
+        return f"\033[{code}m{text}\033[0m" if self.colours and code else text
+
+    def _cut(self, text: str) -> str:
+        return text[: self.width - 1] + "…" if self.width and len(text) > self.width else text
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit."""
+    for length, unit in _SPANS:
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return "0s"
+
+
+def printable(text: str) -> str:
+    """``text`` in one line, without what a terminal would obey: subjects and reasons come from anywhere."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def percent(ratio: float | None) -> str:
+    """A ratio minus 1, as ``+2.1 %``."""
+    return "" if ratio is None else f"{100 * ratio:+.1f} %"
+
+
+def interval(item: dict[str, Any]) -> str:
+    """An estimate with its interval, as ``+2.1 % (+1.8 … +2.4)``."""
+    if item.get("estimate") is None:
+        return ""
+    if item.get("low") is None or item.get("high") is None:
+        return percent(item["estimate"])
+    return f"{percent(item['estimate'])} ({100 * item['low']:+.1f} … {100 * item['high']:+.1f})"
+
+
+def size(number: float) -> str:
+    """Bytes, as ``3.1 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def tally(counts: dict[str, int]) -> str:
+    """Counts by name, as ``3 open, 1 regressed``."""
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except OSError:
+        return 0
