@@ -6,7 +6,7 @@ A kind is one file with one class derived from :class:`Repository`, and one line
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from aibenchd import model, settings
@@ -33,15 +33,20 @@ class Repository(abc.ABC):
         """The revision that a commit id, an unambiguous prefix, a tag or a branch names."""
 
     @abc.abstractmethod
-    def history(self, head: str, *, after: str = "") -> AsyncIterator[model.Revision]:
+    def history(self, head: str, *, after: str = "") -> AsyncGenerator[model.Revision, None]:
         """First-parent line from ``head`` (newest first), streamed, up to but without ``after``, with path filters applied.
 
         ``position`` counts first-parent commits from the root, so that it is the same whenever it is asked.
+        Close it (``contextlib.aclosing``) where it is not read to its end.
         """
 
     @abc.abstractmethod
     async def contains(self, head: str, commit: str) -> bool:
         """Whether ``commit`` is ``head`` or an ancestor of it; False where it is unknown."""
+
+    @abc.abstractmethod
+    async def on_line(self, head: str, commit: str) -> bool:
+        """Whether ``commit`` is on the first-parent line of ``head``; False where it is unknown."""
 
     @abc.abstractmethod
     async def check_out(self, commit: str, target: Path) -> None:

@@ -1,0 +1,213 @@
+"""Mercurial remotes, by way of a clone without a work tree and hg's own command line (6.0 or newer)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import anyio.to_thread
+import structlog
+
+from aibenchd import credentials, errors, model, redaction
+from aibenchd.settings import RepositorySettings
+from aibenchd.watch import access, base, clone, lines, paths, process
+
+BRANCHES_SHOWN = 10
+LOCK_SECONDS = 60  # that hg waits for another hg in the same clone
+
+log = structlog.get_logger()
+
+_NONE = "0" * 40  # hg's id of a parent that is not there
+_HEADER = r"\0{dict(node, p1=p1.node, p2=p2.node, date=(date|hgdate), author=author, subject=(desc|firstline))|json}\0"
+# hg lists of a merge only what the merge itself changed. Relative to the first parent it is what the merge brought in.
+_PATHS = r"""{revset("only(%d,%d)", rev, p1.rev) % "{files % '{file}\0'}"}"""
+
+
+class Mercurial(base.Repository):
+    """A Mercurial repository. Its clone has ``mirror`` and the one configuration file that hg reads.
+
+    ``branch`` is what the remote takes it for: a bookmark where it has one of that name, else a named branch, of which
+    the newest open head is watched. Path filters see a merge as all that it brought in, commit by commit.
+    """
+
+    def __init__(self, settings: RepositorySettings, directory: Path) -> None:
+        super().__init__(settings, directory)
+        self._url = access.absolute(settings.url)
+        self._clone = clone.at(directory)
+        self._mirror = self._clone.directory / "mirror"
+
+    async def fetch(self) -> str:
+        hg = await self._hg()
+        async with self._clone.lock("mirror"):
+            await self._prepare(hg)
+            # The remote is asked: what was stripped or moved back there is still here.
+            try:
+                head = await hg.output("identify", "--rev", self.settings.branch, "--template", "{node}", self._url)
+            except process.ProgramFailedError as error:
+                if "unknown revision" in error.said:
+                    raise errors.UnknownRevisionError(await self._no_branch(hg)) from error
+                raise self._unreachable(error) from error
+            await self._pull(hg)
+        return head
+
+    async def resolve(self, name: str) -> model.Revision:
+        hg = await self._hg()
+        unknown = errors.UnknownRevisionError(
+            f"{self.settings.name} has no commit, tag, bookmark or branch {name!r}, or several begin so"
+        )
+        if not name or re.search(r'["\\\0]', name):
+            raise unknown
+        # A number would be hg's own, of this clone only.
+        found = self._log(hg, f'id("{name}")' if name.isdigit() else f'"{name}"')
+        try:
+            async with contextlib.aclosing(found) as revisions:
+                async for revision in revisions:
+                    return revision
+        except process.ProgramFailedError as error:
+            raise unknown from error
+        raise unknown
+
+    async def history(self, head: str, *, after: str = "") -> AsyncGenerator[model.Revision, None]:
+        hg = await self._hg()
+        newer = f" and only({head},present({after}))" if after else ""
+        if not await self._is_any(hg, f"present({head})"):
+            raise errors.UnknownRevisionError(f"{self.settings.name} has no commit {head}")
+        async with contextlib.aclosing(self._log(hg, f"reverse(_firstancestors({head}){newer})")) as line:
+            async for revision in line:
+                yield revision
+
+    async def contains(self, head: str, commit: str) -> bool:
+        return await self._is_any(await self._hg(), f"present({commit}) and ancestors(present({head}))")
+
+    async def on_line(self, head: str, commit: str) -> bool:
+        return await self._is_any(await self._hg(), f"present({commit}) and _firstancestors(present({head}))")
+
+    async def check_out(self, commit: str, target: Path) -> None:
+        hg = await self._hg()
+        async with self._clone.claimed(target, self.discard) as tree:
+            await self._obtain(hg, commit)
+            await hg.output("share", "--noupdate", self._mirror, tree)
+            await hg.output("--repository", tree, "update", "--clean", "--rev", commit)
+
+    async def discard(self, target: Path) -> None:
+        await self._clone.release(target)  # a shared work tree leaves no trace in what it shares
+
+    async def _obtain(self, hg: process.Program, commit: str) -> None:
+        if not await self._is_any(hg, f"present({commit})"):
+            await self.fetch()
+        if not await self._is_any(hg, f"present({commit})"):
+            raise errors.UnknownRevisionError(redaction.text(f"{commit}: not in {self._url}"))
+
+    async def _log(self, hg: process.Program, revset: str) -> AsyncGenerator[model.Revision, None]:
+        template = _HEADER + (_PATHS if paths.filtering(self.settings.paths) else "")
+        fields = hg.fields("--repository", self._mirror, "log", "--rev", revset, "--template", template)
+        position = 0
+        async with (
+            contextlib.aclosing(fields),
+            contextlib.aclosing(lines.records(fields, 1, self.settings.paths)) as records,
+        ):
+            async for record in records:
+                header = json.loads(record.header[0])
+                position = position or await self._position(hg, header["node"])
+                yield self._revision(header, position, relevant=record.relevant)
+                position -= 1
+
+    def _revision(self, header: dict[str, str], position: int, *, relevant: bool) -> model.Revision:
+        return model.Revision(
+            repository=self.settings.name,
+            commit=header["node"],
+            parents=tuple(parent for parent in (header["p1"], header["p2"]) if parent != _NONE),
+            time=lines.instant(float(header["date"].split()[0])),
+            author=lines.text(header["author"].encode(errors="replace")),
+            subject=lines.text(header["subject"].encode(errors="replace")),
+            position=position,
+            relevant=relevant,
+        )
+
+    async def _position(self, hg: process.Program, commit: str) -> int:
+        template = r'{count(revset("_firstancestors(%d)", rev))}'
+        return int(await hg.output("--repository", self._mirror, "log", "--rev", commit, "--template", template))
+
+    async def _is_any(self, hg: process.Program, revset: str) -> bool:
+        if not self._mirror.exists():
+            return False
+        return bool(await hg.output("--repository", self._mirror, "log", "--rev", revset, "--template", "x"))
+
+    async def _prepare(self, hg: process.Program) -> None:
+        """A clone that is missing is made; one that hg was killed in is rolled back, or made anew."""
+        if (self._mirror / ".hg/store/journal").exists():
+            try:
+                await hg.output("--repository", self._mirror, "recover")
+            except process.ProgramFailedError as error:
+                await self._clear(str(error))
+        if not self._mirror.exists():
+            partial = self._mirror.with_name("mirror.partial")
+            await anyio.to_thread.run_sync(clone.remove, partial)
+            try:
+                await hg.output("clone", "--noupdate", self._url, partial)
+            except process.ProgramFailedError as error:
+                raise self._unreachable(error) from error
+            partial.rename(self._mirror)
+
+    async def _pull(self, hg: process.Program) -> None:
+        pull = ("--repository", self._mirror, "pull", "--quiet", "--force", self._url)
+        try:
+            await hg.output(*pull)
+        except process.ProgramFailedError as error:
+            if await self._is_sound(hg):
+                raise self._unreachable(error) from error
+            await self._clear(str(error))
+            await self._prepare(hg)
+
+    async def _is_sound(self, hg: process.Program) -> bool:
+        with contextlib.suppress(process.ProgramFailedError):
+            await hg.output("--repository", self._mirror, "verify", "--quiet")
+            return True
+        return False
+
+    async def _clear(self, reason: str) -> None:
+        log.warning("clone is damaged; made anew", path=str(self._mirror), reason=reason)
+        await anyio.to_thread.run_sync(clone.remove, self._mirror)
+
+    async def _no_branch(self, hg: process.Program) -> str:
+        bookmarks = await hg.output("--repository", self._mirror, "bookmarks", "--template", "{bookmark}\n")
+        branches = await hg.output("--repository", self._mirror, "branches", "--template", "{branch}\n")
+        names = [*bookmarks.splitlines(), *branches.splitlines()]
+        there = ", ".join(names[:BRANCHES_SHOWN]) or "none at all"
+        return f"{self.settings.name} has no bookmark or branch {self.settings.branch!r}; there are: {there}"
+
+    def _unreachable(self, error: process.ProgramFailedError) -> errors.RemoteUnreachableError:
+        return errors.RemoteUnreachableError(redaction.text(f"{self._url}: {error}"))
+
+    async def _hg(self) -> process.Program:
+        held = await self._clone.hold(self._sweep)
+        configuration = self._clone.directory / "hgrc"
+        self._clone.put(configuration, self._configuration())
+        return process.Program(
+            ("hg", "--noninteractive", "--cwd", str(self._clone.directory)),
+            process.environment(HGRCPATH=str(configuration), HGPLAIN="1", HGENCODING="UTF-8"),
+            self.settings.timeout,
+            (held,),
+        )
+
+    def _configuration(self) -> str:
+        """What hg is told, the token too: the file is the daemon's alone, and hg has no other way than the command line."""
+        text = f"[ui]\nssh = {access.ssh_command(self.settings.credentials)}\ntimeout = {LOCK_SECONDS}\n"
+        text += f"[paths]\ndefault = {self._url}\ndefault:bookmarks.mode = mirror\n"
+        text += f"[extensions]\nshare =\n{'lfs =' if self.settings.large_files else ''}\n"
+        text += f"[subrepos]\nallowed = {self.settings.submodules}\n"
+        host = access.origin(self._url)
+        if self.settings.credentials.token_file is not None and host:
+            secret = credentials.read(self.settings.credentials.token_file)
+            scheme, _, prefix = host.partition("://")
+            text += f"[auth]\nremote.schemes = {scheme}\nremote.prefix = {prefix}\n"
+            text += f"remote.username = {self.settings.credentials.username}\nremote.password = {secret}\n"
+        return text
+
+    def _sweep(self) -> None:
+        """Locks that a killed hg left; hg itself only breaks one where no process has its number."""
+        for name in (".hg/wlock", ".hg/store/lock"):
+            (self._mirror / name).unlink(missing_ok=True)
