@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
 
     decide = commands.add_parser("decide", help="give the verdict on files of blocks")
-    _add_decide(decide)
+    #_add_decide(decide)
 
     demo = commands.add_parser("demo", help="make a repository with a regression in it, and watch the daemon find it")
     demo.add_argument("directory", type=Path, nargs="?", help="a new directory to work in")
@@ -71,9 +71,10 @@ def _check(parsed: argparse.Namespace) -> int:
 
 
 def _add_decide(parser: argparse.ArgumentParser) -> None:
-    from aibenchd.decide import arguments
+    from aibenchd.decide import command
 
-    arguments.add(parser)
+    command.add_arguments(parser)
+    parser.set_defaults(run=command.run)
 
 
 def _demo(parsed: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ import aibenchd
 from aibenchd import board, errors, events, hostgate, housekeeping, model, planning, plugins, services, settings, systemd
 from aibenchd.api import server
 from aibenchd.build import builder
+from aibenchd.devices import base as devices
 from aibenchd.devices import launching
 from aibenchd.measure import worker
 from aibenchd.plan import coverage
@@ -115,7 +116,7 @@ class Measuring(services.Service):
 
     def __init__(self, chosen: tuple[Any, Any], daemon: Daemon) -> None:
         device_settings, run = chosen
-        kind = plugins.load("devices", device_settings.kind)
+        kind: type[devices.Device] = plugins.load("devices", device_settings.kind)
         device = kind(device_settings, daemon.directory / "devices" / device_settings.name, run)
         gate = daemon.gate if kind.on_this_host else hostgate.OpenGate()
         self.worker = worker.Worker(device, replace(daemon.house, gate=gate), daemon.rng)

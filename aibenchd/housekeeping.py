@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ async def run(journal: store.Store, state_directory: Path, current: Callable[[],
     while True:
         kept = current()
         before = datetime.now(UTC) - timedelta(seconds=kept.samples)
-        while gone := await journal.write(lambda tx, before=before: housekeeping.forget_samples(tx, before)):
+        while gone := await journal.write(functools.partial(housekeeping.forget_samples, before=before)):
             log.info("samples were kept long enough", trials=gone)
             await anyio.sleep(PAUSE_SECONDS)
         await anyio.to_thread.run_sync(remove_files, state_directory / "logs", time.time() - kept.logs)

@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from aibenchd import crashpoints, errors, model, settings
+from aibenchd import crashpoints, errors, model
+from aibenchd import settings as configuration
 from aibenchd.plan import coverage, planner
 from aibenchd.store import planning, revisions, store
 from aibenchd.watch import base as watch
@@ -30,15 +31,15 @@ Identical = Callable[[store.Transaction, int], None]
 class World:
     """What there is to plan with, at one time."""
 
-    settings: settings.Settings
+    settings: configuration.Settings
     selected: Sequence[coverage.Selected]
     repositories: Mapping[str, watch.Repository]
 
-    def cells(self, repository: settings.RepositorySettings) -> tuple[coverage.Cell, ...]:
+    def cells(self, repository: configuration.RepositorySettings) -> tuple[coverage.Cell, ...]:
         """The cells that a repository's builds are measured in."""
         return coverage.cells(repository, self.selected, self.settings.devices)
 
-    def named(self, repository: str) -> settings.RepositorySettings | None:
+    def named(self, repository: str) -> configuration.RepositorySettings | None:
         """A repository's settings; the only one's where no name is given."""
         if not repository and len(self.settings.repositories) == 1:
             return self.settings.repositories[0]
@@ -72,7 +73,7 @@ class Planning:
         await self._store.write(planning.want_evicted_builds)
         return again_in
 
-    async def _plan(self, world: World, repository: settings.RepositorySettings) -> float:
+    async def _plan(self, world: World, repository: configuration.RepositorySettings) -> float:
         cells = world.cells(repository)
         present = [device.name for device in world.settings.devices]
 

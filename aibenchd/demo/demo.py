@@ -19,12 +19,14 @@ import anyio.to_thread
 import httpx
 from aiohttp import web
 
+import aibenchd
 from aibenchd import model
 from aibenchd.demo import history
 
 TIMEOUT = 900.0  # seconds; a machine on which it takes longer is too slow to tell anything
 STOP_TIMEOUT = 60.0
 DECIDED_ON = "NET latency"
+FRAMEWORKS = Path(aibenchd.__file__).parents[1] / "specifications" / "frameworks"
 
 # Five pairs are decided by the test. Each is wrong at most with probability alpha (a change that is none) plus beta (a
 # change of four margins that is called unchanged, or no change that is not found in time): 5 * 0.0015 < 1 %.
@@ -139,7 +141,7 @@ def write_configuration(directory: Path, start_at: str, url: str) -> Path:
                         "backlog": len(history.COMMITS),
                     }
                 ],
-                "builds": {"env": {"AIBENCHD_PYTHON": sys.executable}},
+                "builds": {"frameworks_directory": str(FRAMEWORKS)},
                 "devices": [{"name": "this-host", "kind": "local", "cpus": cpus[-1:]}],
                 "benchmarks": [{"specification": specification.name}],
                 "experiment": {"alpha": ALPHA, "beta": BETA, "min_effect": MARGIN, "max_blocks": 60},

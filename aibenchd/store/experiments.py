@@ -248,8 +248,9 @@ def cell_text(experiment: Experiment) -> str:
 
 
 def _journal_trial(transaction: store.Transaction, experiment: int, block: int, trial: model.Trial) -> None:
-    inserted = transaction.connection.execute(
-        _trials.insert().values(
+    number = transaction.connection.execute(
+        _trials.insert()
+        .values(
             experiment=experiment,
             block=block,
             arm=trial.arm,
@@ -260,8 +261,8 @@ def _journal_trial(transaction: store.Transaction, experiment: int, block: int, 
             log=trial.log,
             started_at=trial.started,
         )
-    )
-    (number,) = inserted.inserted_primary_key or ()
+        .returning(_trials.c.id)
+    ).scalar_one()
     if trial.series:
         transaction.connection.execute(
             schema.samples.insert(),

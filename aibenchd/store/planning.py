@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from aibenchd import model, settings
 from aibenchd.plan import coverage, planner
-from aibenchd.store import builds, schema, store
+from aibenchd.store import builds, revisions, schema, store
 
 LINE = 2_000  # revisions of the watched line that the planner sees
 PENDING = 2_000  # revisions that wait for a plan; older ones are seen when these are dealt with
@@ -24,11 +24,10 @@ _revisions, _pairs, _experiments = schema.revisions, schema.pairs, schema.experi
 
 def window(connection: sa.Connection, repository: str, present: Collection[str], now: datetime) -> planner.Window:
     """What the planner sees of ``repository``; only devices that are ``present`` hold a pair undecided."""
-    pending = _ranked(connection, repository, PENDING, _revisions.c.state == "new", _revisions.c.relevant)
     return planner.Window(
         now=now,
-        pending=pending,
-        line=_ranked(connection, repository, LINE, _revisions.c.state != "gone"),
+        pending=_ranked(revisions.newest_pending(connection, repository, PENDING)),
+        line=_ranked(revisions.recent(connection, repository, LINE)),
         undecided=_undecided(connection, repository, present),
         planned_at=connection.execute(
             sa.select(schema.repositories.c.planned_at).where(schema.repositories.c.name == repository)
@@ -186,14 +185,8 @@ def design_json(design: model.Design) -> model.JsonObject:
     return dataclasses.asdict(design)
 
 
-def _ranked(connection: sa.Connection, repository: str, limit: int, *conditions: object) -> list[planner.Ranked]:
-    rows = connection.execute(
-        sa.select(_revisions)
-        .where(_revisions.c.repository == repository, *conditions)  # type: ignore[arg-type]
-        .order_by(_revisions.c.position.desc())
-        .limit(limit)
-    )
-    return [planner.Ranked(revision_of(row), row.state) for row in rows]
+def _ranked(known: Iterable[revisions.Known]) -> list[planner.Ranked]:
+    return [planner.Ranked(one.revision, one.state) for one in known]
 
 
 def _undecided(connection: sa.Connection, repository: str, present: Collection[str]) -> int:
@@ -297,8 +290,9 @@ def _new_pair(
     priority: int,
     now: datetime,
 ) -> int:
-    inserted = transaction.connection.execute(
-        _pairs.insert().values(
+    pair: int = transaction.connection.execute(
+        _pairs.insert()
+        .values(
             repository=repository.name,
             treatment=treatment.commit,
             control=None if control is None else control.commit,
@@ -307,8 +301,8 @@ def _new_pair(
             request=request,
             created_at=now,
         )
-    )
-    (pair,) = inserted.inserted_primary_key or ()
+        .returning(_pairs.c.id)
+    ).scalar_one()
     transaction.announce("pair.planned", id=pair, repository=repository.name, treatment=treatment.commit)
     return pair
 

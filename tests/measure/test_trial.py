@@ -1,0 +1,52 @@
+"""How a command is run, and how what it printed is judged."""
+
+import pytest
+
+from aibenchd import model
+from aibenchd.measure import trial
+
+
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        ("/p/bench --iter 5", ("/p/bench", "--iter", "5")),
+        ('/p/bench --shape="1,3,224,224"', ("/p/bench", "--shape=1,3,224,224")),
+        ("'/with space/bench' a", ("/with space/bench", "a")),
+    ],
+)
+def test_a_plain_command_needs_no_shell(command: str, argv: tuple[str, ...]) -> None:
+    assert trial.words(command) == (argv, False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/p/bench | awk '{print $1}'",
+        "/p/bench > out.txt",
+        "THREADS=2 /p/bench",
+        "cd x && /p/bench",
+        "/p/bench *.pb",
+        "/p/bench ~/model",
+        "/p/bench 'unbalanced",
+        "echo `date`",
+        "",
+        "/p/a; /p/b",
+        "/p/bench\n/p/other",
+    ],
+)
+def test_what_only_a_shell_can_run_is_left_to_it(command: str) -> None:
+    assert trial.words(command) == ((command,), True)
+
+
+def finished(*series: model.Series) -> model.Trial:
+    import datetime
+
+    return model.Trial(model.ArmName.TREATMENT, model.Outcome.OK, datetime.datetime.now(datetime.UTC), series=series)
+
+
+def test_the_network_is_decided_on_before_any_operator() -> None:
+    operator = model.Series("ID_0_Conv", "latency", "us", (1.0,))
+    network = model.Series("NET", "latency", "us", (2.0,))
+    assert trial.decisive(finished(operator, network)) is network
+    assert trial.decisive(finished(model.Series("NET", "backend", text="mkl"), operator)) is operator
+    assert trial.decisive(finished()) is None
