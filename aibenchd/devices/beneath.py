@@ -1,7 +1,7 @@
 """Files below a directory that programs write to, who may be hostile: no link of theirs leads out of it.
 
-Links that stay inside are followed. A path is resolved first, and then walked without following any, so that one
-changed meanwhile is an error and not a way out. Blocking: call it in a worker thread.
+Links that stay inside are followed. A path is resolved first, and then walked without following any: one put there
+meanwhile is as if nothing were there. Blocking: call it in a worker thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def delete(root: Path, path: Path) -> None:
         CommandError: it lies outside ``root``, or is ``root``.
         OSError: such as where a program has taken the right to.
     """
-    with contextlib.suppress(FileNotFoundError), _parent(root, path) as directory:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), _parent(root, path) as directory:
         if stat.S_ISDIR(os.stat(path.name, dir_fd=directory, follow_symlinks=False).st_mode):
             shutil.rmtree(path.name, dir_fd=directory)
         else:
@@ -57,7 +57,7 @@ def _opened(root: Path, path: Path) -> Iterator[int]:
         with _parent(root, real) as directory:
             # without blocking, lest it is a pipe that nobody writes to
             file = os.open(real.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise errors.CommandError(f"{path}: the program has not written it") from None
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):

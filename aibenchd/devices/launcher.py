@@ -283,31 +283,14 @@ def kill_descendants(spare: tuple[int, ...]) -> None:
                     os.kill(child, signal.SIGKILL)
 
 
-class Output:
-    """One stream of a program, kept in a file: the first half of ``limit``, and the last half in a ring behind it."""
+class Ends:
+    """What is kept of a stream, in a file: the first half of ``limit`` bytes, and the last half in a ring behind it."""
 
     def __init__(self, file: int, limit: int) -> None:
         self.total = 0
-        self.reader, self.writer = os.pipe2(os.O_CLOEXEC)
         self._file, self._half, self._limit = file, limit // 2, limit
-        os.set_blocking(self.reader, False)
-        with contextlib.suppress(OSError):  # the user's pipes may be at their bound: then it is smaller, and the program waits
-            fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-        self.open = True
 
-    def drain(self, bound: int) -> bool:
-        """Keep what is there, about ``bound`` bytes at most; whether that was much."""
-        start = self.total
-        while self.open and self.total - start < bound:
-            try:
-                data = os.read(self.reader, 1 << 16)
-            except BlockingIOError:
-                break
-            self.open = bool(data)
-            self._keep(data)
-        return self.total - start > PIPE_SIZE // 4
-
-    def _keep(self, data: bytes) -> None:
+    def keep(self, data: bytes) -> None:
         while data:
             offset, room = self._place()
             written = os.pwrite(self._file, data[:room], offset)
@@ -315,11 +298,35 @@ class Output:
             data = data[written:]
 
     def _place(self) -> tuple[int, int]:
-        """Where the next byte goes, and how many more may follow it there."""
+        """Where the next byte goes, and how many may follow from there on."""
         if self.total < self._half:
             return self.total, self._half - self.total
         offset = self._half + (self.total - self._half) % (self._limit - self._half)
         return offset, self._limit - offset
+
+
+class Output:
+    """One stream of a program: a pipe, and what is kept of it."""
+
+    def __init__(self, ends: Ends) -> None:
+        self.ends = ends
+        self.open = True
+        self.reader, self.writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.reader, False)
+        with contextlib.suppress(OSError):  # the user's pipes may be at their bound; then a program waits for us sooner
+            fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+
+    def drain(self, bound: int) -> bool:
+        """Keep what is there, about ``bound`` bytes at most; whether that was much."""
+        start = self.ends.total
+        while self.open and self.ends.total - start < bound:
+            try:
+                data = os.read(self.reader, 1 << 16)
+            except BlockingIOError:
+                break
+            self.open = bool(data)
+            self.ends.keep(data)
+        return self.ends.total - start > PIPE_SIZE // 4
 
 
 class Program:
@@ -539,7 +546,7 @@ class Supervisor:
         if limit < 1:
             raise Fault(f"output_limit must be 1 at least, not {limit}")
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        outputs = [Output(file, limit) for file in self._files]
+        outputs = [Output(Ends(file, limit)) for file in self._files]
         chosen = frozenset(cpus) or self._cpus
         arrangement = Arrangement(self._identity, cwd, chosen, outputs[0].writer, outputs[-1].writer)
         with contextlib.closing(self._groups.make(os.getpid())) as group:
@@ -551,7 +558,7 @@ class Supervisor:
             finally:
                 program.finish()
             code = os.waitstatus_to_exitcode(program.status)
-            return {"ending": ending, "code": code, "written": [output.total for output in outputs], **program.usage()}
+            return {"ending": ending, "code": code, "written": [output.ends.total for output in outputs], **program.usage()}
 
     def disturb(self, size: int, cpus: list[int]) -> dict[str, Any]:
         """Write through ``size`` bytes on one CPU, whose shared cache the others have too, and on each through its own."""

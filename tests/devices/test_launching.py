@@ -184,13 +184,20 @@ async def test_peak_memory_that_may_be_the_launchers_is_not_told(launcher: launc
         assert math.isnan(completed.peak_bytes)
 
 
-SPIN = "import os, time\nwhile time.process_time() < {}: pass"
+SPIN = """
+import os, time
+def spin(seconds):
+    while time.process_time() < seconds: pass
+if not os.fork():
+    spin(0.2)
+    os._exit(0)
+os.wait()
+spin(0.3)
+"""
 
 
 async def test_cpu_time_is_that_of_all_its_processes(launcher: launching.Launcher) -> None:
-    text = f"import os\nif not os.fork():\n {SPIN.format(0.2).replace(chr(10), chr(10) + ' ')}\n os._exit(0)\nos.wait()\n{SPIN.format(0.3)}"
-
-    completed = await launcher.run(launchers.python(text))
+    completed = await launcher.run(launchers.python(SPIN))
 
     assert completed.ending is base.Ending.EXITED
     assert completed.code == 0, completed.stderr
