@@ -110,6 +110,7 @@ class Builder:
         self._house.board.put(f"builder/{name}", "waiting", "for this host to finish measuring")
         async with self._house.gate.building():
             # Chosen only now: while this one waited, something more urgent may have been queued.
+            resting = self._resting()
             entry = await self._write(lambda transaction: builds.take(transaction, repositories, resting, _log_of))
             if entry is None:
                 return False
@@ -142,7 +143,7 @@ class Builder:
         await self._run_own(where.readable)
         name = script.program_name(entry.framework)
         staged = await anyio.to_thread.run_sync(self._cache.stage, where.output, name, chosen.cache_size, str(entry.id))
-        await self._keep(entry, staged, self._cache.place(entry, revision.time), found)
+        await self._keep(entry, staged, self._cache.place(entry, revision), found)
 
     async def _lay_out(self, entry: builds.Entry, repository: watch.Repository, where: slot.Slot) -> None:
         identity = await self._house.launcher.hello()
@@ -176,6 +177,7 @@ class Builder:
         async with self._cache_lock:
             await anyio.to_thread.run_sync(self._cache.settle, staged, place)
             await self._conclude(lambda transaction: builds.finish(transaction, entry, product))
+        log.info("built", digest=product.digest, size=product.size)
 
     async def _trim(self) -> None:
         """Let go of builds until the cache is as small as configured."""
@@ -197,7 +199,7 @@ class Builder:
         await self._remove(where)
         try:
             await repository.discard(where.source)
-        except errors.AibenchdError as error:
+        except (errors.AibenchdError, OSError) as error:
             log.warning("a work tree is not discarded", directory=str(where.source), reason=str(error))
 
     async def _remove(self, where: slot.Slot) -> None:
@@ -214,6 +216,7 @@ class Builder:
     async def _fail(self, entry: builds.Entry, reason: str) -> None:
         await anyio.to_thread.run_sync(_append, self._house.state_directory / entry.log, reason)
         await self._conclude(lambda transaction: builds.fail(transaction, entry, reason))
+        log.info("does not build", reason=reason)
         self._stop_resting(entry.id)
 
     async def _put_back(self, entry: builds.Entry, reason: str) -> None:

@@ -10,11 +10,11 @@ import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import NoReturn
 
-from aibenchd import digests, errors
+from aibenchd import digests, errors, model
 from aibenchd.store import builds
 
 INCOMING = ".incoming"  # no repository's name begins with a dot
@@ -37,10 +37,10 @@ class Cache:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def place(self, entry: builds.Entry, time: datetime) -> Path:
+    def place(self, entry: builds.Entry, revision: model.Revision) -> Path:
         """Where a build's directory is, by its commit's time: FAI-PEP's layout, one tree per repository."""
-        day = time.astimezone(UTC).strftime("%Y/%m/%d")
-        return self.directory / entry.repository / entry.framework / entry.platform / day / entry.commit
+        day = revision.time.astimezone(UTC).strftime("%Y/%m/%d")
+        return self.directory / entry.repository / entry.framework / entry.platform / day / revision.commit
 
     def stage(self, source: Path, program: str, limit: int, name: str) -> Staged:
         """Copy what a build left in ``source`` to this cache, on the disk when this returns.

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from aibenchd import digests, errors
+from aibenchd import digests, errors, model
 from aibenchd.build import cache
 from aibenchd.store import builds
 
 PROGRAM = "generic_benchmark"
 LIMIT = 1 << 20
+FIRST = model.Revision("engine", "c" * 40, datetime(2026, 2, 3, tzinfo=UTC))
+SECOND = model.Revision("engine", "d" * 40, datetime(2026, 2, 4, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_a_full_disk_is_not_the_revisions_fault(kept: cache.Cache, output: Path,
 
 
 def test_a_settled_build_takes_the_place_of_what_was_there(kept: cache.Cache, output: Path) -> None:
-    place = kept.place(_entry(), datetime(2026, 2, 3, tzinfo=UTC))
+    place = kept.place(_entry(), FIRST)
     place.mkdir(parents=True)
     (place / "left by a crash").touch()
     kept.settle(kept.stage(output, PROGRAM, LIMIT, "slot-0"), place)
@@ -146,18 +148,17 @@ def test_a_settled_build_takes_the_place_of_what_was_there(kept: cache.Cache, ou
 
 
 def test_the_layout_is_by_the_day_of_the_commit_in_utc(kept: cache.Cache) -> None:
-    place = kept.place(_entry(platform="android/arm64"), datetime.fromisoformat("2026-02-03T23:30:00-05:00"))
+    late = model.Revision("engine", "c" * 40, datetime.fromisoformat("2026-02-03T23:30:00-05:00"))
+    place = kept.place(_entry(platform="android/arm64"), late)
     assert place == kept.directory / "engine/generic/android/arm64/2026/02/04" / ("c" * 40)
 
 
 def test_one_commit_in_two_repositories_has_two_places(kept: cache.Cache) -> None:
-    time = datetime(2026, 2, 3, tzinfo=UTC)
-    assert kept.place(_entry(), time) != kept.place(_entry(repository="fork"), time)
+    assert kept.place(_entry(), FIRST) != kept.place(_entry(repository="fork"), FIRST)
 
 
 def test_removal_takes_empty_days_along_but_nothing_of_others(kept: cache.Cache) -> None:
-    days = datetime(2026, 2, 3, tzinfo=UTC), datetime(2026, 2, 4, tzinfo=UTC)
-    first, second = (kept.place(_entry(), day) for day in days)
+    first, second = kept.place(_entry(), FIRST), kept.place(_entry(), SECOND)
     for place in (first, second):
         place.mkdir(parents=True)
     kept.remove([str(first)])
@@ -171,7 +172,7 @@ def test_removal_touches_nothing_outside(kept: cache.Cache, output: Path) -> Non
 
 
 def test_a_sweep_removes_what_is_unknown_and_names_what_is_gone(kept: cache.Cache, output: Path) -> None:
-    known = kept.place(_entry(), datetime(2026, 2, 3, tzinfo=UTC))
+    known = kept.place(_entry(), FIRST)
     kept.settle(kept.stage(output, PROGRAM, LIMIT, "slot-0"), known)
     kept.stage(output, PROGRAM, LIMIT, "slot-1")
     unknown = known.with_name("d" * 40)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import aibenchd.runners
 from aibenchd import digests
 
 FRAMEWORKS = Path(__file__).parents[2] / "specifications/frameworks"
@@ -44,9 +47,12 @@ def _write(root: Path, files: Mapping[str, str]) -> None:
         path.chmod(0o755 if text.startswith("#!") else 0o644)
 
 
-def _build(framework: str, source: Path, program: Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
-    runners = source.parent / "runners"
-    _write(runners, {"torch_runner.py": RUNNER})
+def _build(
+    framework: str, source: Path, program: Path, python: str = sys.executable, runners: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    if runners is None:
+        runners = source.parent / "runners"
+        _write(runners, {"torch_runner.py": RUNNER})
     script = FRAMEWORKS / framework / "host/build.sh"
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "AIBENCHD_RUNNERS": str(runners), "AIBENCHD_PYTHON": python}
     return subprocess.run([script, source, program], env=environment, cwd=source, capture_output=True, text=True, check=False)
@@ -110,6 +116,16 @@ def test_pytorch_says_when_there_is_nothing_to_take(source: Path, program: Path)
     assert ended.returncode == 1
     assert "no Python package or module" in ended.stderr
     assert not program.exists()
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="torch is not installed")
+def test_pytorch_measures_a_network_with_the_runner_that_is_delivered(source: Path, program: Path) -> None:
+    _write(source, {"engine.py": "import torch\n\n\ndef network():\n    return torch.nn.Linear(4, 2)\n"})
+    assert _build("pytorch", source, program, runners=Path(aibenchd.runners.__file__).parent).returncode == 0
+    output = _run(program, "--module", "engine:network", "--input-dims", "1,4", "--iterations", "3")
+    observed = [json.loads(line.partition(" ")[2]) for line in output.splitlines() if line.startswith("PyTorchObserver")]
+    (latency,) = [record for record in observed if (record["type"], record["metric"]) == ("NET", "latency")]
+    assert len(latency["values"]) == 3
 
 
 @pytest.mark.parametrize("framework", ["pytorch", "generic"])
