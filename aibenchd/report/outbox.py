@@ -16,8 +16,7 @@ from aibenchd import backoff, board, crashpoints, errors, events, redaction
 from aibenchd.report import base
 from aibenchd.store import outbox, store
 
-IDLE_SECONDS = 60.0  # between two looks for records that nobody rang for
-KEEPER_SECONDS = 1.0  # between two looks at the size of the outbox, at least
+KEEPER_SECONDS = (1.0, 60.0)  # between two looks at the size of the outbox, at least and at most
 TRIM_TO = 0.9  # of the outbox's size: what trimming leaves
 ROOM_AGAIN = 0.8  # of the outbox's size: below it, it is no longer called full
 
@@ -26,15 +25,17 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When to try again; all in seconds.
+    """When to send, and when to try again; all in seconds.
 
     Attributes:
+        linger: how long samples may wait for more; verdicts go at once, and take with them what waits before them.
         retry: first and longest pause after no answer, or one that says *again*.
         retry_after: the longest pause that a sink may ask for.
         probe: first and longest pause after credentials or an address were refused.
         fault_after: for how long a sink may be tried again before a person should look.
     """
 
+    linger: float = 10.0
     retry: tuple[float, float] = (1.0, 300.0)
     retry_after: float = 3600.0
     probe: tuple[float, float] = (60.0, 900.0)
@@ -61,19 +62,19 @@ class Deliverer:
         """Deliver, with what stands in the way on the board."""
         topic = f"outbox.resend.{self.name}"
         try:
-            with self._store.events.bell("outbox.put", topic) as work, self._store.events.bell(topic) as nudge:
+            with self._store.events.bell("outbox.verdict", topic) as urgent, self._store.events.bell(topic) as nudge:
                 while True:
                     with structlog.contextvars.bound_contextvars(sink=self.name):
-                        await self._pause(await self._stream(work), nudge)
+                        await self._pause(await self._stream(urgent), nudge)
         finally:
             self._board.take_down(self.unit)
 
-    async def _stream(self, work: events.Bell) -> base.Delivery:
+    async def _stream(self, urgent: events.Bell) -> base.Delivery:
         """Deliver batch after batch until one must wait; what stands in its way."""
         try:
             async with self._sink.outlet() as outlet:
                 while True:
-                    batch = await self._next(work)
+                    batch = await self._next(urgent)
                     delivery = await self._send(outlet, batch)
                     if delivery.answer in (base.Answer.AGAIN, base.Answer.PAUSED):
                         return delivery
@@ -86,7 +87,7 @@ class Deliverer:
             log.exception("the sink failed")
             return base.Delivery(base.Answer.AGAIN, f"the sink failed: {type(error).__name__}: {error}")
 
-    async def _next(self, work: events.Bell) -> list[outbox.Row]:
+    async def _next(self, urgent: events.Bell) -> list[outbox.Row]:
         """The batch to deliver, claimed in the journal; waits until there is one."""
         while True:
             batch = await self._store.read(
@@ -101,7 +102,7 @@ class Deliverer:
             if not batch:
                 self._bounds.clear()
                 await self._well()
-                await work.wait(IDLE_SECONDS)
+                await urgent.wait(self._policy.linger)
             elif await self._store.write(lambda tx, rows=batch: outbox.claim(tx, self.name, rows)):  # type: ignore[misc]
                 return batch
 
@@ -123,6 +124,7 @@ class Deliverer:
             await self._bury(batch[0], delivery.reason)
         elif delivery.answer is base.Answer.TOO_LARGE:
             self._size = sum(row.size for row in batch) // 2
+            log.info("batches are smaller from now on", bytes=self._size)
             await self._store.write(lambda tx: outbox.release(tx, self.name))
         else:
             self._bounds += [batch[-1].id, batch[len(batch) // 2 - 1].id]
@@ -183,11 +185,12 @@ class Keeper:
     async def run(self) -> None:
         """Remove the oldest samples where records take up more than the limit, with that as a fault on the board."""
         try:
-            with self._store.events.bell("outbox.put") as bell:
+            least, most = KEEPER_SECONDS
+            with self._store.events.bell("outbox.verdict", "outbox.samples") as bell:
                 while True:
                     await self._look()
-                    await anyio.sleep(KEEPER_SECONDS)
-                    await bell.wait(IDLE_SECONDS)
+                    await anyio.sleep(least)
+                    await bell.wait(most)
         finally:
             self._board.take_down(self.unit)
 
@@ -203,7 +206,8 @@ class Keeper:
         while count := await self._store.write(lambda tx: outbox.trim(tx, int(self._limit * TRIM_TO))):
             gone += count
         kept = "the oldest samples are removed" if gone else "only verdicts are left, and they are kept: it grows"
-        log.warning("the outbox is full", records_removed=gone)
+        if gone:
+            log.warning("the outbox is full", records_removed=gone)
         self._board.put(
             self.unit, "full", f"a sink takes no records, and {kept}; mend the sink, or set retention.outbox_size", fault=True
         )

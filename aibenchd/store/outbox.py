@@ -60,13 +60,15 @@ class DeadLetter:
 def put(tx: store.Transaction, sinks: Sequence[tuple[str, str]], records: Sequence[model.Record]) -> None:
     """Queue records for all sinks that want them; a record that waits already is not queued twice.
 
+    Announces ``outbox.verdict`` or ``outbox.samples``: the first is worth sending at once.
+
     Args:
         sinks: name, and ``verdicts`` or ``all``, as :class:`~aibenchd.report.base.SinkSettings` has them.
     """
     rows = [_row(name, record) for name, wants in sinks for record in records if wants == "all" or record.kind == "verdict"]
     if rows:
         _insert(tx, rows)
-        tx.announce("outbox.put")
+        tx.announce("outbox.verdict" if any(row["kind"] == "verdict" for row in rows) else "outbox.samples")
 
 
 def batch(connection: sa.Connection, sink: str, *, records: int, size: int, upto: int | None = None) -> list[Row]:
@@ -115,8 +117,7 @@ def settle(tx: store.Transaction, sink: str, rows: Sequence[Row]) -> None:
 def bury(tx: store.Transaction, sink: str, row: Row, reason: str) -> None:
     """The batch is one record that the sink will never take: keep it as a dead letter."""
     release(tx, sink)
-    removed = _remove(tx, _outbox.id == row.id)
-    if removed:
+    if _remove(tx, _outbox.id == row.id):
         _insert(tx, [_row(sink, row.record) | {"state": DEAD, "reason": reason}])
         tx.announce("outbox.dead", sink=sink, record=row.record.id, reason=reason)
 

@@ -16,7 +16,7 @@ from aibenchd.store import outbox as stored
 from aibenchd.store import store
 
 QUICK = outbox.Policy(retry=(0.001, 0.002), retry_after=0.002, probe=(0.001, 0.002), fault_after=math.inf)
-PATIENT = outbox.Policy(retry=(3600.0, 3600.0), probe=(3600.0, 3600.0))
+PATIENT = outbox.Policy(linger=3600.0, retry=(3600.0, 3600.0), probe=(3600.0, 3600.0))
 DEADLINE = 30  # seconds; a test that comes this far has failed
 
 DONE = base.Delivery(base.Answer.DONE)
@@ -27,6 +27,7 @@ REFUSED = base.Delivery(base.Answer.REFUSED, "400 Bad Request")
 
 Make = Callable[..., list[model.Record]]
 Queue = Callable[..., Awaitable[None]]
+Run = Callable[..., outbox.Deliverer]
 
 
 class Judge(base.Sink, base.Outlet):
@@ -85,7 +86,7 @@ def notice(notices: board.Board, unit: str = "sink/sink") -> board.Notice:
     return next((one for one in notices.notices() if one.unit == unit), nothing)
 
 
-async def test_records_arrive_in_order_in_batches(journal, deliverer, made: Make, queue: Queue) -> None:
+async def test_records_arrive_in_order_in_batches(journal: store.Store, deliverer: Run, made: Make, queue: Queue) -> None:
     sink = Judge(lambda ids: DONE, batch_records=4)
     await queue(made(10))
     async with running(deliverer(sink)):
@@ -96,7 +97,27 @@ async def test_records_arrive_in_order_in_batches(journal, deliverer, made: Make
     assert sink.delivered == [record.id for record in made(13)]
 
 
-async def test_batch_that_is_tried_again_is_the_same(journal, deliverer, made: Make, queue: Queue) -> None:
+async def test_samples_wait_for_company_and_verdicts_take_them_along(
+    journal: store.Store, deliverer: Run, notices: board.Board, made: Make, queue: Queue
+) -> None:
+    sink = Judge(lambda ids: DONE)
+    async with running(deliverer(sink, PATIENT)):
+        await until(lambda: notice(notices).state == "ready")
+        for number in range(3):
+            await queue(made(1, "samples", start=number))
+        await queue(made(1))
+        await drained(journal)
+    assert sink.batches == [["samples-0", "samples-1", "samples-2", "verdict-0"]]
+
+
+async def test_samples_wait_no_longer_than_they_may(journal: store.Store, deliverer: Run, made: Make, queue: Queue) -> None:
+    sink = Judge(lambda ids: DONE)
+    async with running(deliverer(sink, outbox.Policy(linger=0.01))):
+        await queue(made(1, "samples"))
+        await drained(journal)
+
+
+async def test_batch_that_is_tried_again_is_the_same(journal: store.Store, deliverer: Run, made: Make, queue: Queue) -> None:
     answers = iter([AGAIN, AGAIN, PAUSED, DONE, DONE])
     sink = Judge(lambda ids: next(answers))
     await queue(made(3))
@@ -109,7 +130,7 @@ async def test_batch_that_is_tried_again_is_the_same(journal, deliverer, made: M
     assert sink.opened == 4  # once, and anew for each try
 
 
-async def test_batch_survives_a_restart(journal, deliverer, made: Make, queue: Queue) -> None:
+async def test_batch_survives_a_restart(journal: store.Store, deliverer: Run, made: Make, queue: Queue) -> None:
     before, after = Judge(lambda ids: AGAIN), Judge(lambda ids: DONE, batch_records=1)
     await queue(made(3))
     async with running(deliverer(before, PATIENT)):
@@ -120,7 +141,9 @@ async def test_batch_survives_a_restart(journal, deliverer, made: Make, queue: Q
     assert [len(batch) for batch in after.batches] == [3, 1, 1, 1]
 
 
-async def test_culprits_are_found_and_the_rest_arrives_in_order(journal, deliverer, made: Make, queue: Queue) -> None:
+async def test_culprits_are_found_and_the_rest_arrives_in_order(
+    journal: store.Store, deliverer: Run, made: Make, queue: Queue
+) -> None:
     records = made(100)
     culprits = ["verdict-0", "verdict-41", "verdict-42", "verdict-99"]
     sink = Judge(lambda ids: REFUSED if {*culprits} & {*ids} else DONE)
@@ -135,7 +158,9 @@ async def test_culprits_are_found_and_the_rest_arrives_in_order(journal, deliver
     assert len(sink.batches) < 2 * 4 * math.log2(100) + 8
 
 
-async def test_too_large_batches_are_split_and_the_size_is_remembered(journal, deliverer, made: Make, queue: Queue) -> None:
+async def test_too_large_batches_are_split_and_the_size_is_remembered(
+    journal: store.Store, deliverer: Run, made: Make, queue: Queue
+) -> None:
     records = made(64, padding=100)
     sink = Judge(lambda ids: TOO_LARGE if len(ids) > 10 else DONE)
     await queue(records)
@@ -146,7 +171,9 @@ async def test_too_large_batches_are_split_and_the_size_is_remembered(journal, d
     assert max(len(batch) for batch in sink.batches[3:]) <= 10
 
 
-async def test_record_too_large_by_itself_is_a_dead_letter(journal, deliverer, made: Make, queue: Queue) -> None:
+async def test_record_too_large_by_itself_is_a_dead_letter(
+    journal: store.Store, deliverer: Run, made: Make, queue: Queue
+) -> None:
     big = made(1, start=3, padding=5_000)
     sink = Judge(lambda ids: TOO_LARGE if big[0].id in ids else DONE)
     await queue([*made(3), *big, *made(3, start=4)])
@@ -157,7 +184,9 @@ async def test_record_too_large_by_itself_is_a_dead_letter(journal, deliverer, m
     assert len(sink.delivered) == 6
 
 
-async def test_dead_letters_are_a_fault_until_they_are_sent_again(journal, deliverer, notices, made: Make, queue: Queue) -> None:
+async def test_dead_letters_are_a_fault_until_they_are_sent_again(
+    journal: store.Store, deliverer: Run, notices: board.Board, made: Make, queue: Queue
+) -> None:
     sink = Judge(lambda ids: REFUSED)
     await queue(made(2))
     async with running(deliverer(sink)):
@@ -171,7 +200,7 @@ async def test_dead_letters_are_a_fault_until_they_are_sent_again(journal, deliv
     assert sink.delivered == [record.id for record in made(2)]
 
 
-async def test_what_stands_in_the_way_is_on_the_board(deliverer, notices, made: Make, queue: Queue) -> None:
+async def test_what_stands_in_the_way_is_on_the_board(deliverer: Run, notices: board.Board, made: Make, queue: Queue) -> None:
     sink = Judge(lambda ids: AGAIN)
     await queue(made(1))
     async with running(deliverer(sink, PATIENT)):
@@ -180,14 +209,16 @@ async def test_what_stands_in_the_way_is_on_the_board(deliverer, notices, made: 
     assert not notices.notices()
 
 
-async def test_long_silence_is_a_fault(deliverer, notices, made: Make, queue: Queue) -> None:
+async def test_long_silence_is_a_fault(deliverer: Run, notices: board.Board, made: Make, queue: Queue) -> None:
     sink = Judge(lambda ids: AGAIN)
     await queue(made(1))
     async with running(deliverer(sink, outbox.Policy(retry=(0.001, 0.001), fault_after=0.01))):
         await until(lambda: notice(notices).state == "retrying" and notice(notices).fault)
 
 
-async def test_a_person_who_asks_for_it_ends_the_pause(journal, deliverer, notices, made: Make, queue: Queue) -> None:
+async def test_a_person_who_asks_for_it_ends_the_pause(
+    journal: store.Store, deliverer: Run, notices: board.Board, made: Make, queue: Queue
+) -> None:
     sink = Judge(lambda ids: PAUSED)
     await queue(made(1))
     async with running(deliverer(sink, PATIENT)):
@@ -199,7 +230,7 @@ async def test_a_person_who_asks_for_it_ends_the_pause(journal, deliverer, notic
         await until(lambda: notice(notices).state == "ready")
 
 
-async def test_sink_that_hangs_is_bounded(journal, deliverer, made: Make, queue: Queue) -> None:
+async def test_sink_that_hangs_is_bounded(journal: store.Store, deliverer: Run, made: Make, queue: Queue) -> None:
     class Hanging(Judge):
         async def deliver(self, records: Sequence[model.Record]) -> base.Delivery:
             if await super().deliver(records) is DONE:
@@ -215,7 +246,9 @@ async def test_sink_that_hangs_is_bounded(journal, deliverer, made: Make, queue:
 
 
 @pytest.mark.parametrize("error", [errors.SinkError("no such file"), RuntimeError("a bug"), ExceptionGroup("bugs", [OSError()])])
-async def test_sink_that_breaks_is_tried_again(journal, deliverer, made: Make, queue: Queue, error: Exception) -> None:
+async def test_sink_that_breaks_is_tried_again(
+    journal: store.Store, deliverer: Run, made: Make, queue: Queue, error: Exception
+) -> None:
     class Broken(Judge):
         @contextlib.asynccontextmanager
         async def outlet(self) -> AsyncIterator[base.Outlet]:
@@ -231,7 +264,7 @@ async def test_sink_that_breaks_is_tried_again(journal, deliverer, made: Make, q
     assert (sink.opened, len(sink.delivered)) == (3, 2)
 
 
-async def test_reasons_hold_no_secret(deliverer, notices, made: Make, queue: Queue) -> None:
+async def test_reasons_hold_no_secret(deliverer: Run, notices: board.Board, made: Make, queue: Queue) -> None:
     sink = Judge(lambda ids: base.Delivery(base.Answer.AGAIN, "GET https://me:hunter2@host failed"))
     await queue(made(1))
     async with running(deliverer(sink, PATIENT)):
@@ -239,7 +272,7 @@ async def test_reasons_hold_no_secret(deliverer, notices, made: Make, queue: Que
         assert "hunter2" not in notice(notices).reason
 
 
-async def test_slow_sink_holds_up_no_other(journal, deliverer, made: Make, queue: Queue) -> None:
+async def test_slow_sink_holds_up_no_other(journal: store.Store, deliverer: Run, made: Make, queue: Queue) -> None:
     slow, quick = Judge(lambda ids: AGAIN), Judge(lambda ids: DONE, name="quick")
     await queue(made(5))
     await queue(made(5), "quick")
@@ -251,7 +284,7 @@ def pause_after(deliverer: outbox.Deliverer, delivery: base.Delivery, times: int
     return [deliverer._delay(delivery) for _ in range(times)][-1]
 
 
-async def test_pauses_grow_with_jitter_up_to_their_limits(journal, deliverer) -> None:
+async def test_pauses_grow_with_jitter_up_to_their_limits(journal: store.Store, deliverer: Run) -> None:
     judge = Judge(lambda ids: DONE)
     assert 0.5 <= pause_after(deliverer(judge, outbox.Policy()), AGAIN, 1) <= 1
     assert 150 <= pause_after(deliverer(judge, outbox.Policy()), AGAIN, 20) <= 300
@@ -260,13 +293,13 @@ async def test_pauses_grow_with_jitter_up_to_their_limits(journal, deliverer) ->
 
 
 @pytest.mark.parametrize(("asked", "least"), [(0.0, 0.0), (30.0, 30.0), (1e9, 3600.0)])
-async def test_retry_after_is_honoured_within_bounds(journal, deliverer, asked: float, least: float) -> None:
+async def test_retry_after_is_honoured_within_bounds(journal: store.Store, deliverer: Run, asked: float, least: float) -> None:
     delivery = base.Delivery(base.Answer.AGAIN, "429", retry_after=asked)
     pause = pause_after(deliverer(Judge(lambda ids: DONE), outbox.Policy()), delivery, 5)
     assert least <= pause <= least + 1
 
 
-async def test_keeper_removes_samples_and_says_so(journal, notices, made: Make, queue: Queue) -> None:
+async def test_keeper_removes_samples_and_says_so(journal: store.Store, notices: board.Board, made: Make, queue: Queue) -> None:
     await queue(made(10, "samples", padding=1_000))
     await queue(made(5, padding=100))
     async with running(outbox.Keeper(journal, notices, 6_000)):
@@ -279,7 +312,7 @@ async def test_keeper_removes_samples_and_says_so(journal, notices, made: Make, 
     assert rows[0].record.id == f"samples-{10 - depths['samples'].records}"
 
 
-async def test_keeper_never_removes_a_verdict(journal, notices, made: Make, queue: Queue) -> None:
+async def test_keeper_never_removes_a_verdict(journal: store.Store, notices: board.Board, made: Make, queue: Queue) -> None:
     await queue(made(5, padding=1_000))
     async with running(outbox.Keeper(journal, notices, 100)):
         await until(lambda: bool(notices.notices()))
@@ -288,7 +321,7 @@ async def test_keeper_never_removes_a_verdict(journal, notices, made: Make, queu
     assert depth.records == 5
 
 
-async def test_keeper_is_content_below_the_limit(journal, notices, made: Make, queue: Queue) -> None:
+async def test_keeper_is_content_below_the_limit(journal: store.Store, notices: board.Board, made: Make, queue: Queue) -> None:
     await queue(made(5, "samples"))
     async with running(outbox.Keeper(journal, notices, 1 << 20)):
         await until(lambda: bool(notices.notices()))

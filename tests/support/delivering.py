@@ -19,7 +19,7 @@ from aibenchd.store import outbox as stored
 
 EXPERIMENT = 7
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
-QUICK = outbox.Policy(retry=(0.001, 0.01), probe=(0.001, 0.01))
+QUICK = outbox.Policy(linger=0.005, retry=(0.001, 0.01), probe=(0.001, 0.01))
 
 
 def measured(installation: str, number: int) -> list[model.Record]:
