@@ -7,12 +7,14 @@ or a test as a placeholder. So known keys are typed, and all others are let thro
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 from pydantic import Field
 
 from aibenchd import errors, model, statistics
+
+Item = TypeVar("Item")
 
 
 def _number_as_text(value: Any) -> Any:
@@ -29,6 +31,12 @@ def _stays_below(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/") or "\0" in path or path in {"", "."}:
         raise ValueError("expected a name that does not leave its directory")
     return path
+
+
+def _not_empty(values: tuple[Item, ...]) -> tuple[Item, ...]:
+    if not values:
+        raise ValueError("expected a list of one or more")
+    return values
 
 
 def _written_as(pattern: str, words: str) -> pydantic.AfterValidator:
@@ -49,6 +57,7 @@ FileName = Annotated[str, Field(max_length=1000), pydantic.AfterValidator(_stays
 Statistic = Annotated[str, pydantic.AfterValidator(_known_statistic)]
 CpuMask = Annotated[Text, _written_as("(0x)?[0-9a-fA-F]{1,64}", "a hexadecimal mask of CPUs, such as f0")]
 CpuList = Annotated[Text, _written_as(r"-\d+|\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", "a list of CPUs, such as 0,4-7")]
+Some = pydantic.AfterValidator(_not_empty)  # pydantic's own min_length also complains where an item is not valid
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -158,7 +167,7 @@ class Model(Meta):
 
 
 class Input(Open):
-    shapes: Annotated[tuple[tuple[int, ...], ...], Field(min_length=1)]
+    shapes: Annotated[tuple[tuple[int, ...], ...], Some]
     type: str = "float"
 
 
@@ -171,7 +180,7 @@ class Test(Open):
     metric: Literal["delay", "error", "accuracy", "power", "generic"]
     iter: Annotated[int, Field(ge=-1)] = -1
     warmup: Annotated[int, Field(ge=0)] = 0
-    commands: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    commands: Annotated[tuple[str, ...], Some] | None = None
     command: str | None = None
     arguments: str | None = None
     inputs: dict[str, Input] = {}
@@ -212,7 +221,7 @@ class Test(Open):
 
 class ModelFile(Open):
     model: Model
-    tests: Annotated[tuple[Test, ...], Field(min_length=1)]
+    tests: Annotated[tuple[Test, ...], Some]
     default_args: dict[str, Any] = {}
 
     @pydantic.model_validator(mode="after")
@@ -225,7 +234,7 @@ class ModelFile(Open):
 
 class BenchmarksFile(Open):
     meta: Meta = Meta()
-    benchmarks: Annotated[tuple[str, ...], Field(min_length=1)]
+    benchmarks: Annotated[tuple[str, ...], Some]
 
 
 def typed(benchmark: model.Benchmark) -> tuple[Test, Model]:
