@@ -66,7 +66,8 @@ def _twice(value: dict[str, Any]) -> Iterator[Finding]:
         for index, item in _items(value, section):
             name = item.get("name")
             if isinstance(name, str) and first.setdefault(name, index) != index:
-                yield (section, index, "name"), f"{name!r} is taken by {section}[{first[name]}]; names are told apart by them"
+                reason = f"{faults.quoted(name)} is taken by {section}[{first[name]}]; each has a name of its own"
+                yield (section, index, "name"), reason
 
 
 def _kinds(value: dict[str, Any]) -> Iterator[Finding]:
@@ -75,24 +76,30 @@ def _kinds(value: dict[str, Any]) -> Iterator[Finding]:
         for key, group in (("kind", "repositories"), ("framework", "frameworks")):
             kind, known = item.get(key), plugins.names(group)
             if isinstance(kind, str) and kind not in known:
-                yield ("repositories", index, key), f"{kind!r} is none of the installed {group}; {faults.suggestion(kind, known)}"
+                reason = f"{faults.quoted(kind)} is none of the installed {group}; {faults.suggestion(kind, known)}"
+                yield ("repositories", index, key), reason
+
+
+def _named(value: dict[str, Any], section: str, key: str) -> set[str]:
+    return {item[key] for _, item in _items(value, section) if isinstance(item.get(key), str)}
 
 
 def _unknown_names(value: dict[str, Any]) -> Iterator[Finding]:
-    devices = [item for _, item in _items(value, "devices")]
-    names = {str(item.get("name")) for item in devices}
+    names = _named(value, "devices", "name")
+    tags = {tag for _, item in _items(value, "devices") for _, tag in _texts(item, "tags")}
     known = {
-        ("repositories",): ("repository is called", {str(item.get("name")) for _, item in _items(value, "repositories")}),
+        ("repositories",): ("repository is called", _named(value, "repositories", "name")),
         ("devices", "names"): ("device is called", names),
         ("devices", "exclude"): ("device is called", names),
-        ("devices", "kinds"): ("device is of the kind", {str(item.get("kind")) for item in devices}),
-        ("devices", "tags"): ("device has the tag", {tag for item in devices for _, tag in _texts(item, "tags")}),
+        ("devices", "kinds"): ("device is of the kind", _named(value, "devices", "kind")),
+        ("devices", "tags"): ("device has the tag", tags),
     }
     for index, item in _items(value, "benchmarks"):
         for keys, (what, there) in known.items():
             for place, text in _texts(item, *keys):
                 if text not in there:
-                    yield ("benchmarks", index, *keys, place), f"no {what} {text!r}; {faults.suggestion(text, there)}"
+                    reason = f"no {what} {faults.quoted(text)}; {faults.suggestion(text, there)}"
+                    yield ("benchmarks", index, *keys, place), reason
 
 
 def _shared_cpus(value: dict[str, Any]) -> Iterator[Finding]:

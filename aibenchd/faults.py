@@ -74,9 +74,14 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(word[:SHOWN], names, 1)
     if near:
-        return f"did you mean {near[0]!r}?"
-    listed = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
+        return f"did you mean {quoted(near[0])}?"
+    listed = ", ".join(name[:SHOWN] for name in names[:LISTED]) + (", …" if len(names) > LISTED else "")
     return f"known: {listed}" if names else "there are none"
+
+
+def quoted(text: str) -> str:
+    """A text that a person wrote, as a message repeats it: on one line, and not at any length."""
+    return f"{text[:SHOWN]!r}{'…' if len(text) > SHOWN else ''}"
 
 
 def found(value: Any) -> str:
@@ -88,7 +93,7 @@ def found(value: Any) -> str:
     if isinstance(value, int | float):
         return f"the number {value}"
     if isinstance(value, str):
-        return f"the text {value[:SHOWN]!r}{'…' if len(value) > SHOWN else ''}"
+        return f"the text {quoted(value)}"
     return _LIST if isinstance(value, list) else _KEYS
 
 
