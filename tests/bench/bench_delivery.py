@@ -1,0 +1,104 @@
+"""Records a second from the journal to a receiver on loopback, beside the same bodies posted with no journal behind them.
+
+Run it as ``python -m tests.bench.bench_delivery``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import anyio
+import httpx
+import structlog
+
+from aibenchd import board, events, model
+from aibenchd.report import http, outbox
+from aibenchd.report.formats import native
+from aibenchd.store import outbox as stored
+from aibenchd.store import store
+
+RECORDS = 40_000
+BATCH = 1_000
+DESIGNED = 20_000  # records a second
+
+
+def made() -> list[model.Record]:
+    """Records of about 1 KiB."""
+    rng = random.Random(1)
+    text = model.canonical_json({"values": [rng.random() for _ in range(50)]})
+    return [model.Record(f"{number:036}", "verdict", text) for number in range(RECORDS)]
+
+
+async def posted(url: str, records: list[model.Record]) -> float:
+    """The yardstick: bodies composed and posted one after the other, nothing kept."""
+    started = time.perf_counter()
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for first in range(0, RECORDS, BATCH):
+            await client.post(url, content=native.Native("").body(records[first : first + BATCH], ""))
+    return RECORDS / (time.perf_counter() - started)
+
+
+async def delivered(url: str, records: list[model.Record], directory: Path) -> float:
+    """The way of the daemon: each batch claimed on the disk, composed, compressed, posted and removed."""
+    told = events.Events()
+    settings = http.Http.Settings.model_validate({"name": "sink", "kind": "http", "url": url, "batch_records": BATCH})
+    async with store.opened(directory / "journal.db", told) as journal:
+        for first in range(0, RECORDS, BATCH):
+            part = records[first : first + BATCH]
+            await journal.write(lambda tx, part=part: stored.put(tx, [("sink", "all")], part))
+        deliverer = outbox.Deliverer(http.Http(settings, directory), journal, board.Board(told), random.Random(1))
+        started = time.perf_counter()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(deliverer.run)
+            while await journal.read(stored.depths):
+                await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+        return RECORDS / (time.perf_counter() - started)
+
+
+async def measured(url: str) -> tuple[float, float]:
+    """Records a second: ours and the yardstick's."""
+    records = made()
+    with tempfile.TemporaryDirectory() as directory:
+        yardstick = await posted(url, records)
+        return await delivered(url, records, Path(directory)), yardstick
+
+
+async def receive() -> None:
+    """Take what comes and say yes, in a process of its own."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not reader.at_eof():
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+def main() -> None:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    receiver = subprocess.Popen(
+        [sys.executable, __file__, "receive"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert receiver.stdout is not None
+    try:
+        ours, yardstick = anyio.run(measured, receiver.stdout.readline().strip())
+    finally:
+        receiver.kill()
+        receiver.communicate()
+    print(
+        f"records delivered  {ours:8.0f} /s  designed for {DESIGNED} /s  {ours / yardstick:.2f} of posting them with no journal"
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(receive()) if sys.argv[1:] == ["receive"] else main()
