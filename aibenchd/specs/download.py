@@ -70,12 +70,12 @@ class Downloader:
         try:
             async with client, client.stream("GET", url, headers=headers) as response:
                 self._accept(response, partial)
-                async for chunk in response.aiter_raw(content.CHUNK):
+                async for chunk in response.aiter_raw():
                     self._within_limit(url, partial.size + len(chunk))
                     await anyio.to_thread.run_sync(partial.write, chunk)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
             raise errors.ModelFileError(f"{redaction.text(url)} cannot be downloaded: {error}") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ExceptionGroup) as error:  # a group: a port that no connection can have
             raise _TryAgainError(f"{type(error).__name__} {error}".strip()) from error
 
     def _accept(self, response: httpx.Response, partial: content.Partial) -> None:
