@@ -15,6 +15,7 @@ Specialise: TypeAlias = Callable[[type[pydantic.BaseModel], Any], type[pydantic.
 
 SHOWN = 40  # characters of a value that a message repeats
 LISTED = 30  # known names that a message lists
+SEARCHED = 100  # known names among which the nearest is looked for; it takes 25 µs each
 
 ABSENT_KEY = ("missing", "unknown_kind")  # types of pydantic's errors whose key may not be there
 
@@ -72,7 +73,7 @@ def of(
 def suggestion(word: str, known: Iterable[str]) -> str:
     """What a person may have meant: the nearest of ``known``, or all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(word[:SHOWN], names, 1)
+    near = difflib.get_close_matches(word[:SHOWN], names, 1) if len(names) <= SEARCHED else []
     if near:
         return f"did you mean {quoted(near[0])}?"
     listed = ", ".join(name[:SHOWN] for name in names[:LISTED]) + (", …" if len(names) > LISTED else "")

@@ -1,0 +1,174 @@
+"""What ``aibenchd check`` finds before the daemon is started."""
+
+import json
+import os
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from aibenchd import check, errors, plugins
+from aibenchd.devices import base
+
+SPECIFICATION = {
+    "model": {"name": "net", "format": "generic", "framework": "generic"},
+    "tests": [{"identifier": "net", "metric": "delay", "iter": 1, "commands": ["{program}"]}],
+}
+CONFIGURATION: dict[str, Any] = {
+    "repositories": [{"name": "engine", "url": "/nowhere", "framework": "generic"}],
+    "builds": {"frameworks_directory": "frameworks"},
+    "devices": [{"name": "host", "kind": "local", "cpus": [min(os.sched_getaffinity(0))]}],
+    "benchmarks": [{"specification": "net.json"}],
+}
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A directory with all that CONFIGURATION needs."""
+    (tmp_path / "frameworks" / "generic").mkdir(parents=True)
+    (tmp_path / "frameworks" / "generic" / "build.sh").write_text("true\n")
+    (tmp_path / "net.json").write_text(json.dumps(SPECIFICATION))
+    return tmp_path
+
+
+async def faults(lab: Path, **changes: Any) -> list[tuple[str, str]]:
+    """Key and message of each fault, which are all of the configuration's own file."""
+    path = lab / "aibenchd.yaml"
+    path.write_text(json.dumps({**CONFIGURATION, **changes}, indent=1))
+    found = await check.check(path)
+    assert all(fault.file == str(path) and fault.line for fault in found)
+    return [(fault.key, fault.message) for fault in found]
+
+
+async def test_a_good_configuration_has_no_fault(lab: Path) -> None:
+    assert await faults(lab) == []
+
+
+async def test_faults_of_the_configuration_come_alone(lab: Path) -> None:
+    assert [key for key, _ in await faults(lab, version=2, benchmarks=[{"specification": "absent.json"}])] == ["version"]
+
+
+async def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    (fault,) = await check.check(tmp_path / "absent.yaml")
+    assert "No such file" in fault.message
+
+
+async def test_faults_of_a_specification_are_its_own(lab: Path) -> None:
+    path = lab / "aibenchd.yaml"
+    path.write_text(json.dumps(CONFIGURATION))
+    (lab / "net.json").write_text('{"model": {"name": "net"},\n "tests": 5}')
+    found = await check.check(path)
+    assert {fault.file for fault in found} == {str(lab / "net.json")}
+    assert 2 in {fault.line for fault in found}
+
+
+async def test_a_platform_without_a_build_script_is_a_fault(lab: Path) -> None:
+    (lab / "frameworks" / "generic" / "build.sh").rename(lab / "frameworks" / "build.sh")
+    ((key, message),) = await faults(lab)
+    assert key == "repositories[0].framework"
+    assert str(lab / "frameworks" / "generic" / "host" / "build.sh") in message
+
+
+async def test_a_benchmark_that_nothing_runs_is_a_fault(lab: Path) -> None:
+    repositories = [{"name": "engine", "url": "/nowhere", "framework": "pytorch"}]
+    ((key, message),) = await faults(lab, repositories=repositories)
+    assert key == "benchmarks[0]"
+    assert "runs nowhere" in message
+    assert "generic" in message
+
+
+async def test_secrets_must_be_readable_and_private(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, mode in (("private", 0o600), ("open", 0o644), ("hosts", 0o644)):
+        (lab / name).write_text("x\n")
+        (lab / name).chmod(mode)
+    (lab / "credentials").mkdir()
+    files = {"ssh_key_file": "./open", "known_hosts_file": "./hosts", "token_file": "./private"}
+    repositories = [{**CONFIGURATION["repositories"][0], "credentials": files}]
+    sinks = [
+        {"name": name, "kind": "http", "url": "https://example.org", "token_file": file}
+        for name, file in (("a", "./absent"), ("b", "./credentials"), ("c", "from-systemd"))
+    ]
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    found = dict(await faults(lab, repositories=repositories, sinks=sinks))
+    assert found.keys() == {"repositories[0].credentials.ssh_key_file", "sinks[0].token_file", "sinks[1].token_file"}
+    assert "open to all users of this host (0644); run 'chmod o=" in found["repositories[0].credentials.ssh_key_file"]
+    assert "No such file" in found["sinks[0].token_file"]
+    assert "expected a regular file" in found["sinks[1].token_file"]
+
+
+async def test_a_systemd_credential_is_looked_for_where_systemd_puts_it(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(lab))
+    sinks = [{"name": "a", "kind": "http", "url": "https://example.org", "token_file": "from-systemd"}]
+    ((key, message),) = await faults(lab, sinks=sinks)
+    assert key == "sinks[0].token_file"
+    assert "No such file" in message
+
+
+async def test_users_and_groups_must_exist(lab: Path) -> None:
+    status = {"group": "no-such-group", "operators": ["root", "nor-this"]}
+    found = dict(await faults(lab, run={"user": "no-such-user"}, status=status))
+    assert found == {
+        "run.user": "this host has no user 'no-such-user'; add it, or name another",
+        "status.group": "this host has no group 'no-such-group'; add it, or name another",
+        "status.operators[1]": "this host has no group 'nor-this'; add it, or name another",
+    }
+
+
+async def test_a_device_is_tried_on_its_own_cpus(lab: Path) -> None:
+    devices = [*CONFIGURATION["devices"], {"name": "beyond", "kind": "local", "cpus": [8191]}]
+    ((key, message),) = await faults(lab, devices=devices)
+    assert key == "devices[1]"
+    assert "CPUs [8191] cannot be used" in message
+
+
+async def test_a_session_that_is_open_meanwhile_is_left_alone(lab: Path) -> None:
+    keys = {**CONFIGURATION["devices"][0], "directory": str(lab / "device")}
+    local = plugins.load("devices", "local")
+    device: base.Device = local(local.Settings.model_validate(keys), lab / "state", base.RunSettings())  # type: ignore[attr-defined]
+    async with device.session() as session:
+        directory = await session.directory("kept")
+        assert await faults(lab, devices=[keys]) == []
+        assert Path(directory).is_dir()
+        await session.health()
+
+
+class Silent(base.Device):
+    """Answers never, or with bad news."""
+
+    Settings = base.DeviceSettings
+    asked: int = 0
+    most: int = 0
+
+    def session(self) -> AbstractAsyncContextManager[base.Session]:
+        raise NotImplementedError
+
+    async def reach(self) -> None:
+        Silent.asked += 1
+        Silent.most = max(Silent.most, Silent.asked)
+        try:
+            if self.settings.name == "silent":
+                await anyio.sleep_forever()
+            await anyio.sleep(0.001)
+            raise errors.DeviceLostError(f"{self.settings.name}: unplugged")
+        finally:
+            Silent.asked -= 1
+
+
+async def test_devices_are_tried_at_once_but_not_all(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = plugins.load
+    monkeypatch.setattr(plugins, "load", lambda group, kind: Silent if group == "devices" else load(group, kind))
+    monkeypatch.setattr(check, "DEVICE_DEADLINE", 0.2)
+    devices = [
+        {"name": name, "kind": "local", "cpus": [cpu]} for cpu, name in enumerate(["silent", *(f"d{n}" for n in range(200))])
+    ]
+    found = dict(await faults(lab, devices=devices))
+    assert len(found) == 201
+    assert found["devices[0]"].startswith("did not answer within")
+    assert found["devices[200]"] == "d199: unplugged"
+    assert 2 <= Silent.most <= check.DEVICES_AT_ONCE
+
+
+async def test_the_shipped_configuration_can_be_served() -> None:
+    assert await check.check(Path(__file__).parents[1] / "config" / "aibenchd.yaml") == []
