@@ -158,7 +158,7 @@ class ControlGroup:
         try:
             return float(_read(os.path.join(self._path, "memory.peak")))
         except FileNotFoundError:
-            return ProcessTree().peak_bytes(before)
+            return peak_of_largest(before)
 
     def close(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -179,12 +179,19 @@ class ProcessTree:
         return usage.ru_utime + usage.ru_stime
 
     def peak_bytes(self, before: int) -> float:
-        """Of the largest of its processes; NaN where it may be ours. ``before``: our own peak when it was started."""
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
-        return float(peak) if peak > before + OWN_MEMORY_MARGIN else float("nan")
+        return peak_of_largest(before)
 
     def close(self) -> None:
         pass
+
+
+def peak_of_largest(before: int) -> float:
+    """The most memory that one of the dead children had resident.
+
+    NaN where it may have been ours before it was the program's; ``before`` is what ours was at most by then.
+    """
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
+    return float(peak) if peak > before + OWN_MEMORY_MARGIN else float("nan")
 
 
 def make_groups() -> Groups | NoGroups:

@@ -226,12 +226,15 @@ def _environment(cwd: PurePosixPath) -> dict[str, str]:
 
 def _lay_out(directory: Path, group: int) -> None:
     """``directory`` with ``programs`` and ``work``, of the group that programs run as; that group can only look in."""
-    directory.mkdir(parents=True, exist_ok=True)
+    for parent in reversed(directory.parents):
+        if not parent.exists():
+            parent.mkdir()
+            parent.chmod(0o711)  # programs pass through it
     for path in (directory, directory / "programs", directory / "work"):
         path.mkdir(exist_ok=True)
         if path.stat().st_gid != group:
             _give(path, group)
-        path.chmod(0o2750)  # what is made in it is of the same group
+        path.chmod(pushed.DIRECTORY_MODE)
 
 
 def _give(path: Path, group: int) -> None:

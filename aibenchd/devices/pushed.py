@@ -14,6 +14,7 @@ from aibenchd.devices import base
 DIGEST_LENGTH = 32  # hexadecimal digits in a path: the same for every digest, so that the arms' paths are of equal length
 ALGORITHMS = {32: "md5", 64: "sha256"}
 INCOMING = ".incoming"
+DIRECTORY_MODE = 0o2750  # what is made in it is of the same group, which can look in
 
 Signature = tuple[tuple[str, int, int, int, int, int], ...]
 
@@ -35,7 +36,7 @@ class Pushed:
     def open(self) -> None:
         """Take stock; what a copy that was broken off has left is removed."""
         shutil.rmtree(self._root / INCOMING, ignore_errors=True)
-        (self._root / INCOMING).mkdir()
+        _make_directory(self._root / INCOMING)
         self._sizes = {entry: _size(entry) for entry in self._root.iterdir() if entry.name != INCOMING}
 
     def put(self, push: base.Push) -> Path:
@@ -73,7 +74,7 @@ class Pushed:
                 f"{push.source}: its digest is {found}, not {push.digest}: it has changed since it was made"
             )
         _delete(target)
-        target.parent.mkdir(mode=0o750, exist_ok=True)
+        _make_directory(target.parent)
         incoming.rename(target)
         self._known[target] = _signature(target)
         self._sizes[target.parent] = _size(target.parent)
@@ -125,15 +126,20 @@ def _copy(source: Path, target: Path) -> None:
     if not source.is_dir():
         _copy_file(source, target)
         return
-    target.mkdir(mode=0o750)
+    _make_directory(target)
     for entry in _entries(source):
         copy = target / entry.relative_to(source)
         if entry.is_symlink():
             copy.symlink_to(_inside(source, entry))
         elif entry.is_dir():
-            copy.mkdir(mode=0o750)
+            _make_directory(copy)
         else:
             _copy_file(entry, copy)
+
+
+def _make_directory(path: Path) -> None:
+    path.mkdir(exist_ok=True)
+    path.chmod(DIRECTORY_MODE)  # past the umask
 
 
 def _entries(directory: Path) -> Iterator[Path]:

@@ -220,6 +220,19 @@ async def test_programs_run_side_by_side(launcher: launching.Launcher, place: Pa
             tasks.start_soon(launcher.run, launchers.script(text))
 
 
+async def test_more_programs_than_can_run_at_once_wait_for_their_turn(launcher: launching.Launcher) -> None:
+    codes = []
+
+    async def run() -> None:
+        codes.append((await launcher.run(launchers.command("true"))).code)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(300):
+            tasks.start_soon(run)
+
+    assert codes == [0] * 300
+
+
 async def test_a_log_can_be_read_meanwhile_and_holds_both_streams(launcher: launching.Launcher, place: Path) -> None:
     log = place / "log"
     async with anyio.create_task_group() as tasks:

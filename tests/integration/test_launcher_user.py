@@ -189,19 +189,37 @@ async def test_a_launcher_that_is_not_there_is_named_with_the_way_out(place: Pat
 
 
 @launchers.needs_root
-def test_only_the_daemons_user_and_root_may_start_programs(place: Path) -> None:
-    ask = f"import socket; s = socket.socket(1); s.connect({str(place / 'socket')!r}); print(s.recv(999).decode())"
+async def test_only_the_daemons_user_and_root_may_start_programs(place: Path) -> None:
     with launchers.listening(place / "socket", "for=daemon", **launchers.OTHER):
-        refused = subprocess.run(
-            [launchers.python_of_all(), "-c", ask],
-            stdout=subprocess.PIPE,
-            user="games",
-            group="games",
-            extra_groups=(),
-            check=True,
-        )
+        for user, may in (("daemon", True), ("games", False), ("nobody", False), ("root", True)):
+            os.seteuid(pwd.getpwnam(user).pw_uid)
+            try:
+                assert await _may_start_programs(place / "socket") == may, user
+            finally:
+                os.seteuid(0)
 
-    assert "may not start programs here" in json.loads(refused.stdout)["fault"]
+
+async def _may_start_programs(path: Path) -> bool:
+    try:
+        async with launching.Launcher(base.RunSettings(launcher=path)):
+            return True
+    except errors.HarnessError as error:
+        if "may not start programs here" not in str(error):
+            raise
+        return False
+
+
+async def test_orphans_are_buried_while_their_program_runs(launcher: tuple[launching.Launcher, int], place: Path) -> None:
+    place.chmod(0o777)
+    orphans = f"for i in 1 2 3 4 5 6 7 8 9; do (true & sleep 0.01 & ); done; sleep 0.1; echo > {place / 'begun'}; exec sleep 1000"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(launcher[0].run, launchers.script(orphans))
+        await launchers.until_written(place / "begun")
+        (supervisor,) = launchers.children(launcher[1])
+        with anyio.fail_after(20):
+            while len(launchers.children(supervisor)) > 1:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
 
 
 def test_a_caller_that_talks_nonsense_is_told_so_and_does_no_harm(place: Path) -> None:
@@ -249,3 +267,51 @@ async def test_a_local_device_that_its_programs_cannot_reach_is_lost(place: Path
     with pytest.raises(errors.DeviceLostError, match=r"here: .*cannot enter .*Permission denied; it needs search permission"):
         async with local.Local(settings, place / "here", base.RunSettings(user="nobody")).session():
             pass
+
+
+UNPRIVILEGED_DAEMON = """
+import anyio, os, sys
+from pathlib import Path
+from aibenchd import digests
+from aibenchd.devices import base, local
+
+async def main(place):
+    os.umask(0o077)
+    settings = local.Settings(name="here", kind="local", minimum_free="1MiB")
+    run = base.RunSettings(launcher=place / "socket")
+    program = place / "state" / "program"
+    program.write_text("#!/bin/sh\\numask 077; id -un > result; mkdir -p a/b; : > a/b/c; chmod 0 a/b a\\n")
+    program.chmod(0o700)
+    push = base.Push(program, digests.of_file(program), "program")
+    async with local.Local(settings, place / "state" / "devices" / "here", run).session() as session:
+        work = await session.directory("work")
+        completed = await session.run(base.Command((str(await session.push(push)),), work))
+        await session.pull(work / "result", place / "state" / "pulled")
+        await session.directory("work")
+        print(completed.stderr, (place / "state" / "pulled").read_text(), os.listdir(work), end="")
+
+anyio.run(main, Path(sys.argv[1]))
+"""
+
+
+@launchers.needs_root
+def test_a_daemon_without_rights_shares_files_with_its_programs_by_a_group(place: Path) -> None:
+    """The daemon is a member of the group that programs run as, and neither of the two is root."""
+    state = place / "state"
+    state.mkdir(mode=0o711)
+    state.chmod(0o711)
+    os.chown(state, pwd.getpwnam("games").pw_uid, -1)
+    with launchers.listening(place / "socket", "for=games", **launchers.OTHER):
+        daemon = subprocess.run(
+            [launchers.python_of_all(), "-c", UNPRIVILEGED_DAEMON, str(place)],
+            env={"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            user="games",
+            group="games",
+            extra_groups=["nogroup"],
+        )
+    if "ModuleNotFoundError" in daemon.stderr:
+        pytest.skip("needs aibenchd and its libraries where the user games can read them")
+
+    assert (daemon.stdout, daemon.stderr) == (" nobody\n []", "")
