@@ -48,34 +48,25 @@ class Mercurial(base.Repository):
                 head = await hg.output("identify", "--rev", self.settings.branch, "--template", "{node}", self._url)
             except process.ProgramFailedError as error:
                 if "unknown revision" in error.said:
+                    await self._pull(hg)
                     raise errors.UnknownRevisionError(await self._no_branch(hg)) from error
                 raise self._unreachable(error) from error
             await self._pull(hg)
         return head
 
     async def resolve(self, name: str) -> model.Revision:
-        hg = await self._hg()
-        unknown = errors.UnknownRevisionError(
-            f"{self.settings.name} has no commit, tag, bookmark or branch {name!r}, or several begin so"
-        )
-        if not name or re.search(r'["\\\0]', name):
-            raise unknown
         # A number would be hg's own, of this clone only.
-        found = self._log(hg, f'id("{name}")' if name.isdigit() else f'"{name}"')
-        try:
-            async with contextlib.aclosing(found) as revisions:
+        revset = f'id("{name}")' if name.isdigit() else f'"{name}"'
+        if name and not name.startswith("-") and not re.search(r'["\\\0]', name):
+            async with contextlib.aclosing(self._log(await self._hg(), revset)) as revisions:
                 async for revision in revisions:
-                    return revision
-        except process.ProgramFailedError as error:
-            raise unknown from error
-        raise unknown
+                    if revision.commit != _NONE:
+                        return revision
+        raise errors.UnknownRevisionError(f"{self.settings.name} has no commit, tag, bookmark or branch {name!r}")
 
     async def history(self, head: str, *, after: str = "") -> AsyncGenerator[model.Revision, None]:
-        hg = await self._hg()
         newer = f" and only({head},present({after}))" if after else ""
-        if not await self._is_any(hg, f"present({head})"):
-            raise errors.UnknownRevisionError(f"{self.settings.name} has no commit {head}")
-        async with contextlib.aclosing(self._log(hg, f"reverse(_firstancestors({head}){newer})")) as line:
+        async with contextlib.aclosing(self._log(await self._hg(), f"reverse(_firstancestors({head}){newer})")) as line:
             async for revision in line:
                 yield revision
 
@@ -105,15 +96,20 @@ class Mercurial(base.Repository):
         template = _HEADER + (_PATHS if paths.filtering(self.settings.paths) else "")
         fields = hg.fields("--repository", self._mirror, "log", "--rev", revset, "--template", template)
         position = 0
-        async with (
-            contextlib.aclosing(fields),
-            contextlib.aclosing(lines.records(fields, 1, self.settings.paths)) as records,
-        ):
-            async for record in records:
-                header = json.loads(record.header[0])
-                position = position or await self._position(hg, header["node"])
-                yield self._revision(header, position, relevant=record.relevant)
-                position -= 1
+        try:
+            async with (
+                contextlib.aclosing(fields),
+                contextlib.aclosing(lines.records(fields, 1, self.settings.paths)) as records,
+            ):
+                async for record in records:
+                    header = json.loads(record.header[0])
+                    position = position or await self._position(hg, header["node"])
+                    yield self._revision(header, position, relevant=record.relevant)
+                    position -= 1
+        except process.ProgramFailedError as error:
+            if re.search("unknown revision|ambiguous identifier", error.said):
+                raise errors.UnknownRevisionError(f"{self.settings.name}: {error.said}") from error
+            raise
 
     def _revision(self, header: dict[str, str], position: int, *, relevant: bool) -> model.Revision:
         return model.Revision(
@@ -147,7 +143,7 @@ class Mercurial(base.Repository):
             partial = self._mirror.with_name("mirror.partial")
             await anyio.to_thread.run_sync(clone.remove, partial)
             try:
-                await hg.output("clone", "--noupdate", self._url, partial)
+                await hg.output("clone", "--noupdate", "--pull", self._url, partial)
             except process.ProgramFailedError as error:
                 raise self._unreachable(error) from error
             partial.rename(self._mirror)

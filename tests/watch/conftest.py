@@ -1,8 +1,11 @@
 """Real remotes on this host's disk, made and changed by the same command lines that a developer uses."""
 
 import os
+import shutil
+import struct
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,26 +62,34 @@ class GitRemote:
 
 
 class HgRemote:
-    """A Mercurial repository with a work tree."""
+    """A Mercurial repository with a work tree, worked on through one command server, which saves hg's start each time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.time = EPOCH
         path.mkdir(parents=True)
-        self("init")
+        self._environment = {"PATH": os.environ["PATH"], "HGRCPATH": "/dev/null", "HGPLAIN": "1", "HGENCODING": "UTF-8"}
+        subprocess.run(["hg", "init"], cwd=path, env=self._environment, check=True)
+        self._server: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"file://{self.path}"
 
     def __call__(self, *arguments: str) -> str:
-        environment = {"PATH": os.environ["PATH"], "HGRCPATH": "/dev/null", "HGPLAIN": "1", "HGENCODING": "UTF-8"}
-        command = ["hg", "--config", "extensions.strip=", *arguments]
-        done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode(errors="replace").strip()
+        server = self._serving()
+        request = "\0".join(arguments).encode()
+        server.stdin.write(b"runcommand\n" + struct.pack(">I", len(request)) + request)
+        server.stdin.flush()
+        said = {b"o": b"", b"e": b"", b"r": b""}
+        while not said[b"r"]:
+            channel, text = self._read()
+            said[channel] += text
+        assert said[b"r"] in (struct.pack(">i", 0), struct.pack(">i", 1)), said[b"e"].decode()
+        return said[b"o"].decode(errors="replace").strip()
 
     def commit(self, subject: str = "change", **files: str) -> str:
+        """As of a :class:`GitRemote`."""
         self.time += 60
         for name, content in (files or {"file": f"{subject} {self.time}"}).items():
             file = self.path / name.replace("__", "/")
@@ -86,6 +97,47 @@ class HgRemote:
             file.write_text(content)
         self("commit", "--addremove", "--quiet", "--user", WHO, "--date", f"{self.time} 0", "--message", subject)
         return self("identify", "--template", "{node}", "--rev", ".")
+
+    def close(self) -> None:
+        """Let go of the repository: it may be moved away then."""
+        if self._server is not None:
+            self._server.stdin.close()
+            self._server.stdout.close()
+            self._server.wait()
+            self._server = None
+
+    def _serving(self) -> "subprocess.Popen[bytes]":
+        if self._server is None:
+            command = ["hg", "--config", "extensions.strip=", "serve", "--cmdserver", "pipe"]
+            pipe = subprocess.PIPE
+            self._server = subprocess.Popen(command, cwd=self.path, env=self._environment, stdin=pipe, stdout=pipe)
+            self._read()  # its greeting
+        return self._server
+
+    def _read(self) -> tuple[bytes, bytes]:
+        channel, size = struct.unpack(">cI", self._server.stdout.read(5))
+        return channel, self._server.stdout.read(size)
+
+
+@pytest.fixture
+def new_hg_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], HgRemote]]:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # where pip puts hg
+    if not shutil.which("hg"):
+        pytest.skip("hg is not installed (pip install mercurial)")
+    made: list[HgRemote] = []
+
+    def make(name: str) -> HgRemote:
+        made.append(HgRemote(tmp_path / name))
+        return made[-1]
+
+    yield make
+    for remote in made:
+        remote.close()
+
+
+@pytest.fixture
+def hg_remote(new_hg_remote: Callable[[str], HgRemote]) -> HgRemote:
+    return new_hg_remote("remote with space")
 
 
 @pytest.fixture
@@ -96,16 +148,6 @@ def git_remote(tmp_path: Path) -> GitRemote:
 @pytest.fixture
 def new_git_remote(tmp_path: Path) -> Callable[[str], GitRemote]:
     return lambda name: GitRemote(tmp_path / name)
-
-
-@pytest.fixture
-def hg_remote(tmp_path: Path) -> HgRemote:
-    return HgRemote(tmp_path / "remote with space")
-
-
-@pytest.fixture
-def new_hg_remote(tmp_path: Path) -> Callable[[str], HgRemote]:
-    return lambda name: HgRemote(tmp_path / name)
 
 
 @pytest.fixture
