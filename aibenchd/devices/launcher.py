@@ -37,6 +37,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+SERVER = 3  # the file that standard input is moved to
 CONCURRENT = 256  # requests served at once; more wait in the socket
 REQUEST_BOUND = 16 << 20  # bytes
 REQUEST_DEADLINE = 10.0  # seconds
@@ -63,7 +64,7 @@ class Identity:
         self.uid, self.gid, self.groups = os.geteuid(), os.getegid(), os.getgroups()
         self._changes = bool(name)
         if name:
-            entry = pwd.getpwnam(name)
+            entry = find_user(name)
             self.uid, self.gid = entry.pw_uid, entry.pw_gid
             self.groups = os.getgrouplist(name, entry.pw_gid)
 
@@ -161,7 +162,7 @@ class ControlGroup:
             return peak_of_largest(before)
 
     def close(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # what cannot be killed holds it, and has been told
             os.rmdir(self._path)
 
 
@@ -362,8 +363,8 @@ class Program:
             os.close(output.writer)
         with open(reader, encoding="utf-8", errors="replace") as pipe:  # it ends as the program is executed
             report = pipe.read()
-        if report.startswith("!"):
-            raise Fault(report[1:])
+        if not report or report.startswith("!"):
+            raise Fault(report[1:] or "its process died before it was executed")
         started, cpu, peak = report.split()
         self.started, self._cpu_before, self._peak_before = int(started), float(cpu), int(peak)
 
@@ -494,13 +495,18 @@ def _become(
         arrangement.take()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
         os.write(report, f"{time.monotonic_ns()} {time.process_time()} {peak}".encode())
-    except (OSError, Fault) as error:
+        _execute(argv, env)
+    except (Fault, OSError, ValueError, OverflowError) as error:
         os.write(report, f"!{error}".encode())
+    finally:  # whatever happened: what we were forked from is not ours
         os._exit(126)
+
+
+def _execute(argv: list[str], env: dict[str, str]) -> NoReturn:
+    """What cannot be executed fails as in a shell: by itself, told on its standard error."""
     try:
         os.execvpe(argv[0], argv, env)
     except (OSError, ValueError) as error:
-        # As a shell has it: the program's own failure, told on its own standard error.
         reason = error.strerror if isinstance(error, OSError) else error
         os.write(2, f"{argv[0]}: {reason}\n".encode(errors="surrogateescape"))
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
@@ -686,17 +692,25 @@ def all_cpus() -> frozenset[int]:
         os.sched_setaffinity(0, own)
 
 
+def find_user(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        sys.exit(f"launcher: user {name} is not known on this host")
+
+
 def main(arguments: list[str]) -> None:
-    options = dict(argument.split("=", 1) for argument in arguments)
+    options = dict(argument.partition("=")[::2] for argument in arguments)
+    if unknown := options.keys() - {"user", "for"}:
+        sys.exit(f"launcher: {', '.join(sorted(unknown))}: expected user=NAME or for=NAME")
     identity = Identity(options.get("user", ""))
-    friends = {0, pwd.getpwnam(options["for"]).pw_uid if "for" in options else os.geteuid()}
-    server = socket.socket(fileno=os.dup(0))
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)  # what programs have as standard input
-    os.closerange(server.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    friends = {0, find_user(options["for"]).pw_uid if "for" in options else os.geteuid()}
+    os.dup2(0, SERVER, inheritable=False)
+    os.closerange(SERVER + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what programs have as standard input
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_NO_NEW_PRIVS, 1)  # else a set-user-ID program could not be killed
-    Server(server, friends, identity).serve()
+    Server(socket.socket(fileno=SERVER), friends, identity).serve()
 
 
 if __name__ == "__main__":

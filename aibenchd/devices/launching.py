@@ -358,7 +358,7 @@ def _straighten(file: int, log: Path, written: int, limit: int) -> None:
 def _completed(answer: Mapping[str, Any], stdout: str, stderr: str) -> base.Completed:
     code = answer["code"]
     if answer["ending"] == "timed out":
-        ending, code = base.Ending.TIMED_OUT, signal.SIGKILL
+        ending, code = base.Ending.TIMED_OUT, int(signal.SIGKILL)
     else:
         ending, code = (base.Ending.SIGNALLED, -code) if code < 0 else (base.Ending.EXITED, code)
     return base.Completed(ending, code, stdout, stderr, answer["seconds"], answer["cpu_seconds"], answer["peak_bytes"])

@@ -40,7 +40,8 @@ class Settings(base.DeviceSettings):
     pull_limit: Annotated[quantities.Size, pydantic.Field(description="of one file that a program wrote")] = 1 << 30
     minimum_free: Annotated[quantities.Size, pydantic.Field(description="disk space without which no block is run")] = 1 << 30
     disturb_size: Annotated[
-        quantities.Size, pydantic.Field(description="memory written before each trial; more than the last cache holds")
+        quantities.Size,
+        pydantic.Field(ge=1 << 20, description="memory written before each trial; more than the last cache holds"),
     ] = 64 << 20
 
 
@@ -150,6 +151,8 @@ class LocalSession(base.Session):
         self._busy = what
         try:
             yield
+        except OSError as error:
+            raise errors.HarnessError(f"{self._settings.name}: {what}: {error}") from error
         finally:
             if self._busy == what:
                 self._busy = ""
@@ -170,14 +173,11 @@ class LocalSession(base.Session):
     async def _permitted(self, work: Callable[[], None], path: Path, *remedies: tuple[str, ...]) -> None:
         """Do it; where it is not permitted, apply the remedies to ``path`` as the user that programs run as, and do it again."""
         try:
-            try:
-                await self._in_thread(work)
-            except PermissionError:
-                for remedy in remedies:
-                    await self._launcher.run(self._own((*remedy, "--", str(path))))
-                await self._in_thread(work)
-        except OSError as error:
-            raise errors.HarnessError(f"{path}: {error.strerror}") from error
+            await self._in_thread(work)
+        except PermissionError:
+            for remedy in remedies:
+                await self._launcher.run(self._own((*remedy, "--", str(path))))
+            await self._in_thread(work)
 
     def _own(self, argv: tuple[str, ...]) -> base.Command:
         """A program of our own, for our needs."""
@@ -190,21 +190,28 @@ class LocalSession(base.Session):
         return dataclasses.replace(command, env=env, cpus=command.cpus or self._settings.cpus)
 
     async def _look(self) -> None:
+        try:
+            await self._look_at_disk()
+            await self._look_at_launcher()
+        except (errors.HarnessError, OSError) as error:
+            raise errors.DeviceLostError(f"{self._settings.name}: {error}") from error
+
+    async def _look_at_disk(self) -> None:
         free = await self._in_thread(lambda: shutil.disk_usage(self._directory).free)
         if free < self._settings.minimum_free:
-            raise errors.DeviceLostError(
-                f"{self._settings.name}: {free} bytes are free at {self._directory}, fewer than minimum_free"
-                f" ({self._settings.minimum_free}); free some, or lower store_size"
+            raise errors.HarnessError(
+                f"{free} bytes are free at {self._directory}, fewer than minimum_free ({self._settings.minimum_free});"
+                " free some, or lower store_size"
             )
-        probe = PurePosixPath(self._work / PROBE)
-        try:
-            if not await self._in_thread(Path(probe).is_dir):
-                await self._make(PROBE)
-            completed = await self._launcher.run(self._complete(dataclasses.replace(self._own(("test", "-w", ".")), cwd=probe)))
-        except errors.HarnessError as error:
-            raise errors.DeviceLostError(f"{self._settings.name}: {error}") from error
+
+    async def _look_at_launcher(self) -> None:
+        probe = self._work / PROBE
+        if not await self._in_thread(probe.is_dir):
+            await self._make(PROBE)
+        command = dataclasses.replace(self._own(("test", "-w", ".")), cwd=PurePosixPath(probe))
+        completed = await self._launcher.run(self._complete(command))
         if completed.code:
-            raise errors.DeviceLostError(f"{self._settings.name}: programs cannot write to {probe} {completed.stderr}".rstrip())
+            raise errors.HarnessError(f"programs cannot write to {probe} {completed.stderr}".rstrip())
 
 
 def _environment(cwd: PurePosixPath) -> dict[str, str]:

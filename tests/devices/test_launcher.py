@@ -63,3 +63,17 @@ def test_output_is_kept_in_a_head_and_a_ring(tmp_path: Path, size: int) -> None:
 
         half = size // 2
         assert kept == data[:half] + f"\n[{200 - size} bytes cut here]\n".encode() + data[200 - size + half :]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["users=x"], "launcher: users: expected user=NAME or for=NAME"),
+        (["nobody"], "launcher: nobody: expected user=NAME or for=NAME"),
+        (["for=no-such-user"], "launcher: user no-such-user is not known on this host"),
+    ],
+)
+def test_it_says_what_is_wrong_with_its_arguments(arguments: list[str], fault: str) -> None:
+    completed = subprocess.run([sys.executable, "-IS", str(launching.PROGRAM), *arguments], capture_output=True, text=True)
+
+    assert (completed.returncode, completed.stderr) == (1, fault + "\n")

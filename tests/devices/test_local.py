@@ -188,6 +188,18 @@ async def test_a_directory_that_cannot_be_made_is_an_unhealthy_device(tmp_path: 
             pass
 
 
+async def test_a_full_disk_met_later_is_the_harness_fault(
+    session: base.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, **_: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+
+    with pytest.raises(errors.HarnessError, match=r"here: directory: .*No space left on device"):
+        await session.directory("trial")
+
+
 async def test_health_looks_again(session: base.Session, tmp_path: Path) -> None:
     await session.health()
     os.kill(launchers.own_launcher(), signal.SIGKILL)

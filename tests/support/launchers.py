@@ -49,7 +49,13 @@ def listening(path: Path, *arguments: str, **user: Any) -> Iterator[subprocess.P
         program = path.with_name("launcher.py")
         program.write_bytes(launching.PROGRAM.read_bytes())  # our checkout may be closed to others
         python = python_of_all() if user else sys.executable
-        process = subprocess.Popen([python, "-IS", str(program), *arguments], stdin=server, env={}, **user)
+        process = subprocess.Popen(
+            [python, "-IS", str(program), *arguments],
+            stdin=server,
+            pass_fds=[server.fileno()],  # systemd hands it over in both ways
+            env={},
+            **user,
+        )
     try:
         yield process
     finally:
