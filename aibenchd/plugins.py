@@ -26,6 +26,6 @@ def load(group: str, kind: str) -> type:
         raise errors.UnknownKindError(f"{kind!r} is none of the installed {group}: {', '.join(names(group)) or 'none'}")
     try:
         loaded: type = next(iter(points)).load()
-    except (ImportError, AttributeError) as error:
-        raise errors.UnknownKindError(f"{kind!r} of {group} cannot be imported: {error}") from error
+    except Exception as error:  # another's module may raise anything
+        raise errors.UnknownKindError(f"{kind!r} of {group} cannot be imported: {type(error).__name__}: {error}") from error
     return loaded

@@ -223,9 +223,8 @@ def of_kind(base: type[pydantic.BaseModel], value: Any) -> type[pydantic.BaseMod
     if not isinstance(kind, str):
         raise errors.UnknownKindError(f"is required, as text; known: {', '.join(plugins.names(group))}")
     if kind not in plugins.names(group):
-        raise errors.UnknownKindError(
-            f"{kind!r} is none of the installed {group}; {faults.suggestion(kind, plugins.names(group))}"
-        )
+        known = faults.suggestion(kind, plugins.names(group))
+        raise errors.UnknownKindError(f"{faults.quoted(kind)} is none of the installed {group}; {known}")
     settings: type[pydantic.BaseModel] = plugins.load(group, kind).Settings  # type: ignore[attr-defined]
     return settings
 

@@ -1,6 +1,7 @@
 """The configuration: what is valid, what is not, and how that is said."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -259,14 +260,29 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) ->
     ]
 
 
-def test_a_kind_that_cannot_be_imported_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(group: str, kind: str) -> type:
-        raise errors.UnknownKindError(f"{kind!r} of {group} cannot be imported: No module named 'vendor'")
-
-    monkeypatch.setattr(plugins, "load", load)
-    (fault,) = found(tmp_path, "devices: [{name: a, kind: local}]")
-    assert fault.key == "devices[0].kind"
-    assert "cannot be imported: No module named 'vendor'" in fault.message
+def test_a_kind_that_cannot_be_imported_is_a_fault(tmp_path: Path) -> None:
+    """With a package installed that offers two kinds, one whose module is broken and one that is not there."""
+    metadata = tmp_path / "vendor-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[aibenchd.devices]\nbroken = vendor_broken:Device\nabsent = vendor_absent:Device\n"
+    )
+    (tmp_path / "vendor_broken.py").write_text("1 / 0\n")
+    write(tmp_path, "devices:\n- {name: a, kind: broken}\n- {name: b, kind: absent}\n- {name: c, kind: brokn}\n")
+    program = (
+        "import pathlib, sys; from aibenchd import errors, settings\n"
+        "try: settings.load(pathlib.Path(sys.argv[1]))\n"
+        "except errors.InvalidFileError as error:\n"
+        "    for fault in error.faults: print(fault.line, fault.key, fault.message)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "aibenchd.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    broken, absent, unknown = done.stdout.splitlines()
+    assert broken == "2 devices[0].kind 'broken' of devices cannot be imported: ZeroDivisionError: division by zero"
+    assert absent.startswith("3 devices[1].kind 'absent' of devices cannot be imported: ModuleNotFoundError")
+    assert unknown.startswith("4 devices[2].kind 'brokn' is none of the installed devices; did you mean 'broken'?")
 
 
 def test_a_large_farm_loads(tmp_path: Path) -> None:
