@@ -46,6 +46,7 @@ PIPE_SIZE = 1 << 20  # bytes a program may print before it waits for us
 DRAIN_BOUND = 4 << 20  # bytes read from one pipe before clock and caller are looked at again
 REST = 0.02  # seconds between two looks at the output of a program that prints little
 PRIVATE_CACHE = 4 << 20  # bytes, at least the second level cache of one core
+OOM_SCORE_ADJUSTMENT = "500"  # of 1000: where memory runs out a program dies before the daemon, whose -500 it would inherit
 OWN_MEMORY_MARGIN = 1 << 20  # bytes; a program's peak within it of ours may be ours
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
@@ -466,6 +467,7 @@ class Arrangement:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python
             signal.signal(ignored, signal.SIG_DFL)
+        _write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT)
         self._take_cpus()
         self._identity.take()
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # after the identity: a change of it clears this

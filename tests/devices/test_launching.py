@@ -85,6 +85,12 @@ async def test_a_program_leads_a_session_of_its_own(launcher: launching.Launcher
     assert completed.stdout == "True\n"
 
 
+async def test_a_program_dies_before_the_daemon_where_memory_runs_out(launcher: launching.Launcher) -> None:
+    completed = await launcher.run(launchers.command("cat", "/proc/self/oom_score_adj"))
+
+    assert completed.stdout == "500\n"
+
+
 async def test_arguments_and_output_need_not_be_text(launcher: launching.Launcher) -> None:
     completed = await launcher.run(launchers.command("printf", r"%s\377\000", "\udcfe"))
 
