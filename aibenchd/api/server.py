@@ -28,6 +28,7 @@ from aibenchd.store import store
 
 BACKLOG = 128  # connections that wait to be accepted
 PATH_LIMIT = 107  # bytes that the kernel takes for the path of a Unix socket
+PORT_LIMIT = 65_535
 PROBE_SECONDS = 1.0  # for a daemon that may already be there to accept
 
 
@@ -135,7 +136,8 @@ def unix_socket(path: Path, mode: int, group: str) -> Iterator[socket.socket]:
                 f"{path}: cannot listen there: {error.strerror}; set status.socket to another path"
             ) from error
         finally:
-            made.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                made.unlink()
         try:
             yield listening
         finally:
@@ -152,11 +154,13 @@ def tcp_socket(address: str) -> Iterator[socket.socket]:
         SocketError: the address is not this host's, or is taken.
     """
     host, _, port = address.rpartition(":")
+    if int(port) > PORT_LIMIT:
+        raise errors.SocketError(f"status.metrics_listen: there is no port {port}; the largest is {PORT_LIMIT}")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise errors.SocketError(f"status.metrics_listen: cannot listen on {address}: {error}") from error
     with contextlib.closing(listening):
         yield listening

@@ -114,7 +114,8 @@ def _number(value: Any) -> float | None:
 
 def _name(text: str) -> str:
     """As it may stand in a file name, a table or a log: bounded, in one line, encodable."""
-    return "".join(character if character.isprintable() else "?" for character in text[:MAX_NAME])
+    text = text[:MAX_NAME]
+    return text if text.isprintable() else "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _text(text: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime
 
-from aibenchd import model, settings
+from aibenchd import model, settings, weeks
 
 PREFIX_LEAST = 7  # hexadecimal digits, of a commit that the configuration names by its beginning
 
@@ -58,14 +58,8 @@ def week_opening(treatment: model.Revision, older: Sequence[model.Revision]) -> 
     """
     if not older:
         return None
-    opening = _opening(week_start(treatment.time), older)
-    return opening or _opening(week_start(older[0].time), older)
-
-
-def week_start(moment: datetime) -> datetime:
-    """Monday 00:00 UTC of the week that ``moment``, an aware time, is in."""
-    day = moment.astimezone(UTC).date()
-    return datetime.combine(day - timedelta(days=day.weekday()), time(), UTC)
+    opening = _opening(weeks.start(treatment.time), older)
+    return opening or _opening(weeks.start(older[0].time), older)
 
 
 def _opening(monday: datetime, older: Sequence[model.Revision]) -> model.Revision | None:

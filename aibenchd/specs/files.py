@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import urllib.parse
-import urllib.request
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -179,7 +178,7 @@ def _expected(file: schema.File) -> dict[str, str]:
 def _path(wanted: _Wanted, root: Path | None) -> Path:
     location = wanted.file.location
     if location.startswith("file://"):
-        return Path(urllib.request.url2pathname(urllib.parse.urlsplit(location).path))
+        return Path(urllib.parse.unquote(urllib.parse.urlsplit(location).path))
     if not location.startswith("//"):
         return wanted.source.parent / location
     if root is None:

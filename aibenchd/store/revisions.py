@@ -152,7 +152,7 @@ def _window(connection: sa.Connection, repository: str, limit: int, *conditions:
 
 
 def _states(connection: sa.Connection, repository: str, commits: Sequence[str]) -> dict[str, str]:
-    """State by commit, of those that are known; ``gone`` where the line has left one that is ``planned`` no more."""
+    """State by commit, of those that are known."""
     rows = connection.execute(
         sa.select(_revisions.c.commit, _revisions.c.state).where(
             _revisions.c.repository == repository, _revisions.c.commit.in_(commits)

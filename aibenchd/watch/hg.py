@@ -107,7 +107,7 @@ class Mercurial(base.Repository):
                     yield self._revision(header, position, relevant=record.relevant)
                     position -= 1
         except process.ProgramFailedError as error:
-            if re.search("unknown revision|ambiguous identifier", error.said):
+            if re.search("unknown revision|ambiguous identifier|repository .* not found", error.said):
                 raise errors.UnknownRevisionError(f"{self.settings.name}: {error.said}") from error
             raise
 

@@ -11,8 +11,7 @@ from typing import TypeAlias, TypeVar
 
 import structlog
 
-from aibenchd import backoff, board, crashpoints, errors, events, model
-from aibenchd.plan import baseline
+from aibenchd import backoff, board, crashpoints, errors, events, model, weeks
 from aibenchd.store import revisions, store
 from aibenchd.watch import base
 
@@ -130,7 +129,7 @@ class Watcher:
 
         Times along a line may go up and down: it ends only where many in a row are older than that.
         """
-        monday = baseline.week_start(start.time) - timedelta(weeks=1)
+        monday = weeks.start(start.time) - timedelta(weeks=1)
         found: list[model.Revision] = []
         too_old = 0
         async with contextlib.aclosing(self._repository.history(start.commit)) as line:

@@ -1,0 +1,115 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from aibenchd import errors, events, model
+from aibenchd.store import revisions, store
+
+START = datetime(2024, 5, 13, tzinfo=UTC)
+
+
+def revision(position, commit="", repository="engine"):
+    return model.Revision(
+        repository=repository,
+        commit=commit or f"{position:040x}",
+        time=START + timedelta(hours=position),
+        parents=(f"{position - 1:040x}",),
+        author="Ada",
+        subject=f"change {position}",
+        position=position,
+    )
+
+
+@pytest.fixture
+async def journal(tmp_path):
+    async with store.opened(tmp_path / "journal.db", events.Events()) as opened:
+        yield opened
+
+
+async def fill(journal, *positions, state="new"):
+    found = [(revision(position), state) for position in positions]
+    count = await journal.write(lambda tx: revisions.record(tx, found))
+    await journal.write(lambda tx: revisions.advance(tx, "engine", f"{max(positions):040x}", first=1))
+    return count
+
+
+def positions(known):
+    return [one.revision.position for one in known]
+
+
+async def test_a_revision_comes_back_as_it_was_written(journal):
+    await fill(journal, 1)
+    (known,) = await journal.read(lambda connection: revisions.recent(connection, "engine", 10))
+    assert known == revisions.Known(revision(1), "new", "", on_branch=True)
+
+
+async def test_progress(journal):
+    assert await journal.read(lambda connection: revisions.progress(connection, "engine")) is None
+    await fill(journal, 1, 2)
+    progress = await journal.read(lambda connection: revisions.progress(connection, "engine"))
+    assert progress == revisions.Progress(f"{2:040x}", 2, 1)
+
+
+async def test_known_revisions_keep_their_state(journal):
+    assert await fill(journal, 1, 2) == 2
+    assert await fill(journal, 1, 2, 3, state="history") == 0
+    assert await journal.write(lambda tx: revisions.record(tx, [])) == 0
+    known = await journal.read(lambda connection: revisions.recent(connection, "engine", 10))
+    assert [one.state for one in known] == ["history", "new", "new"]
+
+
+async def test_windows_are_bounded_and_end_at_the_head(journal):
+    await fill(journal, *range(1, 10))
+    await journal.write(lambda tx: revisions.record(tx, [(revision(10), "new"), (revision(5, "a" * 40, "other"), "new")]))
+    read = journal.read
+    assert positions(await read(lambda connection: revisions.recent(connection, "engine", 3))) == [9, 8, 7]
+    assert positions(await read(lambda connection: revisions.newest_pending(connection, "engine", 2))) == [9, 8]
+    assert positions(await read(lambda connection: revisions.candidates(connection, "engine", revision(4), 2))) == [3, 2]
+    assert await read(lambda connection: revisions.recent(connection, "other", 3)) == []
+
+
+async def test_last_planned(journal):
+    await fill(journal, 1, 2, state="planned")
+    await fill(journal, 3)
+    known = await journal.read(lambda connection: revisions.last_planned(connection, "engine"))
+    assert known.revision == revision(2)
+    assert await journal.read(lambda connection: revisions.last_planned(connection, "other")) is None
+
+
+async def test_retreat_keeps_what_is_planned(journal):
+    await fill(journal, 1, 2)
+    await fill(journal, 3, state="planned")
+    joint = (await journal.read(lambda connection: revisions.recent(connection, "engine", 10)))[2]
+    assert await journal.write(lambda tx: revisions.retreat(tx, "engine", joint)) == 2
+    assert positions(await journal.read(lambda connection: revisions.recent(connection, "engine", 10))) == [1]
+    for position, state in ((2, "gone"), (3, "planned")):
+        known = await journal.read(lambda connection, at=position: revisions.by_commit(connection, "engine", f"{at:040x}"))
+        assert (known.state, known.on_branch) == (state, False)
+    assert await fill(journal, 2, 3) == 1
+    assert positions(await journal.read(lambda connection: revisions.recent(connection, "engine", 10))) == [3, 2, 1]
+
+
+async def test_what_a_person_named_is_on_no_line_until_the_line_comes_to_it(journal):
+    await fill(journal, 1)
+    await journal.write(lambda tx: revisions.remember(tx, [revision(1), revision(2)]))
+    assert positions(await journal.read(lambda connection: revisions.recent(connection, "engine", 10))) == [1]
+    known = await journal.read(lambda connection: revisions.by_commit(connection, "engine", f"{2:040x}"))
+    assert (known.state, known.on_branch) == ("asked", False)
+    assert await fill(journal, 2) == 1
+    assert positions(await journal.read(lambda connection: revisions.newest_pending(connection, "engine", 10))) == [2, 1]
+
+
+async def test_by_commit_takes_a_prefix_that_is_one_commits_alone(journal):
+    ids = ["ab" + "0" * 38, "abc" + "0" * 37, "ff" + "f" * 38]
+    await journal.write(lambda tx: revisions.record(tx, [(revision(at, commit), "new") for at, commit in enumerate(ids, 1)]))
+
+    async def found(name):
+        known = await journal.read(lambda connection: revisions.by_commit(connection, "engine", name))
+        return None if known is None else known.revision.commit
+
+    assert await found("abc") == ids[1]
+    assert await found("f") == ids[2]
+    assert await found(ids[0]) == ids[0]
+    assert await found("d") is None
+    with pytest.raises(errors.UnknownRevisionError, match="several"):
+        await found("ab")
