@@ -59,7 +59,6 @@ def test_pinned_has_no_other():
     assert choose("pinned", revisions, commit=pin, unbuildable={pin}) is None
     assert choose("pinned", revisions, commit=f"{3:040x}") is None
     assert choose("pinned", revisions, commit="000000") is None
-    assert choose("pinned", revisions) is None
 
 
 @pytest.mark.parametrize(
