@@ -20,7 +20,7 @@ def summary(values: Sequence[float], names: Sequence[str] = DEFAULT) -> dict[str
     """The named statistics of finite ``values``, in their unit (``cv`` has none); always with ``p50``.
 
     ``stdev`` is the population's, ``MAD`` the median distance from the median, ``cv`` is ``stdev / mean`` and left
-    out where the mean is zero. Empty where there are no values.
+    out where the mean is zero, as is whatever a float cannot hold. Empty where there are no values.
 
     Raises:
         ValueError: a name that is not :func:`known`.
@@ -29,7 +29,7 @@ def summary(values: Sequence[float], names: Sequence[str] = DEFAULT) -> dict[str
         return {}
     ordered = sorted(values)
     found = {name: _statistic(name, ordered) for name in dict.fromkeys((*names, "p50"))}
-    return {name: value for name, value in found.items() if not math.isnan(value)}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
@@ -48,6 +48,8 @@ def _statistic(name: str, ordered: Sequence[float]) -> float:
         return {"mean": _mean, "stdev": _stdev, "MAD": _mad, "cv": _cv}[name](ordered)
     except KeyError:
         raise ValueError(f"{name!r} is no statistic; there are mean, stdev, MAD, cv and p0 to p100") from None
+    except OverflowError:
+        return math.nan  # larger than a float holds: left out, as what is not known
 
 
 def _percent(name: str) -> float | None:
