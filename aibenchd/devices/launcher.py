@@ -50,8 +50,12 @@ OOM_SCORE_ADJUSTMENT = "500"  # of 1000: where memory runs out a program dies be
 OWN_MEMORY_MARGIN = 1 << 20  # bytes; a program's peak within it of ours may be ours
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
-_prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+SYS_CLONE3 = 435  # on every architecture
+CLONE_INTO_CGROUP = 0x200000000
+_libc = ctypes.PyDLL(None, use_errno=True)  # the lock of the interpreter stays ours: a child begins with it
+_libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+_libc.syscall.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t]
+_libc.syscall.restype = ctypes.c_long
 
 
 class Fault(Exception):  # noqa: N818  it is told, not raised at a caller
@@ -99,6 +103,9 @@ class Groups:
     def __init__(self, base: str) -> None:
         self.path = os.path.join(base, f"aibenchd-{os.getpid()}")
         os.mkdir(self.path)
+        if not os.path.exists(os.path.join(self.path, "cgroup.kill")):
+            os.rmdir(self.path)
+            raise FileNotFoundError("cgroup.kill needs Linux 5.14")
         os.mkdir(os.path.join(self.path, "launcher"))
         _write(os.path.join(self.path, "launcher", "cgroup.procs"), "0")
         # A group that has processes of its own cannot hand controllers down, so this comes after we have left the base.
@@ -144,10 +151,27 @@ class ControlGroup:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._must_join = False
         os.mkdir(path)
 
+    def fork(self) -> int:
+        """As os.fork(), with the child born into the group where that is allowed.
+
+        To join it later may wait until every CPU has passed through the scheduler, 5 to 20 ms.
+        """
+        directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return clone_into(directory)
+        except OSError:  # such as under systemd's RestrictNamespaces
+            self._must_join = True
+            return os.fork()
+        finally:
+            os.close(directory)
+
     def join(self) -> None:
-        _write(os.path.join(self._path, "cgroup.procs"), "0")
+        """In the child."""
+        if self._must_join:
+            _write(os.path.join(self._path, "cgroup.procs"), "0")
 
     def kill(self) -> None:
         _write(os.path.join(self._path, "cgroup.kill"), "1")
@@ -169,6 +193,9 @@ class ControlGroup:
 
 class ProcessTree:
     """One program's processes, as the descendants of this supervisor."""
+
+    def fork(self) -> int:
+        return os.fork()
 
     def join(self) -> None:
         pass
@@ -270,8 +297,32 @@ def _facts(path: str) -> dict[str, str]:
 # ---- processes
 
 
+class CloneArguments(ctypes.Structure):
+    """``struct clone_args`` of clone3(2)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            *("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls"),
+            *("set_tid", "set_tid_size", "cgroup"),
+        )
+    )
+
+
+def clone_into(group: int) -> int:
+    """Fork, with the child in the control group of that open directory.
+
+    The interpreter is not told. The child has its only thread, and soon executes something else.
+    """
+    arguments = CloneArguments(flags=CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=group)
+    pid: int = _libc.syscall(SYS_CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
+    if pid < 0:
+        raise OSError(ctypes.get_errno(), "clone3")
+    return pid
+
+
 def prctl(option: int, value: int) -> None:
-    if _prctl(option, value, 0, 0, 0):
+    if _libc.prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
@@ -356,7 +407,7 @@ class Program:
             Fault: it could not be arranged as asked. That it could not be executed is its own failure.
         """
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        self._pid = os.fork()
+        self._pid = self._group.fork()
         if not self._pid:
             _become(self._group, arrangement, argv, env, writer)
         os.close(writer)

@@ -38,19 +38,37 @@ def place() -> Iterator[Path]:
         yield directory
 
 
-@pytest.fixture(params=["with control groups, as root", "without"])
+OTHER_USER = launchers.OTHER if os.geteuid() == 0 else {}
+WITHOUT_CLONE = launching.PROGRAM.read_text().replace("SYS_CLONE3 = 435", "SYS_CLONE3 = 9999")
+
+
+@pytest.fixture(params=["born into control groups", "joining control groups", "without control groups"])
 async def launcher(request: pytest.FixtureRequest, place: Path) -> AsyncIterator[tuple[launching.Launcher, int]]:
     """A launcher, and its process."""
-    if request.param == "without":
-        user = launchers.OTHER if os.geteuid() == 0 else {}
-        with launchers.listening(place / "socket", **user) as process:
-            async with launching.Launcher(base.RunSettings(launcher=place / "socket")) as launcher:
-                yield launcher, process.pid
-        return
-    async with launching.Launcher(base.RunSettings()) as launcher:
-        if not (await launcher.hello()).control_groups:
-            pytest.skip("needs control groups of version 2 that this user may make groups in")
-        yield launcher, launchers.own_launcher()
+    options = {"joining control groups": {"source": WITHOUT_CLONE}, "without control groups": OTHER_USER}
+    with launchers.listening(place / "socket", **options.get(request.param, {})) as process:
+        async with launching.Launcher(base.RunSettings(launcher=place / "socket")) as launcher:
+            has_groups = bool((await launcher.hello()).control_groups)
+            if not has_groups and "without" not in request.param:
+                pytest.skip("needs control groups of version 2, Linux 5.14, and the right to make groups")
+            yield launcher, process.pid
+
+
+async def test_each_program_has_its_own_control_group(launcher: tuple[launching.Launcher, int]) -> None:
+    groups = (await launcher[0].hello()).control_groups
+
+    completed = await launcher[0].run(launchers.script("cat /proc/self/cgroup; grep PPid /proc/$$/status"))
+
+    supervisor = completed.stdout.split()[-1]
+    assert _group(completed.stdout).endswith(f"/{Path(groups).name}/{supervisor}" if groups else _group(_OURS))
+
+
+_OURS = Path("/proc/self/cgroup").read_text()
+
+
+def _group(text: str) -> str:
+    (group,) = (line[3:] for line in text.splitlines() if line.startswith("0::"))
+    return group
 
 
 async def _started(launcher: launching.Launcher, place: Path, tasks: anyio.abc.TaskGroup) -> tuple[list[int], list[str]]:

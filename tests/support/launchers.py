@@ -40,14 +40,16 @@ def python_of_all() -> str:
 
 
 @contextlib.contextmanager
-def listening(path: Path, *arguments: str, **user: Any) -> Iterator[subprocess.Popen[bytes]]:
+def listening(
+    path: Path, *arguments: str, source: str = launching.PROGRAM.read_text(), **user: Any
+) -> Iterator[subprocess.Popen[bytes]]:
     """A launcher behind a socket, as systemd starts it; ``user`` are options of Popen."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         path.chmod(0o666)
         server.listen()
         program = path.with_name("launcher.py")
-        program.write_bytes(launching.PROGRAM.read_bytes())  # our checkout may be closed to others
+        program.write_text(source)  # our checkout may be closed to others
         python = python_of_all() if user else sys.executable
         process = subprocess.Popen(
             [python, "-IS", str(program), *arguments],
