@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
 
     decide = commands.add_parser("decide", help="give the verdict on files of blocks")
-    #_add_decide(decide)
+    _add_decide(decide)
 
     demo = commands.add_parser("demo", help="make a repository with a regression in it, and watch the daemon find it")
     demo.add_argument("directory", type=Path, nargs="?", help="a new directory to work in")

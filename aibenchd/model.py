@@ -188,8 +188,8 @@ class Decision:
     Attributes:
         verdict: None while undecided.
         blocks: how many blocks were analysed.
-        estimate, low, high: treatment / control as a ratio minus 1 (0.02 is 2 % slower), and its confidence
-            interval at the configured error rate, valid at any stopping time; NaN where there is none yet.
+        estimate, low, high: treatment / control as a ratio minus 1 (0.02 is 2 % slower), and the confidence
+            interval that the verdict rests on, valid at any stopping time; NaN for a side that has no bound yet.
         reason: for a person, where the numbers do not say it.
     """
 

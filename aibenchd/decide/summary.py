@@ -10,6 +10,9 @@ import numpy as np
 def of_process(values: Sequence[float]) -> float:
     """The mean of the fastest eighth of a process's iterations, at least one of them.
 
+    What disturbs an iteration makes it slower, never faster; so the fastest ones say most about the program, and vary
+    least from process to process. Several of them guard against one freak; the whole distribution is in the records.
+
     Args:
         values: times, in any unit, of the iterations after warm-up.
 

@@ -6,8 +6,6 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from aibenchd import model
 from aibenchd.decide import summary, verdict
 from aibenchd.measure import trial
@@ -64,10 +62,11 @@ def _compared(design: model.Design, blocks: Sequence[experiments.Journalled]) ->
         if block.valid and block.treatment is not None and block.control is not None
     ]
     return verdict.decide(
-        np.array([treatment for treatment, _, _ in pairs]),
-        np.array([control for _, control, _ in pairs]),
+        [treatment for treatment, _, _ in pairs],
+        [control for _, control, _ in pairs],
         design.rule,
         orders=[order for _, _, order in pairs],
+        kind=design.order,
         seconds=sum(block.seconds for block in blocks),
     )
 

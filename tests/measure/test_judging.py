@@ -27,10 +27,12 @@ def judge(
 
 
 def blocks(ratio: float, count: int) -> list[experiments.Journalled]:
+    def wobble(number: float) -> float:
+        return 100 * (1 + 0.001 * math.sin(number))
+
     return [
-        block(number, 100 * ratio * (1 + 0.001 * math.sin(7 * number)), 100 * (1 + 0.001 * math.cos(5 * number)), "TC" if number * 7 % 3 else "CT")
-        for number in range(count)
-    ]  # fmt: skip
+        block(number, ratio * wobble(7 * number), wobble(5 * number), "TC" if number * 7 % 3 else "CT") for number in range(count)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""``aibenchd decide`` on files, good and bad."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aibenchd import cli
+
+
+def tape(path: Path, ratio: float, count: int = 40) -> Path:
+    lines = [
+        {
+            "block": number,
+            "order": "TC" if number * 7 % 3 else "CT",
+            "control": [100 + number % 3, 103.0],
+            "treatment": [ratio * (100 + (number + 1) % 3), 104.0 * ratio],
+        }
+        for number in range(count)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_each_tape_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tape(tmp_path / "slow", 1.1), tape(tmp_path / "same", 1.0), tape(tmp_path / "fast", 0.9)]
+    assert cli.main(["decide", "--json", *map(str, paths)]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["verdict"] for line in lines] == ["regressed", "unchanged", "improved"]
+    assert [line["tape"] for line in lines] == [str(path) for path in paths]
+    for line, ratio in zip(lines, (1.1, 1.0, 0.9), strict=True):
+        assert line["low"] <= ratio - 1 <= line["high"]
+        assert 0 < line["blocks"] <= 40
+
+
+def test_for_a_person_it_is_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["decide", str(tape(tmp_path / "slow", 1.1))]) == 0
+    assert "regressed after" in capsys.readouterr().out
+
+
+def test_a_tape_that_runs_out_is_inconclusive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["decide", "--json", str(tape(tmp_path / "short", 1.1, count=2))]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "inconclusive"
+
+
+GOOD = {"block": 0, "order": "TC", "control": [1.0], "treatment": [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("{", "expected a JSON object"),
+        ("[1]", "expected an object with"),
+        (json.dumps(GOOD | {"order": "TCT"}), '"order": expected "CT" or "TC"'),
+        (json.dumps(GOOD | {"block": -1}), '"block": expected its number'),
+        (json.dumps(GOOD | {"block": True}), '"block": expected its number'),
+        (json.dumps(GOOD | {"control": []}), '"control": expected a list'),
+        (json.dumps(GOOD | {"treatment": [1, 0]}), '"treatment"[1]: expected a positive'),
+        (json.dumps(GOOD | {"treatment": [float("nan")]}), '"treatment"[0]: expected a positive'),
+        (json.dumps(GOOD | {"treatment": [10**400]}), '"treatment"[0]: expected a positive'),
+        (json.dumps(GOOD | {"treatment": ["1"]}), '"treatment"[0]: expected a positive'),
+        (f"{json.dumps(GOOD)}\n{json.dumps(GOOD)}", '"block": 0 was on line 2 already'),
+        ("[" * 100_000, "expected a JSON object"),
+    ],
+)
+def test_a_bad_line_is_named(line: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "tape"
+    path.write_text(f"\n{line}\n")
+    good = tape(tmp_path / "good", 1.1)
+    assert cli.main(["decide", "--json", str(path), str(good)]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"{path}:")
+    assert expected in printed.err
+    assert "Traceback" not in printed.err
+    assert json.loads(printed.out)["tape"] == str(good)
+
+
+@pytest.mark.parametrize(("content", "expected"), [(b"", "holds no block"), (b"\xff\xfe{}\n", "expected a JSON object")])
+def test_a_file_that_is_no_tape_is_named(
+    content: bytes, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tape"
+    path.write_bytes(content)
+    assert cli.main(["decide", str(path)]) == 1
+    assert expected in capsys.readouterr().err
+
+
+def test_a_missing_file_and_a_bad_rate_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["decide", str(tmp_path / "none")]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["decide", "--alpha", "2", str(tmp_path / "none")])
+    assert "between 0 and 0.5" in capsys.readouterr().err

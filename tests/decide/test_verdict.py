@@ -1,0 +1,174 @@
+"""Verdicts: rates on recorded noise under the daemon's own schedule, and what always holds."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aibenchd import model
+from aibenchd.decide import sequential, summary, verdict
+from aibenchd.plan import order
+
+NOISE = Path(__file__).parents[1] / "data" / "noise"
+TAPES = ("idle-1t", "idle-2t", "bursty-1t", "ramp-1t")
+BLOCKS = 60
+REPLAYS = 1_500
+RULE = model.Rule(alpha=0.01, beta=0.05, min_effect=0.02, max_blocks=BLOCKS, max_seconds=math.inf)
+
+
+def schedule(kind: str) -> np.ndarray:
+    """Whether the treatment ran first, shape (replays, blocks), as the daemon draws it."""
+    return np.array(
+        [[order.arms(kind, seed, block)[0] is model.ArmName.TREATMENT for block in range(BLOCKS)] for seed in range(REPLAYS)]
+    )
+
+
+def laid_over(tape: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Log ratios of arms laid over consecutive processes of a tape, each replay from a start of its own, wrapping."""
+    starts = np.random.default_rng(20).integers(0, len(tape), len(first))
+    slots = np.log(tape)[(starts[:, None] + np.arange(2 * BLOCKS)) % len(tape)]
+    return np.where(first, 1, -1) * (slots[:, 0::2] - slots[:, 1::2])
+
+
+def rates(ratios: np.ndarray) -> tuple[float, float, float]:
+    """How often something regressed or improved; how often *unchanged*; mean number of units."""
+    scale = sequential.scales(ratios, math.log1p(RULE.min_effect) / 2)
+    slower, faster, unchanged = verdict.stops(ratios, scale, RULE)
+    rejected = np.minimum(slower, faster)
+    alarms = (rejected < unchanged) & (rejected < verdict.NEVER)
+    same = (unchanged <= rejected) & (unchanged < verdict.NEVER)
+    stop = np.minimum(np.minimum(rejected, unchanged) + 1, ratios.shape[-1])
+    return float(alarms.mean()), float(same.mean()), float(stop.mean())
+
+
+def allowed(rate: float) -> float:
+    """The rate, and three standard errors of its estimate."""
+    return rate + 3 * math.sqrt(rate * (1 - rate) / REPLAYS)
+
+
+@pytest.fixture(scope="module")
+def coin() -> np.ndarray:
+    return schedule("coin")
+
+
+@pytest.fixture(scope="module", params=TAPES)
+def tape(request: pytest.FixtureRequest) -> np.ndarray:
+    lines = (NOISE / f"{request.param}.jsonl").read_text().splitlines()
+    return np.array([summary.of_process(json.loads(line)["us"]) for line in lines])
+
+
+def test_nothing_changed_is_seldom_called_a_change(tape: np.ndarray, coin: np.ndarray) -> None:
+    alarms, _, _ = rates(laid_over(tape, coin))
+    assert alarms <= allowed(RULE.alpha)
+
+
+def test_balanced_pairs_hold_the_rate_too(tape: np.ndarray) -> None:
+    ratios = laid_over(tape, schedule("pairs"))
+    alarms, _, _ = rates((ratios[:, 0::2] + ratios[:, 1::2]) / 2)
+    assert alarms <= allowed(RULE.alpha)
+
+
+def test_a_change_as_small_as_the_margin_is_seldom_called_unchanged(tape: np.ndarray, coin: np.ndarray) -> None:
+    _, same, _ = rates(laid_over(tape, coin) + math.log1p(RULE.min_effect))
+    assert same <= allowed(RULE.beta)
+
+
+def test_a_change_of_twice_the_margin_is_found_within_the_budget(tape: np.ndarray, coin: np.ndarray) -> None:
+    """At least 98 % of replays; 60 blocks of these tapes find nearly all."""
+    found, _, _ = rates(laid_over(tape, coin) + math.log1p(2 * RULE.min_effect))
+    assert found >= 0.98 - 3 * math.sqrt(0.98 * 0.02 / REPLAYS)
+
+
+@pytest.mark.parametrize("noise", ["slower second slot", "heavy tails", "bursts", "drift"])
+def test_noise_of_any_kind_holds_the_rate(noise: str, coin: np.ndarray) -> None:
+    rng = np.random.default_rng(21)
+    slots = rng.standard_normal((REPLAYS, 2 * BLOCKS)) * 0.01
+    if noise == "slower second slot":
+        slots[:, 1::2] += 0.02
+    elif noise == "heavy tails":
+        slots = rng.standard_t(1.5, slots.shape) * 0.01
+    elif noise == "bursts":
+        slots += (rng.random(slots.shape) < 0.1) * rng.exponential(0.2, slots.shape)
+    else:
+        slots = np.cumsum(slots, axis=1)
+    alarms, _, _ = rates(np.where(coin, 1, -1) * (slots[:, 0::2] - slots[:, 1::2]))
+    assert alarms <= allowed(RULE.alpha)
+
+
+positive = st.floats(1e-3, 1e6)
+times = st.lists(st.tuples(positive, positive, st.sampled_from(["TC", "CT"])), min_size=1, max_size=25)
+
+
+def decide(blocks: list[tuple[float, float, str]], rule: model.Rule = RULE, kind: str = "coin") -> model.Decision:
+    treatment, control, orders = zip(*blocks, strict=True)
+    return verdict.decide(treatment, control, rule, orders=orders, kind=kind)
+
+
+@given(times, st.sampled_from([1e-3, 8.0, 1e6]))
+def test_the_unit_of_time_does_not_matter(blocks: list[tuple[float, float, str]], factor: float) -> None:
+    before = decide(blocks)
+    after = decide([(treatment * factor, control * factor, order) for treatment, control, order in blocks])
+    assert (after.verdict, after.blocks) == (before.verdict, before.blocks)
+    assert after.estimate == pytest.approx(before.estimate, rel=1e-6, abs=1e-9)
+
+
+@given(times)
+def test_swapped_arms_mirror_the_verdict(blocks: list[tuple[float, float, str]]) -> None:
+    mirror = {model.Verdict.REGRESSED: model.Verdict.IMPROVED, model.Verdict.IMPROVED: model.Verdict.REGRESSED}
+    before, after = decide(blocks), decide([(control, treatment, order[::-1]) for treatment, control, order in blocks])
+    assert after.verdict == mirror.get(before.verdict, before.verdict)  # type: ignore[arg-type]
+    assert after.low == pytest.approx(1 / (1 + before.high) - 1, rel=1e-6, abs=1e-9, nan_ok=True)
+
+
+@given(times, times, st.sampled_from(["coin", "pairs"]))
+def test_a_verdict_is_final(blocks: list[tuple[float, float, str]], more: list[tuple[float, float, str]], kind: str) -> None:
+    before, after = decide(blocks, kind=kind), decide(blocks + more, kind=kind)
+    if before.verdict is not None:
+        assert after.verdict is before.verdict
+        assert (after.low, after.high) == pytest.approx((before.low, before.high), nan_ok=True)
+
+
+@given(times)
+def test_the_interval_agrees_with_the_verdict(blocks: list[tuple[float, float, str]]) -> None:
+    found = decide(blocks)
+    match found.verdict:
+        case model.Verdict.REGRESSED:
+            assert found.low >= -1e-9
+        case model.Verdict.IMPROVED:
+            assert found.high <= 1e-9
+        case model.Verdict.UNCHANGED:
+            assert found.low >= 1 / (1 + RULE.min_effect) - 1 - 1e-9
+            assert found.high <= RULE.min_effect + 1e-9
+    assert not found.low > found.estimate + 1e-9
+    assert not found.high < found.estimate - 1e-9
+
+
+def test_without_blocks_nothing_is_known() -> None:
+    found = verdict.decide([], [], RULE, orders=[])
+    assert (found.verdict, found.blocks) == (None, 0)
+    assert math.isnan(found.estimate)
+
+
+def test_time_and_blocks_that_are_spent_end_it() -> None:
+    blocks = [(1.0, 1.0, "TC"), (1.5, 1.0, "CT"), (0.7, 1.0, "TC")]
+    treatment, control, orders = zip(*blocks, strict=True)
+    rule = model.Rule(max_seconds=60.0, max_blocks=50)
+    assert verdict.decide(treatment, control, rule, orders=orders, seconds=59).verdict is None
+    assert verdict.decide(treatment, control, rule, orders=orders, seconds=60).verdict is model.Verdict.INCONCLUSIVE
+    few = model.Rule(max_blocks=3)
+    assert verdict.decide(treatment, control, few, orders=orders).verdict is model.Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+def test_a_time_that_is_none_is_named(bad: float) -> None:
+    with pytest.raises(ValueError, match="block 1: the control took"):
+        decide([(1.0, 1.0, "TC"), (1.0, bad, "CT")])
+
+
+def test_a_block_without_its_partner_is_passed_over() -> None:
+    ratios = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    assert verdict.paired(ratios, ["TC", "TC", "CT", "CT", "TC"]) == pytest.approx([0.4, 0.8])

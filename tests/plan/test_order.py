@@ -1,0 +1,44 @@
+"""The order of arms: a fair coin, or balanced pairs, drawn again from the seed alone."""
+
+import math
+
+import pytest
+
+from aibenchd import model
+from aibenchd.plan import order
+
+FIRST = model.ArmName.TREATMENT
+DRAWS = 20_000
+
+
+def test_the_coin_is_fair_and_remembers_nothing() -> None:
+    """Within four standard errors, over blocks of many seeds: how often the treatment is first, and how often the next is the same."""
+    heads = [order.arms("coin", seed, block)[0] is FIRST for seed in range(DRAWS // 100) for block in range(100)]
+    error = 4 * math.sqrt(0.25 / DRAWS)
+    assert sum(heads) / DRAWS == pytest.approx(0.5, abs=error)
+    same = sum(one == two for one, two in zip(heads, heads[1:], strict=False))
+    assert same / (DRAWS - 1) == pytest.approx(0.5, abs=error)
+
+
+def test_pairs_are_balanced() -> None:
+    for seed in range(200):
+        for pair in range(5):
+            one, two = order.arms("pairs", seed, 2 * pair), order.arms("pairs", seed, 2 * pair + 1)
+            assert one == two[::-1]
+
+
+def test_a_journalled_seed_gives_the_same_order_for_ever() -> None:
+    drawn = "".join("T" if order.arms("coin", 42, block)[0] is FIRST else "C" for block in range(16))
+    assert drawn == "TTCCCCCTCCCTTTTT"
+    assert order.turn(42, 3) == order.turn(42, 3)
+
+
+def test_turns_spread_over_the_round() -> None:
+    turns = [order.turn(seed, 1) for seed in range(DRAWS)]
+    assert all(0 <= turn < 1 for turn in turns)
+    assert sum(turns) / DRAWS == pytest.approx(0.5, abs=4 * math.sqrt(1 / 12 / DRAWS))
+
+
+def test_another_order_is_refused() -> None:
+    with pytest.raises(ValueError, match="coin"):
+        order.arms("strict", 1, 1)
