@@ -114,10 +114,11 @@ def conclude(directory: Path, commits: Sequence[str], verdicts: dict[str, dict[s
 
 
 def interval(record: dict[str, Any] | None) -> str:
-    """A record's estimate and interval, for a person."""
-    if record is None or record["estimate"] is None or record["low"] is None:
+    """A record's estimate and interval, for a person; a side that has no bound yet is open."""
+    if record is None or record["estimate"] is None:
         return ""
-    return f"{record['estimate']:+7.1%} ({record['low']:+.1%} to {record['high']:+.1%})"
+    low, high = (f"{side:+.1%}" if side is not None else "?" for side in (record["low"], record["high"]))
+    return f"{record['estimate']:+7.1%} ({low} to {high})"
 
 
 def write_configuration(directory: Path, start_at: str, url: str) -> Path:
@@ -221,7 +222,7 @@ def told(topic: str, event: dict[str, Any]) -> Iterator[str]:
     match topic:
         case "build.finished" | "build.failed":
             yield f"{facts['commit'][:10]}  {topic.replace('.', ' ')}"
-        case "block.done" if facts.get("low") is not None:
+        case "block.done":
             yield f"experiment {facts['experiment']}, block {facts['block']}: {interval(facts)}"
         case "experiment.decided":
             yield f"experiment {facts['id']}: {facts['verdict']} {interval(facts)}"

@@ -33,7 +33,7 @@ def draw(axes: Any, row: int, record: Mapping[str, Any]) -> None:
     """One revision's point, interval and verdict."""
     colour = COLOURS.get(str(record["verdict"]), OTHERS)
     estimate = record["estimate"]
-    if record["low"] is not None:
+    if record["low"] is not None and record["high"] is not None:
         axes.plot([record["low"], record["high"]], [row, row], color=colour, linewidth=3, alpha=0.5)
     axes.plot([estimate], [row], "o", color=colour)
     axes.annotate(str(record["verdict"]), (estimate, row), textcoords="offset points", xytext=(0, 9), ha="center", color=colour)

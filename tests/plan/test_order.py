@@ -1,5 +1,6 @@
 """The order of arms: a fair coin, or balanced pairs, drawn again from the seed alone."""
 
+import itertools
 import math
 
 import pytest
@@ -12,11 +13,11 @@ DRAWS = 20_000
 
 
 def test_the_coin_is_fair_and_remembers_nothing() -> None:
-    """Within four standard errors, over blocks of many seeds: how often the treatment is first, and how often the next is the same."""
+    """Within four standard errors: how often the treatment is first, and how often the next block's order is the same."""
     heads = [order.arms("coin", seed, block)[0] is FIRST for seed in range(DRAWS // 100) for block in range(100)]
     error = 4 * math.sqrt(0.25 / DRAWS)
     assert sum(heads) / DRAWS == pytest.approx(0.5, abs=error)
-    same = sum(one == two for one, two in zip(heads, heads[1:], strict=False))
+    same = sum(one == two for one, two in itertools.pairwise(heads))
     assert same / (DRAWS - 1) == pytest.approx(0.5, abs=error)
 
 
