@@ -202,7 +202,7 @@ class Daemon:
                 paused=lambda: bool(self._paused),
             )
             await tasks.start(self._listen)
-            tasks.start_soon(self._signals)
+            await tasks.start(self._signals)
             self._fill(tasks)
             tasks.start_soon(planning.Planning(self.store, self._world, self._identical).run)
             tasks.start_soon(housekeeping.run, self.store, self.directory, lambda: self._loaded.settings.retention)
@@ -341,8 +341,9 @@ class Daemon:
         house = server.House(self.store, self.board, self.events, lambda: self._loaded.settings, self, self.directory)
         await server.serve(house, path, task_status=task_status)
 
-    async def _signals(self) -> None:
+    async def _signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            task_status.started()  # from here on a signal is obeyed: before that nobody must think that we are ready
             async for number in received:
                 if number == signal.SIGHUP:
                     await self.reload()

@@ -307,7 +307,7 @@ def _told(asked: Call, answer: bytes) -> int:
         sys.stdout.buffer.write(answer)
         return DONE
     for name, value in json.loads(answer).items():
-        print(f"{name}: {', '.join(value) or 'none' if isinstance(value, list) else value}")
+        print(f"{name}: {screen.spoken(value)}")
     return DONE
 
 

@@ -42,6 +42,9 @@ class Screen:
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
         """Rows under their headings; ``styles`` has one style per row, by the names of verdicts and states."""
+        if not rows:
+            self.line("none", "dim")
+            return
         texts = [[printable(cell) for cell in row] for row in rows]
         widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
         for row, style in zip([head, *texts], ["heading", *(styles or [""] * len(rows))], strict=True):
@@ -72,6 +75,13 @@ def span(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // length)}{unit}"
     return "0s"
+
+
+def spoken(value: Any) -> str:
+    """A value of JSON as a person would say it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return printable(", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value))
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,330 @@
+"""The client, as a process of its own, against a real status socket."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import socket
+import subprocess
+import sys
+import termios
+import threading
+from pathlib import Path
+from urllib import parse
+
+import anyio
+import pytest
+import statusd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aibenchd import events
+from aibenchd.api import call, client, screen, server
+
+CLIENT = [sys.executable, "-m", "aibenchd.api.client"]
+
+
+async def ask(daemon: statusd.Daemon, *words: str, **environment: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of ``aibenchctl WORDS``."""
+    told = await anyio.run_process(
+        [*CLIENT, *words], check=False, env={**os.environ, "AIBENCHD_SOCKET": str(daemon.path), **environment}
+    )
+    return told.returncode, told.stdout.decode(), told.stderr.decode()
+
+
+@pytest.fixture
+async def full(daemon: statusd.Daemon) -> statusd.Daemon:
+    """A daemon with one of each."""
+
+    def rows(tx: object) -> None:
+        built = statusd.build(tx, "b" * 40, log="build.log")
+        pair = statusd.pair(tx, "b" * 40, "a" * 40)
+        statusd.revision(tx, "b" * 40, 2, subject="make it\x1b[31m red\nand slow")
+        first = statusd.experiment(tx, pair, built, **statusd.decided("regressed"))
+        statusd.block(tx, first, 0)
+        statusd.block(tx, first, 1, log="trial.log")
+        statusd.experiment(tx, pair, built, device="phone")
+        tx.connection.execute(statusd.schema.repositories.insert().values(name="engine", head="b" * 40))
+
+    await daemon.house.store.write(rows)
+    (daemon.house.state_directory / "build.log").write_bytes(b"cc -c a.c\n")
+    daemon.house.board.put("sink/lab", "paused", "401 Unauthorized", fault=True)
+    return daemon
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("status", ["FAULTS", "sink/lab", "401 Unauthorized", "1 regressed", "LAST VERDICTS", "make it [31m red and slow"]),
+        ("devices", ["lab-host", "phone", "unknown"]),
+        ("experiments", ["1 ", "regressed", "+5.0 % (+3.0 … +7.0)", "bbbbbbbbbbbb", "2 ", "open"]),
+        ("experiments --state open", ["phone"]),
+        ("show 1", ["experiment 1: regressed +5.0 %", "treatment failed", "aibenchctl log trial 4"]),
+        ("coverage", ["benchmark  model  lab-host   phone", "squeeze    net    regressed  open"]),
+        ("history squeeze lab-host", ["regressed"]),
+        ("revisions", ["engine", "1 open, 1 regressed"]),
+        ("findings", ["regressed"]),
+        ("builds", ["built"]),
+        ("log build 1", ["cc -c a.c"]),
+        ("sinks", ["lab", "paused"]),
+        ("requests", ["none"]),
+        ("config", ['"name": "engine"']),
+        ("pause", ["paused: yes"]),
+        ("resume", ["paused: no"]),
+        ("drain phone", ["device: phone", "drained: yes"]),
+        ("reload", ["changes: device phone: added"]),
+        ("resend lab", ["resent: 0"]),
+        ("ab --repository engine HEAD~1 v1", ["see: /v1/requests/1"]),
+    ],
+)
+async def test_each_command_shows_what_the_daemon_knows(full: statusd.Daemon, command: str, expected: list[str]) -> None:
+    code, out, err = await ask(full, *command.split())
+    assert (code, err) == (0, "")
+    for text in expected:
+        assert text in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "devices", "experiments", "show 1", "coverage", "history squeeze lab-host", "sinks", "pause", "config"]
+)
+async def test_json_is_what_the_daemon_sent(full: statusd.Daemon, command: str) -> None:
+    code, out, _ = await ask(full, "--json", *command.split())
+    assert code == 0
+    assert isinstance(json.loads(out), dict)
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        ("frob", "there is no command 'frob'; see 'aibenchctl --help'"),
+        ("status --frob", "there is no option --frob of 'aibenchctl status'"),
+        ("show", "usage: aibenchctl show ID"),
+        ("show 1 2", "usage: aibenchctl show ID"),
+        ("experiments --limit", "--limit needs a value: --limit NUMBER"),
+        ("experiments --limit=0", "limit: Input should be greater than or equal to 1; the keys are"),
+        ("status --watch=3", "--watch takes no value"),
+        ("log trial", "usage: aibenchctl log build|trial ID"),
+        ("log device 1", "usage: aibenchctl log build|trial ID"),
+        ("show 99", "there is no experiment 99"),
+        ("ab HEAD", "which of them is meant?; name one of engine, other"),
+        ("ab --repository engine --wait --timeout soon HEAD", "--timeout SECONDS: 'soon' is no number"),
+        ("drain tablet", "there is no device 'tablet'; there is lab-host, phone"),
+        ("rebuild 1", "there is no failed build 1"),
+        ("backup aibenchd.sock", "aibenchd.sock exists; name a new file"),
+    ],
+)
+async def test_what_cannot_be_is_one_line_that_says_why(full: statusd.Daemon, command: str, error: str) -> None:
+    words = [str(full.path) if word == "aibenchd.sock" else word for word in command.split()]
+    code, out, err = await ask(full, *words)
+    assert (code, out) == (3, "")
+    assert err.startswith("aibenchctl: ")
+    assert error in err
+    assert err.count("\n") == 1
+
+
+async def test_a_reload_that_fails_lists_the_faults(daemon: statusd.Daemon) -> None:
+    daemon.controls.reloading = server.ReloadResult(applied=False, faults=("a.yaml:1:1: devices: no", "a.yaml:2:1: sinks: no"))
+    code, _, err = await ask(daemon, "reload")
+    assert code == 3
+    assert err.splitlines()[1:] == ["  a.yaml:1:1: devices: no", "  a.yaml:2:1: sinks: no"]
+
+
+async def test_no_daemon_is_said_in_one_line(tmp_path: Path) -> None:
+    daemon_less = await anyio.run_process([*CLIENT, "-s", str(tmp_path / "a.sock"), "status"], check=False)
+    assert daemon_less.returncode == 4
+    assert b"aibenchd does not run; start it with 'systemctl start aibenchd'" in daemon_less.stderr
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "left.sock"))
+    left_over = await anyio.run_process([*CLIENT, f"--socket={tmp_path / 'left.sock'}", "status"], check=False)
+    assert left_over.returncode == 4
+    assert b"does not run any more" in left_over.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can ask as somebody else")
+async def test_who_may_not_use_the_socket_hears_which_group_may(daemon: statusd.Daemon) -> None:
+    daemon.path.parent.chmod(0o711)
+    daemon.path.chmod(0o660)
+    program = (
+        "import grp, os, sys\nfrom aibenchd.api import client\n"
+        "os.setgid(65534); os.setuid(65534)\nsys.exit(client.main(sys.argv[1:]))"
+    )
+    argv = [sys.executable, "-c", program, "-s", "aibenchd.sock", "status"]
+    told = await anyio.run_process(argv, cwd=daemon.path.parent, check=False)
+    assert told.returncode == 4
+    assert b"you may not use this socket; ask to be added to the group root" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"", "closed the connection"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\n{}", "broke off in the middle of its answer"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "is not aibenchd"),
+        (b"HTTP/1.0 502 Bad Gateway\r\n\r\n<html>", "answers with 502"),
+        (b'HTTP/1.0 403 Forbidden\r\n\r\n{"error": "no", "hint": "ask"}', "no; ask"),
+    ],
+)
+def test_whatever_answers_there_is_no_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], answer: bytes, error: str
+) -> None:
+    path = tmp_path / "a.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def reply() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(answer)
+
+        replying = threading.Thread(target=reply)
+        replying.start()
+        assert client.main(["-s", str(path), "status"]) in (3, 4)
+        replying.join()
+    assert error in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        ({"unchanged": 3}, 0),
+        ({"improved": 1, "identical": 2}, 0),
+        ({"measured": 1}, 0),
+        ({"regressed": 1, "improved": 5, "inconclusive": 1}, 1),
+        ({"broken": 1}, 1),
+        ({"inconclusive": 1, "unchanged": 3}, 2),
+        ({"skipped": 1, "unchanged": 3}, 2),
+        ({"cancelled": 1}, 2),
+        ({}, 2),
+    ],
+)
+async def test_the_exit_code_of_a_comparison_is_its_verdict(daemon: statusd.Daemon, outcomes: dict[str, int], code: int) -> None:
+    async def decide() -> None:
+        async with daemon.house.events.subscribe() as happening:
+            event = await anext(happening)
+            await daemon.house.store.write(lambda tx: settle(tx, event.facts["id"]))
+
+    def settle(tx: object, request: int) -> None:
+        pair, built = statusd.pair(tx, "b", "a", request=request), statusd.build(tx, "b")
+        for outcome, count in outcomes.items():
+            ended = {"state": outcome} if outcome in ("skipped", "cancelled") else statusd.decided(outcome)
+            for number in range(count):
+                statusd.experiment(tx, pair, built, backend=f"{outcome}{number}", **ended)
+        tx.connection.execute(statusd.schema.requests.update().values(state="planned"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(decide)
+        got, out, _ = await ask(daemon, "ab", "--repository", "engine", "--wait", "b")
+    assert got == code
+    assert out.endswith(f"request 1: {screen.tally(outcomes)}\n")
+
+
+async def test_a_request_that_is_refused_says_why(daemon: statusd.Daemon) -> None:
+    async def refuse() -> None:
+        async with daemon.house.events.subscribe() as happening:
+            await anext(happening)
+            update = statusd.schema.requests.update().values(state="refused", reason="no commit 'b'")
+            await daemon.house.store.write(lambda tx: tx.connection.execute(update) and None)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(refuse)
+        code, _, err = await ask(daemon, "ab", "--repository", "engine", "--wait", "b")
+    assert (code, err) == (3, "aibenchctl: request 1 is refused: no commit 'b'\n")
+
+
+async def test_waiting_ends_at_its_timeout(daemon: statusd.Daemon) -> None:
+    code, _, err = await ask(daemon, "ab", "--repository", "engine", "--wait", "--timeout", "0", "b")
+    assert (code, err) == (2, "aibenchctl: request 1 is not decided after 0 s; it goes on\n")
+
+
+async def test_events_are_shown_as_they_come(daemon: statusd.Daemon) -> None:
+    argv = [*CLIENT, "-s", str(daemon.path), "events"]
+    async with await anyio.open_process(argv, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        received = b""
+        with anyio.fail_after(60):
+            while b"experiment.decided" not in received:
+                daemon.house.events.publish(events.Event("experiment.decided", {"id": 7, "verdict": "regressed"}))
+                with anyio.move_on_after(0.2):
+                    received += await process.stdout.receive()
+        process.terminate()
+    assert re.match(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d experiment.decided id=7 verdict=regressed\n", received)
+
+
+async def test_who_has_read_enough_is_not_complained_at(full: statusd.Daemon) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    for words in (["status"], ["--json", "status"], ["log", "build", "1"]):
+        told = await anyio.run_process([*CLIENT, "-s", str(full.path), *words], stdout=writer, check=False)
+        assert (told.returncode, told.stderr) == (0, b"")
+    os.close(writer)
+
+
+@pytest.mark.parametrize(("environment", "colours"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)], ids=str)
+async def test_a_terminal_has_colours_and_an_edge(full: statusd.Daemon, environment: dict[str, str], colours: bool) -> None:
+    text = await on_terminal([*CLIENT, "-s", str(full.path), "status"], 40, {"TERM": "xterm"} | environment)
+    assert ("\x1b[31m" in text) is colours
+    plain = re.sub(r"\x1b\[\d+m", "", text)
+    assert max(map(len, plain.splitlines())) == 40
+    assert "…" in plain
+
+
+async def on_terminal(argv: list[str], columns: int, environment: dict[str, str]) -> str:
+    """What a command shows on a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    told = await anyio.run_process(argv, stdout=theirs, env=os.environ | environment)
+    assert told.returncode == 0
+    os.close(theirs)
+    text = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while piece := os.read(ours, 65536):
+            text += piece
+    os.close(ours)
+    return text.decode().replace("\r\n", "\n")
+
+
+WORDS = st.one_of(st.text(), st.sampled_from(["--", "-s", "--json", "show", "status", "ab", "--wait", "--limit=3", "-h"]))
+
+
+@given(st.lists(WORDS))
+def test_no_command_line_ends_in_a_traceback(words: list[str]) -> None:
+    assert client.main(["-s", "/no/such/socket", *words]) in (0, 3, 4)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_what_is_quoted_comes_back(text: str) -> None:
+    assert parse.unquote(call.quoted(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (59.9, "59s"), (60, "1m"), (7200, "2h"), (86400 * 3, "3d"), (86400 * 800, "2y")]
+)
+def test_spans_are_in_their_largest_unit(seconds: float, text: str) -> None:
+    assert screen.span(seconds) == text
+
+
+def test_it_imports_nothing_but_the_standard_library_and_little_of_that() -> None:
+    program = "import sys; from aibenchd.api import client; print(*sorted(sys.modules))"
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True, cwd=Path(client.__file__).parents[2]
+    )
+    modules = set(told.stdout.split())
+    ours = {name for name in modules if name.startswith("aibenchd")}
+    assert ours == {"aibenchd", "aibenchd.api", *(f"aibenchd.api.{name}" for name in ("call", "client", "pages", "screen"))}
+    assert not modules & {
+        "argparse",
+        "asyncio",
+        "dataclasses",
+        "email",
+        "http",
+        "inspect",
+        "pathlib",
+        "ssl",
+        "subprocess",
+        "typing",
+    }
+    assert {name.partition(".")[0] for name in modules - ours} <= sys.stdlib_module_names | {"__main__"}
