@@ -1,0 +1,134 @@
+"""The daemon as its service manager starts it, and as the client and curl ask it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIGURATION = """\
+version: 1
+state_directory: {directory}/state
+status: {{socket: {directory}/aibenchd.sock}}
+devices:
+  - {{name: lab-host, kind: local}}
+sinks:
+  - {{name: files, kind: local, directory: {directory}/records}}
+"""
+SECOND_SINK = "  - {{name: second, kind: local, directory: {directory}/second}}\n"
+DEADLINE = 60.0  # seconds
+
+
+@dataclass
+class Running:
+    """A daemon that said that it is ready."""
+
+    directory: Path
+    process: subprocess.Popen[bytes]
+    manager: socket.socket
+
+    @property
+    def configuration(self) -> Path:
+        return self.directory / "aibenchd.yaml"
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "aibenchd.sock"
+
+    def hear(self, wanted: str) -> dict[str, str]:
+        """The next message to the service manager that says ``wanted``."""
+        while True:
+            message = dict(line.split("=", 1) for line in self.manager.recv(4096).decode().splitlines())
+            if wanted in message:
+                return message
+
+    def ask(self, *words: str, code: int = 0) -> str:
+        """What ``aibenchctl WORDS`` prints."""
+        argv = [sys.executable, "-m", "aibenchd.api.client", "-s", str(self.socket), *words]
+        told = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=DEADLINE)
+        assert told.returncode == code, told.stderr
+        return told.stdout or told.stderr
+
+    def ask_json(self, *words: str) -> Any:
+        return json.loads(self.ask("--json", *words))
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    (tmp_path / "aibenchd.yaml").write_text(CONFIGURATION.format(directory=tmp_path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, (tmp_path / "log").open("wb") as log:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(DEADLINE)
+        argv = [sys.executable, "-m", "aibenchd", "serve", str(tmp_path / "aibenchd.yaml")]
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        environment.pop("STATE_DIRECTORY", None)
+        with subprocess.Popen(argv, env=environment, stdout=log, stderr=log) as process:
+            running = Running(tmp_path, process, manager)
+            try:
+                running.hear("READY")
+                yield running
+            finally:
+                process.kill()
+
+
+def test_a_daemon_is_asked_and_told(running: Running) -> None:
+    status = running.ask_json("status")
+    assert [device["name"] for device in status["devices"]] == ["lab-host"]
+    assert status["config"] == str(running.configuration)
+    assert "lab-host" in running.ask("status")
+    running.ask("pause")
+    assert running.ask_json("status")["paused"] is True
+    running.ask("resume")
+    assert running.ask_json("status")["paused"] is False
+    running.ask("drain", "lab-host")
+    running.ask("undrain", "lab-host")
+    running.ask("backup", str(running.directory / "copy.db"))
+    with sqlite3.connect(running.directory / "copy.db") as copy:
+        assert copy.execute("SELECT count(*) FROM experiments").fetchone() == (0,)
+    copy.close()
+    assert running.hear("WATCHDOG") == {"WATCHDOG": "1"}
+
+
+def test_a_reload_applies_what_is_good_and_leaves_what_is_bad(running: Running) -> None:
+    good = running.configuration.read_text()
+    running.configuration.write_text(good + SECOND_SINK.format(directory=running.directory))
+    assert "second" in running.ask("reload")
+    assert "MONOTONIC_USEC" in running.hear("RELOADING")
+    running.hear("READY")
+    running.configuration.write_text(good.replace("devices:", "devises:"))
+    assert "devises" in running.ask("reload", code=3)
+    running.hear("READY")
+    assert [sink["name"] for sink in running.ask_json("sinks")["sinks"]] == ["files", "second"]
+    assert [fault["unit"] for fault in running.ask_json("status")["faults"]] == ["daemon/configuration"]
+    running.configuration.write_text(good)
+    running.process.send_signal(signal.SIGHUP)
+    running.hear("READY")
+    assert [sink["name"] for sink in running.ask_json("sinks")["sinks"]] == ["files"]
+
+
+def test_it_stops_when_told_and_takes_its_socket_along(running: Running) -> None:
+    running.process.terminate()
+    assert "EXTEND_TIMEOUT_USEC" in running.hear("STOPPING")
+    assert running.process.wait(DEADLINE) == 0, (running.directory / "log").read_text()
+    assert not running.socket.exists()
+    assert "does not run" in running.ask("status", code=4)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_is_client_enough(running: Running) -> None:
+    def curl(*words: str) -> str:
+        argv = ["curl", "--silent", "--unix-socket", str(running.socket), *words]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=DEADLINE).stdout
+
+    assert json.loads(curl("http://localhost/v1/experiments")) == {"experiments": [], "next": None}
+    assert json.loads(curl("--data", "", "http://localhost/v1/pause")) == {"paused": True}
+    assert "aibenchd_unit_state{" in curl("http://localhost/metrics")
