@@ -1,0 +1,180 @@
+"""What the status socket reads: right, and by an index also where there is a lot."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import statusd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aibenchd import errors, events
+from aibenchd.store import schema, store, views
+
+STATES = ("waiting", "open", "decided", "skipped")
+VERDICTS = (None, "regressed", "unchanged")
+DEVICES = ("lab-host", "phone")
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> Any:
+    async with store.opened(tmp_path / "journal.db", events.Events()) as journal:
+        yield journal
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[sa.Connection]:
+    """A journal in memory; what a test writes is undone."""
+    engine = sa.create_engine("sqlite://")
+    schema.metadata.create_all(engine)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+CHANGES = st.one_of(
+    st.tuples(st.just("insert"), st.sampled_from(DEVICES), st.sampled_from(STATES), st.sampled_from(VERDICTS)),
+    st.tuples(st.just("update"), st.integers(1, 9), st.sampled_from(STATES), st.sampled_from(VERDICTS)),
+    st.tuples(st.just("delete"), st.integers(1, 9)),
+    st.tuples(st.just("ignore"), st.integers(1, 9)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CHANGES, max_size=20))
+def test_tallies_are_what_counting_would_find(connection: sa.Connection, changes: list[tuple[Any, ...]]) -> None:
+    table = schema.experiments
+    try:
+        tx = store.Transaction(connection)
+        built, pair = statusd.build(tx, "a"), statusd.pair(tx, "a")
+        for number, (what, *values) in enumerate(changes):
+            if what == "insert":
+                device, state, verdict = values
+                statusd.experiment(tx, pair, built, device=device, state=state, verdict=verdict, backend=str(number))
+            elif what == "update":
+                connection.execute(table.update().where(table.c.id == values[0]).values(state=values[1], verdict=values[2]))
+            elif what == "delete":
+                connection.execute(table.delete().where(table.c.id == values[0]))
+            else:  # one that is there already
+                same = sa.select(table).where(table.c.id == values[0])
+                connection.execute(table.insert().prefix_with("OR IGNORE").from_select(list(table.c.keys()), same))
+        counted = connection.execute(
+            sa.select(table.c.device, table.c.state, sa.func.coalesce(table.c.verdict, ""), sa.func.count()).group_by(
+                table.c.device, table.c.state, table.c.verdict
+            )
+        )
+        assert views.counts(connection).experiments == {
+            (device, state, verdict): count for device, state, verdict, count in counted
+        }
+    finally:
+        connection.rollback()
+
+
+async def test_blocks_and_trials_are_tallied(journal: store.Store) -> None:
+    def rows(tx: store.Transaction) -> None:
+        experiment = statusd.experiment(tx, statusd.pair(tx, "a"), statusd.build(tx, "a"))
+        statusd.block(tx, experiment, 0)
+        statusd.block(tx, experiment, 1, log="log")
+
+    await journal.write(rows)
+    counts = await journal.read(views.counts)
+    assert (counts.blocks, counts.trials) == ({"valid": 1, "invalid": 1}, {"ok": 3, "failed": 1})
+
+
+async def test_what_is_undone_is_not_tallied(journal: store.Store) -> None:
+    def rows(tx: store.Transaction) -> None:
+        statusd.experiment(tx, statusd.pair(tx, "a"), statusd.build(tx, "a"))
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        await journal.write(rows)
+    assert (await journal.read(views.counts)).experiments == {}
+
+
+CELLS = st.tuples(st.sampled_from("abc"), st.sampled_from(["lab-host", "phone"]), st.sampled_from(["", "cpu", "cuda"]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CELLS, max_size=25))
+def test_coverage_is_the_newest_of_each_cell(connection: sa.Connection, cells: list[tuple[str, str, str]]) -> None:
+    try:
+        tx = store.Transaction(connection)
+        built = statusd.build(tx, "a")
+        newest = {}
+        for number, (benchmark, device, backend) in enumerate(cells):
+            pair = statusd.pair(tx, str(number))
+            newest[benchmark, device, backend] = statusd.experiment(
+                tx, pair, built, benchmark=benchmark, device=device, backend=backend
+            )
+        assert {key: item["id"] for key, item in views.coverage(connection).items()} == newest
+    finally:
+        connection.rollback()
+
+
+# Builds are few enough to be counted, by an index.
+SCAN = re.compile(r"SCAN (?:experiments|revisions|pairs|trials|blocks|results|samples|builds(?! USING COVERING INDEX))")
+QUESTIONS = {
+    "counts": views.counts,
+    "experiments": lambda c: views.experiments(c, views.ExperimentQuery()),
+    "of a state": lambda c: views.experiments(c, views.ExperimentQuery(state="open")),
+    "of a verdict": lambda c: views.experiments(c, views.ExperimentQuery(verdict="regressed", device="phone")),
+    "of a device": lambda c: views.experiments(c, views.ExperimentQuery(device="phone", cursor=7)),
+    "of a repository": lambda c: views.experiments(c, views.ExperimentQuery(repository="engine")),
+    "of a benchmark": lambda c: views.experiments(c, views.ExperimentQuery(benchmark="squeeze")),
+    "one experiment": lambda c: views.experiment(c, 1),
+    "verdicts": lambda c: views.verdicts(c, 10),
+    "findings": lambda c: views.findings(c, views.Page()),
+    "revisions": lambda c: views.revisions(c, views.RevisionQuery(repository="engine")),
+    "coverage": views.coverage,
+    "history": lambda c: views.history(c, views.HistoryQuery(benchmark="squeeze", device="phone")),
+    "builds": lambda c: views.builds(c, views.BuildQuery()),
+    "a request": lambda c: views.request(c, 1),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_no_question_walks_through_a_whole_table(connection: sa.Connection, question: str) -> None:
+    """Each is answered by an index, or by walking back through a primary key up to its limit."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    sa.event.listen(connection, "before_cursor_execute", note)
+    try:
+        tx = store.Transaction(connection)
+        request = schema.requests.insert().values(
+            id=1, repository="engine", treatment="a", benchmarks=[], devices=[], state="new", created_at=statusd.NOW
+        )
+        connection.execute(request)
+        pair = statusd.pair(tx, "a", request=1)
+        statusd.experiment(tx, pair, statusd.build(tx, "a"), id=1, **statusd.decided("regressed"))
+        asked.clear()
+        QUESTIONS[question](connection)
+        plans = [(statement, plan) for statement, values in tuple(asked) for plan in _plan(connection, statement, values)]
+    finally:
+        sa.event.remove(connection, "before_cursor_execute", note)
+        connection.rollback()
+    assert plans
+    for statement, plan in plans:
+        is_page = "ORDER BY" in statement and "LIMIT" in statement
+        assert is_page or not SCAN.match(plan), f"{plan}: {statement}"
+
+
+def _plan(connection: sa.Connection, statement: str, values: Any) -> list[str]:
+    return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+
+
+async def test_a_question_has_a_deadline_and_the_next_one_its_own(journal: store.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "STEPS", 1)
+
+    def slow(connection: sa.Connection) -> Any:
+        with views.deadline(connection, 0.0):
+            return views.counts(connection)
+
+    with pytest.raises(errors.QueryTooSlowError):
+        await journal.read(slow)
+    assert (await journal.read(views.counts)).experiments == {}
