@@ -1,0 +1,206 @@
+"""From a push to a verdict, and what people see of it on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import lab
+import pytest
+import receiver
+
+BROKEN = "#!/bin/sh\necho 'no such operator: conv9' >&2\nexit 3\n"
+GARBAGE = '#!/bin/sh\necho \'PyTorchObserver {"type": "NET", oops\'\n'
+UNBUILDABLE = "#!/bin/sh\necho 'undefined reference to conv9' >&2\nexit 1\n"
+HANGS = "#!/bin/sh\nsleep 60 & wait\n"
+
+
+def begin(made: lab.Lab, **repository: Any) -> None:
+    """Watch from the first commit on."""
+    (chosen,) = made.configuration["repositories"]
+    made.configure(repositories=[chosen | {"start_at": made.commits[0]} | repository])
+
+
+async def verdicts(made: lab.Lab, wanted: list[str | None]) -> None:
+    """Wait until the experiments, in order of their revisions, have ended so."""
+    query = "SELECT e.verdict FROM experiments e JOIN pairs p ON p.id = e.pair WHERE p.request IS NULL ORDER BY e.id"
+    await made.until(query, [(verdict,) for verdict in wanted])
+
+
+async def test_a_push_becomes_a_verdict_that_people_see(tmp_path: Path) -> None:
+    async with receiver.Receiver().listening() as sink:
+        made = lab.make(tmp_path, sink.url)
+        made.commit("first")
+        begin(made)
+        async with made.daemon():
+            await verdicts(made, ["measured"])
+            slow = made.commit("slower", latency=150)
+            await verdicts(made, ["measured", "regressed"])
+            status = await made.ctl("status")
+            assert status["verdicts"] == {"measured": 1, "regressed": 1}
+            assert status["repositories"][0]["head"] == slow
+            (newest, *_) = (await made.ctl("experiments"))["experiments"]
+            shown = await made.ctl("show", str(newest["id"]))
+            assert len(shown["blocks"]) == newest["block_count"] >= 8
+            assert 0.45 < newest["estimate"] < 0.55
+            assert [one["commit"] for one in (await made.ctl("revisions"))["revisions"]] == made.commits[::-1]
+            assert await made.ctl("history", "net", "host")
+            assert await made.ctl("coverage")
+            await made.ctl("backup", str(tmp_path / "copy.db"))
+            assert (tmp_path / "copy.db").stat().st_size > 0
+        records = [record for request in sink.requests for record in request.records]
+        (verdict,) = [r for r in records if r["verdict"] == "regressed"]
+        assert (verdict["commit"], verdict["control_commit"]) == (slow, made.commits[0])
+        assert verdict["key"] == "NET latency"
+        assert any(r["key"] == "PROCESS cpu_time" for r in records)
+
+
+async def test_what_is_wrong_with_a_revision_is_said(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.configure(experiment=made.configuration["experiment"] | {"timeout": "1s"})
+    made.commit("first")
+    made.commit("broken", bench=BROKEN)
+    made.commit("does not build", build=UNBUILDABLE)
+    made.commit("garbage", bench=GARBAGE)
+    made.commit("hangs", bench=HANGS)
+    begin(made, baseline={"rule": "pinned", "commit": made.commits[0]})
+    async with made.daemon():
+        await verdicts(made, ["measured", "broken", None, "broken", "broken"])
+        reasons = dict(made.rows("SELECT p.treatment, e.reason FROM experiments e JOIN pairs p ON p.id = e.pair"))
+        assert "exit code 3: no such operator: conv9" in reasons[made.commits[1]]
+        assert reasons[made.commits[2]] == "the treatment does not build"
+        assert "printed no sample" in reasons[made.commits[3]]
+        assert "timed out after 1 s" in reasons[made.commits[4]]
+        ((build,),) = made.rows("SELECT id FROM builds WHERE state = 'failed'")
+        log = subprocess.run(
+            [sys.executable, "-m", "aibenchd.api.client", "-s", made.socket, "log", "build", str(build)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert "undefined reference to conv9" in log.stdout
+
+
+async def test_a_control_that_does_not_build_is_replaced(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.commit("first")
+    made.commit("does not build", build=UNBUILDABLE)
+    made.commit("slower", latency=150)
+    begin(made)
+    async with made.daemon():
+        await made.until(
+            "SELECT verdict FROM experiments WHERE verdict IS NOT NULL ORDER BY verdict", [("measured",), ("regressed",)]
+        )
+        assert made.rows("SELECT p.control FROM pairs p JOIN experiments e ON e.pair = p.id WHERE e.verdict = 'regressed'") == [
+            (made.commits[0],)
+        ]
+
+
+async def ab(made: lab.Lab, *arguments: str) -> int:
+    command = [sys.executable, "-m", "aibenchd.api.client", "-s", str(made.socket), "ab", *arguments, "--wait"]
+    return (await anyio.run_process(command, check=False)).returncode
+
+
+async def test_ab_exits_with_the_verdict(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    old, fast = made.commit("first"), made.commit("faster", latency=60)
+    made.commit("newest", latency=61)
+    async with made.daemon():
+        await made.ready()
+        await made.until("SELECT count(*) FROM repositories")
+        assert await ab(made, fast, old) == 0
+        assert await ab(made, old[:12], fast[:12]) == 1
+        assert await ab(made, "no-such-revision") == 3
+        assert await ab(made, old, "--device", "nobody") == 3
+    assert await ab(made, fast, old) == 4
+
+
+async def test_paused_and_drained_nothing_begins(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.commit("first")
+    async with made.daemon():
+        await made.ready()
+        await made.ctl("pause")
+        assert (await made.ctl("status"))["paused"]
+        await made.ctl("drain", "host")
+        await made.ctl("resume")
+        await made.until("SELECT count(*) FROM experiments WHERE state = 'open'")
+        assert made.rows("SELECT count(*) FROM blocks") == [(0,)]
+        await made.ctl("undrain", "host")
+        await verdicts(made, ["measured"])
+        with pytest.raises(AssertionError, match="nobody"):
+            await made.ctl("drain", "nobody")
+
+
+async def test_what_outruns_the_backlog_is_coalesced(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.commit("first")
+    for number in range(1, 7):
+        made.commit(f"{number}", latency=100 + 20 * number)
+    begin(made, backlog=2)
+    async with made.daemon():
+        await made.until("SELECT count(*), sum(state = 'new') FROM revisions", [(7, 0)])
+        await made.until("SELECT count(*) FROM experiments WHERE state <> 'decided'", [(0,)])
+        states = dict(made.rows('SELECT "commit", state FROM revisions'))
+        assert states[made.commits[-1]] == "planned"
+        assert sorted(states.values()).count("coalesced") == 5
+        assert made.rows("SELECT verdict FROM experiments ORDER BY id DESC LIMIT 1") == [("regressed",)]
+
+
+async def test_a_new_benchmark_is_measured_with_no_one_asking(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.commit("first")
+    async with made.daemon():
+        await verdicts(made, ["measured"])
+        made.write_specification("more.json", lab.specification("more"))
+        made.configure(benchmarks=[*made.configuration["benchmarks"], {"specification": "more.json"}])
+        await made.ctl("reload")
+        await made.until("SELECT identifier, verdict FROM experiments ORDER BY id", [("net", "measured"), ("more", "measured")])
+
+
+@pytest.mark.parametrize("good", [True, False])
+async def test_a_model_file_is_verified_before_it_runs(tmp_path: Path, good: bool) -> None:
+    made = lab.make(tmp_path)
+    weights = b"weights of a network" * 1_000
+    (tmp_path / "net.bin").write_bytes(weights)
+    digest = hashlib.sha256(weights).hexdigest() if good else "0" * 64
+    specification = lab.specification("net")
+    specification["model"]["files"] = {"weights": {"filename": "net.bin", "location": "net.bin", "sha256": digest}}
+    specification["tests"][0]["commands"] = ["test -s {files.weights} && {program}"]
+    made.write_specification("net.json", specification)
+    made.commit("first")
+    async with made.daemon():
+        if good:
+            await verdicts(made, ["measured"])
+        else:
+            await made.until("SELECT state FROM experiments", [("skipped",)])
+            ((reason,),) = made.rows("SELECT reason FROM experiments")
+            assert digest in reason
+            assert hashlib.sha256(weights).hexdigest() in reason
+            assert made.rows("SELECT count(*) FROM trials") == [(0,)]
+
+
+async def test_a_mercurial_remote_goes_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    if shutil.which("hg") is None:
+        pytest.skip("Mercurial (hg) is not installed")
+    made = lab.make(tmp_path)
+    remote = tmp_path / "remote"
+    subprocess.run(["hg", "init", str(remote)], check=True)
+
+    def commit(latency: float) -> None:
+        for name, text in (("bench", lab.BENCH.format(latency=latency)), ("build.sh", lab.BUILD)):
+            (remote / name).write_text(text)
+            (remote / name).chmod(0o755)
+        subprocess.run(["hg", "-R", str(remote), "commit", "-q", "-A", "-m", f"{latency}", "-u", "engine"], check=True)
+
+    commit(100)
+    (repository,) = made.configuration["repositories"]
+    made.configure(repositories=[repository | {"kind": "hg", "branch": "default"}])
+    async with made.daemon():
+        await verdicts(made, ["measured"])
+        commit(60)
+        await verdicts(made, ["measured", "improved"])
