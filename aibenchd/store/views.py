@@ -180,9 +180,9 @@ def findings(connection: sa.Connection, page: Page) -> Item:
 
 
 def revisions(connection: sa.Connection, query: RevisionQuery) -> Item:
-    """A page of revisions with what became of their experiments; ``cursor`` is a position on the repository's line."""
+    """A page of the revisions on watched lines, with what became of their experiments; ``cursor`` is a position on the line."""
     if query.repository is not None:
-        select = sa.select(schema.revisions).where(_r.repository == query.repository, _r.state != "gone")
+        select = sa.select(schema.revisions).where(_r.repository == query.repository, _r.on_branch)
         page = _page(connection, "revisions", select, _r.position, query)
     else:
         names = connection.scalars(sa.select(schema.repositories.c.name).limit(LIMIT)).all()
@@ -346,10 +346,7 @@ def _add_results(connection: sa.Connection, items: Sequence[Item], metric: str |
 def _newest_revisions(connection: sa.Connection, repository: str, limit: int) -> list[Item]:
     return _items(
         connection,
-        sa.select(schema.revisions)
-        .where(_r.repository == repository, _r.state != "gone")
-        .order_by(_r.position.desc())
-        .limit(limit),
+        sa.select(schema.revisions).where(_r.repository == repository, _r.on_branch).order_by(_r.position.desc()).limit(limit),
     )
 
 

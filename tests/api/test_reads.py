@@ -180,7 +180,7 @@ async def test_revisions_tell_what_became_of_them(daemon: statusd.Daemon) -> Non
     def rows(tx: object) -> None:
         for position, commit in enumerate("abc"):
             statusd.revision(tx, commit, position)
-        statusd.revision(tx, "gone", 3, state="gone")
+        statusd.revision(tx, "beside", 2, state="gone", on_branch=False)
         pair, built = _pair(tx, "c")
         statusd.experiment(tx, pair, built, **statusd.decided("regressed"))
         statusd.experiment(tx, pair, built, device="phone")
