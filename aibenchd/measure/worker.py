@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,8 +159,9 @@ class Worker:
             return self._placed[experiment.id]
         arms = {model.ArmName.TREATMENT: experiment.treatment_build, model.ArmName.CONTROL: experiment.control_build}
         present = {arm: build for arm, build in arms.items() if build is not None}
-        if not await anyio.to_thread.run_sync(lambda: all(Path(build.directory).is_dir() for build in present.values())):
-            await self._house.store.write(lambda tx: experiments.await_builds(tx, experiment.id))
+        missing = await anyio.to_thread.run_sync(_missing, list(present.values()))
+        if missing:
+            await self._house.store.write(lambda tx: experiments.await_builds(tx, experiment.id, missing))
             return None
         await self._house.store.write(lambda tx: builds.touch(tx, [build.digest for build in present.values()]))
         verified = await self._house.models.ensure(experiment.design.benchmark)
@@ -251,6 +252,11 @@ def _judge(
     )
     reasons = {one.arm: one.reason for one in block.trials}
     return latest, judging.decision(experiment.design, earlier, latest, reasons)
+
+
+def _missing(present: Sequence[model.Build]) -> list[str]:
+    # One that the cache let go has no directory any more, and Path("") would be the working directory.
+    return [build.directory for build in present if not build.directory or not Path(build.directory).is_dir()]
 
 
 def _write_log(path: Path, output: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -10,7 +10,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from aibenchd import model
-from aibenchd.store import planning, schema, store
+from aibenchd.store import builds, planning, schema, store
 
 _experiments, _pairs, _blocks, _trials = schema.experiments, schema.pairs, schema.blocks, schema.trials
 
@@ -218,14 +218,11 @@ def postpone(transaction: store.Transaction, experiment: Experiment, turn: float
     )
 
 
-def await_builds(transaction: store.Transaction, experiment: int) -> None:
-    """Let an experiment wait until its builds, which are no longer where they were, have been made again."""
-    row = transaction.connection.execute(sa.select(_experiments).where(_experiments.c.id == experiment)).one()
-    transaction.connection.execute(
-        schema.builds.update()
-        .where(schema.builds.c.id.in_((row.treatment_build, row.control_build)), schema.builds.c.state == "built")
-        .values(state="evicted")
-    )
+def await_builds(transaction: store.Transaction, experiment: int, missing: Collection[str]) -> None:
+    """Let an experiment wait until the builds have been made again whose directories are ``missing``."""
+    table = schema.builds
+    gone = transaction.connection.scalars(sa.select(table.c.id).where(table.c.directory.in_(missing), table.c.state == "built"))
+    builds.lose(transaction, gone.all())
     transaction.connection.execute(_experiments.update().where(_experiments.c.id == experiment).values(state="waiting"))
     transaction.announce("build.gone", experiment=experiment)
 

@@ -17,6 +17,7 @@ LINE = 2_000  # revisions of the watched line that the planner sees
 PENDING = 2_000  # revisions that wait for a plan; older ones are seen when these are dealt with
 ORPHANS = 100
 CONTROL_DOES_NOT_BUILD = "the control does not build"
+REBUILT_DIFFERENTLY = "its programs were lost from the cache and came out different when they were built again"
 TREATMENT_DOES_NOT_BUILD = "the treatment does not build"
 
 _revisions, _pairs, _experiments = schema.revisions, schema.pairs, schema.experiments
@@ -104,6 +105,8 @@ def promote(transaction: store.Transaction, identical: Callable[[store.Transacti
             control.c.state.label("control"),
             treatment.c.digest.label("treatment_digest"),
             control.c.digest.label("control_digest"),
+            _experiments.c.blocks,
+            _experiments.c.digests,
         )
         .join(treatment, treatment.c.id == _experiments.c.treatment_build)
         .outerjoin(control, control.c.id == _experiments.c.control_build)
@@ -118,14 +121,18 @@ def promote(transaction: store.Transaction, identical: Callable[[store.Transacti
         .limit(1_000)
     ).all()
     for row in waiting:
+        digests = f"{row.treatment_digest} {row.control_digest or '-'}"
         if row.treatment == "failed":
             _end(transaction, row.id, TREATMENT_DOES_NOT_BUILD)
         elif row.control == "failed":
             _end(transaction, row.id, CONTROL_DOES_NOT_BUILD)
         elif row.treatment_digest == row.control_digest:
             identical(transaction, row.id)
+        elif row.blocks and row.digests != digests:
+            _end(transaction, row.id, REBUILT_DIFFERENTLY)
         else:
-            transaction.connection.execute(_experiments.update().where(_experiments.c.id == row.id).values(state="open"))
+            opened = _experiments.update().where(_experiments.c.id == row.id).values(state="open", digests=digests)
+            transaction.connection.execute(opened)
             transaction.announce("experiment.open", id=row.id)
     return len(waiting)
 

@@ -142,6 +142,7 @@ experiments = sa.Table(
     sa.Column("backend", sa.Text, nullable=False),
     sa.Column("treatment_build", sa.Integer, sa.ForeignKey("builds.id"), nullable=False),
     sa.Column("control_build", sa.Integer, sa.ForeignKey("builds.id")),
+    sa.Column("digests", sa.Text, nullable=False, default=""),  # of its builds, since its blocks began
     sa.Column("design", sa.JSON, nullable=False),  # what is frozen before the first block: model.Design
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),

@@ -204,3 +204,25 @@ async def test_a_mercurial_remote_goes_the_same_way(tmp_path: Path, monkeypatch:
         await verdicts(made, ["measured"])
         commit(60)
         await verdicts(made, ["measured", "improved"])
+
+
+@pytest.mark.parametrize("reproducible", [True, False])
+async def test_programs_that_were_lost_are_built_again_and_must_be_the_same(tmp_path: Path, reproducible: bool) -> None:
+    made = lab.make(tmp_path)
+    stamp = "" if reproducible else 'date +%N >> "$2"\n'
+    slow = lab.BENCH.replace("exec awk", "sleep 0.2; exec awk")
+    made.commit("first", bench=slow.format(latency=100), build=lab.BUILD + stamp)
+    made.commit("slower", bench=slow.format(latency=150), build=lab.BUILD + stamp)
+    begin(made)
+    async with made.daemon():
+        await made.until("SELECT count(*) > 0 FROM blocks b JOIN experiments e ON e.id = b.experiment WHERE control_build > 0")
+    shutil.rmtree(tmp_path / "state" / "builds")
+    shutil.rmtree(tmp_path / "state" / "devices")
+    async with made.daemon():
+        ended = "SELECT state, verdict FROM experiments WHERE control_build > 0"
+        if reproducible:
+            await made.until(ended, [("decided", "regressed")])
+        else:
+            await made.until(ended, [("skipped", None)])
+            ((reason,),) = made.rows("SELECT reason FROM experiments WHERE state = 'skipped'")
+            assert "came out different" in reason

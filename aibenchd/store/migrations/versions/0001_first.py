@@ -1,12 +1,14 @@
-"""The first schema."""
+"""The first schema: the statements in the file of the same name."""
+
+from pathlib import Path
 
 from alembic import op
-
-from aibenchd.store import schema
 
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    schema.metadata.create_all(op.get_bind())
+    script = Path(__file__).with_suffix(".sql").read_text()
+    for statement in script.split("\n\n")[1:]:  # the first part is its heading
+        op.get_bind().exec_driver_sql(statement)
