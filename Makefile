@@ -50,5 +50,22 @@ debian: # install what is missing where we are root, else say what it is
 	    || echo "could not install:$$missing; the tests that need them are skipped, and say so"; \
 	else echo "not installed:$$missing; the tests that need them are skipped, and say so"; fi
 
+# As root. The configuration that is there is never written over. DESTDIR shows what would be installed, and where; the
+# programs there would name it in their first line.
+install: ## into $(PREFIX), with units and users for systemd
+	install -d $(DESTDIR)$(PREFIX)/share $(DESTDIR)$(SYSCONFDIR)/aibenchd $(DESTDIR)$(UNITDIR)
+	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)
+	$(DESTDIR)$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --upgrade .
+	rm -rf $(DESTDIR)$(PREFIX)/share/specifications && cp -R specifications $(DESTDIR)$(PREFIX)/share/
+	install -m 644 config/aibenchd.yaml config/aibenchd.schema.json $(DESTDIR)$(PREFIX)/share/
+	[ -e $(DESTDIR)$(SYSCONFDIR)/aibenchd/aibenchd.yaml ] || sed 's|\.\./specifications|$(PREFIX)/share/specifications|; s|\.\./results|/var/lib/aibenchd/results|' \
+	    config/aibenchd.yaml > $(DESTDIR)$(SYSCONFDIR)/aibenchd/aibenchd.yaml
+	install -m 644 config/aibenchd.schema.json $(DESTDIR)$(SYSCONFDIR)/aibenchd/
+	install -m 644 systemd/*.service systemd/*.socket $(DESTDIR)$(UNITDIR)/
+	install -D -m 644 systemd/sysusers.d/aibenchd.conf $(DESTDIR)/usr/lib/sysusers.d/aibenchd.conf
+	install -D -m 644 systemd/tmpfiles.d/aibenchd.conf $(DESTDIR)/usr/lib/tmpfiles.d/aibenchd.conf
+	@echo "next: systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload; edit $(SYSCONFDIR)/aibenchd/aibenchd.yaml;"
+	@echo "      systemctl enable --now aibenchd-launcher.socket aibenchd.service"
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
