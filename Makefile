@@ -7,7 +7,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 DEBIAN := git git-lfs openssh-server iproute2 gcc make
 
-.PHONY: demo test check bench bench-decide install clean
+.PHONY: demo test check bench install clean
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aibenchd needs Python 3.11 or later; try make PYTHON=python3.12")'
@@ -34,10 +34,7 @@ check: $(VENV)/.dev ## style and types
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev ## what it costs, as ratios to yardsticks run at the same time
-	$(BIN)/python -m tests.bench
-
-bench-decide: $(VENV)/.dev ## false alarms, power and trials to a verdict, of ours and others' rules
-	$(BIN)/python -m tests.bench.bench_decide
+	PYTHONPATH=tests/support $(BIN)/python -m tests.bench
 
 .PHONY: debian
 debian: # install what is missing where we are root, else say what it is
