@@ -516,8 +516,9 @@ class Arrangement:
         os.setsid()
         os.umask(0o007)  # the daemon reads, and removes, what programs leave, by a group that both are in
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python
-            signal.signal(ignored, signal.SIG_DFL)
+        # Python ignores some, and whoever started the daemon others: a program begins with none ignored.
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_DFL)
         _write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT)
         self._take_cpus()
         self._identity.take()

@@ -60,6 +60,7 @@ async def lay_out(
         programs={name: str(directory / name) for name in names} | {"program": str(directory / build.program)},
         files=await _push(session, verified.files),
         input_files=await _push(session, verified.input_files),
+        host_files={key: str(file.path) for key, file in verified.host_files.items()},
         output_files=_output_files(design.benchmark, work),
         device_hash=device_hash,
         backend=design.backend,
@@ -82,7 +83,7 @@ async def forget(state_directory: Path, experiment: int) -> None:
 
 async def _push(session: devices.Session, verified: Mapping[str, content.VerifiedFile]) -> dict[str, str]:
     return {
-        key: str(await session.push(devices.Push(file.path, file.digest, file.path.name)))
+        key: str(await session.push(devices.Push(file.path, file.digest, PurePosixPath(file.name).name)))
         for key, file in sorted(verified.items())
     }
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 import anyio
+import anyio.to_thread
 
 from aibenchd import model
 from aibenchd.devices import base as devices
@@ -19,6 +20,7 @@ from aibenchd.frameworks import base as frameworks
 from aibenchd.measure import placing
 
 RERUNS = 1_000  # processes of one trial at most, where a program prints one record per run
+PARSED_AT_ONCE = 64 << 10  # characters; more would hold up the event loop
 NETWORK = "NET latency"  # the series that is decided on, where there is one
 SHELL_WORDS = re.compile(r"[^\w@%+=:,./~\"' -]")  # a command without any of these needs no shell
 REASON_LENGTH = 500  # characters of a program's last words
@@ -55,7 +57,7 @@ async def run(
         completed += ended
         if _failure(ended):
             break
-        output = framework.parse(_printed(ended), design.benchmark)
+        output = await _parsed(framework, _printed(ended), design.benchmark)
         gained = _gather(series, output.series)
         backend = output.backend or backend
         if index + 1 >= how.repeat and (not gained or _count(series) >= how.iterations):
@@ -125,6 +127,12 @@ async def _repeat(
         if _failure(completed):
             break
     return completed
+
+
+async def _parsed(framework: frameworks.Framework, printed: str, benchmark: model.Benchmark) -> frameworks.Output:
+    if len(printed) <= PARSED_AT_ONCE:
+        return framework.parse(printed, benchmark)
+    return await anyio.to_thread.run_sync(framework.parse, printed, benchmark)
 
 
 def _group(arm: model.ArmName) -> str:

@@ -169,7 +169,7 @@ async def test_a_model_file_is_verified_before_it_runs(tmp_path: Path, good: boo
     digest = hashlib.sha256(weights).hexdigest() if good else "0" * 64
     specification = lab.specification("net")
     specification["model"]["files"] = {"weights": {"filename": "net.bin", "location": "net.bin", "sha256": digest}}
-    specification["tests"][0]["commands"] = ["test -s {files.weights} && {program}"]
+    specification["tests"][0]["commands"] = ["test $(basename {files.weights}) = net.bin && test -s {files.weights} && {program}"]
     made.write_specification("net.json", specification)
     made.commit("first")
     async with made.daemon():
