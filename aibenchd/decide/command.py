@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aibenchd import errors, model
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what :func:`run` takes."""
     rule = model.Rule()
-    parser.add_argument("tapes", metavar="TAPE", type=Path, nargs="+", help="JSON lines: block, order, control, treatment")
+    parser.add_argument("tapes", metavar="TAPE", nargs="+", help="JSON lines: block, order, control, treatment")
     parser.add_argument("--alpha", type=_within(0, 0.5), default=rule.alpha, help="false alarms, at most (%(default)s)")
     parser.add_argument("--beta", type=_within(0, 0.5), default=rule.beta, help="changes called unchanged, at most (%(default)s)")
     parser.add_argument(
@@ -47,23 +46,30 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def decided(read: tape.Tape, arguments: argparse.Namespace) -> model.Decision:
-    """The decision on one tape; where its blocks run out, *inconclusive*."""
+    """The decision on one tape; where its blocks run out, *inconclusive*.
+
+    Raises:
+        InvalidFileError: its orders are not those of ``--order``.
+    """
     from aibenchd.decide import verdict
 
     rule = model.Rule(
         alpha=arguments.alpha,
         beta=arguments.beta,
         min_effect=arguments.min_effect,
-        max_blocks=arguments.max_blocks or len(read.orders),
+        max_blocks=min(arguments.max_blocks or len(read.orders), len(read.orders)),
         max_seconds=math.inf,
     )
-    return verdict.decide(read.treatment, read.control, rule, orders=read.orders, kind=arguments.order)
+    try:
+        return verdict.decide(read.treatment, read.control, rule, orders=read.orders, kind=arguments.order, numbers=read.numbers)
+    except ValueError as error:
+        raise errors.InvalidFileError([errors.Fault(read.file, str(error))]) from None
 
 
-def _json(path: Path, decision: model.Decision) -> str:
+def _json(path: str, decision: model.Decision) -> str:
     facts = {
         "tape": str(path),
-        "verdict": None if decision.verdict is None else decision.verdict.value,
+        "verdict": decision.verdict,
         "blocks": decision.blocks,
         "estimate": _known(decision.estimate),
         "low": _known(decision.low),
@@ -72,10 +78,10 @@ def _json(path: Path, decision: model.Decision) -> str:
     return json.dumps(facts)
 
 
-def _words(path: Path, decision: model.Decision) -> str:
+def _words(path: str, decision: model.Decision) -> str:
     sides = (f"{side:+.2%}" if math.isfinite(side) else "?" for side in (decision.low, decision.high))
-    verdict = decision.verdict or model.Verdict.INCONCLUSIVE
-    return f"{path}: {verdict.value} after {decision.blocks} blocks: {decision.estimate:+.2%} ({' to '.join(sides)})"
+    effect = f"{decision.estimate:+.2%} ({' to '.join(sides)})" + (f"; {decision.reason}" if decision.reason else "")
+    return f"{path}: {decision.verdict} after {decision.blocks} blocks: {effect}"
 
 
 def _known(value: float) -> float | None:

@@ -1,6 +1,7 @@
 """Files of blocks: one JSON object a line, ``{"block", "order": "CT" | "TC", "control": […], "treatment": […]}``.
 
-The lists are the iterations of one process each, in any unit.
+The lists are the iterations of one process each, in any unit. Blocks are in the order in which they ran. A number may be
+missing, of a block that failed; one that is left out for its result makes the verdict a choice.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ LINE_BOUND = 64 << 20  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """Its blocks in order: one number per process, and which arm ran first."""
+    """Its blocks in order: one number per process, and which arm ran first. ``file`` is its name, for messages."""
 
+    file: str
     treatment: Sequence[float]
     control: Sequence[float]
     orders: Sequence[str]
+    numbers: Sequence[int]
 
 
-def read(path: Path) -> Tape:
+def read(path: str) -> Tape:
     """Read a tape.
 
     Raises:
@@ -37,21 +40,21 @@ def read(path: Path) -> Tape:
     blocks: list[tuple[float, float, str]] = []
     seen: dict[int, int] = {}
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(LINE_BOUND), b""), start=1):
                 if line.strip():
                     try:
                         blocks.append(_block(line, number, seen))
                     except ValueError as error:
-                        faults.append(errors.Fault(str(path), str(error), line=number, column=1))
+                        faults.append(errors.Fault(path, str(error), line=number, column=1))
     except OSError as error:
-        faults.append(errors.Fault(str(path), f"cannot be read: {error.strerror}"))
+        faults.append(errors.Fault(path, f"cannot be read: {error.strerror}"))
     if not blocks and not faults:
-        faults.append(errors.Fault(str(path), "holds no block; expected one JSON object a line"))
+        faults.append(errors.Fault(path, "holds no block; expected one JSON object a line"))
     if faults:
         raise errors.InvalidFileError(faults)
     treatment, control, orders = zip(*blocks, strict=True)
-    return Tape(treatment, control, orders)
+    return Tape(path, treatment, control, orders, tuple(seen))
 
 
 def _block(line: bytes, number: int, seen: dict[int, int]) -> tuple[float, float, str]:
@@ -63,12 +66,14 @@ def _block(line: bytes, number: int, seen: dict[int, int]) -> tuple[float, float
         raise ValueError('expected an object with "block", "order", "control" and "treatment"')
     name = found.get("block")
     if not isinstance(name, int) or isinstance(name, bool) or name < 0:
-        raise ValueError(f'"block": expected its number, from 0, not {name!r}')
+        raise ValueError(f'"block": expected its number, from 0, not {repr(name)[:40]}')
     if name in seen:
         raise ValueError(f'"block": {name} was on line {seen[name]} already')
+    if seen and name < next(reversed(seen)):
+        raise ValueError(f'"block": expected one after {next(reversed(seen))}, not {str(name)[:40]}')
     seen[name] = number
     if found.get("order") not in ("CT", "TC"):
-        raise ValueError(f'"order": expected "CT" or "TC", not {found.get("order")!r}')
+        raise ValueError(f'"order": expected "CT" or "TC", not {repr(found.get("order"))[:40]}')
     return _number(found, "treatment"), _number(found, "control"), found["order"]
 
 

@@ -13,7 +13,7 @@ The interval is that of the tests which the verdict rests on: with confidence 1 
 within ±δ then; else with confidence 1 - α, and does not hold 0 where something *regressed* or *improved*.
 
 Measured on 1,000 replays of each of four recorded tapes (α = 1 %, β = 5 %, δ = 2 %, 60 blocks at most, so ± 0.3 points
-at 1 % and ± 0.6 at 96 %; ``make bench-decide`` measures it again):
+at 1 % and ± 0.6 at 96 %):
 
 =============  ==========================  ===========================  ==========================
 tape           no change: alarms, trials   2 % slower: found, trials    5 % slower: found, trials
@@ -27,6 +27,7 @@ ramp-1t        0.1 %, 18                   98 %, 24                     100 %, 1
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -36,6 +37,8 @@ from aibenchd import model
 from aibenchd.decide import sequential
 
 NEVER = 1 << 30  # past every budget
+TORN = "no one effect explains all blocks: it changed while it was measured"
+STEPS = {"coin": 1, "pairs": 2}  # blocks that are one unit
 
 
 def decide(
@@ -45,6 +48,7 @@ def decide(
     *,
     orders: Sequence[str],
     kind: str = "coin",
+    numbers: Sequence[int] | None = None,
     seconds: float = 0.0,
 ) -> model.Decision:
     """What the blocks so far say; final once it says something.
@@ -53,18 +57,22 @@ def decide(
         treatment, control: shape (blocks,), one number per process, in the order of the blocks.
         rule: error rates, smallest effect, budget.
         orders: of each block, ``TC`` where the treatment ran first, else ``CT``.
-        kind: how the orders were drawn: ``coin``, or ``pairs``, where two blocks of opposite orders are one unit.
+        kind: how the orders were drawn: ``coin``, or ``pairs``, where blocks 2k and 2k + 1 are one unit.
+        numbers: of the blocks, rising; their places where none is missing.
         seconds: that the blocks took.
 
     Raises:
-        ValueError: a time is not positive and finite (the block is named), or the lengths differ.
+        ValueError: a time is not positive and finite (the block is named), the lengths differ, both blocks of a pair have
+            one order, or an unknown kind.
     """
     ratios = log_ratios(np.asarray(treatment, dtype=float), np.asarray(control, dtype=float))
-    if len(orders) != len(ratios):
-        raise ValueError(f"{len(ratios)} blocks, but {len(orders)} orders")
-    ratios = ratios[: rule.max_blocks]
-    step = 2 if kind == "pairs" else 1
-    units = paired(ratios, orders) if kind == "pairs" else ratios
+    numbers = range(len(ratios)) if numbers is None else numbers
+    if not len(ratios) == len(orders) == len(numbers):
+        raise ValueError(f"{len(ratios)} blocks, but {len(orders)} orders and {len(numbers)} numbers")
+    if kind not in STEPS:
+        raise ValueError(f"expected an order of {' or '.join(map(repr, STEPS))}, not {kind!r}")
+    step, ratios = STEPS[kind], ratios[: rule.max_blocks]
+    units = paired(ratios, orders, numbers) if kind == "pairs" else ratios
     scale = sequential.scales(units, math.log1p(rule.min_effect) / 2)
     verdict, stop = _reached(units, scale, rule)
     if verdict is not None:
@@ -89,19 +97,21 @@ def log_ratios(treatment: sequential.Floats, control: sequential.Floats) -> sequ
     return np.log(treatment) - np.log(control)
 
 
-def paired(ratios: sequential.Floats, orders: Sequence[str]) -> sequential.Floats:
-    """The mean of each two blocks that follow each other with opposite orders; others are passed over.
+def paired(ratios: sequential.Floats, orders: Sequence[str], numbers: Sequence[int]) -> sequential.Floats:
+    """The mean of each blocks 2k and 2k + 1 that are both there: one toss made both orders, so it is symmetric as a whole.
 
-    A block that failed leaves its partner alone, and the mean of two of one order would hold the slot's own effect.
+    A block without its partner is passed over. To pair it with a block of another toss would spread that toss over
+    several units, whose signs would then not be independent.
+
+    Raises:
+        ValueError: both blocks of a pair have one order.
     """
     units: list[float] = []
-    waiting: int | None = None
-    for index, order in enumerate(orders[: len(ratios)]):
-        if waiting is not None and orders[waiting] != order:
-            units.append(float(ratios[waiting] + ratios[index]) / 2)
-            waiting = None
-        else:
-            waiting = index
+    for one, two in itertools.pairwise(range(len(ratios))):
+        if numbers[one] % 2 == 0 and numbers[two] == numbers[one] + 1:
+            if orders[one] == orders[two]:
+                raise ValueError(f"blocks {numbers[one]} and {numbers[two]} are both {orders[one]}: expected opposite orders")
+            units.append(float(ratios[one] + ratios[two]) / 2)
     return np.array(units, dtype=float)
 
 
@@ -144,7 +154,18 @@ def _decision(
     error = 2 * rule.beta if verdict is model.Verdict.UNCHANGED else rule.alpha
     threshold = math.log(2 / error)
     low, high = (sequential.bound(units, scale, threshold, side) for side in (-1, +1))
-    return model.Decision(verdict, blocks, math.expm1(_centre(units, low, high)), math.expm1(low), math.expm1(high))
+    if low > high:
+        torn = verdict and model.Verdict.INCONCLUSIVE
+        return model.Decision(torn, blocks, _change(_centre(units, math.nan, math.nan)), reason=TORN)
+    return model.Decision(verdict, blocks, _change(_centre(units, low, high)), _change(low), _change(high))
+
+
+def _change(theta: float) -> float:
+    """A log ratio as a ratio minus 1; infinite where no float holds it."""
+    try:
+        return math.expm1(theta)
+    except OverflowError:
+        return math.inf
 
 
 def _centre(units: sequential.Floats, low: float, high: float) -> float:

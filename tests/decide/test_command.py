@@ -38,8 +38,9 @@ def test_for_a_person_it_is_words(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "regressed after" in capsys.readouterr().out
 
 
-def test_a_tape_that_runs_out_is_inconclusive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["decide", "--json", str(tape(tmp_path / "short", 1.1, count=2))]) == 0
+@pytest.mark.parametrize("budget", [[], ["--max-blocks", "60"], ["--max-blocks", "1"]])
+def test_a_tape_that_runs_out_is_inconclusive(budget: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["decide", "--json", *budget, str(tape(tmp_path / "short", 1.1, count=2))]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"] == "inconclusive"
 
 
@@ -60,6 +61,11 @@ GOOD = {"block": 0, "order": "TC", "control": [1.0], "treatment": [1.0]}
         (json.dumps(GOOD | {"treatment": [10**400]}), '"treatment"[0]: expected a positive'),
         (json.dumps(GOOD | {"treatment": ["1"]}), '"treatment"[0]: expected a positive'),
         (f"{json.dumps(GOOD)}\n{json.dumps(GOOD)}", '"block": 0 was on line 2 already'),
+        (f"{json.dumps(GOOD)}\n{json.dumps(GOOD | {'block': 2})}", '"block": expected 1 next, not 2'),
+        (f"{json.dumps(GOOD | {'block': 5})}\n{json.dumps(GOOD | {'block': 4})}", '"block": expected 6 next, not 4'),
+        (f"{json.dumps(GOOD)}\n{json.dumps(GOOD | {'block': 10**400})}", '"block": expected 1 next, not 1000'),
+        (f'{{"block": {"9" * 5000}}}', "expected a JSON object"),
+        (json.dumps({key: value for key, value in GOOD.items() if key != "block"}), '"block": expected its number'),
         ("[" * 100_000, "expected a JSON object"),
     ],
 )
@@ -83,6 +89,24 @@ def test_a_file_that_is_no_tape_is_named(
     path.write_bytes(content)
     assert cli.main(["decide", str(path)]) == 1
     assert expected in capsys.readouterr().err
+
+
+def test_orders_that_are_no_pairs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, good = tmp_path / "tape", tape(tmp_path / "good", 1.1)
+    path.write_text("".join(json.dumps(GOOD | {"block": number}) + "\n" for number in range(2)))
+    assert cli.main(["decide", "--order", "pairs", str(path)]) == 1
+    assert capsys.readouterr().err == f"{path}: blocks 0 and 1 are both TC: expected opposite orders\n"
+    assert cli.main(["decide", str(path), str(good)]) == 0
+
+
+def test_times_of_any_size_are_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even the estimate fits a float: it is not known then."""
+    path = tmp_path / "tape"
+    huge = GOOD | {"treatment": [1e308] * 16, "control": [1e-308]}
+    path.write_text("".join(json.dumps(huge | {"block": number}) + "\n" for number in range(20)))
+    assert cli.main(["decide", "--json", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["estimate"]) == ("regressed", None)
 
 
 def test_a_missing_file_and_a_bad_rate_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
