@@ -57,15 +57,16 @@ def _measured(design: model.Design, blocks: Sequence[experiments.Journalled]) ->
 
 def _compared(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
     pairs = [
-        (block.treatment, block.control, block.order)
+        (block.treatment, block.control, block.order, block.number)
         for block in blocks
         if block.valid and block.treatment is not None and block.control is not None
     ]
     return verdict.decide(
-        [treatment for treatment, _, _ in pairs],
-        [control for _, control, _ in pairs],
+        [treatment for treatment, _, _, _ in pairs],
+        [control for _, control, _, _ in pairs],
         design.rule,
-        orders=[order for _, _, order in pairs],
+        orders=[order for _, _, order, _ in pairs],
+        numbers=[number for _, _, _, number in pairs],
         kind=design.order,
         seconds=sum(block.seconds for block in blocks),
     )
