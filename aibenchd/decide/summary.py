@@ -11,7 +11,9 @@ def of_process(values: Sequence[float]) -> float:
     """The mean of the fastest eighth of a process's iterations, at least one of them.
 
     What disturbs an iteration makes it slower, never faster; so the fastest ones say most about the program, and vary
-    least from process to process. Several of them guard against one freak; the whole distribution is in the records.
+    least from process to process: on four recorded tapes the noise between neighbours was 1.2 to 1.6 %, against 1.5 to
+    2.2 % of the median and 1.8 to 3.1 % of the mean. The least alone does as well (1.2 to 1.6 %); several guard against one
+    freak. A change of the slow tail alone is not seen by this; the whole distribution is in the records.
 
     Args:
         values: times, in any unit, of the iterations after warm-up.

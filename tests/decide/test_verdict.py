@@ -35,10 +35,16 @@ def laid_over(tape: np.ndarray, first: np.ndarray) -> np.ndarray:
     return ratios
 
 
-def rates(ratios: np.ndarray) -> tuple[float, float, float]:
+def balanced(ratios: np.ndarray) -> np.ndarray:
+    """The units of balanced pairs."""
+    means: np.ndarray = (ratios[:, 0::2] + ratios[:, 1::2]) / 2
+    return means
+
+
+def rates(ratios: np.ndarray, first: np.ndarray | None = None) -> tuple[float, float, float]:
     """How often something regressed or improved; how often *unchanged*; mean number of units."""
-    scale = sequential.scales(ratios, math.log1p(RULE.min_effect) / 2)
-    slower, faster, unchanged = verdict.stops(ratios, scale, RULE)
+    signs = np.zeros(ratios.shape) if first is None else np.where(first, 1.0, -1.0)
+    slower, faster, unchanged = verdict.stops(*verdict.cleared(ratios, signs, RULE), RULE)
     rejected = np.minimum(slower, faster)
     alarms = (rejected < unchanged) & (rejected < verdict.NEVER)
     same = (unchanged <= rejected) & (unchanged < verdict.NEVER)
@@ -63,41 +69,43 @@ def tape(request: pytest.FixtureRequest) -> np.ndarray:
 
 
 def test_nothing_changed_is_seldom_called_a_change(tape: np.ndarray, coin: np.ndarray) -> None:
-    alarms, _, _ = rates(laid_over(tape, coin))
+    alarms, _, _ = rates(laid_over(tape, coin), coin)
     assert alarms <= allowed(RULE.alpha)
 
 
 def test_balanced_pairs_hold_the_rate_too(tape: np.ndarray) -> None:
-    ratios = laid_over(tape, schedule("pairs"))
-    alarms, _, _ = rates((ratios[:, 0::2] + ratios[:, 1::2]) / 2)
+    alarms, _, _ = rates(balanced(laid_over(tape, schedule("pairs"))))
     assert alarms <= allowed(RULE.alpha)
 
 
 def test_a_change_as_small_as_the_margin_is_seldom_called_unchanged(tape: np.ndarray, coin: np.ndarray) -> None:
-    _, same, _ = rates(laid_over(tape, coin) + math.log1p(RULE.min_effect))
+    _, same, _ = rates(laid_over(tape, coin) + math.log1p(RULE.min_effect), coin)
     assert same <= allowed(RULE.beta)
 
 
 def test_a_change_of_twice_the_margin_is_found_within_the_budget(tape: np.ndarray, coin: np.ndarray) -> None:
     """At least 99 % of replays."""
-    found, _, _ = rates(laid_over(tape, coin) + math.log1p(2 * RULE.min_effect))
+    found, _, _ = rates(laid_over(tape, coin) + math.log1p(2 * RULE.min_effect), coin)
     assert found >= 0.99 - 3 * math.sqrt(0.99 * 0.01 / REPLAYS)
 
 
 def test_a_change_of_the_margin_is_found_as_often_as_is_promised(tape: np.ndarray, coin: np.ndarray) -> None:
     """95 % of replays within 60 blocks, in either direction."""
     for effect in (1 + RULE.min_effect, 1 / (1 + RULE.min_effect)):
-        found, _, _ = rates(laid_over(tape, coin) + math.log(effect))
+        found, _, _ = rates(laid_over(tape, coin) + math.log(effect), coin)
         assert found >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / REPLAYS)
 
 
 def test_an_interval_holds_the_effect(tape: np.ndarray, coin: np.ndarray) -> None:
     """At the stop, whichever it is: all of 300 replays but as many as 2 beta allows, and three standard errors."""
     ratios = laid_over(tape, coin[:300]) + math.log1p(0.01)
-    sides = [decide([(math.exp(ratio), 1.0, "TC") for ratio in row]) for row in ratios]
-    missed = sum(found.low > 0.01 or found.high < 0.01 for found in sides)
+    found = [
+        decide([(math.exp(ratio), 1.0, "TC" if treatment else "CT") for ratio, treatment in zip(row, firsts, strict=True)])
+        for row, firsts in zip(ratios, coin, strict=False)
+    ]
+    missed = sum(one.low > 0.01 or one.high < 0.01 for one in found)
     rate = 2 * RULE.beta
-    assert missed / len(sides) <= rate + 3 * math.sqrt(rate * (1 - rate) / len(sides))
+    assert missed / len(found) <= rate + 3 * math.sqrt(rate * (1 - rate) / len(found))
 
 
 @pytest.mark.parametrize("noise", ["slower second slot", "heavy tails", "bursts", "drift"])
@@ -113,11 +121,32 @@ def test_noise_of_any_kind_holds_the_rate(noise: str, coin: np.ndarray) -> None:
     else:
         slots = np.cumsum(slots, axis=1)
     differences = slots[:, 0::2] - slots[:, 1::2]
-    alarms, _, _ = rates(np.where(coin, 1, -1) * differences)
+    alarms, _, _ = rates(np.where(coin, 1, -1) * differences, coin)
     assert alarms <= allowed(RULE.alpha)
-    ratios = np.where(schedule("pairs"), 1, -1) * differences
-    alarms, _, _ = rates((ratios[:, 0::2] + ratios[:, 1::2]) / 2)
+    alarms, _, _ = rates(balanced(np.where(schedule("pairs"), 1, -1) * differences))
     assert alarms <= allowed(RULE.alpha)
+
+
+def test_a_slower_second_slot_is_learnt(coin: np.ndarray) -> None:
+    """2 % slower, with noise of 1 %: of a clean commit's trials, those that its slots cost are at least halved."""
+    rng = np.random.default_rng(23)
+    noise = rng.standard_normal(coin.shape) * 0.014
+    signs = np.where(coin, 1, -1)
+    _, _, without = rates(signs * noise, coin)
+    _, _, learnt = rates(signs * (noise - 0.02), coin)
+    _, _, ignored = rates(signs * (noise - 0.02))
+    assert learnt - without < (ignored - without) / 2 + 1
+
+
+def test_a_verdict_on_all_blocks_knows_only_those_before_it(coin: np.ndarray) -> None:
+    """What is expected of a block does not hang on that block or a later one."""
+    ratios = np.random.default_rng(24).standard_normal(coin[:20].shape)
+    signs = np.where(coin[:20], 1.0, -1.0)
+    whole = sequential.foreseen(ratios, signs, 0.01)
+    for blocks in (1, 4, 17):
+        other = np.concatenate([ratios[:, :blocks], 5 - 3 * ratios[:, blocks:]], axis=1)
+        for one, two in zip(whole, sequential.foreseen(other, signs, 0.01), strict=True):
+            assert np.array_equal(one[:, : blocks + 1], two[:, : blocks + 1])
 
 
 positive = st.floats(1e-3, 1e6)
@@ -207,6 +236,30 @@ def test_a_time_that_is_none_is_named(bad: float) -> None:
 def test_a_block_without_its_partner_is_passed_over() -> None:
     ratios = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
     assert verdict.paired(ratios, ["TC", "CT", "CT", "CT", "TC"], [0, 1, 3, 4, 5]) == pytest.approx([0.2, 0.8])
+
+
+def test_what_is_no_schedule_is_refused() -> None:
+    blocks = [(1.0, 1.0, "TC"), (1.0, 1.0, "CT")]
+    with pytest.raises(ValueError, match="expected an order of 'coin' or 'pairs', not 'strict'"):
+        decide(blocks, kind="strict")
+    with pytest.raises(ValueError, match="2 blocks, but 2 orders and 1 numbers"):
+        verdict.decide([1.0, 1.0], [1.0, 1.0], RULE, orders=["TC", "CT"], numbers=[0])
+
+
+def test_times_near_the_ends_of_what_a_float_holds_are_decided() -> None:
+    assert decide([(1e308, 1e-308, "TC")] * 20).verdict is model.Verdict.REGRESSED
+    assert summary.of_process([1.7e308] * 16) == pytest.approx(1.7e308)
+
+
+def test_an_effect_that_changes_is_no_small_effect(coin: np.ndarray) -> None:
+    """4 % slower for 5 blocks, then 5 % faster: each margin is rejected in turn, and no one effect lies within both."""
+    jitter = np.random.default_rng(22).standard_normal(BLOCKS) * 0.002
+    ratios = np.where(np.arange(BLOCKS) < 5, 0.04, -0.05) + jitter
+    found = verdict.decide(np.exp(ratios), np.ones(BLOCKS), RULE, orders=["CT" if one else "TC" for one in coin[0]])
+    assert found.verdict is model.Verdict.INCONCLUSIVE
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert found.reason == verdict.TORN
 
 
 def test_pairs_of_one_order_are_refused() -> None:
