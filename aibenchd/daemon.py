@@ -120,6 +120,7 @@ class Measuring(services.Service):
         device = kind(device_settings, daemon.directory / "devices" / device_settings.name, run)
         gate = daemon.gate if kind.on_this_host else hostgate.OpenGate()
         self.worker = worker.Worker(device, replace(daemon.house, gate=gate), daemon.rng)
+        self.worker.drain(draining=device_settings.name in daemon.drained)
 
     async def run(self) -> None:
         await self.worker.run()
@@ -176,6 +177,7 @@ class Daemon:
         self.gate: hostgate.Gate = hostgate.HostGate() if loaded.settings.builds.same_host else hostgate.OpenGate()
         self.store: store.Store
         self.house: worker.House
+        self.drained: set[str] = set()  # devices; one whose settings change, or that broke, stays drained
         self._loaded = loaded
         self._rosters: list[tuple[services.Roster[Any], Callable[[Loaded], dict[str, Any]]]] = []
         self._paused: dict[str, tuple[str, datetime]] = {}
@@ -276,18 +278,22 @@ class Daemon:
 
     async def drain(self, device: str, by: str) -> None:
         log.info("drained", device=device, by=by)
-        self._worker(device).drain(draining=True)
+        self.drained.add(device)
+        self._drain(device)
 
     async def undrain(self, device: str, by: str) -> None:
         log.info("undrained", device=device, by=by)
-        self._worker(device).drain(draining=False)
+        self.drained.discard(device)
+        self._drain(device)
 
     def stop(self) -> None:
         """Begin to end; what is in flight has its time."""
         self._stop.set()
 
-    def _worker(self, device: str) -> worker.Worker:
-        return self._measuring.services[device].worker
+    def _drain(self, device: str) -> None:
+        service = self._measuring.services.get(device)  # none while it waits to be started again
+        if service is not None:
+            service.worker.drain(draining=device in self.drained)
 
     def _hold(self, why: str, by: str) -> None:
         if why not in self._paused:

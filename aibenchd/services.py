@@ -119,6 +119,7 @@ class Roster(Generic[S]):
             slot.service = self._make(slot.running)
             await slot.service.run()
         except Exception as error:
+            slot.service = None  # it has ended: what a reload or a stop has to break off is the pause
             log.exception("service broke", unit=unit)
             self._board.put(unit, "broken", f"{type(error).__name__}: {error}; it is started again", fault=True)
             await anyio.sleep(pauses.next())

@@ -88,3 +88,22 @@ async def test_a_service_that_breaks_is_said_and_takes_nothing_with_it(told: lis
         assert "b" in roster.services
         await roster.stop(0)
     assert notices.notices() == []
+
+
+async def test_while_one_that_broke_waits_its_pause_is_broken_off(told: list[str], notices: board.Board) -> None:
+    async with anyio.create_task_group() as tasks:
+        roster = services.Roster("device", lambda chosen: Gentle(chosen, told), tasks, notices, random.Random(1))
+        roster.apply({"a": "broken 1"})
+        await settled()
+        assert roster.services == {}
+        roster.apply({"a": "gentle 2"})
+        await settled()
+        assert told == ["broken 1 began", "broken 1 ended", "gentle 2 began"]
+        roster.services["a"].work.set()
+        await roster.stop(1)
+
+
+class Gentle(Recorded):
+    def stop(self) -> bool:
+        super().stop()
+        return True
