@@ -1,4 +1,4 @@
-"""Lets go of what is kept for a time only: raw samples and logs that are older than their retention."""
+"""Lets go of what is kept for a time only: raw samples and logs until their retention, directories until an experiment's end."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import anyio.to_thread
 import structlog
 
 from aibenchd import settings
+from aibenchd.measure import placing
 from aibenchd.store import housekeeping, store
 
 LOOK_SECONDS = 3600.0
+DIRECTORIES = 1_000  # of experiments, in one look
 PAUSE_SECONDS = 0.1  # between two transactions: blocks go first
 
 log = structlog.get_logger()
@@ -31,7 +33,15 @@ async def run(journal: store.Store, state_directory: Path, current: Callable[[],
             log.info("samples were kept long enough", trials=gone)
             await anyio.sleep(PAUSE_SECONDS)
         await anyio.to_thread.run_sync(remove_files, state_directory / "logs", time.time() - kept.logs)
+        await forget_experiments(journal, state_directory)
         await anyio.sleep(LOOK_SECONDS)
+
+
+async def forget_experiments(journal: store.Store, state_directory: Path) -> None:
+    """Remove what experiments left on this host that were skipped, or that a crash ended before it was removed."""
+    remembered = await anyio.to_thread.run_sync(placing.remembered, state_directory, DIRECTORIES)
+    for experiment in await journal.read(functools.partial(housekeeping.ended, experiments=remembered)):
+        await placing.forget(state_directory, experiment)
 
 
 def remove_files(root: Path, before: float) -> None:

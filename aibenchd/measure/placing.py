@@ -75,6 +75,13 @@ def host_directory(state_directory: Path, experiment: int, arm: model.ArmName) -
     return state_directory / "host" / f"{experiment:012d}-{arm.value[0]}"
 
 
+def remembered(state_directory: Path, limit: int) -> list[int]:
+    """Experiments that have a directory on this host, oldest first. Blocking."""
+    root = state_directory / "host"
+    numbers = {entry.name.partition("-")[0] for entry in root.iterdir()} if root.is_dir() else set()
+    return sorted(int(number) for number in numbers if number.isdecimal())[:limit]
+
+
 async def forget(state_directory: Path, experiment: int) -> None:
     """Remove what an experiment left on this host."""
     for arm in model.ArmName:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -30,3 +31,10 @@ def forget_samples(transaction: store.Transaction, before: datetime) -> int:
     ).all()
     transaction.connection.execute(samples.delete().where(samples.c.trial.in_(old)))
     return len(old)
+
+
+def ended(connection: sa.Connection, experiments: Collection[int]) -> list[int]:
+    """Those of these experiments that have ended; at most 1,000 can be asked for."""
+    table = schema.experiments
+    query = sa.select(table.c.id).where(table.c.id.in_(experiments), table.c.state.not_in(("waiting", "open")))
+    return list(connection.scalars(query))
