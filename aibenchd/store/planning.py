@@ -126,10 +126,10 @@ def promote(transaction: store.Transaction, identical: Callable[[store.Transacti
             _end(transaction, row.id, TREATMENT_DOES_NOT_BUILD)
         elif row.control == "failed":
             _end(transaction, row.id, CONTROL_DOES_NOT_BUILD)
-        elif row.treatment_digest == row.control_digest:
-            identical(transaction, row.id)
         elif row.blocks and row.digests != digests:
             _end(transaction, row.id, REBUILT_DIFFERENTLY)
+        elif row.treatment_digest == row.control_digest:
+            identical(transaction, row.id)
         else:
             opened = _experiments.update().where(_experiments.c.id == row.id).values(state="open", digests=digests)
             transaction.connection.execute(opened)
