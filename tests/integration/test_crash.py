@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 import random
 import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import anyio
 import lab
@@ -14,117 +18,223 @@ import receiver
 
 from aibenchd import crashpoints
 
-COUNTS = (1, 2)  # a point kills when it is reached for the first time, and for the second
+COUNTS = (1, 3)  # a point kills when it is reached for the first time, and for the third
 PUSHES = 10  # while a point is waited for
 RANDOM_KILLS = 26
-LATENCIES = (100.0, 140.0, 140.0, 90.0, 90.0, 126.0)  # of commits, in turn; each differs from the last by 40 % or not at all
+UNBUILDABLE = "#!/bin/sh\nexit 1\n"
+LATENCIES = (100.0, 140.0, 140.0, 140.01, None, 90.0)  # of commits, in turn; None: it does not build
+# So few blocks are enough to be sure that there is no change, that no alarm can come of them: the verdicts are certain.
+EXPERIMENT = {"alpha": 0.0001, "beta": 0.02, "min_effect": 0.02, "disturb_caches": False, "blocks": 2}
+LEFTOVERS = (
+    "build/slot-*/*",
+    "builds/.incoming/*",
+    "repositories/*/trees/*",
+    "repositories/*/mirror.git/worktrees/*",
+    "devices/*/programs/.incoming/*",
+    "host/*",
+)
 
 
-def expected(before: float, after: float) -> str:
-    if before == after:
-        return "identical"
-    return "regressed" if after > before else "improved"
+def small_lab(directory: Path, sink: str) -> lab.Lab:
+    """Two devices where there are two CPUs; one benchmark runs on all of them, the other on the first."""
+    made = lab.make(directory, sink)
+    made.write_specification("more.json", lab.specification("more"))
+    devices = [{"name": f"cpu{cpu}", "kind": "local", "cpus": [cpu]} for cpu in sorted(os.sched_getaffinity(0))[:2]]
+    (repository,) = made.configuration["repositories"]
+    made.configure(
+        experiment=EXPERIMENT,
+        devices=devices,
+        benchmarks=[{"specification": "net.json"}, {"specification": "more.json", "devices": {"names": [devices[0]["name"]]}}],
+        repositories=[repository | {"backlog": 500}],
+    )
+    return made
 
 
-class Pushing:
+class Experiment(NamedTuple):
+    """A row of the journal."""
+
+    id: int
+    treatment: str
+    control: str | None
+    benchmark: str
+    device: str
+    backend: str
+    state: str
+    verdict: str | None
+    reason: str
+    blocks: int
+
+    @property
+    def cell(self) -> tuple[str, str, str]:
+        return self.benchmark, self.device, self.backend
+
+
+@dataclass
+class Ideal:
     """Pushes commits, and knows what each must be found to be."""
 
-    def __init__(self, made: lab.Lab) -> None:
-        self.lab = made
-        self.verdicts: dict[str, str] = {}
+    lab: lab.Lab
 
     def push(self) -> None:
         number = len(self.lab.commits)
         latency = LATENCIES[number % len(LATENCIES)]
-        before = LATENCIES[(number - 1) % len(LATENCIES)]
-        commit = self.lab.commit(f"revision {number}", latency=latency)
-        self.verdicts[commit] = expected(before, latency) if number else "measured"
+        if latency is None:
+            self.lab.commit(f"revision {number}", build=UNBUILDABLE)
+        else:
+            self.lab.commit(f"revision {number}", latency=latency)
         if not number:
             (repository,) = self.lab.configuration["repositories"]
-            self.lab.configure(repositories=[repository | {"start_at": commit}])
+            self.lab.configure(repositories=[repository | {"start_at": self.lab.commits[0]}])
+
+    @property
+    def cells(self) -> set[tuple[str, str, str]]:
+        names = [device["name"] for device in self.lab.configuration["devices"]]
+        return {("net", name, "") for name in names} | {("more", names[0], "")}
+
+    def latency(self, commit: str) -> float | None:
+        return LATENCIES[self.lab.commits.index(commit) % len(LATENCIES)]
+
+    def control(self, treatment: str) -> str | None:
+        """The newest commit before that builds."""
+        before = self.lab.commits[: self.lab.commits.index(treatment)]
+        return next((commit for commit in reversed(before) if self.latency(commit) is not None), None)
+
+    def verdict(self, treatment: str) -> str:
+        after, control = self.latency(treatment), self.control(treatment)
+        if after is None:
+            return "the treatment does not build"
+        if control is None:
+            return "measured"
+        ratio = after / (self.latency(control) or after)
+        if abs(ratio - 1) < 0.001:
+            return "identical" if ratio == 1 else "unchanged"
+        return "regressed" if ratio > 1 else "improved"
 
 
 async def test_fifty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     rng = random.Random(11)
-    sink = receiver.Receiver()
-    kills = 0
-    async with sink.listening():
-        made = lab.make(tmp_path, sink.url)
-        pushing = Pushing(made)
+    killed: collections.Counter[str] = collections.Counter()
+    async with receiver.Receiver().listening() as sink:
+        made = small_lab(tmp_path, sink.url)
+        ideal = Ideal(made)
         for count in COUNTS:
             for point in crashpoints.POINTS:
-                pushing.push()
-                await killed_at(made, f"{point}:{count}", pushing)
-                kills += 1
+                ideal.push()
+                await killed_at(made, f"{point}:{count}", ideal)
+                killed[point] += 1
         for _ in range(RANDOM_KILLS):
             if rng.random() < 0.3:
-                pushing.push()
+                ideal.push()
             await killed_after(made, rng.uniform(0.2, 1.8))
-            kills += 1
+            killed["random"] += 1
         async with made.daemon() as process:
-            await finished(made, pushing, sink)
+            await finished(made)
         assert process.returncode == 0, made.log()[-4000:]
-    assert kills >= 50
-    compare(made, pushing, sink)
+        await made.until_alone()
+    assert killed.total() >= 50
+    assert killed.keys() >= set(crashpoints.POINTS)
+    found = [Experiment(*row) for row in made.rows(
+        "SELECT e.id, p.treatment, p.control, identifier, device, backend, state, verdict, e.reason, e.blocks"
+        " FROM experiments e JOIN pairs p ON p.id = e.pair"
+    )]  # fmt: skip
+    check_experiments(found, ideal)
+    check_blocks(found, made)
+    check_records(made, sink.requests)
+    check_leftovers(tmp_path / "state")
 
 
-async def killed_at(made: lab.Lab, point: str, pushing: Pushing) -> None:
+async def killed_at(made: lab.Lab, point: str, ideal: Ideal) -> None:
     """Run the daemon until the point kills it; more commits are pushed where it is not reached by those there are."""
     async with made.daemon(AIBENCHD_CRASH_AT=point) as process:
         for _ in range(PUSHES):
             with anyio.move_on_after(lab.WAIT / PUSHES):
                 await process.wait()
                 break
-            pushing.push()
+            ideal.push()
         assert process.returncode == -signal.SIGKILL, f"{point} was never reached; {made.log()[-4000:]}"
 
 
 async def killed_after(made: lab.Lab, seconds: float) -> None:
     async with made.daemon() as process:
         await anyio.sleep(seconds)
+        assert process.returncode is None, made.log()[-4000:]
         process.kill()
-        await process.wait()
+        assert await process.wait() == -signal.SIGKILL
 
 
-async def finished(made: lab.Lab, pushing: Pushing, sink: receiver.Receiver) -> None:
+async def finished(made: lab.Lab) -> None:
     """Wait until all is decided and delivered."""
     await made.until(
         "SELECT (SELECT count(*) FROM revisions WHERE state = 'planned'),"
         " (SELECT count(*) FROM experiments WHERE state IN ('waiting', 'open')), (SELECT count(*) FROM outbox)",
-        [(len(pushing.verdicts), 0, 0)],
-        within=4 * lab.WAIT,
+        [(len(made.commits), 0, 0)],
+        within=5 * lab.WAIT,
     )
 
 
-def compare(made: lab.Lab, pushing: Pushing, sink: receiver.Receiver) -> None:
-    """The journal and what the receiver took, beside what there must be."""
-    experiments = made.rows(
-        "SELECT e.id, p.treatment, p.control, e.verdict, e.blocks FROM experiments e JOIN pairs p ON p.id = e.pair"
+def check_experiments(found: Sequence[Experiment], ideal: Ideal) -> None:
+    """Each pair once in each cell, with the verdict that it was made for."""
+    assert_once((one.treatment, one.control, *one.cell) for one in found)
+    replaced = [one for one in found if one.reason == "the control does not build"]
+    assert all(one.control and ideal.latency(one.control) is None for one in replaced)
+    final = [one for one in found if one not in replaced]
+    assert {(one.treatment, one.cell): one.verdict or one.reason for one in final} == {
+        (commit, cell): ideal.verdict(commit) for commit in ideal.lab.commits for cell in ideal.cells
+    }
+    assert_once((one.treatment, *one.cell) for one in final)
+    assert [one for one in final if one.verdict and one.control != ideal.control(one.treatment)] == []
+    assert [one for one in found if one.state != ("decided" if one.verdict else "skipped")] == []
+
+
+def check_blocks(found: Iterable[Experiment], made: lab.Lab) -> None:
+    """Blocks are numbered without a gap, each is whole, and none is later than the verdict."""
+    numbers = collections.defaultdict(list)
+    for experiment, number in made.rows("SELECT experiment, number FROM blocks ORDER BY experiment, number"):
+        numbers[experiment].append(number)
+    for one in found:
+        assert numbers.pop(one.id, []) == list(range(one.blocks)), one
+        assert (one.blocks > 0) == (one.verdict not in (None, "identical")), one
+    assert not numbers
+    trials = "SELECT experiment, block, group_concat(arm) FROM (SELECT * FROM trials ORDER BY id) GROUP BY experiment, block"
+    ran = {
+        (experiment, block): "".join(arm[0] for arm in arms.split(",")).upper() for experiment, block, arms in made.rows(trials)
+    }
+    assert ran == {(e, number): order for e, number, order in made.rows('SELECT experiment, number, "order" FROM blocks')}
+    assert made.rows(
+        "SELECT t.id FROM trials t LEFT JOIN samples s ON s.trial = t.id AND s.type = 'NET'"
+        " WHERE t.outcome <> 'ok' OR s.\"values\" IS NULL OR json_array_length(s.\"values\") <> 8"
+    ) == []  # fmt: skip
+    assert (
+        made.rows("SELECT e.id FROM experiments e JOIN blocks b ON b.experiment = e.id WHERE b.finished_at > e.decided_at") == []
     )
-    assert {treatment: verdict for _, treatment, _, verdict, _ in experiments} == pushing.verdicts
-    assert len(experiments) == len(pushing.verdicts), "a pair was planned twice"
-    for id_, _, _, verdict, blocks in experiments:
-        assert made.rows(f"SELECT number FROM blocks WHERE experiment = {id_} ORDER BY number") == [(n,) for n in range(blocks)]
-        arms = 1 if verdict == "measured" else 2
-        assert made.rows(f"SELECT count(*) FROM trials WHERE experiment = {id_}") == [(arms * blocks,)]
-        assert made.rows(
-            f"SELECT count(*) FROM samples s JOIN trials t ON t.id = s.trial WHERE t.experiment = {id_} AND s.type = 'NET'"
-        ) == [(arms * blocks,)]
-        late = f"SELECT count(*) FROM blocks b JOIN experiments e ON e.id = b.experiment WHERE e.id = {id_}"
-        assert made.rows(f"{late} AND b.finished_at > e.decided_at") == [(0,)], "a block after the verdict"
-    check_records(experiments, sink)
 
 
-def check_records(experiments: list[tuple[int, str, str | None, str, int]], sink: receiver.Receiver) -> None:
+def check_records(made: lab.Lab, requests: Iterable[receiver.Request]) -> None:
+    """What was received is what there must be, under one id each, with one content."""
     texts: dict[str, set[str]] = collections.defaultdict(set)
-    ids: dict[tuple[object, ...], set[str]] = collections.defaultdict(set)
-    for request in sink.requests:
-        for record in request.records:
-            texts[record["id"]].add(json.dumps(record, sort_keys=True))
-            ids[record["kind"], record["experiment"], record["block"], record["key"]].add(record["id"])
-    assert all(len(found) == 1 for found in texts.values()), "one id, two contents"
-    assert all(len(found) == 1 for found in ids.values()), "one record, two ids"
-    network = {(kind, experiment, block) for kind, experiment, block, key in ids if key == "NET latency"}
-    wanted = {("verdict", id_, None) for id_, *_ in experiments}
-    wanted |= {("samples", id_, block) for id_, _, _, _, blocks in experiments for block in range(blocks)}
-    assert network == wanted
+    ids: dict[tuple[Any, ...], set[str]] = collections.defaultdict(set)
+    for record in (record for request in requests for record in request.records):
+        texts[record["id"]].add(json.dumps(record, sort_keys=True))
+        ids[record["kind"], record["experiment"], record["block"], record["key"]].add(record["id"])
+    assert [id_ for id_, contents in texts.items() if len(contents) > 1] == [], "one id, two contents"
+    assert [what for what, of in ids.items() if len(of) > 1] == [], "one record, two ids"
+    samples = made.rows(
+        "SELECT DISTINCT 'samples', t.experiment, t.block, s.type || ' ' || s.metric FROM trials t"
+        " JOIN samples s ON s.trial = t.id JOIN blocks b ON b.experiment = t.experiment AND b.number = t.block WHERE b.valid"
+    )
+    verdicts = made.rows("SELECT 'verdict', experiment, NULL, type || ' ' || metric FROM results")
+    identical = made.rows("SELECT 'verdict', id, NULL, 'NET latency' FROM experiments WHERE verdict = 'identical'")
+    assert ids.keys() == {*samples, *verdicts, *identical}
+    assert {experiment for _, experiment, _, _ in (*verdicts, *identical)} == {
+        id_ for (id_,) in made.rows("SELECT id FROM experiments WHERE state = 'decided'")
+    }
+
+
+def check_leftovers(state: Path) -> None:
+    """No work tree, nothing half built or half copied, no directory of an experiment."""
+    left = [path for pattern in LEFTOVERS for path in state.glob(pattern)]
+    assert left == []
+
+
+def assert_once(keys: Iterable[tuple[Any, ...]]) -> None:
+    assert [key for key, count in collections.Counter(keys).items() if count > 1] == []

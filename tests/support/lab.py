@@ -94,6 +94,7 @@ class Lab:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=self.directory,  # by which all that it starts is known
                 env=os.environ | env,
             )
         try:
@@ -138,6 +139,18 @@ class Lab:
             except sqlite3.OperationalError:
                 return []
 
+    def processes(self) -> list[str]:
+        """The command lines of all processes that work below this lab's directory or name it."""
+        found = {pid: _about(pid) for pid in Path("/proc").iterdir() if pid.name.isdecimal()}
+        return [command for command, about in found.values() if str(self.directory) in about]
+
+    async def until_alone(self) -> None:
+        """Wait until no process of this lab is left; what a killed daemon ran ends by itself."""
+        with anyio.move_on_after(WAIT) as scope:
+            while await anyio.to_thread.run_sync(self.processes):
+                await anyio.sleep(0.05)
+        assert not scope.cancelled_caught, f"left: {self.processes()}"
+
     def log(self) -> str:
         return (self.directory / "daemon.log").read_text(errors="replace")
 
@@ -159,6 +172,15 @@ def make(directory: Path, sink: str = "") -> Lab:
         status={"socket": "aibenchd.sock"},
     )
     return made
+
+
+def _about(pid: Path) -> tuple[str, str]:
+    """A process's command line, and that with its directory; empty where it is gone, or is a zombie."""
+    try:
+        command = (pid / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return command, f"{command} {(pid / 'cwd').readlink()}"
+    except OSError:
+        return "", ""
 
 
 async def end(process: anyio.abc.Process) -> None:
