@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import anyio
@@ -36,7 +37,7 @@ class Mirror:
         Raises:
             RemoteUnreachableError: the remote did not answer, or refused.
         """
-        async with self._lock:
+        async with self._changing():
             await self._prepare()
             try:
                 await self._fetch()
@@ -51,32 +52,46 @@ class Mirror:
         return False
 
     async def obtain(self, commit: str) -> None:
-        """See that a full commit id is here and stays here; the remote is asked only where it is not.
+        """See that a full commit id is here; the remote is asked, and a fetch under way waited for, only where it is not.
 
         Raises:
             UnknownRevisionError: the remote answers, and does not have it either.
             RemoteUnreachableError: it is not here, and the remote does not answer.
         """
-        if not await self.has(commit):
-            await self.fetch()
+        if await self.has(commit):
+            return
+        await self.fetch()
         if not await self.has(commit):
             await self._fetch_by_id(commit)
         await self.keep(commit)
 
     async def keep(self, commit: str) -> None:
         """See that a commit which is here stays here, whatever becomes of the branches."""
-        await self.git.output("update-ref", f"{KEPT}/{commit}", commit)
+        async with self._changing():
+            await self.git.output("update-ref", f"{KEPT}/{commit}", commit)
 
     async def release_ancestors(self, commit: str) -> None:
         """Drop the refs that :meth:`keep` made on true ancestors of ``commit``: it holds them."""
-        merged = await self.git.output("for-each-ref", "--format=%(refname)", f"--merged={commit}", KEPT)
-        for name in merged.splitlines():
-            if name != f"{KEPT}/{commit}":
-                await self.git.output("update-ref", "-d", name)
+        async with self._changing():
+            merged = await self.git.output("for-each-ref", "--format=%(refname)", f"--merged={commit}", KEPT)
+            for name in merged.splitlines():
+                if name != f"{KEPT}/{commit}":
+                    await self.git.output("update-ref", "-d", name)
 
     async def add_tree(self, commit: str, target: Path) -> None:
         """A work tree at ``commit`` in ``target``, which is empty or not there."""
         await self.git.output("worktree", "add", "--quiet", "--detach", target, commit)
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncGenerator[None, None]:
+        """Nobody else changes refs or objects within. A git that was stopped may have left locks, and they are taken away."""
+        async with self._lock:
+            try:
+                yield
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(_unlock, self.path)
+                raise
 
     async def _prepare(self) -> None:
         if await self._answer("config", "remote.origin.url") == self.url:  # what is set last, so all else is there
@@ -122,7 +137,7 @@ class Mirror:
 
     async def _fetch_by_id(self, commit: str) -> None:
         """Most servers give any commit that they have, also where no branch leads to it any more."""
-        async with self._lock:
+        async with self._changing():
             try:
                 await self.git.output("fetch", "--quiet", "--no-auto-gc", "--no-write-fetch-head", "--no-tags", "origin", commit)
             except process.ProgramFailedError as error:
@@ -134,10 +149,16 @@ def sweep(path: Path) -> None:
 
     Only while no git works there and no work tree of it is used.
     """
-    for pattern in ("*.lock", "refs/**/*.lock", "objects/info/**/*.lock", "objects/pack/tmp_*", "gc.pid"):
+    _unlock(path)
+    for file in path.glob("objects/pack/tmp_*"):
+        file.unlink(missing_ok=True)
+    clone.remove(path / "worktrees")
+
+
+def _unlock(path: Path) -> None:
+    for pattern in ("*.lock", "refs/**/*.lock", "objects/info/**/*.lock", "gc.pid"):
         for file in path.glob(pattern):
             file.unlink(missing_ok=True)
-    clone.remove(path / "worktrees")
 
 
 def forget_trees(path: Path, below: Path) -> None:

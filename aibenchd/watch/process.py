@@ -22,6 +22,7 @@ OUTPUT_BOUND = 1 << 20  # bytes, of what is read whole
 FIELD_BOUND = 64 << 10  # bytes, of one field; the rest of a longer one is dropped
 SAID_BOUND = 4 << 10  # bytes, of the end of what a failed program said
 GRACE_SECONDS = 5.0  # between SIGTERM, on which git removes its lock files, and SIGKILL
+CHILDREN_SECONDS = 0.5  # that what it started has to end in, after it
 
 # What a user's environment may say about how to reach a server. All else could change what is printed.
 _KEPT = ("GIT_SSL_", "GIT_HTTP_", "GIT_PROXY_")
@@ -124,21 +125,24 @@ class Program:
                 raise self._failed(arguments, code, _end_of(said))
 
     async def _start(self, arguments: tuple[str | Path, ...], said: IO[bytes]) -> anyio.abc.Process:
+        command = [*self.arguments, *map(str, arguments)]
         try:
-            return await anyio.open_process(
-                [*self.arguments, *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                env=self.environment,
-                start_new_session=True,
-                pass_fds=self.held,
-            )
+            with anyio.CancelScope(shield=True):  # asyncio answers a cancellation here with SIGKILL, on which git leaves locks
+                process = await anyio.open_process(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=said,
+                    env=self.environment,
+                    start_new_session=True,
+                    pass_fds=self.held,
+                )
         except FileNotFoundError as error:
             name = self.arguments[0]
             raise errors.HarnessError(f"{name} is not installed, or not on PATH; install it to watch its repositories") from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
             raise errors.HarnessError(f"{self.arguments[0]} cannot be run: {error}") from error
+        return process
 
     def _failed(self, arguments: tuple[str | Path, ...], code: int | None, said: str) -> ProgramFailedError:
         command = " ".join([self.arguments[0], *(str(argument) for argument in arguments[:2])])
@@ -172,13 +176,20 @@ async def _stop(process: anyio.abc.Process) -> None:
             _signal(process, signal.SIGTERM)
             with anyio.move_on_after(GRACE_SECONDS):
                 await process.wait()
-            _signal(process, signal.SIGKILL)  # also where git has ended: what it started may not have
+            with anyio.move_on_after(CHILDREN_SECONDS):
+                while _signal(process, 0):  # noqa: ASYNC110  nobody tells when another's children end
+                    await anyio.sleep(0.01)
+            _signal(process, signal.SIGKILL)
         await process.aclose()
 
 
-def _signal(process: anyio.abc.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+def _signal(process: anyio.abc.Process, number: int) -> bool:
+    """Whether any process of the group, ended but not yet waited for ones too, was there to be sent it."""
+    try:
         os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _end_of(said: IO[bytes]) -> str:
