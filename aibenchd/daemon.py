@@ -156,7 +156,7 @@ class Building(services.Service):
 
     def __init__(self, chosen: settings.Settings, daemon: Daemon) -> None:
         self._launcher = launching.Launcher(chosen.run)
-        house = builder.House(daemon.store, daemon.board, daemon.gate, self._launcher, daemon.directory)
+        house = builder.House(daemon.store, daemon.board, daemon.gate, self._launcher, daemon.directory, daemon.paused)
         clones = {repository.name: daemon.clone(repository) for repository in chosen.repositories}
         self._builder = builder.Builder(chosen.builds, clones, house, daemon.rng)
 
@@ -201,10 +201,11 @@ class Daemon:
                 models=files.ModelCache(self._loaded.settings.models, self.directory / "models"),
                 recorder=recording.Recorder(lambda: self._loaded.settings),
                 state_directory=self.directory,
-                paused=lambda: bool(self._paused),
+                paused=self.paused,
             )
             await tasks.start(self._listen)
             await tasks.start(self._signals)
+            await self._look_at_status_file()
             self._fill(tasks)
             tasks.start_soon(planning.Planning(self.store, self._world, self._identical).run)
             tasks.start_soon(housekeeping.run, self.store, self.directory, lambda: self._loaded.settings.retention)
@@ -286,6 +287,10 @@ class Daemon:
         self.drained.discard(device)
         self._drain(device)
 
+    def paused(self) -> bool:
+        """Whether no block and no build may begin."""
+        return bool(self._paused)
+
     def stop(self) -> None:
         """Begin to end; what is in flight has its time."""
         self._stop.set()
@@ -336,6 +341,7 @@ class Daemon:
         return changes + (["benchmarks changed"] if before != loaded.selected else [])
 
     async def _end(self) -> None:
+        await self._reloading.acquire()  # and held: a reload would start again what ends here
         within = self._loaded.settings.stop_timeout
         self._notifier.stopping(within + EXTRA_STOP_SECONDS)
         async with anyio.create_task_group() as tasks:
@@ -358,14 +364,17 @@ class Daemon:
                     self.stop()
 
     async def _watch_status_file(self) -> None:
-        """FAI-PEP's way to pause: while the first line of the configured file is 0."""
         while True:
-            path = self._loaded.settings.status_file
-            if path is not None and await anyio.to_thread.run_sync(says_pause, path):
-                self._hold("status file", str(path))
-            else:
-                self._release("status file")
             await anyio.sleep(STATUS_FILE_SECONDS)
+            await self._look_at_status_file()
+
+    async def _look_at_status_file(self) -> None:
+        """FAI-PEP's way to pause: while the first line of the configured file is 0."""
+        path = self._loaded.settings.status_file
+        if path is not None and await anyio.to_thread.run_sync(says_pause, path):
+            self._hold("status file", str(path))
+        else:
+            self._release("status file")
 
     async def _alive(self) -> None:
         """Returns where the journal's writer answers; what the watchdog asks."""

@@ -47,6 +47,7 @@ class House:
     Attributes:
         gate: passed once per build, so that none runs while the local host measures.
         launcher: runs the scripts; entered and left by its owner.
+        paused: whether no build may begin now.
     """
 
     store: store.Store
@@ -54,6 +55,7 @@ class House:
     gate: hostgate.Gate
     launcher: launching.Launcher
     state_directory: Path
+    paused: Callable[[], bool]
 
 
 @dataclass(slots=True)
@@ -96,10 +98,10 @@ class Builder:
                 self._house.board.take_down(notice.unit)
 
     async def _serve(self, name: str) -> None:
-        with self._house.store.events.bell("build.queued") as bell:
+        with self._house.store.events.bell("build.queued", "daemon.") as bell:
             while True:
-                if not await self._advance(name):
-                    self._house.board.put(f"builder/{name}", "idle")
+                if self._house.paused() or not await self._advance(name):
+                    self._house.board.put(f"builder/{name}", "paused" if self._house.paused() else "idle")
                     await bell.wait(self._until_next_look())
 
     async def _advance(self, name: str) -> bool:
@@ -109,6 +111,8 @@ class Builder:
             return False
         self._house.board.put(f"builder/{name}", "waiting", "for this host to finish measuring")
         async with self._house.gate.building():
+            if self._house.paused():  # while this one waited
+                return False
             # Chosen only now: while this one waited, something more urgent may have been queued.
             resting = self._resting()
             entry = await self._write(lambda transaction: builds.take(transaction, repositories, resting, _log_of))

@@ -23,7 +23,7 @@ async def main(root: Path) -> None:
     chosen = settings.RepositorySettings(name="engine", url=str(root / "engine"), framework="generic")
     repositories = {"engine": git.Git(chosen, state / "repositories/engine")}
     async with store.opened(state / "journal.sqlite", told) as journal, launching.Launcher(devices.RunSettings()) as launcher:
-        house = builder.House(journal, board.Board(told), hostgate.OpenGate(), launcher, state)
+        house = builder.House(journal, board.Board(told), hostgate.OpenGate(), launcher, state, lambda: False)
         with anyio.move_on_after(DEADLINE):
             builds = settings.BuildSettings(frameworks_directory=root / "frameworks")
             await builder.Builder(builds, repositories, house, random.Random()).run()

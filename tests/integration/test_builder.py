@@ -67,7 +67,7 @@ class Workshop:
         self.gate = hostgate.HostGate()
         self.remote = Remote(root / "engine")
         self.repositories = {"engine": self.watched("engine", self.remote)}
-        self._house = builder.House(journal, self.board, self.gate, launcher, self.state)
+        self._house = builder.House(journal, self.board, self.gate, launcher, self.state, lambda: False)
         self.settings = settings.BuildSettings(frameworks_directory=root / "frameworks")
         self.script(COPY)
 

@@ -110,12 +110,14 @@ async def test_told_to_stop_during_a_block_it_exits_with_0_and_the_block_is_whol
 async def test_a_block_that_outlasts_the_time_to_stop_is_abandoned(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
     made.commit("hangs", bench=f"#!/bin/sh\ntouch {tmp_path}/began; sleep 600 & wait\n")
-    made.configure(stop_timeout="200ms")
+    made.configure(stop_timeout="500ms")
     async with made.daemon() as process:
         with anyio.fail_after(lab.WAIT):
             while not (tmp_path / "began").exists():
                 await anyio.sleep(0.02)
             process.send_signal(signal.SIGTERM)
+            await anyio.sleep(0.1)
+            process.send_signal(signal.SIGHUP)
             assert await process.wait() == 0
     assert made.processes() == []
     assert made.rows("SELECT state, blocks FROM experiments") == [("open", 0)]
@@ -158,9 +160,10 @@ async def test_the_status_file_pauses(tmp_path: Path) -> None:
     made.configure(status_file=str(flag))
     async with made.daemon():
         await made.ready()
-        await made.until("SELECT count(*) FROM experiments WHERE state = 'open'", [(2,)])
         assert (await made.ctl("status"))["paused"]
-        assert made.rows("SELECT count(*) FROM blocks") == [(0,)]
+        await made.until("SELECT count(*) FROM experiments", [(2,)])
+        await anyio.sleep(0.5)
+        assert made.rows("SELECT state FROM builds") == [("queued",)] * 2
         flag.write_text("1\n")
         await until_measuring(made)
 
