@@ -124,7 +124,9 @@ async def test_paused_and_drained_nothing_begins(tmp_path: Path) -> None:
     async with made.daemon():
         await made.ready()
         await made.ctl("pause")
-        assert (await made.ctl("status"))["paused"]
+        status = await made.ctl("status")
+        assert status["paused"]
+        assert status["paused_by"]
         await made.ctl("drain", "host")
         await made.ctl("resume")
         await made.until("SELECT count(*) FROM experiments WHERE state = 'open'")
@@ -148,6 +150,22 @@ async def test_what_outruns_the_backlog_is_coalesced(tmp_path: Path) -> None:
         assert states[made.commits[-1]] == "planned"
         assert sorted(states.values()).count("coalesced") == 5
         assert made.rows("SELECT verdict FROM experiments ORDER BY id DESC LIMIT 1") == [("regressed",)]
+
+
+async def test_runs_are_as_far_apart_as_configured_and_the_newest_goes(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.commit("first")
+    begin(made, min_run_interval="1h")
+    async with made.daemon():
+        await verdicts(made, ["measured"])
+        made.commit("second", latency=120)
+        made.commit("third", latency=140)
+        await made.until("SELECT count(*) FROM revisions WHERE state = 'new'", [(2,)])
+        begin(made, min_run_interval="1s")
+        await made.ctl("reload")
+        await verdicts(made, ["measured", "regressed"])
+        assert made.rows("SELECT state FROM revisions ORDER BY position") == [("planned",), ("coalesced",), ("planned",)]
+        assert made.rows("SELECT control FROM pairs ORDER BY id DESC LIMIT 1") == [(made.commits[0],)]
 
 
 async def test_a_new_benchmark_is_measured_with_no_one_asking(tmp_path: Path) -> None:
@@ -226,3 +244,21 @@ async def test_programs_that_were_lost_are_built_again_and_must_be_the_same(tmp_
             await made.until(ended, [("skipped", None)])
             ((reason,),) = made.rows("SELECT reason FROM experiments WHERE state = 'skipped'")
             assert "came out different" in reason
+
+
+async def test_of_two_builds_the_one_that_was_lost_is_made_again(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.commit("first")
+    made.commit("slower", latency=150)
+    begin(made)
+    async with made.daemon():
+        await made.ready()
+        await made.ctl("drain", "host")
+        await made.until("SELECT count(*) FROM experiments WHERE state = 'open'", [(2,)])
+        before = dict(made.rows('SELECT "commit", started_at FROM builds'))
+        ((lost,),) = made.rows(f"SELECT directory FROM builds WHERE \"commit\" = '{made.commits[1]}'")
+        shutil.rmtree(lost)
+        await made.ctl("undrain", "host")
+        await verdicts(made, ["measured", "regressed"])
+        after = dict(made.rows('SELECT "commit", started_at FROM builds'))
+    assert [after[commit] > before[commit] for commit in made.commits] == [False, True]
