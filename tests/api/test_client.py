@@ -246,7 +246,7 @@ async def test_events_are_shown_as_they_come(daemon: statusd.Daemon) -> None:
         assert process.stdout is not None
         received = b""
         with anyio.fail_after(60):
-            while b"experiment.decided" not in received:
+            while b"\n" not in received:
                 daemon.house.events.publish(events.Event("experiment.decided", {"id": 7, "verdict": "regressed"}))
                 with anyio.move_on_after(0.2):
                     received += await process.stdout.receive()
