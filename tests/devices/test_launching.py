@@ -76,9 +76,7 @@ async def test_a_program_has_three_files_and_ordinary_signals(launcher: launchin
     lines = completed.stdout.splitlines()
     assert lines[:6] == ["0", "1", "2", "/dev/null", "0", "0007"]
     (ignored,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:"))
-    assert (
-        ignored & ~(1 << 31 | 1 << 32) == 0
-    )  # 32 and 33 are the C library's own, and not to be set
+    assert ignored & ~(1 << 31 | 1 << 32) == 0  # 32 and 33 are the C library's own, and not to be set
     assert "SigBlk:\t0000000000000000" in lines
 
 
