@@ -33,6 +33,7 @@ from aibenchd.watch import base as watch
 from aibenchd.watch import watcher
 
 STATUS_FILE_SECONDS = 5.0
+ALWAYS = "whatever the configuration says"
 EXTRA_STOP_SECONDS = 20.0  # beyond stop_timeout, for cleaning up
 
 log = structlog.get_logger()
@@ -100,15 +101,10 @@ class Watching(services.Service):
     """One repository: its clone, and the watcher that polls it."""
 
     def __init__(self, chosen: settings.RepositorySettings, daemon: Daemon) -> None:
-        self.repository = daemon.clone(chosen)
-        self._watcher = watcher.Watcher(self.repository, daemon.store, daemon.board, daemon.rng)
+        self._watcher = watcher.Watcher(daemon.clone(chosen), daemon.store, daemon.board, daemon.rng)
 
     async def run(self) -> None:
         await self._watcher.run()
-
-    def poke(self) -> None:
-        """Poll now."""
-        self._watcher.poke()
 
 
 class Measuring(services.Service):
@@ -165,6 +161,27 @@ class Building(services.Service):
             await self._builder.run()
 
 
+class Planner(services.Service):
+    """Of all repositories."""
+
+    def __init__(self, _chosen: str, daemon: Daemon) -> None:
+        self._planning = planning.Planning(daemon.store, daemon.world, daemon.identical)
+
+    async def run(self) -> None:
+        await self._planning.run()
+
+
+class Housekeeping(services.Service):
+    """Lets go of what is old."""
+
+    def __init__(self, _chosen: str, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    async def run(self) -> None:
+        daemon = self._daemon
+        await housekeeping.run(daemon.store, daemon.directory, lambda: daemon.world().settings.retention)
+
+
 class Daemon:
     """One process's worth of rooms. Answers the status socket's controls."""
 
@@ -207,8 +224,6 @@ class Daemon:
             await tasks.start(self._signals)
             await self._look_at_status_file()
             self._fill(tasks)
-            tasks.start_soon(planning.Planning(self.store, self._world, self._identical).run)
-            tasks.start_soon(housekeeping.run, self.store, self.directory, lambda: self._loaded.settings.retention)
             tasks.start_soon(self._watch_status_file)
             tasks.start_soon(self._notifier.watchdog, self._alive)
             self._notifier.ready(self._summary())
@@ -248,7 +263,7 @@ class Daemon:
                 cell.backend,
             )
             for repository in self._loaded.settings.repositories
-            for cell in self._world().cells(repository)
+            for cell in self.world().cells(repository)
         ]
 
     async def reload(self) -> server.ReloadResult:
@@ -309,11 +324,12 @@ class Daemon:
         if self._paused.pop(why, None) is not None:
             self.events.publish(events.Event("daemon.resumed", {}))
 
-    def _world(self) -> planning.World:
-        clones = {name: service.repository for name, service in self._watching.services.items()}
-        return planning.World(self._loaded.settings, self._loaded.selected, clones)
+    def world(self) -> planning.World:
+        """What there is to plan with now."""
+        return planning.World(self._loaded.settings, self._loaded.selected, self.clone)
 
-    def _identical(self, tx: store.Transaction, experiment: int) -> None:
+    def identical(self, tx: store.Transaction, experiment: int) -> None:
+        """Decide an experiment whose arms are the same."""
         decision = model.Decision(model.Verdict.IDENTICAL, 0, 0.0, 0.0, 0.0, "programs, files and commands are the same")
         experiments.decide(tx, experiment, decision)
         self.house.recorder.decided(tx, experiments.by_id(tx.connection, experiment), decision, {})
@@ -324,14 +340,15 @@ class Daemon:
         def roster(kind: str, make: Callable[[Any, Daemon], services.Service]) -> services.Roster[Any]:
             return services.Roster(kind, lambda chosen: make(chosen, self), tasks, self.board, self.rng)
 
-        self._watching: services.Roster[Watching] = roster("repository", Watching)
         self._measuring: services.Roster[Measuring] = roster("device", Measuring)
         self._rosters = [
-            (self._watching, lambda loaded: {one.name: one for one in loaded.settings.repositories}),
+            (roster("repository", Watching), lambda loaded: {one.name: one for one in loaded.settings.repositories}),
             (self._measuring, lambda loaded: {one.name: (one, loaded.settings.run) for one in loaded.settings.devices}),
             (roster("sink", Delivering), lambda loaded: {one.name: one for one in loaded.settings.sinks}),
             (roster("outbox", Keeping), lambda loaded: {"size": loaded.settings.retention.outbox_size}),
             (roster("builder", Building), lambda loaded: {"all": _of_builds(loaded.settings)}),
+            (roster("planner", Planner), lambda _: {"all": ALWAYS}),
+            (roster("housekeeping", Housekeeping), lambda _: {"all": ALWAYS}),
         ]
         self._apply(self._loaded)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,11 +29,11 @@ Identical = Callable[[store.Transaction, int], None]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What there is to plan with, at one time."""
+    """What there is to plan with, at one time; ``clone`` gives a repository's clone."""
 
     settings: configuration.Settings
     selected: Sequence[coverage.Selected]
-    repositories: Mapping[str, watch.Repository]
+    clone: Callable[[configuration.RepositorySettings], watch.Repository]
 
     def cells(self, repository: configuration.RepositorySettings) -> tuple[coverage.Cell, ...]:
         """The cells that a repository's builds are measured in."""
@@ -112,7 +112,7 @@ class Planning:
             known = ", ".join(one.name for one in world.settings.repositories) or "none"
             raise errors.UnknownRevisionError(f"no repository {request.repository!r}; there are: {known}")
         cells = _wanted(world.cells(repository), request.benchmarks, request.devices)
-        clone = world.repositories[repository.name]
+        clone = world.clone(repository)
         treatment = await _resolved(clone, request.treatment)
         named_control = await _resolved(clone, request.control) if request.control else None
         present = [device.name for device in world.settings.devices]

@@ -147,6 +147,8 @@ class Worker:
         framework = plugins.load("frameworks", experiment.design.framework)()
         bench = blocks.Bench(session, self.device.settings, framework)
         async with self._house.gate.measuring():
+            if self._stopping or self._resting():  # while this one waited for a build
+                return
             block = await blocks.run(bench, experiment.design, experiment.blocks, placed, self._keeper(experiment))
         await self._journal(experiment, block, fingerprint)
 
