@@ -110,8 +110,8 @@ class Roster(Generic[S]):
                 slot.running, slot.scope = slot.wanted, anyio.CancelScope()
                 with slot.scope:
                     await self._run(unit, slot, pauses)
+                self._board.take_down(unit)
         del self._slots[name]
-        self._board.take_down(unit)
         slot.ended.set()
 
     async def _run(self, unit: str, slot: _Slot[S], pauses: backoff.Backoff) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -262,3 +264,24 @@ async def test_of_two_builds_the_one_that_was_lost_is_made_again(tmp_path: Path)
         await verdicts(made, ["measured", "regressed"])
         after = dict(made.rows('SELECT "commit", started_at FROM builds'))
     assert [after[commit] > before[commit] for commit in made.commits] == [False, True]
+
+
+async def test_a_planner_that_broke_is_shown_and_started_again(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.commit("first")
+    async with made.daemon():
+        await verdicts(made, ["measured"])
+        rename(made.journal, "requests", "mislaid")
+        made.commit("slower", latency=150)
+        with anyio.fail_after(lab.WAIT):
+            while not (faults := [one for one in (await made.ctl("status"))["faults"] if one["unit"].startswith("planner")]):
+                await anyio.sleep(0.05)
+        assert "no such table: requests" in faults[0]["reason"]
+        rename(made.journal, "mislaid", "requests")
+        await verdicts(made, ["measured", "regressed"])
+        assert (await made.ctl("status"))["faults"] == []
+
+
+def rename(journal: Path, before: str, after: str) -> None:
+    with contextlib.closing(sqlite3.connect(journal, timeout=10)) as connection:
+        connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
