@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from aibenchd import errors, model
+from aibenchd import model
 from aibenchd.store import schema, store
 
 _revisions, _repositories = schema.revisions, schema.repositories
@@ -108,38 +108,9 @@ def newest_pending(connection: sa.Connection, repository: str, limit: int) -> li
     return _window(connection, repository, limit, _revisions.c.state == "new")
 
 
-def candidates(connection: sa.Connection, repository: str, treatment: model.Revision, limit: int) -> list[Known]:
-    """Revisions of the watched line that are older than ``treatment``, newest first, whatever their state."""
-    return _window(connection, repository, limit, _revisions.c.position < treatment.position)
-
-
 def recent(connection: sa.Connection, repository: str, limit: int) -> list[Known]:
     """The watched line, newest first."""
     return _window(connection, repository, limit)
-
-
-def last_planned(connection: sa.Connection, repository: str) -> Known | None:
-    """The newest revision of the line in state ``planned``."""
-    return next(iter(_window(connection, repository, 1, _revisions.c.state == "planned")), None)
-
-
-def by_commit(connection: sa.Connection, repository: str, name: str) -> Known | None:
-    """The revision whose commit id is, or alone begins with, ``name``; None where there is none.
-
-    Raises:
-        UnknownRevisionError: several begin so.
-    """
-    commit = _revisions.c.commit
-    rows = connection.execute(
-        sa.select(_revisions)
-        .where(_revisions.c.repository == repository, commit >= name, commit < f"{name}g")  # g follows the last digit, f
-        .order_by(commit)
-        .limit(2)
-    ).all()
-    if len(rows) == 2 and rows[0].commit != name:
-        several = ", ".join(row.commit[:16] for row in rows)
-        raise errors.UnknownRevisionError(f"{repository}: {name!r} begins several commits: {several}, …; give more of it")
-    return _known(rows[0]) if rows else None
 
 
 def _window(connection: sa.Connection, repository: str, limit: int, *conditions: sa.ColumnElement[bool]) -> list[Known]:

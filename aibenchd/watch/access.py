@@ -29,7 +29,14 @@ def ssh_command(access: settings.Credentials) -> str:
     for option in _SSH_OPTIONS:
         command += ["-o", option]
     if access.ssh_key_file is not None:
-        command += ["-i", _literal(access.ssh_key_file), "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
+        command += [
+            "-o",
+            f'IdentityFile="{_literal(access.ssh_key_file)}"',
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "IdentityAgent=none",
+        ]
     if access.known_hosts_file is not None:
         command += ["-o", f'UserKnownHostsFile="{_literal(access.known_hosts_file)}"', "-o", "GlobalKnownHostsFile=none"]
     return shlex.join(command)

@@ -15,13 +15,24 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
 from aibenchd import errors
+
+
+@contextlib.contextmanager
+def _host_at_fault() -> Iterator[None]:
+    """What the file system refuses is this host's fault, said with the path that it refused."""
+    try:
+        yield
+    except OSError as error:
+        raise errors.HarnessError(
+            f"{error.filename or 'clone'}: {error.strerror or error}; look at the disk and its rights"
+        ) from error
 
 
 class Clone:
@@ -55,6 +66,7 @@ class Clone:
                 self._descriptor = descriptor
             return self._descriptor
 
+    @_host_at_fault()
     def put(self, path: Path, text: str) -> None:
         """See that a small file of the clone says ``text``, readable by the daemon alone; whole or as it was."""
         with contextlib.suppress(FileNotFoundError):
@@ -90,12 +102,10 @@ class Clone:
         """Remove the work tree at ``target``, then the note of it: in this order, so that a crash forgets none."""
         await anyio.to_thread.run_sync(self._release, target)
 
+    @_host_at_fault()
     def _take(self) -> int:
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-            descriptor = os.open(self.directory / "in-use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise errors.HarnessError(f"{self.directory}: the clone cannot be written: {error.strerror}") from error
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        descriptor = os.open(self.directory / "in-use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -106,12 +116,14 @@ class Clone:
             ) from None
         return descriptor
 
+    @_host_at_fault()
     def _clear(self, sweep: Callable[[], None]) -> None:
         for note in self.directory.glob("trees/*"):
             remove(Path(os.fsdecode(note.read_bytes())))
             note.unlink()
         sweep()
 
+    @_host_at_fault()
     def _claim(self, tree: Path) -> None:
         if tree.is_symlink() or (tree.exists() and (not tree.is_dir() or any(tree.iterdir()))):
             raise errors.HarnessError(f"{tree}: is there already and was not made by this clone; remove it")
@@ -119,6 +131,7 @@ class Clone:
         note.parent.mkdir(exist_ok=True)
         note.write_bytes(os.fsencode(tree))
 
+    @_host_at_fault()
     def _release(self, target: Path) -> None:
         tree = target.absolute()
         remove(tree)

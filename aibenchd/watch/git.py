@@ -9,7 +9,6 @@ import shutil
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-import anyio.to_thread
 import structlog
 
 from aibenchd import credentials, errors, model
@@ -112,9 +111,7 @@ class Git(base.Repository):
                 await submodules.check_out(watched, commit, tree, await self._submodule_mirrors())
 
     async def discard(self, target: Path) -> None:
-        await self._clone.release(target)
-        for path in self._mirror_paths():
-            await anyio.to_thread.run_sync(mirror.forget_trees, path, target)
+        await self._clone.release(target)  # a mirror does not know who borrows its objects
 
     async def _log(self, watched: mirror.Mirror, head: str, *limits: str) -> AsyncGenerator[model.Revision, None]:
         position = await self._position(watched, head)
@@ -172,10 +169,6 @@ class Git(base.Repository):
                 "install it, or set large_files: false to build with the pointers that stand for them"
             )
 
-    def _mirror_paths(self) -> list[Path]:
-        root = self._clone.directory
-        return [root / "mirror.git", *sorted(root.glob("submodules/*.git"))]
-
     async def _mirror(self) -> mirror.Mirror:
         git = await self._git()
         return mirror.Mirror(self._url, self._clone.directory / "mirror.git", git, self._clone.lock("mirror.git"))
@@ -229,7 +222,8 @@ class Git(base.Repository):
         return configuration
 
     def _sweep(self) -> None:
-        for path in self._mirror_paths():
+        root = self._clone.directory
+        for path in (root / "mirror.git", *root.glob("submodules/*.git")):
             mirror.sweep(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Mirror:
 
     Args:
         git: how git is run, without ``--git-dir``.
-        lock: who holds it may change the mirror; reading, and adding a work tree, need none.
+        lock: who holds it may change the mirror; reading, and making a work tree, need none.
     """
 
     def __init__(self, url: str, path: Path, git: process.Program, lock: anyio.Lock) -> None:
@@ -79,18 +80,28 @@ class Mirror:
                     await self.git.output("update-ref", "-d", name)
 
     async def add_tree(self, commit: str, target: Path) -> None:
-        """A work tree at ``commit`` in ``target``, which is empty or not there."""
-        await self.git.output("worktree", "add", "--quiet", "--detach", target, commit)
+        """A work tree at ``commit`` in ``target``, which is empty or not there. It borrows the mirror's objects.
+
+        It is a clone, not one of ``git worktree``: two of those that are made at a time, or one and a fetch, can trip
+        over each other's half written entries.
+        """
+        storage = f"lfs.storage={self.path / 'lfs'}"
+        local = dataclasses.replace(self._plain, environment={**self._plain.environment, "GIT_ALLOW_PROTOCOL": "file"})
+        await local.output(
+            *("clone", "--quiet", "--shared", "--no-checkout", "--template=", "--config", storage, "--", self.path, target)
+        )
+        await self._plain.output("-C", target, "config", "remote.origin.url", self.url)
+        await self._plain.output("-C", target, "checkout", "--quiet", "--detach", commit, "--")
 
     @contextlib.asynccontextmanager
     async def _changing(self) -> AsyncGenerator[None, None]:
-        """Nobody else changes refs or objects within. A git that was stopped may have left locks, and they are taken away."""
+        """Nobody else changes refs or objects within. A git that was stopped may have left locks, and they are swept away."""
         async with self._lock:
             try:
                 yield
             except BaseException:
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(_unlock, self.path)
+                    await anyio.to_thread.run_sync(sweep, self.path)
                 raise
 
     async def _prepare(self) -> None:
@@ -145,33 +156,13 @@ class Mirror:
 
 
 def sweep(path: Path) -> None:
-    """Clear away what a killed git left in a mirror: locks, packs that it had not finished, work trees. Blocking.
+    """Clear away what a killed git left in a mirror: locks, and packs that it had not finished. Blocking.
 
-    Only while no git works there and no work tree of it is used.
+    Only while no git changes the mirror.
     """
-    _unlock(path)
-    for file in path.glob("objects/pack/tmp_*"):
-        file.unlink(missing_ok=True)
-    clone.remove(path / "worktrees")
-
-
-def _unlock(path: Path) -> None:
-    for pattern in ("*.lock", "refs/**/*.lock", "objects/info/**/*.lock", "gc.pid"):
+    for pattern in ("*.lock", "refs/**/*.lock", "objects/info/**/*.lock", "objects/pack/tmp_*", "gc.pid"):
         for file in path.glob(pattern):
             file.unlink(missing_ok=True)
-
-
-def forget_trees(path: Path, below: Path) -> None:
-    """Forget the mirror's work trees at or below a directory that is no more. Blocking.
-
-    ``git worktree prune`` passes over those whose making was cut short, as they are still marked as being made.
-    """
-    root = below.absolute()
-    for entry in path.glob("worktrees/*"):
-        with contextlib.suppress(FileNotFoundError):
-            tree = Path((entry / "gitdir").read_text(errors="surrogateescape").strip()).parent
-            if tree.is_relative_to(root) and not tree.exists():
-                clone.remove(entry)
 
 
 def _unreachable(url: str, error: process.ProgramFailedError) -> errors.RemoteUnreachableError:

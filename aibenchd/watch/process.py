@@ -110,7 +110,7 @@ class Program:
     async def chunks(self, *arguments: str | Path) -> AsyncGenerator[bytes, None]:
         """What it prints, streamed. Close it, as :meth:`fields`."""
         deadline = anyio.current_time() + self.timeout
-        with tempfile.TemporaryFile() as said:  # not a pipe: nothing has to read it while a caller works on a chunk
+        with _spool() as said:  # not a pipe: nothing has to read it while a caller works on a chunk
             process = await self._start(arguments, said)
             try:
                 while chunk := await _next(process, deadline):
@@ -153,6 +153,13 @@ def environment(**more: str) -> dict[str, str]:
     """The daemon's environment, without what could change what the programs print, and with ``more``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED) or name.startswith(_KEPT)}
     return kept | {"LC_ALL": "C", "SSH_ASKPASS_REQUIRE": "never"} | more
+
+
+def _spool() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise errors.HarnessError(f"{tempfile.gettempdir()}: {error.strerror}; git and hg need a temporary directory") from error
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
-from aibenchd import errors, events, model
-from aibenchd.store import revisions, store
+from aibenchd import events, model
+from aibenchd.store import revisions, schema, store
 
 START = datetime(2024, 5, 13, tzinfo=UTC)
 
@@ -31,6 +32,12 @@ async def fill(journal, *positions, state="new"):
     count = await journal.write(lambda tx: revisions.record(tx, found))
     await journal.write(lambda tx: revisions.advance(tx, "engine", f"{max(positions):040x}", first=1))
     return count
+
+
+async def states(journal):
+    """State, and whether it is on the line, of every row in the order of positions."""
+    query = sa.select(schema.revisions.c.state, schema.revisions.c.on_branch).order_by(schema.revisions.c.position)
+    return [tuple(row) for row in await journal.read(lambda connection: connection.execute(query).all())]
 
 
 def positions(known):
@@ -64,16 +71,7 @@ async def test_windows_are_bounded_and_end_at_the_head(journal):
     read = journal.read
     assert positions(await read(lambda connection: revisions.recent(connection, "engine", 3))) == [9, 8, 7]
     assert positions(await read(lambda connection: revisions.newest_pending(connection, "engine", 2))) == [9, 8]
-    assert positions(await read(lambda connection: revisions.candidates(connection, "engine", revision(4), 2))) == [3, 2]
     assert await read(lambda connection: revisions.recent(connection, "other", 3)) == []
-
-
-async def test_last_planned(journal):
-    await fill(journal, 1, 2, state="planned")
-    await fill(journal, 3)
-    known = await journal.read(lambda connection: revisions.last_planned(connection, "engine"))
-    assert known.revision == revision(2)
-    assert await journal.read(lambda connection: revisions.last_planned(connection, "other")) is None
 
 
 async def test_retreat_keeps_what_is_planned(journal):
@@ -82,9 +80,7 @@ async def test_retreat_keeps_what_is_planned(journal):
     joint = (await journal.read(lambda connection: revisions.recent(connection, "engine", 10)))[2]
     assert await journal.write(lambda tx: revisions.retreat(tx, "engine", joint)) == 2
     assert positions(await journal.read(lambda connection: revisions.recent(connection, "engine", 10))) == [1]
-    for position, state in ((2, "gone"), (3, "planned")):
-        known = await journal.read(lambda connection, at=position: revisions.by_commit(connection, "engine", f"{at:040x}"))
-        assert (known.state, known.on_branch) == (state, False)
+    assert await states(journal) == [("new", True), ("gone", False), ("planned", False)]
     assert await fill(journal, 2, 3) == 1
     assert positions(await journal.read(lambda connection: revisions.recent(connection, "engine", 10))) == [3, 2, 1]
 
@@ -93,23 +89,6 @@ async def test_what_a_person_named_is_on_no_line_until_the_line_comes_to_it(jour
     await fill(journal, 1)
     await journal.write(lambda tx: revisions.remember(tx, [revision(1), revision(2)]))
     assert positions(await journal.read(lambda connection: revisions.recent(connection, "engine", 10))) == [1]
-    known = await journal.read(lambda connection: revisions.by_commit(connection, "engine", f"{2:040x}"))
-    assert (known.state, known.on_branch) == ("asked", False)
+    assert await states(journal) == [("new", True), ("asked", False)]
     assert await fill(journal, 2) == 1
     assert positions(await journal.read(lambda connection: revisions.newest_pending(connection, "engine", 10))) == [2, 1]
-
-
-async def test_by_commit_takes_a_prefix_that_is_one_commits_alone(journal):
-    ids = ["ab" + "0" * 38, "abc" + "0" * 37, "ff" + "f" * 38]
-    await journal.write(lambda tx: revisions.record(tx, [(revision(at, commit), "new") for at, commit in enumerate(ids, 1)]))
-
-    async def found(name):
-        known = await journal.read(lambda connection: revisions.by_commit(connection, "engine", name))
-        return None if known is None else known.revision.commit
-
-    assert await found("abc") == ids[1]
-    assert await found("f") == ids[2]
-    assert await found(ids[0]) == ids[0]
-    assert await found("d") is None
-    with pytest.raises(errors.UnknownRevisionError, match="several"):
-        await found("ab")
