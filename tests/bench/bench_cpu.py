@@ -18,7 +18,7 @@ from tests.bench import bench_trial, figures
 SECONDS = 20.0
 DESIGNED = 0.1  # percent of the trials' time
 TICKS = os.sysconf("SC_CLK_TCK")  # a second: 10 ms is the least that can be told
-TRIALS = "SELECT count(*), coalesce(sum(seconds), 0), coalesce(min(started_at), 0), coalesce(max(started_at + seconds), 0) FROM trials"
+TRIALS = "SELECT count(*), sum(seconds), min(started_at), max(started_at + seconds) FROM trials"
 
 
 @dataclass(frozen=True, slots=True)

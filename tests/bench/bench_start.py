@@ -30,7 +30,7 @@ async def measured(directory: Path) -> list[figures.Figure]:
     async def to_ready() -> float:
         return await anyio.to_thread.run_sync(seconds_to_ready, made)
 
-    await to_ready()  # the first one has the remote cloned besides
+    await to_ready()  # makes what later ones find: the clone, the directories
     ours, yardstick = await figures.in_turn(to_ready, bare.seconds)
     name = f"start to READY=1, {STORED:,} experiments stored"
     return [figures.Figure(name, ours * 1e3, yardstick * 1e3, "ms", bare.NAME, DESIGNED)]
