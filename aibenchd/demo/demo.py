@@ -38,10 +38,10 @@ SPECIFICATION: model.JsonObject = {
         {
             "identifier": "squeezenet",
             "metric": "delay",
-            "iter": 24,
+            "iter": 16,
             "warmup": 2,
             "commands": [
-                "{program} --module engine:squeezenet --input-dims 1,3,128,128 --warmup {warmup} --iterations {iter} --threads 1"
+                "{program} --module engine:squeezenet --input-dims 1,3,96,96 --warmup {warmup} --iterations {iter} --threads 1"
             ],
         }
     ],

@@ -112,6 +112,19 @@ COMMITS: Sequence[Commit] = (
         model.Verdict.UNCHANGED,
     ),
     Commit(
+        "Refuse an input that is no batch of pictures",
+        (
+            Edit(
+                "engine/__init__.py",
+                "    def convolve(self, x):\n",
+                "    def convolve(self, x):\n"
+                "        if x.dim() != 4:\n"
+                '            raise ValueError(f"expected a batch of pictures, not {tuple(x.shape)}")\n',
+            ),
+        ),
+        model.Verdict.UNCHANGED,
+    ),
+    Commit(
         "Keep each channel of a layer in a place of its own",
         (
             Edit("engine/__init__.py", "return functional.relu(x)\n", "return collected(functional.relu(x))\n"),
@@ -127,19 +140,6 @@ COMMITS: Sequence[Commit] = (
             ),
         ),
         model.Verdict.REGRESSED,
-    ),
-    Commit(
-        "Refuse an input that is no batch of pictures",
-        (
-            Edit(
-                "engine/__init__.py",
-                "    def convolve(self, x):\n",
-                "    def convolve(self, x):\n"
-                "        if x.dim() != 4:\n"
-                '            raise ValueError(f"expected a batch of pictures, not {tuple(x.shape)}")\n',
-            ),
-        ),
-        model.Verdict.UNCHANGED,
     ),
     Commit(
         "Leave convolution and memory to the library, with the scale folded in",
