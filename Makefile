@@ -7,7 +7,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 DEBIAN := git git-lfs openssh-server iproute2 gcc make
 
-.PHONY: demo test check bench install clean
+.PHONY: demo test check bench bench-decide install clean
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aibenchd needs Python 3.11 or later; try make PYTHON=python3.12")'
@@ -47,6 +47,9 @@ debian: # install what is missing where we are root, else say what it is
 	    || echo "could not install:$$missing; the tests that need them are skipped, and say so"; \
 	else echo "not installed:$$missing; the tests that need them are skipped, and say so"; fi
 
+bench-decide: $(VENV)/.dev ## false alarms, power and trials to a verdict: ours, other rules, and the limit; takes minutes
+	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_decide
+
 # As root. The configuration that is there is never written over. DESTDIR shows what would be installed, and where; the
 # programs there would name it in their first line.
 install: ## into $(PREFIX), with units and users for systemd
@@ -54,7 +57,7 @@ install: ## into $(PREFIX), with units and users for systemd
 	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)
 	$(DESTDIR)$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --upgrade .
 	rm -rf $(DESTDIR)$(PREFIX)/share/specifications && cp -R specifications $(DESTDIR)$(PREFIX)/share/
-	install -m 644 config/aibenchd.yaml config/aibenchd.schema.json $(DESTDIR)$(PREFIX)/share/
+	install -m 644 README.md CHANGELOG.md config/aibenchd.yaml config/aibenchd.schema.json $(DESTDIR)$(PREFIX)/share/
 	[ -e $(DESTDIR)$(SYSCONFDIR)/aibenchd/aibenchd.yaml ] || sed 's|\.\./specifications|$(PREFIX)/share/specifications|; s|\.\./results|/var/lib/aibenchd/results|' \
 	    config/aibenchd.yaml > $(DESTDIR)$(SYSCONFDIR)/aibenchd/aibenchd.yaml
 	install -m 644 config/aibenchd.schema.json $(DESTDIR)$(SYSCONFDIR)/aibenchd/

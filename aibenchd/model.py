@@ -144,6 +144,15 @@ class Series:
         return f"{self.type} {self.metric}"
 
 
+NETWORK = "NET latency"  # the series that is decided on, where there is one
+
+
+def decisive(series: Sequence[Series]) -> Series | None:
+    """The series that a trial is decided on: the network's latency, else the first that has samples."""
+    sampled = [one for one in series if one.values]
+    return next((one for one in sampled if one.key == NETWORK), sampled[0] if sampled else None)
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One run of one arm's program in a fresh process on a device.

@@ -175,10 +175,6 @@ class Session(abc.ABC):
     async def disturb(self) -> None:  # noqa: B027  a device without caches has nothing to do
         """Push the last trial out of the device's caches, the same for both arms."""
 
-    async def reboot(self) -> None:
-        """Restart the device and wait until it is back."""
-        raise NotImplementedError
-
 
 class Device(abc.ABC):
     """One thing that runs exactly one program at a time.

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from aibenchd import model
 from aibenchd.decide import summary, verdict
-from aibenchd.measure import trial
 from aibenchd.store import experiments
 
 BROKEN_AFTER = 3  # blocks in a row in which the same arm failed
@@ -20,7 +19,7 @@ def numbers(block: model.Block) -> dict[model.ArmName, float | None]:
     """The one number of each process that is decided on; None for a trial that failed."""
     found: dict[model.ArmName, float | None] = {}
     for one in block.trials:
-        series = trial.decisive(one)
+        series = model.decisive(one.series)
         found[one.arm] = None if series is None else summary.of_process(series.values)
     return found
 

@@ -21,7 +21,6 @@ from aibenchd.measure import placing
 
 RERUNS = 1_000  # processes of one trial at most, where a program prints one record per run
 PARSED_AT_ONCE = 64 << 10  # characters; more would hold up the event loop
-NETWORK = "NET latency"  # the series that is decided on, where there is one
 SHELL_WORDS = re.compile(r"[^\w@%+=:,./~\"' -]")  # a command without any of these needs no shell
 REASON_LENGTH = 500  # characters of a program's last words
 
@@ -73,12 +72,6 @@ async def run(
         reason=reason,
     )
     return Finished(trial, _printed(completed))
-
-
-def decisive(trial: model.Trial) -> model.Series | None:
-    """The series of a trial that is decided on: the network's latency, else the first that has samples."""
-    with_values = [series for series in trial.series if series.values]
-    return next((series for series in with_values if series.key == NETWORK), with_values[0] if with_values else None)
 
 
 def with_log(trial: model.Trial, log: str) -> model.Trial:
@@ -159,7 +152,10 @@ def _gather(gathered: dict[str, model.Series], more: Sequence[model.Series]) -> 
 
 
 def _count(gathered: Mapping[str, model.Series]) -> int:
-    return len(gathered[NETWORK].values) if NETWORK in gathered else max(len(series.values) for series in gathered.values())
+    """How many samples there are of the series that is decided on; of another only where the network has none."""
+    if model.NETWORK in gathered:
+        return len(gathered[model.NETWORK].values)
+    return max(len(series.values) for series in gathered.values())
 
 
 def _failure(completed: Sequence[devices.Completed]) -> str:
@@ -189,8 +185,8 @@ def _mismatch(design: model.Design, framework: frameworks.Framework, backend: st
 def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -> str:
     if not any(one.values for one in series.values()):
         return "the program printed no sample that could be read; see its protocol in the README"
-    if benchmark.metric == "delay" and not series.get(NETWORK, model.Series("", "")).values:
-        return f"the program printed no {NETWORK!r}, which the metric 'delay' is decided on"
+    if benchmark.metric == "delay" and not series.get(model.NETWORK, model.Series("", "")).values:
+        return f"the program printed no {model.NETWORK!r}, which the metric 'delay' is decided on"
     bad = next((one for one in series.values() if not all(map(math.isfinite, one.values))), None)
     return f"{bad.key} holds a value that is not finite" if bad else ""
 

@@ -12,8 +12,6 @@ from aibenchd import model, settings, statistics
 from aibenchd.report import records
 from aibenchd.store import experiments, meta, outbox, schema, store
 
-NETWORK = "NET latency"
-
 
 class Recorder:
     """Makes records of experiments. ``current`` gives the settings as they are now."""
@@ -74,8 +72,8 @@ class Recorder:
 
 
 def _decided_on(series: Sequence[model.Series]) -> str:
-    keys = [one.key for one in series if one.values]
-    return NETWORK if NETWORK in keys or not keys else keys[0]
+    found = model.decisive(series)
+    return model.NETWORK if found is None else found.key
 
 
 def _summaries(

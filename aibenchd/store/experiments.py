@@ -10,7 +10,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from aibenchd import model
-from aibenchd.store import builds, planning, schema, store
+from aibenchd.store import builds, revisions, schema, store
 
 _experiments, _pairs, _blocks, _trials = schema.experiments, schema.pairs, schema.blocks, schema.trials
 
@@ -77,8 +77,8 @@ def by_id(connection: sa.Connection, experiment: int) -> Experiment:
         run_type=row.run_type,
         device=row.device,
         design=design_of(row.design),
-        treatment=_revision(connection, row.repository, row.treatment),
-        control=None if control is None else _revision(connection, row.repository, control),
+        treatment=revisions.one(connection, row.repository, row.treatment),
+        control=None if control is None else revisions.one(connection, row.repository, control),
         treatment_build=_build(connection, row.treatment_build),
         control_build=None if control is None else _build(connection, row.control_build),
         blocks=row.blocks,
@@ -281,13 +281,6 @@ def _interval(decision: model.Decision) -> dict[str, float | None]:
     # JSON and SQL have no NaN: what is not known yet is null.
     values = {"estimate": decision.estimate, "low": decision.low, "high": decision.high}
     return {name: value if value == value else None for name, value in values.items()}
-
-
-def _revision(connection: sa.Connection, repository: str, commit: str) -> model.Revision:
-    row = connection.execute(
-        sa.select(schema.revisions).where(schema.revisions.c.repository == repository, schema.revisions.c.commit == commit)
-    ).one()
-    return planning.revision_of(row)
 
 
 def _build(connection: sa.Connection, build: int) -> model.Build:

@@ -172,21 +172,6 @@ def refuse(transaction: store.Transaction, request: int, reason: str) -> None:
     _settle(transaction, request, "refused", reason)
 
 
-def revision_of(row: sa.Row[tuple[object, ...]]) -> model.Revision:
-    """A row of the table of revisions as a value."""
-    columns = row._mapping
-    return model.Revision(
-        repository=columns["repository"],
-        commit=columns["commit"],
-        time=columns["time"],
-        parents=tuple(columns["parents"]),
-        author=columns["author"],
-        subject=columns["subject"],
-        position=columns["position"],
-        relevant=columns["relevant"],
-    )
-
-
 def design_json(design: model.Design) -> model.JsonObject:
     """A design as the journal keeps it."""
     return dataclasses.asdict(design)
@@ -216,10 +201,8 @@ def _pair(connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> planner
     cells = connection.execute(
         sa.select(_experiments.c.benchmark, _experiments.c.device, _experiments.c.backend).where(_experiments.c.pair == row.id)
     )
-    treatment = connection.execute(
-        sa.select(_revisions).where(_revisions.c.repository == row.repository, _revisions.c.commit == row.treatment)
-    ).one()
-    return planner.Pair(row.id, revision_of(treatment), row.control, frozenset(tuple(cell) for cell in cells))
+    treatment = revisions.one(connection, row.repository, row.treatment)
+    return planner.Pair(row.id, treatment, row.control, frozenset(tuple(cell) for cell in cells))
 
 
 def _newest(connection: sa.Connection, repository: str) -> planner.Pair | None:

@@ -154,6 +154,12 @@ def _row(revision: model.Revision, state: str, seen_at: datetime, *, on_branch: 
     }
 
 
+def one(connection: sa.Connection, repository: str, commit: str) -> model.Revision:
+    """A revision that the journal refers to, by its full id, whether or not it is still on the line."""
+    wanted = (_revisions.c.repository == repository, _revisions.c.commit == commit)
+    return _known(connection.execute(sa.select(_revisions).where(*wanted)).one()).revision
+
+
 def _known(row: sa.Row[tuple[object, ...]]) -> Known:
     columns = row._mapping
     revision = model.Revision(

@@ -38,15 +38,9 @@ def test_what_only_a_shell_can_run_is_left_to_it(command: str) -> None:
     assert trial.words(command) == ((command,), True)
 
 
-def finished(*series: model.Series) -> model.Trial:
-    import datetime
-
-    return model.Trial(model.ArmName.TREATMENT, model.Outcome.OK, datetime.datetime.now(datetime.UTC), series=series)
-
-
 def test_the_network_is_decided_on_before_any_operator() -> None:
     operator = model.Series("ID_0_Conv", "latency", "us", (1.0,))
     network = model.Series("NET", "latency", "us", (2.0,))
-    assert trial.decisive(finished(operator, network)) is network
-    assert trial.decisive(finished(model.Series("NET", "backend", text="mkl"), operator)) is operator
-    assert trial.decisive(finished()) is None
+    assert model.decisive([operator, network]) is network
+    assert model.decisive([model.Series("NET", "backend", text="mkl"), operator]) is operator
+    assert model.decisive([]) is None
