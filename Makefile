@@ -7,7 +7,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
 DEBIAN := git git-lfs openssh-server iproute2 gcc make
 
-.PHONY: demo test check bench bench-decide install clean
+.PHONY: setup demo test check bench bench-decide install clean
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aibenchd needs Python 3.11 or later; try make PYTHON=python3.12")'
@@ -21,6 +21,8 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.run pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[torch,plot,dev]'
 	touch $@
+
+setup: $(VENV)/.run ## the programs, in .venv/bin
 
 demo: $(VENV)/.run ## from a push to verdicts, on this machine, in a few minutes
 	$(BIN)/aibenchd demo

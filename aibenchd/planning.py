@@ -68,26 +68,28 @@ class Planning:
         again_in = LOOK_SECONDS
         for repository in world.settings.repositories:
             again_in = min(again_in, await self._plan(world, repository))
-        while await self._store.write(lambda tx: planning.promote(tx, self._identical)):
-            pass
-        await self._store.write(planning.want_evicted_builds)
+        while await self._store.read(planning.promotable):
+            await self._store.write(lambda tx: planning.promote(tx, self._identical))
+        lost = await self._store.read(planning.evicted_but_needed)
+        if lost:
+            await self._store.write(lambda tx: planning.want_again(tx, lost))
         return again_in
 
     async def _plan(self, world: World, repository: configuration.RepositorySettings) -> float:
         cells = world.cells(repository)
         present = [device.name for device in world.settings.devices]
 
-        def write(tx: store.Transaction) -> planner.Plan:
-            now = datetime.now(UTC)
-            seen = planning.window(tx.connection, repository.name, present, now)
-            made = planner.plan(seen, repository, cells)
-            if made.steps:
-                planning.carry_out(tx, repository, made.steps, world.settings.experiment)
-                crashpoints.reach("plan.before-commit")
-            return made
+        def look(connection: sa.Connection) -> planner.Plan:
+            seen = planning.window(connection, repository.name, present, datetime.now(UTC))
+            return planner.plan(seen, repository, cells)
 
-        made = await self._store.write(write)
+        def write(tx: store.Transaction) -> None:
+            planning.carry_out(tx, repository, made.steps, world.settings.experiment)
+            crashpoints.reach("plan.before-commit")
+
+        made = await self._store.read(look)
         if made.steps:
+            await self._store.write(write)
             crashpoints.reach("plan.after-commit")
             log.info("planned", repository=repository.name, steps=len(made.steps))
         if made.again_at is None:

@@ -115,12 +115,15 @@ class Roster(Generic[S]):
         slot.ended.set()
 
     async def _run(self, unit: str, slot: _Slot[S], pauses: backoff.Backoff) -> None:
+        began = anyio.current_time()
         try:
             slot.service = self._make(slot.running)
             await slot.service.run()
         except Exception as error:
             slot.service = None  # it has ended: what a reload or a stop has to break off is the pause
             log.exception("service broke", unit=unit)
+            if anyio.current_time() - began > PAUSE_SECONDS[1]:
+                pauses.reset()  # it ran well for long: this is a new trouble
             self._board.put(unit, "broken", f"{type(error).__name__}: {error}; it is started again", fault=True)
             await anyio.sleep(pauses.next())
         finally:

@@ -253,7 +253,7 @@ def verdict(outcomes: dict[str, int]) -> int:
     """The exit code of a comparison, from how many of its experiments ended how."""
     if outcomes.keys() & {"regressed", "broken"}:
         return REGRESSED
-    if not outcomes or outcomes.keys() - {"unchanged", "identical", "improved", "measured"}:
+    if not outcomes or outcomes.keys() - {"unchanged", "identical", "improved"}:
         return INCONCLUSIVE
     return DONE
 

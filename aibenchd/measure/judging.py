@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 from aibenchd import model
 from aibenchd.decide import summary, verdict
 from aibenchd.store import experiments
 
-BROKEN_AFTER = 3  # blocks in a row in which the same arm failed
+BROKEN_AFTER = 3  # blocks in a row in which all arms failed, or the only one
+BOLDNESS = 0.95  # of bets on which arm fails, as in aibenchd.decide.sequential
 
 Numbers = Mapping[model.ArmName, float | None]
 
@@ -37,13 +38,15 @@ def decision(
     """
     blocks = [*earlier, latest]
     so_far = _measured(design, blocks) if design.arms == 1 else _compared(design, blocks)
-    if so_far.verdict is not None:
+    if so_far.verdict not in (None, model.Verdict.INCONCLUSIVE):
         return so_far
     failing = _failing(design, blocks)
     if failing:
         reason = "; ".join(f"{arm.value}: {reasons[arm]}" for arm in failing)
         broken = failing == {model.ArmName.TREATMENT}
         return dataclasses.replace(so_far, verdict=model.Verdict.BROKEN if broken else model.Verdict.INCONCLUSIVE, reason=reason)
+    if so_far.verdict is not None:
+        return dataclasses.replace(so_far, reason=so_far.reason or "the budget of time or blocks is spent")
     if len(blocks) >= design.rule.max_blocks:
         return dataclasses.replace(so_far, verdict=model.Verdict.INCONCLUSIVE, reason="the budget of blocks is spent")
     return so_far
@@ -72,13 +75,36 @@ def _compared(design: model.Design, blocks: Sequence[experiments.Journalled]) ->
 
 
 def _failing(design: model.Design, blocks: Sequence[experiments.Journalled]) -> set[model.ArmName]:
-    """The arms that failed in each of the last blocks."""
-    recent = list(itertools.islice(reversed(blocks), BROKEN_AFTER))
-    if len(recent) < BROKEN_AFTER:
-        return set()
-    failing = set()
-    if all(block.treatment is None for block in recent):
-        failing.add(model.ArmName.TREATMENT)
-    if design.arms == 2 and all(block.control is None for block in recent):
-        failing.add(model.ArmName.CONTROL)
-    return failing
+    """The arms that fail again and again; empty where that cannot be told yet."""
+    treatment = [block.treatment is None for block in blocks]
+    if design.arms == 1:
+        return {model.ArmName.TREATMENT} if _in_a_row(treatment) else set()
+    control = [block.control is None for block in blocks]
+    if _in_a_row([one and other for one, other in zip(treatment, control, strict=True)]):
+        return set(model.ArmName)
+    # Which arm is the treatment was not asked by what fails by chance: the rule is the same for both.
+    if _fails_alone(treatment, control, design.rule.alpha):
+        return {model.ArmName.TREATMENT}
+    return {model.ArmName.CONTROL} if _fails_alone(control, treatment, design.rule.alpha) else set()
+
+
+def _in_a_row(failed: Sequence[bool]) -> bool:
+    return len(failed) >= BROKEN_AFTER and all(failed[-BROKEN_AFTER:])
+
+
+def _fails_alone(arm: Sequence[bool], other: Sequence[bool], alpha: float) -> bool:
+    """Whether one arm fails and the other does not, beyond what two programs that fail equally often would show.
+
+    Either of two tests, at ``alpha`` / 4 each (two arms, two tests). At the opening: the arm failed in each of the first n
+    blocks and the other in none, which has probability (p (1 - p))^n <= 4^-n at any rate p of failures. Later: of blocks
+    in which one arm failed alone each is a fair toss, and bets on the arm have won 4 / ``alpha`` (Ville 1939).
+    """
+    opening = math.ceil(math.log(4 / alpha, 4))
+    if len(arm) >= opening and all(arm[:opening]) and not any(other[:opening]):
+        return True
+    won, most = 1.0, 1.0
+    for one, two in zip(arm, other, strict=True):
+        if one != two:
+            won *= 1 + BOLDNESS if one else 1 - BOLDNESS
+            most = max(most, won)
+    return most >= 4 / alpha

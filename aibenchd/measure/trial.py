@@ -188,7 +188,12 @@ def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -
     if benchmark.metric == "delay" and not series.get(model.NETWORK, model.Series("", "")).values:
         return f"the program printed no {model.NETWORK!r}, which the metric 'delay' is decided on"
     bad = next((one for one in series.values() if not all(map(math.isfinite, one.values))), None)
-    return f"{bad.key} holds a value that is not finite" if bad else ""
+    if bad:
+        return f"{bad.key} holds a value that is not finite"
+    decisive = model.decisive(list(series.values()))
+    if decisive and min(decisive.values) <= 0:
+        return f"{decisive.key} holds {min(decisive.values):g}; what is decided on is compared as a ratio, and must be positive"
+    return ""
 
 
 def _outcome(completed: Sequence[devices.Completed], reason: str) -> model.Outcome:

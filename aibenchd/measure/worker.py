@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from aibenchd.store import builds, experiments, store
 
 IDLE_SECONDS = 60.0  # between two looks at a device that has nothing to do
 PAUSE_SECONDS = (1.0, 300.0)  # first and longest pause before a lost device, or a block that failed by our fault, is tried again
-HARNESS_TRIES = 3  # of one block, before other experiments go first
+LEAST_REST_SECONDS = 0.1
 PLACED = 256  # experiments whose pushed files a worker remembers
 LOG_BOUND = 256 << 10  # bytes kept of what a failed trial printed
 
@@ -64,6 +65,14 @@ class House:
     paused: Callable[[], bool]
 
 
+@dataclass(slots=True)
+class _Rest:
+    """An experiment whose block failed by our fault; ``until`` is by the event loop's clock."""
+
+    pauses: backoff.Backoff
+    until: float = 0.0
+
+
 class Worker:
     """Measures on one device. :meth:`run` ends at the end of a block after :meth:`stop`, or when it is cancelled."""
 
@@ -77,7 +86,8 @@ class Worker:
         self._bell = events.Bell()
         self._pauses = backoff.Backoff(*PAUSE_SECONDS, rng)
         self._placed: collections.OrderedDict[int, Placing] = collections.OrderedDict()
-        self._tries: collections.Counter[int] = collections.Counter()
+        self._rests: dict[int, _Rest] = {}
+        self._rng = rng
 
     def stop(self) -> None:
         """Begin no other block."""
@@ -98,6 +108,7 @@ class Worker:
                 except errors.DeviceLostError as error:
                     await self._pause("lost", str(error))
         self._house.board.take_down(self.unit)
+        self._house.board.take_down(f"{self.unit}/blocks")
 
     async def _hold(self) -> None:
         self._house.board.put(self.unit, "connecting")
@@ -111,7 +122,7 @@ class Worker:
                     await self._advance(session, experiment, fingerprint)
                 else:
                     self._house.board.put(self.unit, self._resting() or "ready")
-                    await self._bell.wait(IDLE_SECONDS)
+                    await self._bell.wait(self._idle_seconds())
                     await session.health()
 
     def _resting(self) -> str:
@@ -120,7 +131,14 @@ class Worker:
         return "paused" if self._house.paused() else ""
 
     async def _next(self) -> experiments.Experiment | None:
-        return await self._house.store.read(lambda connection: experiments.next_of(connection, self.name))
+        now = anyio.current_time()
+        resting = [experiment for experiment, rest in self._rests.items() if rest.until > now]
+        return await self._house.store.read(lambda connection: experiments.next_of(connection, self.name, resting))
+
+    def _idle_seconds(self) -> float:
+        """Until the next look: at the device, or for an experiment that has rested."""
+        soonest = min((rest.until for rest in self._rests.values()), default=math.inf) - anyio.current_time()
+        return min(IDLE_SECONDS, max(soonest, LEAST_REST_SECONDS))
 
     async def _advance(
         self, session: devices.Session, experiment: experiments.Experiment, fingerprint: Mapping[str, str]
@@ -135,10 +153,10 @@ class Worker:
                 await self._give_up(experiment, str(error))
             except (errors.HarnessError, errors.StoreError, OSError) as error:
                 self._placed.pop(experiment.id, None)
-                await self._try_later(experiment, str(error))
+                self._try_later(experiment, str(error))
             else:
                 self._pauses.reset()
-                self._tries.pop(experiment.id, None)
+                self._rested(experiment.id)
 
     async def _block(self, session: devices.Session, experiment: experiments.Experiment, fingerprint: Mapping[str, str]) -> None:
         placed = await self._lay_out(session, experiment, fingerprint)
@@ -219,14 +237,21 @@ class Worker:
     async def _give_up(self, experiment: experiments.Experiment, reason: str) -> None:
         log.warning("experiment cannot be measured", reason=reason)
         await self._house.store.write(lambda tx: experiments.skip(tx, experiment.id, reason))
+        self._rested(experiment.id)
 
-    async def _try_later(self, experiment: experiments.Experiment, reason: str) -> None:
-        self._tries[experiment.id] += 1
-        if self._tries[experiment.id] >= HARNESS_TRIES:
-            del self._tries[experiment.id]
-            turn = order.turn(experiment.design.seed, experiment.round + 1)
-            await self._house.store.write(lambda tx: experiments.postpone(tx, experiment, turn, reason))
-        await self._pause("harness at fault", f"{experiments.cell_text(experiment)}: {reason}")
+    def _try_later(self, experiment: experiments.Experiment, reason: str) -> None:
+        """The same block again, after a rest; other experiments go on meanwhile."""
+        rest = self._rests.setdefault(experiment.id, _Rest(backoff.Backoff(*PAUSE_SECONDS, self._rng)))
+        rest.until = anyio.current_time() + rest.pauses.next()
+        log.warning("block could not be run", reason=reason)
+        self._house.board.put(
+            f"{self.unit}/blocks", "harness at fault", f"{experiments.cell_text(experiment)}: {reason}", fault=True
+        )
+
+    def _rested(self, experiment: int) -> None:
+        """A block of it was run, or it has ended."""
+        if self._rests.pop(experiment, None) is not None and not self._rests:
+            self._house.board.take_down(f"{self.unit}/blocks")
 
     async def _pause(self, state: str, reason: str) -> None:
         self._house.board.put(self.unit, state, reason, fault=True)

@@ -40,8 +40,9 @@ def cells(
     selected: Sequence[Selected],
     fleet: Sequence[devices.DeviceSettings],
 ) -> tuple[Cell, ...]:
-    """The cells that builds of one repository are measured in."""
-    return tuple(
+    """The cells that builds of one repository are measured in; one that is selected twice, as the first selection has it."""
+    found: dict[tuple[str, str, str], Cell] = {}
+    every = (
         Cell(one, device, backend)
         for one in selected
         if fits(repository, one)
@@ -49,6 +50,9 @@ def cells(
         if chosen(device, one.selection.devices)
         for backend in backends(one.selection.backends, device.backends)
     )
+    for cell in every:
+        found.setdefault(cell.key, cell)
+    return tuple(found.values())
 
 
 def fits(repository: settings.RepositorySettings, selected: Selected) -> bool:

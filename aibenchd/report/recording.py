@@ -103,7 +103,7 @@ def _ran(connection: sa.Connection, experiment: int) -> str:
     found = connection.scalar(
         sa.select(trials.c.backend)
         .where(trials.c.experiment == experiment, trials.c.backend != "")
-        .order_by(trials.c.id)
+        .order_by(trials.c.outcome != model.Outcome.OK, trials.c.id)
         .limit(1)
     )
     return found or ""

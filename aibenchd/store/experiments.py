@@ -52,11 +52,14 @@ class Journalled:
     seconds: float
 
 
-def next_of(connection: sa.Connection, device: str) -> Experiment | None:
-    """The experiment whose block is next on ``device``: highest priority, newest pair, fewest rounds, then by lot."""
+def next_of(connection: sa.Connection, device: str, resting: Collection[int] = ()) -> Experiment | None:
+    """The experiment whose block is next on ``device``: highest priority, newest pair, fewest rounds, then by lot.
+
+    Those ``resting`` are passed over.
+    """
     found = connection.execute(
         sa.select(_experiments.c.id)
-        .where(_experiments.c.device == device, _experiments.c.state == "open")
+        .where(_experiments.c.device == device, _experiments.c.state == "open", _experiments.c.id.not_in(resting))
         .order_by(_experiments.c.priority.desc(), _experiments.c.pair.desc(), _experiments.c.round, _experiments.c.turn)
         .limit(1)
     ).scalar()
@@ -207,15 +210,6 @@ def samples(connection: sa.Connection, experiment: int) -> dict[model.ArmName, l
         series = model.Series(row["type"], row["metric"], row["unit"], tuple(row["values"]), row["text"])
         gathered.setdefault(model.ArmName(row["arm"]), []).append(series)
     return gathered
-
-
-def postpone(transaction: store.Transaction, experiment: Experiment, turn: float, reason: str) -> None:
-    """Let others go first in this round: the harness could not run the block now."""
-    transaction.connection.execute(
-        _experiments.update()
-        .where(_experiments.c.id == experiment.id)
-        .values(round=experiment.round + 1, turn=turn, reason=reason)
-    )
 
 
 def await_builds(transaction: store.Transaction, experiment: int, missing: Collection[str]) -> None:

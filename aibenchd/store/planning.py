@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from aibenchd import model, settings
 from aibenchd.plan import coverage, planner
-from aibenchd.store import builds, revisions, schema, store
+from aibenchd.store import builds, experiments, revisions, schema, store
 
 LINE = 2_000  # revisions of the watched line that the planner sees
 PENDING = 2_000  # revisions that wait for a plan; older ones are seen when these are dealt with
@@ -39,6 +40,7 @@ def window(connection: sa.Connection, repository: str, present: Collection[str],
             connection.scalars(
                 sa.select(schema.builds.c.commit)
                 .where(schema.builds.c.repository == repository, schema.builds.c.state == "failed")
+                .order_by(schema.builds.c.id.desc())
                 .limit(LINE)
             )
         ),
@@ -97,37 +99,15 @@ def promote(transaction: store.Transaction, identical: Callable[[store.Transacti
 
     ``identical`` is called with each experiment whose two builds are byte for byte the same, to decide it.
     """
-    treatment, control = schema.builds.alias("treatment"), schema.builds.alias("control")
-    waiting = transaction.connection.execute(
-        sa.select(
-            _experiments.c.id,
-            treatment.c.state.label("treatment"),
-            control.c.state.label("control"),
-            treatment.c.digest.label("treatment_digest"),
-            control.c.digest.label("control_digest"),
-            _experiments.c.blocks,
-            _experiments.c.digests,
-        )
-        .join(treatment, treatment.c.id == _experiments.c.treatment_build)
-        .outerjoin(control, control.c.id == _experiments.c.control_build)
-        .where(
-            _experiments.c.state == "waiting",
-            sa.or_(
-                treatment.c.state == "failed",
-                control.c.state == "failed",
-                sa.and_(treatment.c.state == "built", sa.or_(control.c.state == "built", control.c.id.is_(None))),
-            ),
-        )
-        .limit(1_000)
-    ).all()
+    waiting = transaction.connection.execute(_ended_waits().limit(1_000)).all()
     for row in waiting:
         digests = f"{row.treatment_digest} {row.control_digest or '-'}"
         if row.treatment == "failed":
-            _end(transaction, row.id, TREATMENT_DOES_NOT_BUILD)
+            experiments.skip(transaction, row.id, TREATMENT_DOES_NOT_BUILD)
         elif row.control == "failed":
-            _end(transaction, row.id, CONTROL_DOES_NOT_BUILD)
+            experiments.skip(transaction, row.id, CONTROL_DOES_NOT_BUILD)
         elif row.blocks and row.digests != digests:
-            _end(transaction, row.id, REBUILT_DIFFERENTLY)
+            experiments.skip(transaction, row.id, REBUILT_DIFFERENTLY)
         elif row.treatment_digest == row.control_digest:
             identical(transaction, row.id)
         else:
@@ -137,23 +117,26 @@ def promote(transaction: store.Transaction, identical: Callable[[store.Transacti
     return len(waiting)
 
 
-def want_evicted_builds(transaction: store.Transaction) -> int:
-    """Queue the builds again that experiments need and the cache no longer holds; how many."""
-    needed = transaction.connection.execute(
-        sa.select(schema.builds, _experiments.c.priority.label("wanted_priority"))
-        .join(
-            _experiments,
-            sa.or_(
-                _experiments.c.treatment_build == schema.builds.c.id,
-                _experiments.c.control_build == schema.builds.c.id,
-            ),
-        )
-        .where(_experiments.c.state.in_(("waiting", "open")), schema.builds.c.state == "evicted")
-        .limit(1_000)
-    ).all()
-    for row in needed:
-        builds.want(transaction, row.repository, row.commit, row.framework, row.platform, row.wanted_priority)
-    return len(needed)
+def promotable(connection: sa.Connection) -> bool:
+    """Whether there is anything for :func:`promote`."""
+    return bool(connection.execute(_ended_waits().limit(1)).first())
+
+
+def evicted_but_needed(connection: sa.Connection) -> list[builds.Entry]:
+    """Builds that experiments need and the cache no longer holds."""
+    table = schema.builds
+    needed = [
+        sa.exists().where(_experiments.c[arm] == table.c.id, _experiments.c.state.in_(("waiting", "open")))
+        for arm in ("treatment_build", "control_build")
+    ]
+    found = connection.scalars(sa.select(table.c.id).where(table.c.state == "evicted", sa.or_(*needed)).limit(1_000)).all()
+    return [entry for build in found if (entry := builds.by_id(connection, build)) is not None]
+
+
+def want_again(transaction: store.Transaction, lost: Iterable[builds.Entry]) -> None:
+    """Queue builds that were evicted."""
+    for entry in lost:
+        builds.want(transaction, entry.repository, entry.commit, entry.framework, entry.platform, entry.priority)
 
 
 def new_requests(connection: sa.Connection) -> Sequence[sa.Row[tuple[object, ...]]]:
@@ -177,6 +160,32 @@ def design_json(design: model.Design) -> model.JsonObject:
     return dataclasses.asdict(design)
 
 
+def _ended_waits() -> sa.Select[Any]:
+    """Experiments that wait for builds which are there, or never will be, with what is known of these."""
+    treatment, control = schema.builds.alias("treatment"), schema.builds.alias("control")
+    return (
+        sa.select(
+            _experiments.c.id,
+            treatment.c.state.label("treatment"),
+            control.c.state.label("control"),
+            treatment.c.digest.label("treatment_digest"),
+            control.c.digest.label("control_digest"),
+            _experiments.c.blocks,
+            _experiments.c.digests,
+        )
+        .join(treatment, treatment.c.id == _experiments.c.treatment_build)
+        .outerjoin(control, control.c.id == _experiments.c.control_build)
+        .where(
+            _experiments.c.state == "waiting",
+            sa.or_(
+                treatment.c.state == "failed",
+                control.c.state == "failed",
+                sa.and_(treatment.c.state == "built", sa.or_(control.c.state == "built", control.c.id.is_(None))),
+            ),
+        )
+    )
+
+
 def _ranked(known: Iterable[revisions.Known]) -> list[planner.Ranked]:
     return [planner.Ranked(one.revision, one.state) for one in known]
 
@@ -193,14 +202,15 @@ def _undecided(connection: sa.Connection, repository: str, present: Collection[s
 
 def _recent(repository: str) -> tuple[sa.ColumnElement[bool], ...]:
     """The newest pairs that were planned without being asked for; a bound on what any query here reads."""
-    newest = sa.select(sa.func.max(_pairs.c.id)).scalar_subquery()
-    return (_pairs.c.repository == repository, _pairs.c.request.is_(None), _pairs.c.id > newest - LINE)
+    planned = (_pairs.c.repository == repository, _pairs.c.request.is_(None))
+    oldest = sa.select(_pairs.c.id).where(*planned).order_by(_pairs.c.id.desc()).limit(1).offset(LINE).scalar_subquery()
+    return (*planned, _pairs.c.id > sa.func.coalesce(oldest, 0))
 
 
-def _pair(connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> planner.Pair:
-    cells = connection.execute(
-        sa.select(_experiments.c.benchmark, _experiments.c.device, _experiments.c.backend).where(_experiments.c.pair == row.id)
-    )
+def _pair(connection: sa.Connection, row: sa.Row[Any], *conditions: sa.ColumnElement[bool]) -> planner.Pair:
+    """A pair with those of its cells whose experiments meet all conditions."""
+    key = (_experiments.c.benchmark, _experiments.c.device, _experiments.c.backend)
+    cells = connection.execute(sa.select(*key).where(_experiments.c.pair == row.id, *conditions))
     treatment = revisions.one(connection, row.repository, row.treatment)
     return planner.Pair(row.id, treatment, row.control, frozenset(tuple(cell) for cell in cells))
 
@@ -208,21 +218,23 @@ def _pair(connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> planner
 def _newest(connection: sa.Connection, repository: str) -> planner.Pair | None:
     row = connection.execute(
         sa.select(_pairs)
-        .where(_pairs.c.repository == repository, _pairs.c.request.is_(None))
-        .order_by(_pairs.c.id.desc())
+        .join(_revisions, sa.and_(_revisions.c.repository == _pairs.c.repository, _revisions.c.commit == _pairs.c.treatment))
+        .where(*_recent(repository))
+        .order_by(_revisions.c.position.desc(), _pairs.c.id.desc())
         .limit(1)
     ).one_or_none()
     return None if row is None else _pair(connection, row)
 
 
 def _orphans(connection: sa.Connection, repository: str) -> list[planner.Pair]:
-    later = _pairs.alias("later")
+    later, orphaned = _pairs.alias("later"), _experiments.c.reason == CONTROL_DOES_NOT_BUILD
     rows = connection.execute(
         sa.select(_pairs)
         .where(
             *_recent(repository),
-            sa.exists().where(_experiments.c.pair == _pairs.c.id, _experiments.c.reason == CONTROL_DOES_NOT_BUILD),
+            sa.exists().where(_experiments.c.pair == _pairs.c.id, orphaned),
             ~sa.exists().where(
+                later.c.request.is_(None),
                 later.c.repository == _pairs.c.repository,
                 later.c.treatment == _pairs.c.treatment,
                 later.c.id > _pairs.c.id,
@@ -231,7 +243,7 @@ def _orphans(connection: sa.Connection, repository: str) -> list[planner.Pair]:
         .order_by(_pairs.c.id)
         .limit(ORPHANS)
     ).all()
-    return [_pair(connection, row) for row in rows]
+    return [_pair(connection, row, orphaned) for row in rows]
 
 
 def _good(connection: sa.Connection, repository: str) -> frozenset[str]:
@@ -337,12 +349,3 @@ def _add(
 def _seed(pair: int, cell: coverage.Cell) -> int:
     # Not random: a pair that is planned again after a crash is the same pair. 48 bits, so that any reader of JSON holds it.
     return int.from_bytes(hashlib.sha256(f"{pair} {cell.key}".encode()).digest()[:6])
-
-
-def _end(transaction: store.Transaction, experiment: int, reason: str) -> None:
-    transaction.connection.execute(
-        _experiments.update()
-        .where(_experiments.c.id == experiment)
-        .values(state="skipped", reason=reason, decided_at=datetime.now(UTC))
-    )
-    transaction.announce("experiment.skipped", id=experiment, reason=reason)

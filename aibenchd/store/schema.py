@@ -124,6 +124,7 @@ pairs = sa.Table(
     sa.Column("request", sa.Integer, sa.ForeignKey("requests.id")),
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("pairs_by_treatment", "repository", "treatment"),
+    sa.Index("pairs_planned", "repository", "request", "id"),
     sa.Index("pairs_by_request", "request", sqlite_where=_REQUESTED, postgresql_where=_REQUESTED),
 )
 

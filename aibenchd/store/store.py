@@ -192,6 +192,8 @@ def prepare(path: Path) -> None:
         )
     from aibenchd.store import migrations
 
+    if version is not None:
+        migrations.keep_copy(path)
     migrations.upgrade(path)
 
 
@@ -252,7 +254,7 @@ def _backup(source: Path, target: Path) -> None:
         raise errors.StoreError(f"{target} exists; name a new file")
     try:
         with contextlib.closing(sqlite3.connect(source)) as live, contextlib.closing(sqlite3.connect(target)) as copy:
-            live.backup(copy, pages=1_000)
+            live.backup(copy)  # in one step: in several, each write between two would begin it anew
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)
         raise errors.StoreError(f"{target}: the copy failed: {error}") from error

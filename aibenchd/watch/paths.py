@@ -14,7 +14,7 @@ from aibenchd import settings
 
 _TOKEN = re.compile(
     r"(?P<dirs>\*\*/)|(?P<all>\*\*)|(?P<star>\*)|(?P<one>\?)"
-    r"|\[(?P<not>!?)(?P<set>\]?[^]/]+|\])\]|(?P<plain>.)",
+    r"|\[(?P<not>!?+)(?P<set>\]?[^]/]+|\])\]|(?P<plain>.)",
     re.DOTALL,
 )
 

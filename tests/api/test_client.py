@@ -192,7 +192,7 @@ def test_whatever_answers_there_is_no_traceback(
     [
         ({"unchanged": 3}, 0),
         ({"improved": 1, "identical": 2}, 0),
-        ({"measured": 1}, 0),
+        ({"measured": 1}, 2),
         ({"regressed": 1, "improved": 5, "inconclusive": 1}, 1),
         ({"broken": 1}, 1),
         ({"inconclusive": 1, "unchanged": 3}, 2),

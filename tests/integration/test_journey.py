@@ -285,3 +285,39 @@ async def test_a_planner_that_broke_is_shown_and_started_again(tmp_path: Path) -
 def rename(journal: Path, before: str, after: str) -> None:
     with contextlib.closing(sqlite3.connect(journal, timeout=10)) as connection:
         connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
+
+
+async def test_a_sample_that_is_no_time_breaks_the_revision_and_not_the_device(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.commit("first")
+    made.commit("zero", bench='#!/bin/sh\necho \'PyTorchObserver {"type": "NET", "metric": "latency", "value": 0}\'\n')
+    begin(made)
+    async with made.daemon():
+        await verdicts(made, ["measured", "broken"])
+        ((reason,),) = made.rows("SELECT reason FROM experiments WHERE verdict = 'broken'")
+        assert "must be positive" in reason
+        assert "service broke" not in made.log()
+
+
+async def test_an_experiment_that_the_harness_cannot_run_holds_up_no_other(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    slow = lab.BENCH.replace("exec awk", "sleep 0.2; exec awk")
+    for number in range(3):
+        made.commit(f"{number}", bench=slow.format(latency=100 + 50 * number))
+    begin(made)
+    async with made.daemon():
+        await made.until("SELECT count(*) > 0 FROM blocks")
+    # What the newest pair's treatment is pushed from can no longer be read as a tree: a fault of this host, each time.
+    newest = (
+        f'SELECT b.directory FROM builds b JOIN revisions r ON r."commit" = b."commit" WHERE r."commit" = \'{made.commits[-1]}\''
+    )
+    ((directory,),) = made.rows(newest)
+    program = next(path for path in Path(directory).iterdir() if path.is_file())
+    program.chmod(0o644)
+    program.write_bytes(b"other bytes than those of the digest")
+    shutil.rmtree(tmp_path / "state" / "devices")
+    async with made.daemon():
+        await made.until("SELECT verdict FROM experiments ORDER BY id", [("measured",), ("regressed",), (None,)])
+        assert "block could not be run" in made.log()
+        faults = (await made.ctl("status"))["faults"]
+        assert any(fault["unit"] == "device/host/blocks" for fault in faults)

@@ -1,6 +1,7 @@
 """What blocks amount to."""
 
 import math
+import random
 
 import pytest
 
@@ -51,11 +52,40 @@ def test_one_arm_ends_after_its_valid_blocks() -> None:
     assert judge(ONE, series).verdict is model.Verdict.MEASURED
 
 
-def test_a_treatment_that_fails_again_and_again_beside_a_control_that_does_not_is_broken() -> None:
-    failed = [block(number, None, 100.0) for number in range(judging.BROKEN_AFTER)]
+OPENING = 5  # blocks: 4 ** -5 is below alpha / 4
+
+
+def test_a_treatment_that_fails_from_the_start_beside_a_control_that_does_not_is_broken() -> None:
+    failed = [block(number, None, 100.0) for number in range(OPENING)]
     assert judge(TWO, failed[:-1], REASONS).verdict is None
     found = judge(TWO, failed, REASONS)
     assert (found.verdict, found.reason) == (model.Verdict.BROKEN, "treatment: exit code 1: no such operator")
+
+
+def test_one_that_begins_to_fail_later_is_broken_too() -> None:
+    worked = [block(0, 100.0, 100.0)]
+    failed = [block(number, None, 100.0) for number in range(1, 15)]
+    assert judge(TWO, worked + failed, REASONS).verdict is model.Verdict.BROKEN
+
+
+def test_a_hanging_treatment_is_broken_though_the_time_is_spent() -> None:
+    slow = [experiments.Journalled(number, "TC", False, None, 100.0, 1_000.0) for number in range(OPENING)]
+    assert judge(TWO, slow, REASONS).verdict is model.Verdict.BROKEN
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5, 0.8])
+def test_two_programs_that_fail_equally_often_are_seldom_called_broken(rate: float) -> None:
+    """At most alpha, and three standard errors of 1,000 replays of 60 blocks; a verdict that stands is not taken back."""
+    rng, replays, broken = random.Random(5), 1_000, 0
+    for _ in range(replays):
+        arms = [[rng.random() < rate for _ in range(60)] for _ in range(2)]
+        broken += any(judging._fails_alone(arms[0][:n], arms[1][:n], RULE.alpha) for n in (OPENING, 60))
+    assert broken / replays <= RULE.alpha + 3 * math.sqrt(RULE.alpha / replays)
+
+
+def test_one_arm_that_fails_three_times_in_a_row_is_broken() -> None:
+    failed = [experiments.Journalled(number, "T", False, None, None, 1.0) for number in range(judging.BROKEN_AFTER)]
+    assert judge(ONE, failed, REASONS).verdict is model.Verdict.BROKEN
 
 
 def test_a_success_between_failures_is_no_breakage() -> None:
@@ -65,7 +95,7 @@ def test_a_success_between_failures_is_no_breakage() -> None:
 
 @pytest.mark.parametrize("treatment", [None, 100.0])
 def test_a_control_that_fails_makes_no_verdict_on_the_treatment(treatment: float | None) -> None:
-    found = judge(TWO, [block(number, treatment, None) for number in range(3)], REASONS)
+    found = judge(TWO, [block(number, treatment, None) for number in range(OPENING)], REASONS)
     assert found.verdict is model.Verdict.INCONCLUSIVE
     assert "control: killed by signal 9" in found.reason
 

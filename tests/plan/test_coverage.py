@@ -59,3 +59,9 @@ def test_devices_are_chosen_by_name_kind_or_tag_and_excluded_by_name() -> None:
     assert chosen(names=("b",), tags=("old",)) == ["b", "c"]
     assert chosen(kinds=("local",), exclude=("b",)) == ["a", "c"]
     assert chosen(names=("nobody",)) == []
+
+
+def test_what_is_selected_twice_is_one_cell() -> None:
+    again = [selected("squeezenet", priority=1), selected("squeezenet", priority=2)]
+    (cell,) = coverage.cells(REPOSITORY, again, [device("a")])
+    assert cell.selected.selection.priority == 1

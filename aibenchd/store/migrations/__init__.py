@@ -14,9 +14,7 @@ HERE = Path(__file__).parent
 
 
 def upgrade(path: Path, version: str = "head") -> None:
-    """Bring the file at ``path`` to ``version``, all of it or nothing; a copy of what it was stays beside it."""
-    if path.exists() and path.stat().st_size:
-        _keep_copy(path)
+    """Bring the file at ``path`` to ``version``, all of it or nothing."""
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=sa.pool.NullPool)
     with engine.connect() as connection:
         configuration = alembic.config.Config()
@@ -25,7 +23,8 @@ def upgrade(path: Path, version: str = "head") -> None:
         alembic.command.upgrade(configuration, version)
 
 
-def _keep_copy(path: Path) -> None:
+def keep_copy(path: Path) -> None:
+    """Leave a copy of what the file was beside it."""
     copy = path.with_name(f"{path.name}.before-upgrade")
     copy.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(path)) as live, contextlib.closing(sqlite3.connect(copy)) as target:

@@ -34,9 +34,9 @@ CREATE TABLE revisions (
     UNIQUE (repository, "commit")
 )
 
-CREATE INDEX revisions_by_position ON revisions (repository, position)
-
 CREATE INDEX revisions_by_state ON revisions (state, repository, position)
+
+CREATE INDEX revisions_by_position ON revisions (repository, position)
 
 CREATE TABLE builds (
     id INTEGER NOT NULL,
@@ -91,9 +91,9 @@ CREATE TABLE outbox (
     UNIQUE (sink, record)
 )
 
-CREATE INDEX outbox_next ON outbox (sink, state, id)
-
 CREATE INDEX outbox_samples ON outbox (id) WHERE kind = 'samples'
+
+CREATE INDEX outbox_next ON outbox (sink, state, id)
 
 CREATE TABLE outbox_depths (
     sink TEXT NOT NULL,
@@ -142,9 +142,11 @@ CREATE TABLE pairs (
     FOREIGN KEY(request) REFERENCES requests (id)
 )
 
-CREATE INDEX pairs_by_request ON pairs (request) WHERE request IS NOT NULL
+CREATE INDEX pairs_planned ON pairs (repository, request, id)
 
 CREATE INDEX pairs_by_treatment ON pairs (repository, treatment)
+
+CREATE INDEX pairs_by_request ON pairs (request) WHERE request IS NOT NULL
 
 CREATE TABLE experiments (
     id INTEGER NOT NULL,
@@ -178,23 +180,23 @@ CREATE TABLE experiments (
     FOREIGN KEY(control_build) REFERENCES builds (id)
 )
 
-CREATE INDEX experiments_by_verdict ON experiments (verdict) WHERE verdict IS NOT NULL
+CREATE INDEX experiments_by_control_build ON experiments (control_build)
+
+CREATE INDEX experiments_by_build ON experiments (treatment_build)
 
 CREATE INDEX experiments_of_identifier ON experiments (identifier, device)
+
+CREATE INDEX experiments_by_decision ON experiments (decided_at) WHERE verdict IS NOT NULL
+
+CREATE INDEX experiments_by_verdict ON experiments (verdict) WHERE verdict IS NOT NULL
 
 CREATE INDEX experiments_of_cell ON experiments (benchmark, device, backend)
 
 CREATE INDEX experiments_next ON experiments (device, state, priority DESC, pair DESC, round, turn)
 
-CREATE INDEX experiments_by_build ON experiments (treatment_build)
-
 CREATE INDEX experiments_by_state ON experiments (state)
 
 CREATE INDEX experiments_of_device ON experiments (device)
-
-CREATE INDEX experiments_by_control_build ON experiments (control_build)
-
-CREATE INDEX experiments_by_decision ON experiments (decided_at) WHERE verdict IS NOT NULL
 
 CREATE TABLE blocks (
     experiment INTEGER NOT NULL,

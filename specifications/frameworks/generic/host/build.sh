@@ -15,5 +15,9 @@ if [ -x "$source/build.sh" ]; then
     exec "$source/build.sh" "$source" "$program"
 fi
 
+if [ -e "$source/build.sh" ]; then
+    echo "there is a build.sh, but it is not executable (chmod +x build.sh, and commit that); trying make" >&2
+fi
+
 make -C "$source" -j "$(nproc)" benchmark
 cp "$source/benchmark" "$program"
