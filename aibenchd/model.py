@@ -37,6 +37,7 @@ class RunType(enum.StrEnum):
     BENCHMARK = "benchmark"
     VERIFY = "verify"
     REGRESS = "regress"
+    COMPARE = "compare"  # two cells of the coverage matrix, that a person asked for; says nothing of a commit
 
 
 class Verdict(enum.StrEnum):
@@ -230,6 +231,23 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """What one arm runs.
+
+    Attributes:
+        framework: name of the framework plug-in that composes and parses.
+        backend: what is asked for; empty where the program chooses.
+        env, command_args: from the benchmark's selection.
+    """
+
+    benchmark: Benchmark
+    framework: str
+    backend: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    command_args: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Design:
     """All that an experiment is, but for its builds and its device; frozen before the first block.
 
@@ -242,6 +260,7 @@ class Design:
         arms: 1 or 2.
         blocks: how many blocks an experiment of one arm has.
         env, command_args: from the benchmark's selection.
+        control: what the control runs where it is not the same, in a comparison of two cells.
     """
 
     benchmark: Benchmark
@@ -256,6 +275,13 @@ class Design:
     blocks: int = 3
     env: Mapping[str, str] = field(default_factory=dict)
     command_args: str = ""
+    control: Variant | None = None
+
+    def of(self, arm: ArmName) -> Variant:
+        """What ``arm`` runs."""
+        if arm is ArmName.CONTROL and self.control is not None:
+            return self.control
+        return Variant(self.benchmark, self.framework, self.backend, self.env, self.command_args)
 
 
 @dataclass(frozen=True, slots=True)

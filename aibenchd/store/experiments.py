@@ -94,7 +94,13 @@ def by_id(connection: sa.Connection, experiment: int) -> Experiment:
 def design_of(stored: Mapping[str, Any]) -> model.Design:
     """A design as the journal keeps it, as a value again."""
     parts = dict(stored)
-    return model.Design(benchmark=model.Benchmark(**parts.pop("benchmark")), rule=model.Rule(**parts.pop("rule")), **parts)
+    control = parts.pop("control", None)
+    return model.Design(
+        benchmark=model.Benchmark(**parts.pop("benchmark")),
+        rule=model.Rule(**parts.pop("rule")),
+        control=None if control is None else model.Variant(**{**control, "benchmark": model.Benchmark(**control["benchmark"])}),
+        **parts,
+    )
 
 
 def journalled(connection: sa.Connection, experiment: int) -> list[Journalled]:
