@@ -214,7 +214,7 @@ def make_input(shape: list[int], name: str, index: int) -> torch.Tensor:
     count = 1
     for size in shape:
         count *= size
-    stream = hashlib.shake_256(f"aibenchd {SEED} {index} {shape} {TYPES[name]}".encode())
+    stream = hashlib.shake_256(f"aibenchd {SEED} {index} {shape} {str(TYPES[name])[len('torch.') :]}".encode())
     if TYPES[name].is_floating_point:
         numbers = torch.frombuffer(bytearray(stream.digest(2 * count)), dtype=torch.int16)
         return (numbers.to(torch.float32) / 32768).to(TYPES[name]).reshape(shape)
