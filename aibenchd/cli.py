@@ -1,4 +1,4 @@
-"""``aibenchd``: serve, check, decide, demo."""
+"""``aibenchd``: serve, check, decide, spec, demo."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     decide = commands.add_parser("decide", help="give the verdict on files of blocks")
     _add_decide(decide)
 
+    spec = commands.add_parser("spec", help="look at specifications, and pin their files")
+    _add_spec(spec)
+
     demo = commands.add_parser("demo", help="make a repository with a regression in it, and watch the daemon find it")
     demo.add_argument("directory", type=Path, nargs="?", help="a new directory to work in")
     demo.set_defaults(run=_demo)
@@ -75,6 +78,12 @@ def _add_decide(parser: argparse.ArgumentParser) -> None:
 
     command.add_arguments(parser)
     parser.set_defaults(run=command.run)
+
+
+def _add_spec(parser: argparse.ArgumentParser) -> None:
+    from aibenchd.specs import command
+
+    command.add_arguments(parser)
 
 
 def _demo(parsed: argparse.Namespace) -> int:

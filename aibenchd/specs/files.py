@@ -10,7 +10,7 @@ import dataclasses
 import urllib.parse
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -20,6 +20,7 @@ import structlog
 from aibenchd import errors, model, redaction, settings
 from aibenchd.specs import content, download, schema
 
+GROUPS = ("files", "input_files", "host_files", "golden")
 FETCHES = 2  # of one file: where the bytes are wrong they are fetched once more, from the start
 
 log = structlog.get_logger()
@@ -33,15 +34,18 @@ class BenchmarkFiles:
         files: the model's; pushed to the device.
         input_files: the test's; pushed to the device.
         host_files: the test's ``files``, and those of its pre- and postprocess; they stay on this host.
+        golden: what the test's output files must hold, by their keys; they stay on this host.
     """
 
     files: Mapping[str, content.VerifiedFile]
     input_files: Mapping[str, content.VerifiedFile]
     host_files: Mapping[str, content.VerifiedFile]
+    golden: Mapping[str, content.VerifiedFile] = field(default_factory=dict)
 
     def unchanged(self) -> bool:
         """Whether each has the size, inode and time of when it was verified; else call :meth:`ModelCache.ensure` again."""
-        return all(file.unchanged() for group in (self.files, self.input_files, self.host_files) for file in group.values())
+        groups = (self.files, self.input_files, self.host_files, self.golden)
+        return all(file.unchanged() for group in groups for file in group.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +61,11 @@ class _Wanted:
     @property
     def origin(self) -> str:
         """What makes it the same bytes of the same place."""
-        return f"{self.file.location} {sorted(self.expected.items())}"
+        return f"{self.file.sources[0]} {sorted(self.expected.items())}"
 
     @property
     def shown(self) -> str:
-        return f"{self.source}: {self.key}: {redaction.text(self.file.location)}"
+        return f"{self.source}: {self.key}: {redaction.text(str(self.file.sources[0]))}"
 
 
 class ModelCache:
@@ -90,7 +94,7 @@ class ModelCache:
             ModelFileError: one cannot be had, or its bytes are not those of its digest also when fetched anew.
             CommandError: the benchmark is not valid.
         """
-        groups: dict[str, dict[str, content.VerifiedFile]] = {"files": {}, "input_files": {}, "host_files": {}}
+        groups: dict[str, dict[str, content.VerifiedFile]] = {name: {} for name in GROUPS}
         for group, name, wanted in self._wanted(benchmark):
             try:
                 groups[group][name] = await self._file(wanted)
@@ -104,13 +108,15 @@ class ModelCache:
         around = {
             name: file for process in (test.preprocess, test.postprocess) if process for name, file in process.files.items()
         }
-        groups = (("files", whole.files), ("input_files", test.input_files), ("host_files", {**around, **test.files}))
+        golden = {name: output.golden for name, output in test.output_files.items() if output.golden}
+        host_files = {**around, **test.files}
+        groups = zip(GROUPS, (whole.files, test.input_files, host_files, golden), strict=True)
         directory = self._directory / (whole.format or "any") / whole.name
         for group, files in groups:
             for name, file in files.items():
                 if not file.made_at_run_time:
                     view = directory / file.filename
-                    yield group, name, _Wanted(f"{group}.{name}", file, Path(benchmark.source), view, _expected(file))
+                    yield group, name, _Wanted(f"{group}.{name}", file, Path(benchmark.source), view, file.digests)
 
     async def _file(self, wanted: _Wanted) -> content.VerifiedFile:
         if not wanted.expected:
@@ -142,9 +148,9 @@ class ModelCache:
         raise errors.ModelFileError(_mismatch(wanted, found))
 
     async def _bytes(self, wanted: _Wanted, partial: content.Partial) -> None:
-        if wanted.file.remote:
+        if schema.remote(wanted.file.sources[0]):
             log.info("downloading", file=wanted.shown)
-            await self._downloader.download(wanted.file.location, partial)
+            await self._downloader.download(str(wanted.file.sources[0]), partial)
         else:
             await self._copy(await self._local(wanted), partial)
 
@@ -170,13 +176,8 @@ class ModelCache:
         return Path(path)
 
 
-def _expected(file: schema.File) -> dict[str, str]:
-    given = {"sha256": file.sha256, "md5": file.md5 if file.md5 != "directory" else None}
-    return {name: digest.lower() for name, digest in given.items() if digest}
-
-
 def _path(wanted: _Wanted, root: Path | None) -> Path:
-    location = wanted.file.location
+    location = str(wanted.file.sources[0])
     if location.startswith("file://"):
         return Path(urllib.parse.unquote(urllib.parse.urlsplit(location).path))
     if not location.startswith("//"):

@@ -7,7 +7,10 @@ or a test as a placeholder. So known keys are typed, and all others are let thro
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+import shlex
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import pydantic
 from pydantic import Field
@@ -15,6 +18,17 @@ from pydantic import Field
 from aibenchd import errors, model, statistics
 
 Item = TypeVar("Item")
+
+UNPINNED = "unpinned"  # the validation context of a file whose digests are yet to be written
+PLACEHOLDER = re.compile(r"\{\w+\}")
+SUFFIXES = {".npy": "npy", ".raw": "raw", ".bin": "raw"}  # of output files; others are text
+DEFAULT_TOLERANCE = {"max_relative": 1e-3}
+_TYPES = {"float": "float32", "double": "float64", "half": "float16", "int": "int32", "long": "int64"}  # as others write them
+
+Measure = Literal["max_absolute", "max_relative", "rmse", "cosine", "ulp", "top1_flips"]  # cosine: 1 minus it
+NumberName = Literal[
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"
+]  # fmt: skip
 
 
 def _number_as_text(value: Any) -> Any:
@@ -39,6 +53,26 @@ def _not_empty(values: tuple[Item, ...]) -> tuple[Item, ...]:
     return values
 
 
+def _one_or_more(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _text_or_keys(value: Any) -> Any:
+    if not isinstance(value, str | Mapping | Generator):
+        raise ValueError("expected an address or a path, or {generator: [program, argument, …]}")
+    return value
+
+
+def _number_type(name: Any) -> Any:
+    return _TYPES.get(name, name) if isinstance(name, str) else name
+
+
+def _any_measure(limits: dict[str, float]) -> dict[str, float]:
+    if not limits:
+        raise ValueError(f"expected a largest value for one or more of {', '.join(get_args(Measure))}")
+    return limits
+
+
 def _written_as(pattern: str, words: str) -> pydantic.AfterValidator:
     def judge(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -59,6 +93,7 @@ CpuMask = Annotated[Text, _written_as("(0x)?[0-9a-fA-F]{1,64}", "a hexadecimal m
 CpuList = Annotated[Text, _written_as(r"-\d+|\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", "a list of CPUs, such as 0,4-7")]
 Some = pydantic.AfterValidator(_not_empty)  # pydantic's own min_length also complains where an item is not valid
 Seconds = Annotated[float, Field(ge=0)]
+NumberType = Annotated[NumberName, pydantic.BeforeValidator(_number_type)]
 
 
 class Open(pydantic.BaseModel):
@@ -74,34 +109,120 @@ class Converter(Open):
     args: dict[str, Any] = {}
 
 
+class Generator(pydantic.BaseModel):
+    """A program that writes a file: looked up beside the specification, then in ``models.generators_directory``.
+
+    Attributes:
+        generator: the program and its arguments; the path that it must write comes after them.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    generator: Annotated[tuple[Text, ...], Some]
+
+    @pydantic.field_validator("generator")
+    @classmethod
+    def _stays_below(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        _stays_below(words[0])
+        return words
+
+    def __str__(self) -> str:
+        return f"generator {shlex.join(self.generator)}"
+
+
+Source = Annotated[
+    Annotated[str, Field(min_length=1), pydantic.Tag("text")] | Annotated[Generator, pydantic.Tag("program")],
+    pydantic.Discriminator(lambda value: "text" if isinstance(value, str) else "program"),
+    pydantic.BeforeValidator(_text_or_keys),
+]
+
+
 class File(Open):
-    """A file that is fetched and verified. A location with a placeholder in it is made at run time instead."""
+    """A file or directory that is fetched and verified. A location with a placeholder in it is made at run time instead.
+
+    Attributes:
+        sources: the key ``location``, one or a list; tried in order.
+    """
 
     filename: FileName
-    location: Annotated[str, Field(min_length=1)]
+    sources: Annotated[tuple[Source, ...], Field(alias="location"), pydantic.BeforeValidator(_one_or_more), Some]
     md5: Annotated[str, _written_as("([0-9a-fA-F]{32}|directory)?", "32 hexadecimal digits")] | None = None
     sha256: Annotated[str, _written_as("([0-9a-fA-F]{64})?", "64 hexadecimal digits")] | None = None
 
     @property
-    def remote(self) -> bool:
-        return self.location.startswith(("http://", "https://"))
+    def made_at_run_time(self) -> bool:
+        return any(isinstance(source, str) and PLACEHOLDER.search(source) for source in self.sources)
 
     @property
-    def made_at_run_time(self) -> bool:
-        return re.search(r"\{\w+\}", self.location) is not None
+    def is_directory(self) -> bool:
+        """Whether it says so; a local source may turn out to be one all the same."""
+        return self.md5 == "directory"
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What it must be, by algorithm; empty where that is not known."""
+        given = {"sha256": self.sha256, "md5": None if self.is_directory else self.md5}
+        return {name: digest.lower() for name, digest in given.items() if digest}
 
     @pydantic.model_validator(mode="after")
-    def _verifiable(self) -> File:
-        if self.remote and not self.made_at_run_time and not (self.md5 or self.sha256):
-            raise ValueError("a file from the network needs its digest: add sha256 (of sha256sum), or md5")
+    def _made_in_one_place(self) -> File:
+        if self.made_at_run_time and len(self.sources) > 1:
+            raise ValueError("a location with a placeholder is made at run time, and cannot be one of several; keep one")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _verifiable(self, info: pydantic.ValidationInfo) -> File:
+        if self.made_at_run_time or info.context == UNPINNED:
+            return self
+        if any(isinstance(source, Generator) for source in self.sources) and not self.sha256:
+            raise ValueError("a file from a generator needs its sha256; 'aibenchd spec pin' writes it")
+        if any(remote(source) for source in self.sources) and not self.digests:
+            raise ValueError(
+                "a file from the network needs its digest: add sha256 (of sha256sum), or md5; 'aibenchd spec pin' writes it"
+            )
         return self
 
 
 class OutputFile(Open):
+    """What a program writes: pulled from the device, read, and compared.
+
+    Attributes:
+        golden: what it must hold, within ``limits``.
+        type, shape: of the array in a raw file or a text.
+    """
+
     filename: FileName
     location: str = ""
     converter: Converter | None = None
     upload: bool = False
+    golden: File | None = None
+    format: Literal["npy", "raw", "text"] | None = None
+    type: NumberType | None = None
+    shape: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    tolerance: (
+        Annotated[dict[Measure, Annotated[float, Field(ge=0, allow_inf_nan=False)]], pydantic.AfterValidator(_any_measure)] | None
+    ) = None
+
+    @property
+    def form(self) -> str:
+        """``npy``, ``raw`` or ``text``: as it says, else by the file name's suffix."""
+        return self.format or SUFFIXES.get(PurePosixPath(self.filename).suffix, "text")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The largest value of each measure that is still right; empty where nothing is compared."""
+        chosen = self.tolerance or (DEFAULT_TOLERANCE if self.golden else {})
+        return {str(measure): limit for measure, limit in chosen.items()}
+
+    @pydantic.model_validator(mode="after")
+    def _readable(self) -> OutputFile:
+        if self.form == "npy" and (self.type or self.shape is not None):
+            raise ValueError("a .npy file states its own type and shape; remove them here, or say format: raw")
+        if self.golden and self.form == "raw" and not self.type:
+            raise ValueError("a raw file is bytes alone: add the type (such as float32) and the shape of what is in it")
+        if self.golden and self.golden.made_at_run_time:
+            raise ValueError("golden is fetched and verified; a location with a placeholder is made at run time instead")
+        return self
 
 
 class Library(Open):
@@ -217,6 +338,11 @@ class Test(Open):
             counts = ", ".join(f"{name} has {len(one.shapes)}" for name, one in self.inputs.items())
             raise ValueError(f"all inputs need equally many shapes: {counts}")
         return self
+
+
+def remote(source: str | Generator) -> bool:
+    """Whether it is fetched over the network."""
+    return isinstance(source, str) and source.startswith(("http://", "https://"))
 
 
 class ModelFile(Open):
