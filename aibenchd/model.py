@@ -62,6 +62,16 @@ class Outcome(enum.StrEnum):
     HARNESS = "harness at fault"
 
 
+class Agreement(enum.StrEnum):
+    """What a trial's outputs were, by what they were compared with."""
+
+    UNKNOWN = ""  # with nothing
+    RIGHT = "right"
+    WRONG = "wrong"  # beyond the tolerance of the golden output
+    DIFFERS = "differs"  # from the control's of the same block, where there is no golden one
+    UNSTEADY = "unsteady"  # from the same arm's of an earlier block, so that a difference between the arms says nothing
+
+
 @dataclass(frozen=True, slots=True)
 class Revision:
     """One commit of a watched repository.
@@ -145,12 +155,19 @@ class Series:
         return f"{self.type} {self.metric}"
 
 
-NETWORK = "NET latency"  # the series that is decided on, where there is one
+NETWORK = "NET latency"  # the series that a delay is decided on
+_OTHER_MEASURES = frozenset({"accuracy", "power", "error"})  # a test of these is not decided on the time that it takes
 
 
-def decisive(series: Sequence[Series]) -> Series | None:
-    """The series that a trial is decided on: the network's latency, else the first that has samples."""
+def decisive(series: Sequence[Series], metric: str = "delay") -> Series | None:
+    """The series that a trial is decided on: the network's latency, else the first that has samples.
+
+    A test of accuracy or power is decided on the first series whose metric, or else whose type, has that name.
+    """
     sampled = [one for one in series if one.values]
+    if metric in _OTHER_MEASURES:
+        named = [one for one in sampled if one.metric == metric] + [one for one in sampled if metric in one.type.lower()]
+        return named[0] if named else None
     return next((one for one in sampled if one.key == NETWORK), sampled[0] if sampled else None)
 
 
@@ -162,7 +179,8 @@ class Trial:
         started: aware, UTC.
         seconds: wall time from the first to the last process of the trial.
         backend: what really executed, by the program's own evidence; empty where it states none.
-        reason: why ``outcome`` is not ``OK``, for a person.
+        agreement: of its outputs.
+        reason: why ``outcome`` is not ``OK``, or what is wrong with the outputs, for a person.
         log: where the end of its output is kept, relative to the state directory; empty where it is not.
     """
 
@@ -172,6 +190,7 @@ class Trial:
     seconds: float = 0.0
     series: tuple[Series, ...] = ()
     backend: str = ""
+    agreement: Agreement = Agreement.UNKNOWN
     reason: str = ""
     log: str = ""
 

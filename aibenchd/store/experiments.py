@@ -255,6 +255,7 @@ def _journal_trial(transaction: store.Transaction, experiment: int, block: int, 
             reason=trial.reason,
             backend=trial.backend,
             seconds=trial.seconds,
+            agreement=trial.agreement,
             log=trial.log,
             started_at=trial.started,
         )

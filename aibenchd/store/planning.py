@@ -64,7 +64,7 @@ def carry_out(
             case planner.Coalesce(revision, into):
                 _mark(transaction, revision, "coalesced", f"measured with {into.commit[:12]}")
             case planner.Extend(pair, cells):
-                _add(transaction, repository, pair.id, pair.treatment.commit, pair.control, cells, experiment, priority, now)
+                _add(transaction, repository, pair.id, pair.treatment.commit, None, cells, experiment, priority, now)
             case planner.PlanPair(treatment, control, cells):
                 pair_id = _new_pair(transaction, repository, treatment, control, request, priority, now)
                 commit = None if control is None else control.commit

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0001"  # the newest migration: what this code reads and writes
+VERSION = "0002"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -202,6 +202,7 @@ trials = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("log", sa.Text, nullable=False, default=""),
     sa.Column("started_at", Instant, nullable=False),
+    sa.Column("agreement", sa.Text, nullable=False, default="", server_default=""),  # of its outputs: model.Agreement
     sa.UniqueConstraint("experiment", "block", "arm"),
     sa.ForeignKeyConstraint(["experiment", "block"], ["blocks.experiment", "blocks.number"]),
     sa.Index("trials_by_start", "started_at"),

@@ -129,7 +129,15 @@ async def test_the_migrations_make_what_the_code_reads(journal: store.Store) -> 
 
 
 def shape(connection: sa.Connection) -> dict[str, object]:
-    rows = connection.exec_driver_sql(
-        "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name <> 'alembic_version' ORDER BY name"
-    )
-    return {f"{kind} {name}": " ".join((sql or "").split()) for kind, name, sql in rows}
+    """Tables by their columns, keys and constraints, for a column that was added later stands elsewhere in the text."""
+    named = "FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name <> 'alembic_version' ORDER BY name"
+    found: dict[str, object] = {}
+    for kind, name, sql in connection.exec_driver_sql(f"SELECT type, name, sql {named}").all():
+        if kind == "table":
+            facts = ("table_xinfo", "foreign_key_list", "index_list")
+            rows = [tuple(row) for fact in facts for row in connection.exec_driver_sql(f"PRAGMA {fact}({name})")]
+            indices = [row[1:] for row in rows if len(row) == 5]  # whatever the order in which they were made
+            found[f"table {name}"] = ([row for row in rows if len(row) != 5], sorted(indices), "WITHOUT ROWID" in sql)
+        else:
+            found[f"{kind} {name}"] = " ".join((sql or "").split())
+    return found
