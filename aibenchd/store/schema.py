@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0002"  # the newest migration: what this code reads and writes
+VERSION = "0003"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -285,6 +285,19 @@ undo = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
 )
 
+# The cells that were ever planned with no one asking, each with its newest experiments; kept by the triggers below.
+cells = sa.Table(
+    "cells",
+    metadata,
+    sa.Column("repository", sa.Text, primary_key=True),
+    sa.Column("benchmark", sa.Text, primary_key=True),  # digest of the benchmark
+    sa.Column("device", sa.Text, primary_key=True),
+    sa.Column("backend", sa.Text, primary_key=True),
+    sa.Column("newest", sa.Integer, sa.ForeignKey("experiments.id"), nullable=False),
+    sa.Column("decided", sa.Integer, sa.ForeignKey("experiments.id")),  # the newest whose verdict took blocks
+    sqlite_with_rowid=False,
+)
+
 # How many rows there are of each state, so that nobody has to count a million of them; kept by the triggers below, in
 # the transaction that changes what is counted.
 tallies = sa.Table(
@@ -316,11 +329,27 @@ def _keep_tally(what: str, device: str, state: str, verdict: str) -> None:
         ("DELETE", "", count("OLD", "-1")),
         ("UPDATE", f"WHEN ({keys('OLD')}) <> ({keys('NEW')})", count("OLD", "-1") + count("NEW", "+1")),
     ):
-        trigger = f"CREATE TRIGGER tally_{what}_{when.lower()} AFTER {when} ON {what} {condition} BEGIN {body} END"
-        made: sa.DDL = sa.DDL(trigger)  # type: ignore[no-untyped-call]
-        sa.event.listen(metadata, "after_create", made.execute_if(dialect="sqlite"))
+        _trigger(f"tally_{what}_{when.lower()} AFTER {when} ON {what} {condition} BEGIN {body} END")
+
+
+def _trigger(text: str) -> None:
+    made: sa.DDL = sa.DDL(f"CREATE TRIGGER {text}")  # type: ignore[no-untyped-call]
+    sa.event.listen(metadata, "after_create", made.execute_if(dialect="sqlite"))
 
 
 _keep_tally("experiments", "{}.device", "{}.state", "coalesce({}.verdict, '')")
 _keep_tally("blocks", "''", "iif({}.valid, 'valid', 'invalid')", "''")
 _keep_tally("trials", "''", "{}.outcome", "''")
+
+_trigger(
+    "cells_planned AFTER INSERT ON experiments BEGIN INSERT INTO cells "
+    "SELECT repository, NEW.benchmark, NEW.device, NEW.backend, NEW.id, iif(NEW.verdict <> 'identical', NEW.id, NULL) "
+    "FROM pairs WHERE id = NEW.pair AND request IS NULL ON CONFLICT (repository, benchmark, device, backend) "
+    "DO UPDATE SET newest = excluded.newest, decided = coalesce(excluded.decided, decided); END"
+)
+_trigger(
+    "cells_decided AFTER UPDATE OF verdict ON experiments WHEN NEW.verdict <> 'identical' BEGIN "
+    "UPDATE cells SET decided = max(coalesce(decided, 0), NEW.id) "
+    "WHERE repository = (SELECT repository FROM pairs WHERE id = NEW.pair AND request IS NULL) "
+    "AND benchmark = NEW.benchmark AND device = NEW.device AND backend = NEW.backend; END"
+)
