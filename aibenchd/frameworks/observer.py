@@ -12,21 +12,15 @@ as one. NaN and infinities are handed on: who judges the trial must see them. A 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aibenchd import model
-from aibenchd.frameworks import base
+from aibenchd.frameworks import base, gathering
 
 PYTORCH = "PyTorchObserver "
 CAFFE2 = "Caffe2Observer "
-
-LARGEST = 1e150  # of a sample; a larger one, whose square is no number any more, counts as infinite
-MAX_VALUES = 1_000_000  # samples of one output; what comes after them is dropped
-MAX_SERIES = 20_000  # of one output
-MAX_NAME = 300  # characters of a type, a metric or a unit
-MAX_TEXT = 64 << 10  # characters of an info_string
+BACKEND = "NET backend"
 
 _DECODER = json.JSONDecoder(parse_int=float)  # a float: an integer of ten thousand digits must not cost time
 
@@ -38,11 +32,19 @@ def parse(output: str, benchmark: model.Benchmark, identifiers: Sequence[str]) -
         benchmark: its model's ``converter`` may name another identifier, or none.
         identifiers: what stands before a record, by the framework's custom.
     """
-    gathered = _Gathered()
+    gathered = gathering.Gathered()
+    gather(output, benchmark, identifiers, gathered)
+    return gathered.output()
+
+
+def gather(output: str, benchmark: model.Benchmark, identifiers: Sequence[str], gathered: gathering.Gathered) -> None:
+    """As :func:`parse`, for a framework whose programs print more than observer lines."""
     for record in _records(output, _identifiers(benchmark, identifiers)):
         for series in _new_form(record) if {"type", "metric"} <= record.keys() else _old_form(record):
-            gathered.add(series)
-    return gathered.output()
+            if series.key == BACKEND:
+                gathered.state(series.text)
+            else:
+                gathered.add(series)
 
 
 def _identifiers(benchmark: model.Benchmark, identifiers: Sequence[str]) -> tuple[str, ...]:
@@ -91,9 +93,7 @@ def _old_form(record: Mapping[str, Any]) -> Iterator[model.Series]:
 
 def _series(kind: str, metric: str, unit: str, facts: Mapping[str, Any]) -> model.Series:
     text = facts.get("info_string", "")
-    return model.Series(
-        _name(kind), _name(metric), _name(unit), tuple(_values(facts)), _text(text) if isinstance(text, str) else ""
-    )
+    return gathering.series(kind, metric, unit, _values(facts), text if isinstance(text, str) else "")
 
 
 def _values(facts: Mapping[str, Any]) -> Iterator[float]:
@@ -101,52 +101,4 @@ def _values(facts: Mapping[str, Any]) -> Iterator[float]:
     given = [facts.get("value"), *(values if isinstance(values, list) else ())]
     if isinstance(summary, dict) and all(value is None for value in given):
         given = [summary.get("p50", summary.get("mean"))]
-    return (number for number in map(_number, given) if number is not None)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value) if isinstance(value, float | str) else None
-    except ValueError:
-        return None
-    return math.copysign(math.inf, number) if number is not None and abs(number) > LARGEST else number
-
-
-def _name(text: str) -> str:
-    """As it may stand in a file name, a table or a log: bounded, in one line, encodable."""
-    text = text[:MAX_NAME]
-    return text if text.isprintable() else "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _text(text: str) -> str:
-    return text[:MAX_TEXT].encode("utf-8", "replace").decode()
-
-
-class _Gathered:
-    """Series by key, with a bound on how much they hold."""
-
-    def __init__(self) -> None:
-        self._first: dict[str, model.Series] = {}
-        self._values: dict[str, list[float]] = {}
-        self._left = MAX_VALUES
-        self._backends: dict[str, None] = {}
-
-    def add(self, series: model.Series) -> None:
-        """Samples of a key in another unit than its first are dropped: they cannot be laid beside the others."""
-        if series.key == "NET backend":
-            self._backends[series.text] = None
-            return
-        if series.key not in self._first and len(self._first) < MAX_SERIES:
-            self._first[series.key], self._values[series.key] = series, []
-        if series.key in self._first and self._first[series.key].unit == series.unit:
-            kept = series.values[: self._left]
-            self._left -= len(kept)
-            self._values[series.key].extend(kept)
-
-    def output(self) -> base.Output:
-        """Two backends that were stated are both given, so that neither passes for the one."""
-        series = tuple(
-            model.Series(first.type, first.metric, first.unit, tuple(self._values[key]), first.text)
-            for key, first in self._first.items()
-        )
-        return base.Output(series, "+".join(sorted(filter(None, self._backends))))
+    return (number for number in map(gathering.number, given) if number is not None)

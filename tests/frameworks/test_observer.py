@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aibenchd import model
-from aibenchd.frameworks import base, generic, observer, pytorch
+from aibenchd.frameworks import base, gathering, generic, observer, pytorch
 
 NOTHING = model.Benchmark({}, {})
 
@@ -123,13 +123,13 @@ def test_a_converter_takes_the_place_of_the_identifier() -> None:
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observer, "MAX_VALUES", 10)
-    monkeypatch.setattr(observer, "MAX_SERIES", 3)
+    monkeypatch.setattr(gathering, "MAX_VALUES", 10)
+    monkeypatch.setattr(gathering, "MAX_SERIES", 3)
     rows = [row({"type": f"ID_{number}", "metric": "latency", "unit": "us", "values": [1] * 4}) for number in range(9)]
     found = parse(*rows).series
     assert [(series.type, len(series.values)) for series in found] == [("ID_0", 4), ("ID_1", 4), ("ID_2", 2)]
     (series,) = parse(row({"type": "N" * 9999, "metric": "m", "unit": "u", "info_string": "t" * 99_999})).series
-    assert (len(series.type), len(series.text)) == (observer.MAX_NAME, observer.MAX_TEXT)
+    assert (len(series.type), len(series.text)) == (gathering.MAX_NAME, gathering.MAX_TEXT)
 
 
 JSON = st.recursive(
