@@ -167,6 +167,9 @@ class BenchmarkSelection(Model):
     devices: Annotated[DeviceSelection, Field(description="where it runs; empty: on every device")] = DeviceSelection()
     backends: Annotated[tuple[str, ...], Field(description="one experiment for each; empty: what the program chooses")] = ()
     string_map: Annotated[dict[str, str], Field(description="replaced in every value of the specification: {key} -> value")] = {}
+    meta: Annotated[
+        dict[str, Any], Field(description="merged into its models, after what its files say; any key of a model")
+    ] = {}
     env: Annotated[Variables, Field(description="environment of its programs")] = {}
     command_args: Annotated[str, Field(description="appended to each of its commands that runs the program")] = ""
     priority: Annotated[int, Field(description="larger goes first, among benchmarks")] = 0
@@ -181,7 +184,15 @@ class ModelCacheSettings(Model):
     directory: Annotated[Path | None, Field(description="default: models below the state directory")] = None
     root: Annotated[Path | None, Field(description="what a location that begins with // is relative to")] = None
     max_file_size: Annotated[quantities.Size, Field(description="a larger model file is refused")] = 4 << 30
+    cache_size: Annotated[quantities.Size, Field(description="of all model files kept; the least recently used go first")] = (
+        50 << 30
+    )
     timeout: Annotated[quantities.Interval, Field(description="without a byte, while downloading")] = 60.0
+    parallel: Annotated[int, Field(ge=1, le=64, description="files fetched at the same time, at most")] = 4
+    generators_directory: Annotated[
+        Path, Field(description="where programs that write model files are looked for that do not lie beside the specification")
+    ] = Path("specifications/generators")
+    generator_timeout: Annotated[quantities.Interval, Field(description="of one such program")] = 600.0
 
 
 class StatusSettings(Model):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from aibenchd import errors, faults, model, settings, substitution, yamlfile
-from aibenchd.specs import expand, schema
+from aibenchd.specs import contradictions, defaults, expand, forms, schema
 
 Judge = TypeVar("Judge", bound=schema.Open)
 
@@ -24,7 +24,8 @@ class Catalog:
     Attributes:
         entries: each selection with its benchmarks, in the order of the configuration.
         files: every specification that was read: what to watch for changes.
-        warnings: what is odd in them but can be run: keys given twice (the last holds), names given twice.
+        warnings: what is odd in them but can be run: keys given twice (the last holds), names given twice, and all that
+            :mod:`aibenchd.specs.contradictions` finds.
     """
 
     entries: tuple[tuple[settings.BenchmarkSelection, tuple[model.Benchmark, ...]], ...]
@@ -38,27 +39,31 @@ class Catalog:
         return next(itertools.chain(same, equal), ())
 
 
-def load(chosen: settings.Settings) -> Catalog:
+def load(chosen: settings.Settings, context: str | None = None) -> Catalog:
     """Read all that ``settings.benchmarks`` names.
+
+    Args:
+        context: ``schema.UNPINNED`` for who does not need the digests of files.
 
     Raises:
         InvalidFileError: with every fault of every file.
     """
-    reader = _Reader()
+    reader = _Reader(context)
     entries = tuple((selection, tuple(reader.specification(selection))) for selection in chosen.benchmarks)
     if reader.faults:
-        raise errors.InvalidFileError(reader.faults)
+        raise errors.InvalidFileError(list(reader.faults.values()))
     twice = _named_twice(itertools.chain.from_iterable(found for _, found in entries))
-    return Catalog(entries, tuple(reader.documents), (*reader.warnings, *twice))
+    return Catalog(entries, tuple(reader.documents), (*reader.warnings.values(), *twice))
 
 
 class _Reader:
-    """Reads each file once, collects faults, and goes on."""
+    """Reads each file once, collects what there is to say of it by its text, and goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: str | None) -> None:
         self.documents: dict[Path, yamlfile.Document | None] = {}
-        self.faults: list[errors.Fault] = []
-        self.warnings: list[errors.Fault] = []
+        self.faults: dict[str, errors.Fault] = {}
+        self.warnings: dict[str, errors.Fault] = {}
+        self._context = context
 
     def specification(self, selection: settings.BenchmarkSelection) -> Iterator[model.Benchmark]:
         """The benchmarks of a model file, or of all model files that a benchmarks file lists."""
@@ -67,34 +72,65 @@ class _Reader:
         if document is None:
             return
         if not isinstance(document.value, dict) or not {"benchmarks", "tests", "model"} & document.value.keys():
-            self.faults.append(document.fault((), "expected a model file (model, tests) or a benchmarks file (meta, benchmarks)"))
+            self._fault(document.fault((), "expected a model file (model, tests) or a benchmarks file (meta, benchmarks)"))
         elif "benchmarks" in document.value:
             yield from self._group(path, document, selection)
         else:
-            yield from self._model_file(document, selection, {})
+            yield from self._model_file(document, selection, _NOTHING)
 
     def _group(
         self, path: Path, document: yamlfile.Document, selection: settings.BenchmarkSelection
     ) -> Iterator[model.Benchmark]:
-        value = substitution.replaced(document.value, selection.string_map)
+        flags = self._flags(document)
+        value = forms.benchmarks_file(substitution.replaced(document.value, {**flags.string_map, **selection.string_map}))
         if not self._judged(document, value, schema.BenchmarksFile):
             return
+        group = _Group(value.get("meta", {}), flags)
         for index, name in enumerate(value["benchmarks"]):
             member = Path(os.path.normpath(path.parent / name))
             if Path(name).is_absolute() or not member.is_file():
                 message = f"there is no model file {name!r}; expected a path relative to this file"
-                self.faults.append(document.fault(("benchmarks", index), message))
+                self._fault(document.fault(("benchmarks", index), message))
             elif (found := self._document(member)) is not None:
-                yield from self._model_file(found, selection, value.get("meta", {}))
+                if isinstance(found.value, dict) and "benchmarks" in found.value:
+                    message = f"{name!r} is a benchmarks file too, and they go one level deep: name its model files here"
+                    self._fault(document.fault(("benchmarks", index), message))
+                else:
+                    yield from self._model_file(found, selection, group)
 
     def _model_file(
-        self, document: yamlfile.Document, selection: settings.BenchmarkSelection, meta: model.JsonObject
+        self, document: yamlfile.Document, selection: settings.BenchmarkSelection, group: _Group
     ) -> tuple[model.Benchmark, ...]:
-        value = substitution.replaced(document.value, selection.string_map)
-        if not self._judged(document, value, schema.ModelFile):
+        flags = self._flags(document)
+        string_map = {**group.flags.string_map, **flags.string_map, **selection.string_map}
+        value = forms.model_file(substitution.replaced(document.value, string_map))
+        run = forms.meta(selection.meta)
+        if not self._judged(document, value, schema.ModelFile) or not self._merges(document, (), "the selection's meta", run):
             return ()
-        extra = selection.string_map.get("pep_extra_args", "")
-        return expand.benchmarks(value, source=document.file, metas=(meta,), pep_extra_args=extra)
+        metas = (value.get("meta", {}), group.meta, run, *(_left(one, selection) for one in (flags, group.flags)))
+        extra = string_map.get("pep_extra_args", "")
+        found = expand.benchmarks(value, source=document.file, metas=metas, pep_extra_args=extra)
+        for key_path, message in contradictions.of({**value, "model": found[0].model}):
+            self._warning(document.fault(key_path, message))
+        return found
+
+    def _flags(self, document: yamlfile.Document) -> defaults.Defaults:
+        """A file's ``default_args``; none of them where they do not fit."""
+        found = defaults.of(document.value.get("default_args") if isinstance(document.value, dict) else None)
+        for name, message in found.unknown.items():
+            self._warning(document.fault(("default_args", name), f"{message}; it is left out"))
+        return found if self._merges(document, ("default_args",), "a default", found.meta) else defaults.Defaults()
+
+    def _merges(self, document: yamlfile.Document, key_path: yamlfile.KeyPath, what: str, meta: model.JsonObject) -> bool:
+        """Whether something can be merged into a model."""
+        try:
+            schema.Meta.model_validate(meta, context=self._context)
+        except pydantic.ValidationError as error:
+            for problem in error.errors(include_url=False):
+                key = yamlfile.key_text(problem["loc"])
+                self._fault(document.fault(key_path, f"{what} cannot be merged into the model: {key}: {problem['msg']}"))
+            return False
+        return True
 
     def _document(self, path: Path) -> yamlfile.Document | None:
         """A file's content, read when it is first asked for; None where it cannot be read."""
@@ -102,20 +138,42 @@ class _Reader:
             self.documents[path] = None
             try:
                 self.documents[path] = document = yamlfile.load(path)
-                self.warnings.extend(document.duplicates)
             except errors.InvalidFileError as error:
-                self.faults.extend(error.faults)
+                self._fault(*error.faults)
+            else:
+                self._warning(*document.duplicates)
         return self.documents[path]
 
     def _judged(self, document: yamlfile.Document, value: Any, judge: type[Judge]) -> bool:
         try:
-            judge.model_validate(value)
+            judge.model_validate(value, context=self._context)
         except pydantic.ValidationError as error:
-            found = faults.of(error, document, judge)
-            known = {str(fault) for fault in self.faults}
-            self.faults.extend(fault for fault in found if str(fault) not in known)
+            self._fault(*faults.of(error, document, judge))
             return False
         return True
+
+    def _fault(self, *found: errors.Fault) -> None:
+        self.faults.update((str(fault), fault) for fault in found)
+
+    def _warning(self, *found: errors.Fault) -> None:
+        self.warnings.update((str(fault), fault) for fault in found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What a benchmarks file adds to each of its model files."""
+
+    meta: model.JsonObject
+    flags: defaults.Defaults
+
+
+_NOTHING = _Group({}, defaults.Defaults())
+
+
+def _left(flags: defaults.Defaults, selection: settings.BenchmarkSelection) -> model.JsonObject:
+    """What is merged of a file's defaults where the selection says some things of its own."""
+    chosen = {"timeout": selection.experiment.timeout, "command_args": selection.command_args, "env": selection.env}
+    return flags.beside(chosen)
 
 
 def _named_twice(benchmarks: Iterable[model.Benchmark]) -> Iterator[errors.Fault]:

@@ -50,7 +50,7 @@ def of(benchmark: model.Benchmark, *, timeout: float, env: Mapping[str, str] | N
     Raises:
         CommandError: the benchmark is not valid by its schema.
     """
-    test, whole = schema.typed(benchmark)
+    test, whole = schema.typed(benchmark, schema.UNPINNED)  # digests are the model cache's affair
     arguments = test.platform_args or whole.platform_args
     environment = {**(env or {}), **arguments.env, **whole.env, **test.env}
     log_output = next((given for given in (test.log_output, whole.log_output) if given is not None), arguments.log_output)

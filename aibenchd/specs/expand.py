@@ -1,7 +1,7 @@
 """From a model file's JSON to benchmarks: meta, shapes and identifiers applied. Pure; changes nothing it is given.
 
-The steps and their order are FAI-PEP's. Before them come the string map (:func:`aibenchd.substitution.replaced`) and the
-judgement of :mod:`aibenchd.specs.schema`.
+The steps and their order are FAI-PEP's. Before them come the string map (:func:`aibenchd.substitution.replaced`), the plain
+form (:mod:`aibenchd.specs.forms`) and the judgement of :mod:`aibenchd.specs.schema`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def benchmarks(
     """One benchmark for each test of a valid model file, in the order of the file, with identifiers that differ.
 
     Args:
-        document: valid by :class:`aibenchd.specs.schema.ModelFile`, string map applied.
+        document: valid by :class:`aibenchd.specs.schema.ModelFile`, string map applied, in plain form.
         source: the file's path, for messages.
         metas: merged into the model, the first wins: the benchmarks file's, then the run's.
         pep_extra_args: the string map's entry of that name; kept in each test, and appended to its only command.
@@ -45,15 +45,15 @@ def benchmarks(
     for meta in metas:
         merged_model = merged(merged_model, meta)
     extra = {"pep_extra_args": pep_extra_args} if pep_extra_args else {}
-    tests = [{"identifier": merged_model["name"], "iter": -1, **_given(test), **extra} for test in document["tests"]]
-    if tests[0]["metric"] != "generic":
+    tests = [
+        {"iter": -1, "warmup": -1, **test, "identifier": str(test.get("identifier") or merged_model["name"]), **extra}
+        for test in document["tests"]
+    ]
+    if tests[0]["metric"] == "generic":
+        tests = [test if "commands" in test else _with_commands(test) for test in tests]
+    else:
         tests = _numbered(_with_commands(one) for test in tests for one in _spread(test))
     return tuple(model.Benchmark(merged_model, test, source) for test in _told_apart(tests))
-
-
-def _given(test: Object) -> Object:
-    """A test without the keys that are null, which say the same as absent ones."""
-    return {key: value for key, value in test.items() if value is not None}
 
 
 def _spread(test: Object) -> Iterator[Object]:
@@ -61,12 +61,17 @@ def _spread(test: Object) -> Iterator[Object]:
     inputs: Mapping[str, Any] = test.get("inputs") or {}
     count = max((len(one["shapes"]) for one in inputs.values()), default=1)
     for index in range(count):
-        shaped = {name: {**one, "shapes": [one["shapes"][index]]} for name, one in inputs.items()}
-        yield {**test, "inputs": shaped} if inputs else test
+        yield {**test, "inputs": {name: _shaped(one, index) for name, one in inputs.items()}} if inputs else test
+
+
+def _shaped(one: Object, index: int) -> Object:
+    """An input with one of its shapes, and the type of that where it has a list of them."""
+    types = {"type": one["type"][index]} if isinstance(one.get("type"), list) else {}
+    return {**one, "shapes": [one["shapes"][index]], **types}
 
 
 def _with_commands(test: Object) -> Object:
-    """``arguments`` and ``command`` rewritten as ``commands``; ``command`` is kept, since others may name it."""
+    """``arguments``, else ``command``, rewritten as ``commands``; ``command`` is kept, since others may name it."""
     if "arguments" in test:
         rest = {key: value for key, value in test.items() if key != "arguments"}
         return {**rest, "commands": ["{program} " + test["arguments"]]}

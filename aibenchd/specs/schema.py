@@ -237,6 +237,11 @@ class Process(Open):
     command: str = ""
     files: dict[str, File] = {}
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Its commands, whichever key they came by."""
+        return self.commands or ((self.command,) if self.command else ())
+
 
 class PlatformArgs(Open):
     taskset: CpuMask | None = None
@@ -280,16 +285,26 @@ class Meta(Open):
 class Model(Meta):
     name: Component
 
+
+class Input(Open):
+    """Attributes:
+    type: of all shapes, or one for each.
+    """
+
+    shapes: Annotated[tuple[tuple[int, ...], ...], Some]
+    type: str | tuple[str, ...] = "float"
+
     @pydantic.model_validator(mode="after")
-    def _cacheable(self) -> Model:
-        if self.files and not self.format:
-            raise ValueError("a model with files needs a format: they are kept under <format>/<name>/<filename>")
+    def _as_many_types(self) -> Input:
+        if not isinstance(self.type, str) and len(self.type) != len(self.shapes):
+            raise ValueError(f"expected one type, or as many as shapes: {len(self.type)} types, {len(self.shapes)} shapes")
         return self
 
 
-class Input(Open):
-    shapes: Annotated[tuple[tuple[int, ...], ...], Some]
-    type: str = "float"
+class Profiler(Open):
+    """Its other keys (``types``, ``profiler``, ``options``, ``stat``) are readable as placeholders."""
+
+    enabled: bool = False
 
 
 class Test(Open):
@@ -297,10 +312,10 @@ class Test(Open):
 
     __test__ = False  # pytest would take the name for its own
 
-    identifier: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    identifier: Annotated[Text, Field(max_length=500)] = ""
     metric: Literal["delay", "error", "accuracy", "power", "generic"]
     iter: Annotated[int, Field(ge=-1)] = -1
-    warmup: Annotated[int, Field(ge=0)] = 0
+    warmup: Annotated[int, Field(ge=-1)] = -1
     commands: Annotated[tuple[str, ...], Some] | None = None
     command: str | None = None
     arguments: str | None = None
@@ -316,21 +331,19 @@ class Test(Open):
     log_output: bool | None = None
     statistics: tuple[Statistic, ...] = statistics.DEFAULT
     method: str = ""
+    monsoon: dict[str, Any] = {}
     voltage: float | None = None
     collection_time: Seconds | None = None
     mkl_threads: Annotated[int | None, Field(alias="MKL_NUM_THREADS")] = None
     omp_threads: Annotated[int | None, Field(alias="OMP_NUM_THREADS")] = None
     cpu_list: Annotated[CpuList | None, Field(alias="cpu-list")] = None
-    profiler: dict[str, Any] = {}
+    profiler: Profiler = Profiler()
 
-    @pydantic.model_validator(mode="after")
-    def _says_once_what_to_run(self) -> Test:
-        given = [key for key in ("commands", "command", "arguments") if getattr(self, key) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} say the same; keep one of them")
-        if not given and not self.inputs and not self.input_files:
-            raise ValueError("does not say what to run: expected commands, command or arguments (or inputs, the short hand)")
-        return self
+    @property
+    def says_what_to_run(self) -> bool:
+        """Whether it has commands, or the inputs that the old form is composed of."""
+        given = (self.commands, self.command, self.arguments)
+        return any(one is not None for one in given) or bool(self.inputs or self.input_files)
 
     @pydantic.model_validator(mode="after")
     def _as_many_shapes(self) -> Test:
@@ -347,8 +360,18 @@ def remote(source: str | Generator) -> bool:
 
 class ModelFile(Open):
     model: Model
+    meta: Meta = Meta()
     tests: Annotated[tuple[Test, ...], Some]
-    default_args: dict[str, Any] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _says_what_to_run(self) -> ModelFile:
+        silent = [index for index, test in enumerate(self.tests) if not test.says_what_to_run]
+        if silent and not (self.model.framework or self.meta.framework):
+            raise ValueError(
+                f"tests[{silent[0]}] does not say what to run: expected commands, command or arguments (or inputs, the short"
+                " hand), or a model that names its framework"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _generic_all_or_none(self) -> ModelFile:
@@ -363,14 +386,17 @@ class BenchmarksFile(Open):
     benchmarks: Annotated[tuple[str, ...], Some]
 
 
-def typed(benchmark: model.Benchmark) -> tuple[Test, Model]:
+def typed(benchmark: model.Benchmark, context: str | None = None) -> tuple[Test, Model]:
     """The test and the model of an expanded benchmark.
+
+    Args:
+        context: ``UNPINNED`` for who does not need the digests of its files.
 
     Raises:
         CommandError: one of them is not valid.
     """
     try:
-        return Test.model_validate(benchmark.test), Model.model_validate(benchmark.model)
+        return Test.model_validate(benchmark.test, context=context), Model.model_validate(benchmark.model, context=context)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

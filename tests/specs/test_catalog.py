@@ -160,7 +160,7 @@ def test_all_faults_of_all_files_at_once_with_their_places(tmp_path: Path) -> No
         (["model", "platform_args", "taskset"], "cpu 3", "a hexadecimal mask"),
         (["tests", 1, "cpu-list"], "0..3", "a list of CPUs"),
         (["tests", 1, "statistics"], ["median"], "p0 to p100"),
-        (["tests", 0, "command"], "x", "keep one of them"),
+        (["tests", 2, "inputs", "data", "type"], ["float"], "1 types, 2 shapes"),
         (["tests", 0, "commands"], None, "does not say what to run"),
         (["tests", 0, "commands"], [], "commands"),
         (["tests", 0, "metric"], "generic", "all must be"),

@@ -39,21 +39,39 @@ def test_shapes_become_tests_in_order_and_count_for_the_number() -> None:
 
 
 def test_arguments_and_command_become_commands() -> None:
-    one, two = expand.benchmarks(document(a_test(arguments="--iter {iter}"), a_test(command="run it")))
+    tests = (a_test(arguments="--iter {iter}", command="lost"), a_test(command="run it", commands=["lost"]))
+    one, two = expand.benchmarks(document(*tests))
     assert one.test["commands"] == ["{program} --iter {iter}"]
     assert "arguments" not in one.test
     assert (two.test["commands"], two.test["command"]) == (["run it"], "run it")
 
 
 def test_generic_tests_are_left_as_they_are() -> None:
-    generic = a_test(metric="generic", command="x", inputs={"data": {"shapes": [[1], [2]]}})
+    generic = a_test(
+        metric="generic", warmup=1, commands=["a", "b"], command="x", arguments="y", inputs={"data": {"shapes": [[1], [2]]}}
+    )
     (found,) = expand.benchmarks(document(generic))
     assert found.test == generic
 
 
-def test_a_test_without_identifier_or_iter_takes_the_model_s_name_and_minus_one() -> None:
-    (found,) = expand.benchmarks(document({"metric": "delay", "commands": ["a"], "identifier": None}))
-    assert (found.identifier, found.test["iter"]) == ("net", -1)
+def test_a_generic_test_may_give_one_command_all_the_same() -> None:
+    (found,) = expand.benchmarks(document(a_test(metric="generic", command="x")))
+    assert found.test["commands"] == ["x"]
+
+
+def test_each_shape_has_the_type_at_its_place() -> None:
+    inputs = {"data": {"shapes": [[1], [2]], "type": ["float", "int"]}, "more": {"shapes": [[3], [4]], "type": "int"}}
+    found = expand.benchmarks(document(a_test(inputs=inputs)))
+    assert [benchmark.test["inputs"] for benchmark in found] == [
+        {"data": {"shapes": [[1]], "type": "float"}, "more": {"shapes": [[3]], "type": "int"}},
+        {"data": {"shapes": [[2]], "type": "int"}, "more": {"shapes": [[4]], "type": "int"}},
+    ]
+
+
+@pytest.mark.parametrize("nameless", [{}, {"identifier": ""}])
+def test_a_test_without_identifier_or_counts_takes_the_model_s_name_and_minus_one(nameless: dict[str, Any]) -> None:
+    (found,) = expand.benchmarks(document({"metric": "delay", "commands": ["a"], **nameless}))
+    assert (found.identifier, found.test["iter"], found.test["warmup"]) == ("net", -1, -1)
 
 
 def test_equal_identifiers_are_told_apart() -> None:

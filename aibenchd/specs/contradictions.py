@@ -1,0 +1,103 @@
+"""Where a specification contradicts itself: what can be run all the same, told as warnings. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+Finding: TypeAlias = tuple[tuple[str | int, ...], str]
+
+WHAT_RUNS = ("arguments", "command", "commands")  # the first that is given holds
+POWER_KEYS = ("method", "monsoon", "voltage", "collection_time")
+_FILE_NAME = re.compile(r"\{((?:input_|output_)?files)\.([\w|]+)\}")
+
+
+def of(document: Mapping[str, Any]) -> Iterator[Finding]:
+    """What is odd in a valid model file in plain form, by the path of its key.
+
+    Args:
+        document: with the benchmarks file's meta merged into its model, whose files its commands may name.
+    """
+    yield from _identifiers(document["tests"])
+    for index, test in enumerate(document["tests"]):
+        generic = document["tests"][0]["metric"] == "generic"
+        for check in (_ways_to_run, _shapes, _cpus, _power, _profiler):
+            yield from (((*("tests", index), *key), message) for key, message in check(test, generic))
+        yield from _lost_files(("tests", index), test, document["model"])
+    yield from _lost_in_processes(("model",), document["model"], {}, document["model"])
+
+
+def _identifiers(tests: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Two tests of one name; those of no name are called as the model is."""
+    first: dict[str, int] = {}
+    for index, test in enumerate(tests):
+        name = str(test.get("identifier", ""))
+        other = first.setdefault(name, index)
+        if other != index and "{ID}" not in name:
+            said = f"{name!r} is the name of tests[{other}] too" if name else f"gives no identifier, as tests[{other}]"
+            yield ("tests", index, "identifier"), f"{said}; its number is appended to this one's"
+
+
+def _ways_to_run(test: Mapping[str, Any], generic: bool) -> Iterator[Finding]:
+    """Of what a generic test says, ``commands`` holds: nothing is rewritten there."""
+    order = ("commands", *WHAT_RUNS[:2]) if generic else WHAT_RUNS
+    given = [key for key in order if key in test]
+    if len({str(_commands(key, test[key])) for key in given}) > 1:
+        yield (given[0],), f"and {' and '.join(given[1:])} say different things to run; {given[0]!r} holds"
+
+
+def _commands(key: str, value: Any) -> list[str]:
+    return value if key == "commands" else [f"{{program}} {value}" if key == "arguments" else value]
+
+
+def _shapes(test: Mapping[str, Any], generic: bool) -> Iterator[Finding]:
+    count = max((len(one["shapes"]) for one in test.get("inputs", {}).values()), default=1)
+    if count > 1 and any(key in test for key in WHAT_RUNS) and not generic:
+        yield ("inputs",), f"has {count} shapes and makes {count} tests, whose commands are the same"
+
+
+def _cpus(test: Mapping[str, Any], _generic: bool) -> Iterator[Finding]:
+    if "cpu-list" in test and "taskset" in test.get("platform_args", {}):
+        yield ("cpu-list",), "and platform_args.taskset both choose CPUs; 'cpu-list' holds"
+
+
+def _power(test: Mapping[str, Any], _generic: bool) -> Iterator[Finding]:
+    given = [key for key in POWER_KEYS if key in test]
+    if test["metric"] != "power":
+        yield from (((key,), f"belongs to the metric 'power', and this test's is {test['metric']!r}") for key in given)
+        return
+    monsoon = test.get("monsoon", {})
+    for key in ("voltage", "collection_time"):
+        if key in test and monsoon.get(key, test[key]) != test[key]:
+            yield (key,), f"is {test[key]} here and {monsoon[key]} in 'monsoon'; this one holds"
+
+
+def _profiler(test: Mapping[str, Any], _generic: bool) -> Iterator[Finding]:
+    if test.get("profiler", {}).get("enabled") in (True, "true", 1):
+        yield ("profiler",), "no profiler is run: the test is measured without"
+
+
+def _lost_files(path: tuple[str | int, ...], test: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[Finding]:
+    for key in WHAT_RUNS:
+        if key in test:
+            yield from _lost((*path, key), _commands(key, test[key]), test, model)
+    yield from _lost_in_processes(path, test, test, model)
+
+
+def _lost_in_processes(
+    path: tuple[str | int, ...], owner: Mapping[str, Any], test: Mapping[str, Any], model: Mapping[str, Any]
+) -> Iterator[Finding]:
+    for key in ("preprocess", "postprocess"):
+        process = owner.get(key, {})
+        commands = process.get("commands") or [process.get("command", "")]
+        yield from _lost((*path, key), commands, {**test, "files": {**test.get("files", {}), **process.get("files", {})}}, model)
+
+
+def _lost(
+    path: tuple[str | int, ...], commands: list[str], test: Mapping[str, Any], model: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Files that commands name and nobody describes; the program would be given the braces as they are."""
+    for group, name in dict.fromkeys(_FILE_NAME.findall(" ".join(commands))):
+        if name not in test.get(group, {}) and name not in model.get(group, {}):
+            yield path, f"names {{{group}.{name}}}, and there is no such file; it stays as it is"

@@ -1,0 +1,83 @@
+"""The odd forms that specifications come in, made plain before they are judged. Pure; changes nothing it is given.
+
+A form with one clear meaning is rewritten: one command as a text, files as a list, a single shape, a key that is null.
+What is not understood stays as it is, for :mod:`aibenchd.specs.schema` to say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+Rewrite: TypeAlias = Callable[[Any], Any]
+
+
+def model_file(value: Any) -> Any:
+    """A model file as :class:`aibenchd.specs.schema.ModelFile` describes it."""
+    return _rewritten(value, {"model": meta, "meta": meta, "tests": _each(_test)})
+
+
+def benchmarks_file(value: Any) -> Any:
+    """A benchmarks file as :class:`aibenchd.specs.schema.BenchmarksFile` describes it."""
+    return _rewritten(value, {"meta": meta, "benchmarks": _listed})
+
+
+def meta(value: Any) -> Any:
+    """A model, or what is merged into one."""
+    around = {"preprocess": _process, "postprocess": _process}
+    return _rewritten(value, {"files": _named, "libraries": _libraries, **around})
+
+
+def _test(value: Any) -> Any:
+    files = {"files": _named, "input_files": _named, "output_files": _named}
+    around = {"preprocess": _process, "postprocess": _process}
+    return _rewritten(value, {"commands": _listed, "inputs": _inputs, "cpu-list": _cpus, **files, **around})
+
+
+def _process(value: Any) -> Any:
+    return _rewritten({"commands": value} if isinstance(value, str | list) else value, {"commands": _listed, "files": _named})
+
+
+def _inputs(value: Any) -> Any:
+    each = dict.fromkeys(value, _input) if isinstance(value, Mapping) else {}
+    return _rewritten(value, each)
+
+
+def _input(value: Any) -> Any:
+    return _rewritten(value, {"shapes": _shapes})
+
+
+def _shapes(value: Any) -> Any:
+    """One shape, ``[1, 3]``, is a list of one shape."""
+    return [value] if isinstance(value, list) and value and not any(isinstance(one, list) for one in value) else value
+
+
+def _libraries(value: Any) -> Any:
+    """Libraries by name are a list; one that is a text is a location."""
+    items = list(value.values()) if isinstance(value, Mapping) else value
+    return [{"location": one} if isinstance(one, str) else one for one in items] if isinstance(items, list) else items
+
+
+def _named(value: Any) -> Any:
+    """Files in a list have their places in it for names: ``{files.0}``."""
+    return {str(index): one for index, one in enumerate(value)} if isinstance(value, list) else value
+
+
+def _cpus(value: Any) -> Any:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _each(rewrite: Rewrite) -> Rewrite:
+    return lambda value: [rewrite(one) for one in value] if isinstance(value, list) else value
+
+
+def _rewritten(value: Any, rewrites: Mapping[str, Rewrite]) -> Any:
+    """A mapping without its keys that are null, and with some of its values rewritten."""
+    if not isinstance(value, Mapping):
+        return value
+    kept = {key: one for key, one in value.items() if one is not None}
+    return kept | {key: rewrite(kept[key]) for key, rewrite in rewrites.items() if key in kept}
