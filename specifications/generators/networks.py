@@ -4,8 +4,8 @@
     networks.py NETWORK FORMAT PATH
 
 The weights are drawn from SHAKE-256 and scaled by operations that IEEE 754 fixes, so that every format of a network holds the
-same numbers, and a digest can be stated before the file is there. `input` is what every runner makes for itself, and `output` what
-must come of it; since the last digits of a computation depend on the machine, `output` is the file that is kept beside this
+same numbers, and a digest can be stated before the file is there. `input` is what every runner makes for itself, and `output`
+what must come of it. The last digits of a computation depend on the machine, so `output` is the file that is kept beside this
 program, and `computed` is for whoever makes it anew. Needs Python 3.11 and numpy.
 """
 

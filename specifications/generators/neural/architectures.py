@@ -39,7 +39,7 @@ def mobilenet_v2() -> graph.Graph:
         for turn in range(count):
             x = _inverted_residual(net, x, f"block{stage}_{turn + 1}", expansion, channels, stride if turn == 0 else 1)
     x = net.conv(x, "conv2", 1280, 1, activation="relu6")
-    return _classified(net, x, gain=1)
+    return _classified(net, x)
 
 
 def _inverted_residual(net: graph.Builder, x: graph.Value, name: str, expansion: int, channels: int, stride: int) -> graph.Value:
@@ -52,14 +52,14 @@ def _inverted_residual(net: graph.Builder, x: graph.Value, name: str, expansion:
 
 
 def shufflenet() -> graph.Graph:
-    """ShuffleNet, the first, with three groups."""
+    """ShuffleNet, the first, with three groups; its shortcuts are averaged over windows that need no padding."""
     net = graph.Builder("shufflenet", IMAGE)
     x = net.conv(net.input, "conv1", 24, 3, stride=2, padding=1)
     x = net.max_pool(x, "pool1", padding=1)
     for stage, (channels, count) in enumerate(((240, 4), (480, 8), (960, 4)), 2):
         for turn in range(count):
             x = _shuffle_unit(net, x, f"stage{stage}_{turn + 1}", channels, groups=3)
-    return _classified(net, x, gain=0.5)
+    return _classified(net, x)
 
 
 def _shuffle_unit(net: graph.Builder, x: graph.Value, name: str, channels: int, groups: int) -> graph.Value:
@@ -71,7 +71,7 @@ def _shuffle_unit(net: graph.Builder, x: graph.Value, name: str, channels: int, 
     y = net.conv(y, f"{name}_depthwise", few, 3, stride=2 if narrowing else 1, padding=1, groups=few, activation="")
     if narrowing:
         y = net.conv(y, f"{name}_expand", channels - before, 1, groups=groups, activation="")
-        return net.concat((net.average_pool(x, f"{name}_pool", padding=1), y), f"{name}_concat", "relu")
+        return net.concat((net.average_pool(x, f"{name}_pool"), y), f"{name}_concat", "relu")
     y = net.conv(y, f"{name}_expand", channels, 1, groups=groups, activation="", gain=0.5)
     return net.add(x, y, f"{name}_add", "relu")
 
@@ -84,7 +84,7 @@ def resnet50() -> graph.Graph:
     for stage, (channels, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), 2):
         for turn in range(count):
             x = _bottleneck(net, x, f"res{stage}_{turn + 1}", channels, stride=2 if stage > 2 and turn == 0 else 1)
-    return _classified(net, x, gain=1)
+    return _classified(net, x)
 
 
 def _bottleneck(net: graph.Builder, x: graph.Value, name: str, channels: int, stride: int) -> graph.Value:
@@ -96,8 +96,8 @@ def _bottleneck(net: graph.Builder, x: graph.Value, name: str, channels: int, st
     return net.add(x, y, f"{name}_add", "relu")
 
 
-def _classified(net: graph.Builder, x: graph.Value, gain: float) -> graph.Graph:
-    x = net.dense(net.global_average(x, "pool"), "classes", CLASSES, gain=gain)
+def _classified(net: graph.Builder, x: graph.Value) -> graph.Graph:
+    x = net.dense(net.global_average(x, "pool"), "classes", CLASSES)
     return net.graph(net.softmax(x, "softmax"))
 
 

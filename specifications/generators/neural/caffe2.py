@@ -39,10 +39,8 @@ def _operators(node: graph.Node) -> Iterator[Message]:
             inputs = (node.input.name, node.weight.name, node.bias.name)
             yield _operator("Conv", inputs, (name,), group=node.groups, **_window(node))
             yield from _activation(node.activation, name)
-        case graph.Pool(mean=True):
-            yield _operator("AveragePool", (node.input.name,), (name,), count_include_pad=1, **_window(node))
         case graph.Pool():
-            yield _operator("MaxPool", (node.input.name,), (name,), **_window(node))
+            yield _operator("AveragePool" if node.mean else "MaxPool", (node.input.name,), (name,), **_window(node))
         case graph.GlobalAverage():
             yield _operator("AveragePool", (node.input.name,), (f"{name}_pixel",), global_pooling=1, order="NCHW")
             yield _operator("Flatten", (f"{name}_pixel",), (name,), axis=1)

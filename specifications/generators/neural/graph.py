@@ -67,7 +67,11 @@ class Conv:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The largest, or where ``mean`` the average, of each square window; zeros of the padding count as values."""
+    """The largest, or where ``mean`` the average, of each square window of an image.
+
+    Only what is not negative is padded, and only to look for the largest: then zeros around it change nothing. Frameworks do
+    not agree on what a padded average is.
+    """
 
     input: Value
     output: Value
@@ -257,10 +261,10 @@ class Builder:
         return output
 
     def max_pool(self, x: Value, name: str, *, padding: int = 0) -> Value:
-        return self._pool(x, name, padding, mean=False)
+        return self._pool(x, name, 3, padding, mean=False)
 
-    def average_pool(self, x: Value, name: str, *, padding: int = 0) -> Value:
-        return self._pool(x, name, padding, mean=True)
+    def average_pool(self, x: Value, name: str) -> Value:
+        return self._pool(x, name, 2, 0, mean=True)
 
     def global_average(self, x: Value, name: str) -> Value:
         output = Value(name, x.shape[:2])
@@ -329,8 +333,8 @@ class Builder:
         self._nodes.append(Softmax(x, output))
         return output
 
-    def _pool(self, x: Value, name: str, padding: int, *, mean: bool) -> Value:
-        size, stride = 3, 2
+    def _pool(self, x: Value, name: str, size: int, padding: int, *, mean: bool) -> Value:
+        stride = 2
         sides = (_windows(side, size, stride, padding) for side in x.shape[2:])
         output = Value(name, (*x.shape[:2], *sides))
         self._nodes.append(Pool(x, output, size, stride, padding, mean))

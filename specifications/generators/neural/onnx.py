@@ -46,10 +46,8 @@ class _Writer:
                 with_group = {"group": node.groups, **_window(node)}
                 self._node("Conv", inputs, self._before(node.activation, name), **with_group)
                 self._activate(node.activation, name)
-            case graph.Pool(mean=True):
-                self._node("AveragePool", (node.input.name,), name, count_include_pad=1, **_window(node))
             case graph.Pool():
-                self._node("MaxPool", (node.input.name,), name, **_window(node))
+                self._node("AveragePool" if node.mean else "MaxPool", (node.input.name,), name, **_window(node))
             case graph.GlobalAverage():
                 self._node("GlobalAveragePool", (node.input.name,), f"{name}_pixel")
                 self._node("Flatten", (f"{name}_pixel",), name, axis=1)

@@ -106,8 +106,8 @@ def _layer_norm(x: Array, node: graph.LayerNorm) -> Array:
 
 
 def _mean(x: Array, axes: tuple[int, ...]) -> Array:
-    total: Array = np.add.reduce(x, axis=axes)
-    return total / math.prod(x.shape[axis] for axis in axes)
+    mean: Array = np.add.reduce(x, axis=axes) / math.prod(x.shape[axis] for axis in axes)
+    return mean
 
 
 def _gelu(x: Array) -> Array:
