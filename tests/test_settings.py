@@ -306,7 +306,7 @@ def test_the_shipped_configuration_holds_the_defaults() -> None:
     """What a person reads in it is what holds where the key is left out."""
     written, default = settings.load(CONFIG).model_dump(), settings.Settings().model_dump()
     different = {key for key in default if written[key] != default[key]}
-    assert different == {"repositories", "devices", "benchmarks", "sinks", "builds"}
+    assert different == {"repositories", "devices", "benchmarks", "sinks", "builds", "models"}
     assert {key for key in default["builds"] if written["builds"][key] != default["builds"][key]} == {"frameworks_directory"}
 
 

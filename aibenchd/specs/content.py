@@ -1,8 +1,9 @@
 """Files by what is in them: verified bytes under the name of their digest, and bytes on their way. Blocking throughout.
 
-<root>/sha256/<digest>      the bytes; they come here by one rename, when their digest is known to be right
+<root>/sha256/<digest>      the bytes, or a directory; they come here by one rename, when their digest is known to be right
 <root>/md5/<digest>         a link to them, for specifications that know no other digest
 <root>/seen/<digest>        a link from a local file without a digest, by its path, to what was in it last time
+<root>/used/<digest>        an empty file, as old as the last time that somebody asked for the bytes of that SHA-256
 <root>/partial/<digest>     bytes on their way, by where they come from; a later download goes on from them
 """
 
@@ -19,36 +20,37 @@ from typing import IO, Self
 import structlog
 
 from aibenchd import digests
+from aibenchd.specs import trees
 
 CHUNK = 256 << 10  # bytes
+DIRECTORY = ".content"  # below the model cache
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class VerifiedFile:
-    """A file whose bytes were read and found right.
+    """A file, or a directory of files, whose bytes were read and found right.
 
     Attributes:
-        digest: SHA-256, 64 hexadecimal digits.
+        digest: SHA-256, 64 hexadecimal digits; a directory's is :func:`aibenchd.digests.of_tree`.
         name: the file name that the specification gives it, which may have directories.
-        size, inode, modified: as they were when it was read; ``modified`` in nanoseconds.
+        size: bytes, of all files in it.
+        signature: sizes, inodes and times as they were when it was read.
     """
 
     path: Path
     digest: str
     name: str
     size: int
-    inode: int
-    modified: int
+    signature: trees.Signature
 
     def unchanged(self) -> bool:
-        """Whether the file still has the size, inode and modification time of when it was verified. One ``stat``."""
+        """Whether all in it still has the size, inode and modification time of when it was verified. Nothing is read."""
         try:
-            now = self.path.stat()
+            return trees.signature(self.path) == self.signature
         except OSError:
             return False
-        return (now.st_size, now.st_ino, now.st_mtime_ns) == (self.size, self.inode, self.modified)
 
 
 class Partial:
@@ -108,19 +110,25 @@ class Content:
             expected: hexadecimal digests by algorithm (``sha256``, ``md5``).
             name: the specification's name of it, for the answer.
         """
-        algorithm = "sha256" if "sha256" in expected else "md5"
-        path = (self._root / algorithm / expected[algorithm]).resolve()
+        path = self.path(expected)
         try:
-            with path.open("rb") as file:
-                state = os.fstat(file.fileno())
-                found = _digests(file, {"sha256", *expected})
+            before = trees.signature(path)
+            self._use(path.name)  # before it is read, so that it is not let go meanwhile
+            found = _digests_of(path, {"sha256", *expected})
         except OSError:
             return None
-        if found != {"sha256": path.name, **expected}:
+        if found["sha256"] != path.name:
             log.warning("a file in the model cache is not what it was", path=str(path), **found)
-            path.unlink(missing_ok=True)
+            trees.delete(path)
             return None
-        return VerifiedFile(path, path.name, name, state.st_size, state.st_ino, state.st_mtime_ns)
+        if any(found.get(algorithm) != digest for algorithm, digest in expected.items()):
+            return None
+        return VerifiedFile(path, path.name, name, trees.size(path), before)
+
+    def path(self, expected: Mapping[str, str]) -> Path:
+        """Where the bytes of these digests are, if they are here."""
+        algorithm = "sha256" if "sha256" in expected else "md5"
+        return (self._root / algorithm / expected[algorithm]).resolve()
 
     def partial(self, origin: str, algorithms: Iterable[str]) -> Partial:
         """The bytes that have come from ``origin`` so far, for one caller at a time; close it."""
@@ -130,28 +138,51 @@ class Content:
         """Take over bytes whose digests the caller has compared."""
         partial.flush()
         found = partial.digests()
-        known = self.find({"sha256": found["sha256"]}, name) or self._renamed(partial, found["sha256"], name)
+        known = self.find({"sha256": found["sha256"]}, name)
+        if known is None:
+            partial.path.chmod(0o444)
+            known = self._renamed(partial.path, found["sha256"], name)
         partial.path.unlink(missing_ok=True)
         if "md5" in found:
             link(self._below("md5", found["md5"]), known.path)
         return known
 
-    def seen(self, file: Path) -> str:
-        """The SHA-256 of a local file now; a change since it was last seen is logged."""
-        digest = digests.of_file(file)
-        mark = self._below("seen", _name(str(file)))
+    def staging(self, origin: str) -> Path:
+        """Where a directory from ``origin`` is to be copied to; nothing is there."""
+        path = self._below("partial", f"{_name(origin)}.d")
+        trees.delete(path)
+        return path
+
+    def keep_tree(self, staged: Path, digest: str, name: str) -> VerifiedFile:
+        """Take over a directory whose digest the caller has compared."""
+        known = self.find({"sha256": digest}, name) or self._renamed(staged, digest, name)
+        trees.delete(staged)
+        return known
+
+    def seen(self, local: Path) -> str:
+        """The SHA-256 of a local file or directory now; a change since it was last seen is logged."""
+        digest = digests.of_tree(local) if local.is_dir() else digests.of_file(local)
+        mark = self._below("seen", _name(str(local)))
         before = mark.readlink().name if mark.is_symlink() else digest
         if before != digest:
-            log.warning("a model file without a digest was changed", path=str(file), before=before, now=digest)
+            log.warning("a model file without a digest was changed", path=str(local), before=before, now=digest)
         link(mark, self._below("sha256", digest))
         return digest
 
-    def _renamed(self, partial: Partial, digest: str, name: str) -> VerifiedFile:
-        path = self._below("sha256", digest)
-        partial.path.replace(path)
-        path.chmod(0o444)
-        state = path.stat()
-        return VerifiedFile(path, digest, name, state.st_size, state.st_ino, state.st_mtime_ns)
+    def last_seen(self, local: Path) -> str:
+        """What :meth:`seen` said of it last time; empty where it was never seen."""
+        mark = self._root / "seen" / _name(str(local))
+        return mark.readlink().name if mark.is_symlink() else ""
+
+    def _renamed(self, path: Path, digest: str, name: str) -> VerifiedFile:
+        target = self._below("sha256", digest)
+        trees.delete(target)
+        path.rename(target)
+        self._use(digest)
+        return VerifiedFile(target, digest, name, trees.size(target), trees.signature(target))
+
+    def _use(self, digest: str) -> None:
+        self._below("used", digest).touch()
 
     def _below(self, kind: str, name: str) -> Path:
         directory = self._root / kind
@@ -160,7 +191,7 @@ class Content:
 
 
 def link(path: Path, target: Path) -> None:
-    """A relative symbolic link at ``path``, in place of one that is there, at no moment absent."""
+    """A relative symbolic link at ``path``, in place of a link that is there, at no moment absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     relative = Path(os.path.relpath(target, path.parent))
     if path.is_symlink() and path.readlink() == relative:
@@ -171,16 +202,30 @@ def link(path: Path, target: Path) -> None:
     fresh.replace(path)
 
 
+def show(root: Path, path: Path, target: Path) -> None:
+    """A link to ``target`` at ``path``, below ``root``, for people; none where other links have that path for a directory."""
+    for parent in path.parents:
+        if parent == root:
+            break
+        if parent.is_symlink():  # into a directory of verified bytes, where nothing may be written
+            parent.unlink()
+    if path.is_symlink() or not path.is_dir():
+        link(path, target)
+
+
 def _hashes(algorithms: Iterable[str]) -> dict[str, hashlib._Hash]:
     return {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
 
 
-def _digests(file: IO[bytes], algorithms: Iterable[str]) -> dict[str, str]:
-    """Of the rest of a file, by algorithm, in one pass."""
+def _digests_of(path: Path, algorithms: Iterable[str]) -> dict[str, str]:
+    """Of a file, by algorithm, in one pass; a directory has one digest only."""
+    if path.is_dir():
+        return {"sha256": digests.of_tree(path)}
     totals = _hashes(algorithms)
-    while chunk := file.read(CHUNK):
-        for total in totals.values():
-            total.update(chunk)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            for total in totals.values():
+                total.update(chunk)
     return {name: total.hexdigest() for name, total in totals.items()}
 
 

@@ -10,7 +10,7 @@ import anyio.to_thread
 import structlog
 
 from aibenchd import backoff, errors, redaction
-from aibenchd.specs import content
+from aibenchd.specs import content, progress, trees
 
 if TYPE_CHECKING:
     import httpx
@@ -40,8 +40,8 @@ class Downloader:
     def __init__(self, max_size: int, stall: float, first_pause: float = FIRST_PAUSE) -> None:
         self._max_size, self._stall, self._first_pause = max_size, stall, first_pause
 
-    async def download(self, url: str, partial: content.Partial) -> None:
-        """Have all bytes of ``url`` in ``partial``, going on from those that are there.
+    async def download(self, url: str, partial: content.Partial, told: progress.Told) -> None:
+        """Have all bytes of ``url`` in ``partial``, going on from those that are there; ``told`` of each piece.
 
         Raises:
             ModelFileError: the server refuses it, it is too large, or no try came to its end.
@@ -52,15 +52,15 @@ class Downloader:
         with anyio.move_on_after(LONGEST):
             for left in reversed(range(ATTEMPTS)):
                 try:
-                    return await self._try(url, partial)
+                    return await self._try(url, partial, told)
                 except _TryAgainError as error:
                     reason = redaction.text(str(error))
                     log.info("a download broke off", url=shown, reason=reason, bytes=partial.size, tries_left=left)
                 if left:
                     await anyio.sleep(pauses.next())
-        raise errors.ModelFileError(f"{shown} cannot be downloaded: {reason}; {partial.size} bytes are kept to go on from")
+        raise errors.ModelFileError(f"cannot be downloaded: {reason}; {partial.size} bytes are kept to go on from")
 
-    async def _try(self, url: str, partial: content.Partial) -> None:
+    async def _try(self, url: str, partial: content.Partial, told: progress.Told) -> None:
         client = await anyio.to_thread.run_sync(_client, self._stall)
         import httpx  # loaded by then
 
@@ -69,37 +69,38 @@ class Downloader:
             headers["Range"] = f"bytes={partial.size}-"
         try:
             async with client, client.stream("GET", url, headers=headers) as response:
-                self._accept(response, partial)
+                total = self._accept(response, partial)
                 async for chunk in response.aiter_raw():
-                    self._within_limit(url, partial.size + len(chunk))
+                    self._within_limit(partial.size + len(chunk))
                     await anyio.to_thread.run_sync(partial.write, chunk)
+                    told(partial.size, total)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
-            raise errors.ModelFileError(f"{redaction.text(url)} cannot be downloaded: {error}") from error
+            raise errors.ModelFileError(f"cannot be downloaded: {redaction.text(str(error))}") from error
         except (httpx.HTTPError, ExceptionGroup) as error:  # a group: a port that no connection can have
             raise _TryAgainError(f"{type(error).__name__} {error}".strip()) from error
 
-    def _accept(self, response: httpx.Response, partial: content.Partial) -> None:
-        """Judge the head of a response, and begin anew where it does not go on from what is there."""
+    def _accept(self, response: httpx.Response, partial: content.Partial) -> int | None:
+        """Judge the head of a response, and begin anew where it does not go on from what is there; bytes in all, if it says."""
         answer = f"{response.status_code} {response.reason_phrase}"
         if response.status_code == 416 or response.status_code in BUSY:
             if response.status_code == 416:
                 partial.restart()
             raise _TryAgainError(answer)
         if response.status_code not in {200, 206}:
-            message = f"{redaction.text(str(response.url))} answers {answer}; mend its location, or what may be read there"
-            raise errors.ModelFileError(message)
+            raise errors.ModelFileError(f"answers {answer}; mend its location, or what may be read there")
         goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {partial.size}-")
         if response.status_code == 200 or not goes_on:
             partial.restart()
         if response.status_code == 206 and not goes_on:
             raise _TryAgainError("answered with another range than was asked for")
         length = response.headers.get("Content-Length", "")
-        self._within_limit(str(response.url), partial.size + (int(length) if length.isdecimal() else 0))
+        total = partial.size + int(length) if length.isdecimal() else None
+        self._within_limit(total or 0)
+        return total
 
-    def _within_limit(self, url: str, size: int) -> None:
+    def _within_limit(self, size: int) -> None:
         if size > self._max_size:
-            shown = redaction.text(url)
-            raise errors.ModelFileError(f"{shown} is larger than {self._max_size} bytes; raise models.max_file_size to allow it")
+            raise errors.ModelFileError(trees.too_large(self._max_size))
 
 
 def _client(stall: float) -> httpx.AsyncClient:

@@ -6,22 +6,21 @@ People find them under ``<directory>/<format>/<name>/<filename>``, links to byte
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import urllib.parse
+import itertools
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import structlog
 
-from aibenchd import errors, model, redaction, settings
-from aibenchd.specs import content, download, schema
+from aibenchd import board, errors, events, hostgate, model, redaction, settings
+from aibenchd.devices import base as devices
+from aibenchd.specs import content, download, eviction, generate, progress, schema, sources
 
 GROUPS = ("files", "input_files", "host_files", "golden")
-FETCHES = 2  # of one file: where the bytes are wrong they are fetched once more, from the start
 
 log = structlog.get_logger()
 
@@ -49,147 +48,201 @@ class BenchmarkFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A file, for whom, and what it must be: digests by algorithm, none where a local file's are not known."""
+class House:
+    """What the cache shares with the rest of the process; by itself it has its own.
 
-    key: str
-    file: schema.File
-    source: Path
-    view: Path
-    expected: Mapping[str, str]
+    Attributes:
+        gate: passed by each generator, so that none runs while the local host measures.
+        run: as whom generators run, now.
+    """
 
-    @property
-    def origin(self) -> str:
-        """What makes it the same bytes of the same place."""
-        return f"{self.file.sources[0]} {sorted(self.expected.items())}"
+    events: events.Events
+    board: board.Board
+    gate: hostgate.Gate
+    run: Callable[[], devices.RunSettings]
 
-    @property
-    def shown(self) -> str:
-        return f"{self.source}: {self.key}: {redaction.text(str(self.file.sources[0]))}"
+    @classmethod
+    def alone(cls) -> House:
+        """Of a process that does nothing else."""
+        told = events.Events()
+        return cls(told, board.Board(told), hostgate.OpenGate(), devices.RunSettings)
 
 
 class ModelCache:
     """The files of all benchmarks. Safe to use from any task of one event loop.
 
     Args:
-        chosen: sizes, times and the root of locations that begin with ``//``.
-        directory: where it lies, unless ``chosen`` says; made when it is needed.
+        chosen: sizes, times, and where files and generators are looked for.
+        directory: where it lies, unless ``chosen`` says; made when it is needed. Generators work beside it.
         first_pause: seconds after the first try of a download that failed.
     """
 
     def __init__(
-        self, chosen: settings.ModelCacheSettings, directory: Path, *, first_pause: float = download.FIRST_PAUSE
+        self,
+        chosen: settings.ModelCacheSettings,
+        directory: Path,
+        house: House | None = None,
+        *,
+        first_pause: float = download.FIRST_PAUSE,
     ) -> None:
+        house = house or House.alone()
+        self._settings = chosen
         self._directory = chosen.directory or directory
-        self._root = chosen.root
-        self._max_size = chosen.max_file_size
-        self._content = content.Content(self._directory / ".content")
-        self._downloader = download.Downloader(chosen.max_file_size, chosen.timeout, first_pause)
+        self._content = content.Content(self._directory / content.DIRECTORY)
+        self._told = progress.Progress(house.board, house.events)
+        limits = generate.Limits(chosen.generator_timeout, chosen.max_file_size)
+        work = directory.with_name("generate")
+        self._generators = generate.Generators(work, chosen.generators_directory, limits, house.run, house.gate)
+        downloader = download.Downloader(chosen.max_file_size, chosen.timeout, first_pause)
+        self._sources = sources.Sources(
+            self._content, downloader, self._generators, self._told, chosen.root, chosen.max_file_size
+        )
+        self._limiter = anyio.CapacityLimiter(chosen.parallel)
         self._locks: weakref.WeakValueDictionary[str, anyio.Lock] = weakref.WeakValueDictionary()
+        # All that somebody has in hand: what is run, or waits for its turn, is held by its worker.
+        self._held: weakref.WeakValueDictionary[int, content.VerifiedFile] = weakref.WeakValueDictionary()
+        self._count = itertools.count()
 
     async def ensure(self, benchmark: model.Benchmark) -> BenchmarkFiles:
         """Have all files of a benchmark here, read and found right. Call it when an experiment starts.
 
         Raises:
-            ModelFileError: one cannot be had, or its bytes are not those of its digest also when fetched anew.
+            ModelFileError: some cannot be had, or their bytes are not those of their digests also when fetched anew.
+            HarnessError: generators cannot be run here.
             CommandError: the benchmark is not valid.
         """
         groups: dict[str, dict[str, content.VerifiedFile]] = {name: {} for name in GROUPS}
-        for group, name, wanted in self._wanted(benchmark):
-            try:
-                groups[group][name] = await self._file(wanted)
-            except OSError as error:
-                message = f"{wanted.shown}: the model cache {self._directory} cannot be used: {error.strerror}"
-                raise errors.ModelFileError(message) from error
-        return BenchmarkFiles(**groups)
+        failures: list[errors.AibenchdError] = []
 
-    def _wanted(self, benchmark: model.Benchmark) -> Iterator[tuple[str, str, _Wanted]]:
+        async def ensure(group: str, key: str, wanted: sources.Wanted, view: Path) -> None:
+            try:
+                groups[group][key] = await self._file(wanted)
+                await anyio.to_thread.run_sync(content.show, self._directory, view, groups[group][key].path)
+            except errors.AibenchdError as error:
+                failures.append(error)
+            except OSError as error:
+                failures.append(self._unusable(wanted, error))
+
+        async with anyio.create_task_group() as tasks:
+            for group, key, wanted, view in self._wanted(benchmark):
+                tasks.start_soon(ensure, group, key, wanted, view)
+        if failures:
+            raise _as_one(failures)
+        return BenchmarkFiles(**{name: dict(sorted(group.items())) for name, group in groups.items()})
+
+    async def fetch(self, wanted: sources.Wanted) -> content.VerifiedFile:
+        """Have one file here, whatever its digest is where none is expected.
+
+        Raises:
+            ModelFileError, HarnessError: as :meth:`ensure`.
+        """
+        try:
+            return await self._fetched(wanted)
+        except OSError as error:
+            raise self._unusable(wanted, error) from error
+
+    async def trim(self, needed: Iterable[model.Benchmark]) -> int:
+        """Let go of the least recently used files, until all take no more than configured.
+
+        Those of ``needed`` stay, and so does what somebody has in hand or was asked for within the last hour.
+
+        Returns:
+            the bytes by which they are still too many.
+        """
+        held = {file.digest for file in list(self._held.values())}
+        return await anyio.to_thread.run_sync(self._trim, held, list(needed))
+
+    def _trim(self, held: set[str], needed: Sequence[model.Benchmark]) -> int:
+        self._generators.sweep()
+        store = eviction.Store(self._directory)
+        left = store.size() - self._settings.cache_size
+        if left > 0:
+            left -= store.evict(left, held | {digest for benchmark in needed for digest in self._digests(benchmark)})
+        store.tidy()
+        return max(left, 0)
+
+    def _digests(self, benchmark: model.Benchmark) -> Iterator[str]:
+        """The files of a benchmark by the SHA-256 of what they are here now."""
+        for _, _, wanted, _ in self._wanted(benchmark):
+            if wanted.expected:
+                yield self._content.path(wanted.expected).name
+            for source in () if wanted.expected else wanted.file.sources:
+                with contextlib.suppress(errors.ModelFileError):
+                    yield self._content.last_seen(self._sources.place(wanted, str(source)))
+
+    def _wanted(self, benchmark: model.Benchmark) -> Iterator[tuple[str, str, sources.Wanted, Path]]:
+        """Each file with its group, its key there, and where people find it."""
         test, whole = schema.typed(benchmark)
         around = {
             name: file for process in (test.preprocess, test.postprocess) if process for name, file in process.files.items()
         }
         golden = {name: output.golden for name, output in test.output_files.items() if output.golden}
-        host_files = {**around, **test.files}
-        groups = zip(GROUPS, (whole.files, test.input_files, host_files, golden), strict=True)
+        groups = zip(GROUPS, (whole.files, test.input_files, {**around, **test.files}, golden), strict=True)
         directory = self._directory / (whole.format or "any") / whole.name
         for group, files in groups:
-            for name, file in files.items():
+            for key, file in files.items():
                 if not file.made_at_run_time:
-                    view = directory / file.filename
-                    yield group, name, _Wanted(f"{group}.{name}", file, Path(benchmark.source), view, file.digests)
+                    name = f"{whole.name}/{file.filename}"
+                    wanted = sources.Wanted(f"{group}.{key}", name, file, Path(benchmark.source), file.digests)
+                    yield group, key, wanted, directory / file.filename
 
-    async def _file(self, wanted: _Wanted) -> content.VerifiedFile:
+    async def _file(self, wanted: sources.Wanted) -> content.VerifiedFile:
         if not wanted.expected:
-            digest = await anyio.to_thread.run_sync(self._content.seen, await self._local(wanted))
-            wanted = dataclasses.replace(wanted, expected={"sha256": digest})
-        name = wanted.file.filename
-        async with self._lock(wanted):
-            found = await anyio.to_thread.run_sync(self._content.find, wanted.expected, name) or await self._fetched(wanted)
-        await anyio.to_thread.run_sync(content.link, wanted.view, found.path)
+            wanted = await self._as_it_is(wanted)
+        async with self._lock(str(sorted(wanted.expected.items()))):
+            found = await anyio.to_thread.run_sync(self._content.find, wanted.expected, wanted.file.filename)
+            if found is None:
+                found = await self._fetched(wanted)
+                log.info("a model file has come", file=wanted.name, sha256=found.digest, bytes=found.size)
+                self._told.fetched(wanted.name, found.digest, found.size)
+        self._held[next(self._count)] = found
         return found
 
+    async def _as_it_is(self, wanted: sources.Wanted) -> sources.Wanted:
+        """A file of this host without a digest is taken for what it is now."""
+        reasons: list[str] = []
+        for source in wanted.file.sources:
+            try:
+                local = await self._sources.local(wanted, str(source))
+                digest = await anyio.to_thread.run_sync(self._content.seen, local)
+            except errors.ModelFileError as error:
+                reasons.append(f"{source} {error}")
+            except PermissionError as error:
+                reasons.append(f"{source} cannot be read: {error.filename}: {error.strerror}")
+            else:
+                return replace(wanted, expected={"sha256": digest})
+        raise _none(wanted, reasons)
+
     @contextlib.asynccontextmanager
-    async def _lock(self, wanted: _Wanted) -> AsyncIterator[None]:
+    async def _lock(self, bytes_: str) -> AsyncIterator[None]:
         """One task at a time for the same bytes; the others then find them here."""
-        lock = self._locks.setdefault(wanted.origin, anyio.Lock())
+        lock = self._locks.setdefault(bytes_, anyio.Lock())
         async with lock:
             yield
 
-    async def _fetched(self, wanted: _Wanted) -> content.VerifiedFile:
-        found: dict[str, str] = {}
-        for _ in range(FETCHES):
-            with await anyio.to_thread.run_sync(self._content.partial, wanted.origin, wanted.expected) as partial:
-                await self._bytes(wanted, partial)
-                found = partial.digests()
-                if all(found[name] == digest for name, digest in wanted.expected.items()):
-                    return await anyio.to_thread.run_sync(self._content.keep, partial, wanted.file.filename)
-                partial.path.unlink()
-            log.warning("a model file is not what its digest says", file=wanted.shown, found=found, expected=wanted.expected)
-        raise errors.ModelFileError(_mismatch(wanted, found))
+    async def _fetched(self, wanted: sources.Wanted) -> content.VerifiedFile:
+        """From the first source that has it."""
+        reasons: list[str] = []
+        async with self._limiter:
+            for source in wanted.file.sources:
+                try:
+                    return await self._sources.fetch(wanted, source)
+                except errors.ModelFileError as error:
+                    reasons.append(f"{redaction.text(str(source))} {error}")
+                    log.warning("a source does not have a model file", file=wanted.shown, reason=reasons[-1])
+        raise _none(wanted, reasons)
 
-    async def _bytes(self, wanted: _Wanted, partial: content.Partial) -> None:
-        if schema.remote(wanted.file.sources[0]):
-            log.info("downloading", file=wanted.shown)
-            await self._downloader.download(str(wanted.file.sources[0]), partial)
-        else:
-            await self._copy(await self._local(wanted), partial)
-
-    async def _copy(self, source: Path, partial: content.Partial) -> None:
-        """In pieces, so that it can be cancelled between two of them."""
-        partial.restart()
-        async with await anyio.open_file(source, "rb") as file:
-            while chunk := await file.read(content.CHUNK):
-                await anyio.to_thread.run_sync(partial.write, chunk)
-
-    async def _local(self, wanted: _Wanted) -> Path:
-        """The file that a location names on this host, where it is one that the location may name."""
-        path = await anyio.Path(_path(wanted, self._root)).resolve()
-        allowed = [await anyio.Path(place).resolve() for place in (wanted.source.parent, self._root) if place]
-        if not any(path.is_relative_to(place) for place in allowed):
-            message = f"{wanted.shown} leaves the directory of its specification; move it there, or below models.root"
-            raise errors.ModelFileError(message)
-        if not await path.is_file():
-            raise errors.ModelFileError(f"{wanted.shown}: {path} is not a file that is there")
-        if (await path.stat()).st_size > self._max_size:
-            message = f"{wanted.shown} is larger than {self._max_size} bytes; raise models.max_file_size to allow it"
-            raise errors.ModelFileError(message)
-        return Path(path)
+    def _unusable(self, wanted: sources.Wanted, error: OSError) -> errors.ModelFileError:
+        return errors.ModelFileError(f"{wanted.shown}: the model cache {self._directory} cannot be used: {error.strerror}")
 
 
-def _path(wanted: _Wanted, root: Path | None) -> Path:
-    location = str(wanted.file.sources[0])
-    if location.startswith("file://"):
-        return Path(urllib.parse.unquote(urllib.parse.urlsplit(location).path))
-    if not location.startswith("//"):
-        return wanted.source.parent / location
-    if root is None:
-        raise errors.ModelFileError(f"{wanted.shown} is relative to models.root, which the configuration does not set")
-    return root / location.lstrip("/")
+def _none(wanted: sources.Wanted, reasons: Sequence[str]) -> errors.ModelFileError:
+    if len(reasons) == 1:
+        return errors.ModelFileError(f"{wanted.shown}: {reasons[0]}")
+    return errors.ModelFileError("\n  ".join((f"{wanted.shown}: none of its {len(reasons)} sources has it:", *reasons)))
 
 
-def _mismatch(wanted: _Wanted, found: Mapping[str, str]) -> str:
-    name, digest = next((name, digest) for name, digest in wanted.expected.items() if found[name] != digest)
-    return (
-        f"{wanted.shown} has {name} {found[name]}, and the specification says {digest}; it was fetched {FETCHES} times."
-        f" If these bytes are meant, write sha256: {found['sha256']} into the specification; else mend what lies there"
-    )
+def _as_one(failures: Sequence[errors.AibenchdError]) -> errors.AibenchdError:
+    """All of them; one that may not be there the next time counts for all."""
+    kind = next((type(one) for one in failures if not isinstance(one, errors.ModelFileError)), errors.ModelFileError)
+    return kind("\n".join(sorted(map(str, failures))))

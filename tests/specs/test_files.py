@@ -140,7 +140,7 @@ async def test_a_refusal_is_final(tmp_path: Path, file_server: fileserver.FileSe
 
 async def test_a_server_that_is_not_there_is_named_with_its_reason(tmp_path: Path) -> None:
     message = await failure(tmp_path, location="http://127.0.0.1:9/net.pb", sha256=SHA256)
-    assert message.startswith("http://127.0.0.1:9/net.pb cannot be downloaded: ConnectError")
+    assert "files.predict: http://127.0.0.1:9/net.pb cannot be downloaded: ConnectError" in message
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "http://127.0.0.1:99999/", "http://nowhere.invalid:x/"])
@@ -258,7 +258,7 @@ async def test_a_local_file_without_a_digest_is_taken_as_it_is_and_a_change_is_s
     source.write_bytes(b"second")
     with structlog.testing.capture_logs() as logs:
         second = await cache(tmp_path).ensure(wanted)
-    (log,) = logs
+    (log,) = (log for log in logs if log["log_level"] == "warning")
     assert (log["before"], log["now"]) == (first.files["predict"].digest, second.files["predict"].digest)
     assert first.unchanged()  # who began with it goes on with it
     assert (tmp_path / "cache/caffe2/net/net.pb").read_bytes() == b"second"
@@ -293,9 +293,13 @@ async def test_a_location_does_not_leave_its_directory(tmp_path: Path, location:
 
 
 async def test_what_is_no_file_says_so(tmp_path: Path) -> None:
-    assert "is not a file that is there" in await failure(tmp_path, location="nowhere", sha256=SHA256)
+    assert "nowhere is not there: no file or directory at" in await failure(tmp_path, location="nowhere", sha256=SHA256)
+    os.mkfifo(tmp_path / "spec/pipe")
+    assert "pipe is not there" in await failure(tmp_path, location="pipe", sha256=SHA256)
+    (tmp_path / "spec/file").write_bytes(BODY)
+    assert "is a file, and the specification says a directory" in await failure(tmp_path, location="file", md5="directory")
     (tmp_path / "spec/directory").mkdir()
-    assert "is not a file that is there" in await failure(tmp_path, location="directory", md5="directory")
+    assert "is a directory, which has no MD5" in await failure(tmp_path, location="directory", md5=MD5)
 
 
 async def test_a_local_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
