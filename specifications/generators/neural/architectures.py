@@ -21,7 +21,7 @@ def squeezenet() -> graph.Graph:
     x = _fire(net, _fire(net, x, "fire6", 48, 192), "fire7", 48, 192)
     x = _fire(net, _fire(net, x, "fire8", 64, 256), "fire9", 64, 256)
     x = net.conv(x, "conv10", CLASSES, 1)
-    return net.graph(net.softmax(net.global_average(x, "pool10"), "softmax"))
+    return net.graph(net.softmax(net.global_average(x, "pool10"), "output"))
 
 
 def _fire(net: graph.Builder, x: graph.Value, name: str, squeeze: int, expand: int) -> graph.Value:
@@ -98,7 +98,7 @@ def _bottleneck(net: graph.Builder, x: graph.Value, name: str, channels: int, st
 
 def _classified(net: graph.Builder, x: graph.Value) -> graph.Graph:
     x = net.dense(net.global_average(x, "pool"), "classes", CLASSES)
-    return net.graph(net.softmax(x, "softmax"))
+    return net.graph(net.softmax(x, "output"))
 
 
 def transformer() -> graph.Graph:
@@ -109,7 +109,7 @@ def transformer() -> graph.Graph:
         x = net.add(x, _attention(net, net.layer_norm(x, f"layer{layer}_norm1"), f"layer{layer}", heads=4), f"layer{layer}_add1")
         x = net.add(x, _feed_forward(net, net.layer_norm(x, f"layer{layer}_norm2"), f"layer{layer}"), f"layer{layer}_add2")
     x = net.mean_over_sequence(net.layer_norm(x, "norm"), "mean")
-    return net.graph(net.softmax(net.dense(x, "classes", CLASSES, gain=2), "softmax"))
+    return net.graph(net.softmax(net.dense(x, "classes", CLASSES, gain=2), "output"))
 
 
 def _attention(net: graph.Builder, x: graph.Value, name: str, heads: int) -> graph.Value:

@@ -1,0 +1,37 @@
+# Runs the speed_benchmark_torch beside it, and takes the options of torch_runner.py by which a model is run everywhere:
+# those that it has go by its own names, what it cannot do is refused, or left out where that is only less. Its own
+# options are passed on. It computes on the CPU, and does not say by which library.
+
+refuse() {
+    echo "speed_benchmark_torch: $2" >&2
+    exit "$1"
+}
+
+here=$(cd "$(dirname "$0")" && pwd)
+[ "${1:-}" != "" ] || refuse 2 "expected --model FILE --input-dims DIMS --input-type TYPES"
+left=$#
+while [ "$left" -gt 0 ]; do
+    word=$1
+    shift
+    left=$((left - 1))
+    case $word in
+    --backend | --output-directory) # the same as one word
+        [ "$left" -gt 0 ] || refuse 2 "$word: expected a value"
+        word=$word=$1
+        shift
+        left=$((left - 1))
+        ;;
+    esac
+    case $word in
+    --backend= | --backend=cpu) ;;
+    --backend=*) refuse 3 "asked for ${word#*=}, but it says not by which library it computes; ask for cpu" ;;
+    --operators | --output-directory=*) ;;
+    --module* | --input-file* | --compile) refuse 2 "has no ${word%%=*}; it takes --model and --input-dims" ;;
+    --input-dims*) set -- "$@" "--input_dims${word#--input-dims}" ;;
+    --input-type*) set -- "$@" "--input_type${word#--input-type}" ;;
+    --iterations*) set -- "$@" "--iter${word#--iterations}" ;;
+    --threads*) set -- "$@" "--pthreadpool_size${word#--threads}" ;;
+    *) set -- "$@" "$word" ;;
+    esac
+done
+LD_LIBRARY_PATH=$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$here/speed_benchmark_torch" "$@" --report_pep true
