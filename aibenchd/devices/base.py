@@ -18,6 +18,8 @@ import pydantic
 
 from aibenchd import errors, quantities
 
+LAST_WORDS = 500  # characters of what a failed process printed
+
 
 class RunSettings(pydantic.BaseModel):
     """Who programs run as on this host, builds and trials alike."""
@@ -125,6 +127,17 @@ class Completed:
     seconds: float
     cpu_seconds: float = float("nan")
     peak_bytes: float = float("nan")
+
+    @property
+    def failure(self) -> str:
+        """Why it counts as failed, with its last words; empty where it does not."""
+        if self.ending is Ending.TIMED_OUT:
+            return f"timed out after {self.seconds:.0f} s"
+        if self.ending is Ending.EXITED and self.code == 0:
+            return ""
+        how = f"exit code {self.code}" if self.ending is Ending.EXITED else f"killed by signal {self.code}"
+        said = (self.stderr.strip() or self.stdout.strip())[-LAST_WORDS:]
+        return f"{how}: {said}" if said else how
 
 
 class Session(abc.ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 from aibenchd import model
@@ -11,18 +12,35 @@ from aibenchd.decide import summary, verdict
 from aibenchd.store import experiments
 
 BROKEN_AFTER = 3  # blocks in a row in which all arms failed, or the only one
+LEAST_ACCURACY = 1e-6  # a lower one counts as this, so that it has a reciprocal
 BOLDNESS = 0.95  # of bets on which arm fails, as in aibenchd.decide.sequential
 
 Numbers = Mapping[model.ArmName, float | None]
 
 
-def numbers(block: model.Block) -> dict[model.ArmName, float | None]:
-    """The one number of each process that is decided on; None for a trial that failed."""
+def numbers(block: model.Block, metric: str) -> dict[model.ArmName, float | None]:
+    """The one number of each process that is decided on; None for a trial that failed.
+
+    Larger is worse in all of them: of an accuracy it is the reciprocal of the median. Of a power it is the median, of an error
+    the largest; of a time see :func:`aibenchd.decide.summary.of_process`.
+    """
     found: dict[model.ArmName, float | None] = {}
     for one in block.trials:
-        series = model.decisive(one.series)
-        found[one.arm] = None if series is None else summary.of_process(series.values)
+        series = model.decisive(one.series, metric)
+        found[one.arm] = None if series is None else _number(metric, series.values)
     return found
+
+
+def _number(metric: str, values: Sequence[float]) -> float:
+    match metric:
+        case "accuracy":
+            return 1 / max(statistics.median(values), LEAST_ACCURACY)
+        case "power":
+            return statistics.median(values)
+        case "error":
+            return max(values)
+        case _:
+            return summary.of_process(values)
 
 
 def decision(
@@ -33,13 +51,19 @@ def decision(
 ) -> model.Decision:
     """What is decided once the block ``latest`` is in.
 
+    Outputs come first: where one arm computes something else than it should, its speed does not matter.
+
     Args:
-        reasons: why an arm's trial failed in ``latest``.
+        reasons: why an arm's trial failed in ``latest``, or what is wrong with its outputs.
     """
     blocks = [*earlier, latest]
     so_far = _measured(design, blocks) if design.arms == 1 else _compared(design, blocks)
+    numbers_changed = _by_outputs(design, blocks, reasons)
+    if numbers_changed is not None:
+        verdict, reason = numbers_changed
+        return dataclasses.replace(so_far, verdict=verdict, reason=reason)
     if so_far.verdict not in (None, model.Verdict.INCONCLUSIVE):
-        return so_far
+        return dataclasses.replace(so_far, reason=so_far.reason or _remark(latest, reasons))
     failing = _failing(design, blocks)
     if failing:
         reason = "; ".join(f"{arm.value}: {reasons[arm]}" for arm in failing)
@@ -52,12 +76,47 @@ def decision(
     return so_far
 
 
+def _by_outputs(
+    design: model.Design, blocks: Sequence[experiments.Journalled], reasons: Mapping[model.ArmName, str]
+) -> tuple[model.Verdict, str] | None:
+    """The verdict that the arms' outputs give, with its reason; None where they give none."""
+    if design.arms == 1:
+        return None
+    treatment, control = ([block.agreements.get(arm) is model.Agreement.WRONG for block in blocks] for arm in model.ArmName)
+    if _fails_alone(treatment, control, design.rule.alpha):
+        return model.Verdict.REGRESSED, reasons[model.ArmName.TREATMENT]
+    if _fails_alone(control, treatment, design.rule.alpha):
+        return model.Verdict.IMPROVED, f"the control's is no longer so: {reasons[model.ArmName.CONTROL]}"
+    if _differ(blocks, design.rule.alpha):
+        return model.Verdict.REGRESSED, reasons[model.ArmName.TREATMENT]
+    return None
+
+
+def _differ(blocks: Sequence[experiments.Journalled], alpha: float) -> bool:
+    """Whether the arms' outputs differ in every block, and those of neither arm from block to block.
+
+    If the arms were the same, then which of a block's two outputs is the treatment's would be a fair toss. That n tosses
+    sort 2 n outputs into two sorts by their arms has probability 2 / 2^n at most.
+    """
+    found = [block.agreements.get(model.ArmName.TREATMENT) for block in blocks if block.valid]
+    least = math.ceil(math.log2(2 / alpha))
+    return len(found) >= least and all(one is model.Agreement.DIFFERS for one in found)
+
+
+def _remark(latest: experiments.Journalled, reasons: Mapping[model.ArmName, str]) -> str:
+    """What is wrong with the outputs though the verdict is of something else: of one arm alone, or of both."""
+    wrong = [arm for arm, agreement in latest.agreements.items() if agreement is not model.Agreement.RIGHT]
+    return next((reasons[arm] for arm in model.ArmName if arm in wrong), "")
+
+
 def _measured(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
     done = sum(block.valid for block in blocks)
     return model.Decision(model.Verdict.MEASURED if done >= design.blocks else None, done)
 
 
 def _compared(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
+    if design.benchmark.metric == "error":
+        return _agreeing(design, blocks)
     pairs = [
         (block.treatment, block.control, block.order, block.number)
         for block in blocks
@@ -72,6 +131,18 @@ def _compared(design: model.Design, blocks: Sequence[experiments.Journalled]) ->
         kind=design.order,
         seconds=sum(block.seconds for block in blocks),
     )
+
+
+def _agreeing(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
+    """Of a test of outputs alone: unchanged once a change would have shown."""
+    done = sum(block.valid for block in blocks)
+    enough = max(_opening(design.rule.alpha), math.ceil(math.log2(2 / design.rule.alpha)))
+    return model.Decision(model.Verdict.UNCHANGED if done >= enough else None, done)
+
+
+def _opening(alpha: float) -> int:
+    """Blocks from the start in which one arm fails alone, that are too many for chance."""
+    return math.ceil(math.log(4 / alpha, 4))
 
 
 def _failing(design: model.Design, blocks: Sequence[experiments.Journalled]) -> set[model.ArmName]:
@@ -99,7 +170,7 @@ def _fails_alone(arm: Sequence[bool], other: Sequence[bool], alpha: float) -> bo
     blocks and the other in none, which has probability (p (1 - p))^n <= 4^-n at any rate p of failures. Later: of blocks
     in which one arm failed alone each is a fair toss, and bets on the arm have won 4 / ``alpha`` (Ville 1939).
     """
-    opening = math.ceil(math.log(4 / alpha, 4))
+    opening = _opening(alpha)
     if len(arm) >= opening and all(arm[:opening]) and not any(other[:opening]):
         return True
     won, most = 1.0, 1.0

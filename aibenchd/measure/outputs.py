@@ -18,13 +18,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aibenchd import errors
 from aibenchd.specs import schema
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Array: TypeAlias = np.ndarray
 
 LARGEST_TEXT = 64 << 20  # bytes; as numbers it takes many times as much
 SMALL = 0.01  # of the largest reference: what is smaller counts as large as that in max_relative
@@ -52,7 +54,7 @@ class Compared:
         return name in self.measures and not self.measures[name] <= limit
 
 
-def compare(output: np.ndarray, reference: np.ndarray) -> Compared:
+def compare(output: Array, reference: Array) -> Compared:
     """Lay an output beside a reference of the same shape."""
     import numpy as np
 
@@ -78,14 +80,14 @@ def compare(output: np.ndarray, reference: np.ndarray) -> Compared:
     return Compared(measures)
 
 
-def _relative(distance: np.ndarray, size: np.ndarray) -> float:
+def _relative(distance: Array, size: Array) -> float:
     import numpy as np
 
     floor = max(float(size.max()) * SMALL, np.finfo(np.float64).tiny)
     return float((distance / np.maximum(size, floor)).max())
 
 
-def _cosine(a: np.ndarray, r: np.ndarray) -> float:
+def _cosine(a: Array, r: Array) -> float:
     import numpy as np
 
     if not a.any() or not r.any():
@@ -94,11 +96,11 @@ def _cosine(a: np.ndarray, r: np.ndarray) -> float:
     return max(0.0, 1.0 - float(a @ r) / float(np.linalg.norm(a) * np.linalg.norm(r)))
 
 
-def _rows(values: np.ndarray) -> np.ndarray:
+def _rows(values: Array) -> Array:
     return values if values.ndim else values.reshape(1)
 
 
-def _steps(values: np.ndarray) -> np.ndarray:
+def _steps(values: Array) -> Array:
     """The place of each float among all floats of its type, as a number that a float64 holds well enough for a distance."""
     import numpy as np
 
@@ -107,7 +109,7 @@ def _steps(values: np.ndarray) -> np.ndarray:
     return np.where(bits < 0, -(1 << (width - 1)) - bits, bits)
 
 
-def read(path: Path, described: schema.OutputFile, name: str) -> np.ndarray:
+def read(path: Path, described: schema.OutputFile, name: str) -> Array:
     """The array in a file.
 
     Args:
@@ -126,7 +128,7 @@ def read(path: Path, described: schema.OutputFile, name: str) -> np.ndarray:
     return values
 
 
-def _npy(path: Path, _: schema.OutputFile) -> np.ndarray:
+def _npy(path: Path, _: schema.OutputFile) -> Array:
     import numpy as np
 
     # Mapped first: a header that promises more than the file holds is an error then, and not an allocation.
@@ -136,7 +138,7 @@ def _npy(path: Path, _: schema.OutputFile) -> np.ndarray:
     return np.array(mapped)
 
 
-def _raw(path: Path, described: schema.OutputFile) -> np.ndarray:
+def _raw(path: Path, described: schema.OutputFile) -> Array:
     import numpy as np
 
     dtype = np.dtype(described.type or "uint8")
@@ -146,7 +148,7 @@ def _raw(path: Path, described: schema.OutputFile) -> np.ndarray:
     return _shaped(np.fromfile(path, dtype.newbyteorder("<")).astype(dtype), described)
 
 
-def _text(path: Path, described: schema.OutputFile) -> np.ndarray:
+def _text(path: Path, described: schema.OutputFile) -> Array:
     import numpy as np
 
     if path.stat().st_size > LARGEST_TEXT:
@@ -162,7 +164,7 @@ def _number(word: str) -> float:
         raise ValueError(f"{word[:SHOWN]!r} is no number") from None
 
 
-def _shaped(values: np.ndarray, described: schema.OutputFile) -> np.ndarray:
+def _shaped(values: Array, described: schema.OutputFile) -> Array:
     if described.shape is None:
         return values
     try:

@@ -9,7 +9,7 @@ import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import anyio
 import anyio.to_thread
@@ -17,66 +17,151 @@ import anyio.to_thread
 from aibenchd import model
 from aibenchd.devices import base as devices
 from aibenchd.frameworks import base as frameworks
-from aibenchd.measure import placing
+from aibenchd.measure import around, outputs, placing
 
 RERUNS = 1_000  # processes of one trial at most, where a program prints one record per run
 PARSED_AT_ONCE = 64 << 10  # characters; more would hold up the event loop
 SHELL_WORDS = re.compile(r"[^\w@%+=:,./~\"' -]")  # a command without any of these needs no shell
-REASON_LENGTH = 500  # characters of a program's last words
+WRONG = "wrong output"  # how the reason of a trial begins whose outputs are not the golden ones
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished:
-    """A trial, and all that its processes printed, for the log."""
+    """A trial, and what is kept beside it.
+
+    Attributes:
+        output: what its processes printed; empty where that need not be kept.
+        files: output files that are to be kept, where they lie now; by key.
+    """
 
     trial: model.Trial
     output: str
+    files: Mapping[str, Path]
 
 
-async def run(
-    session: devices.Session,
-    device: devices.DeviceSettings,
-    design: model.Design,
-    framework: frameworks.Framework,
-    placed: placing.Placed,
-) -> Finished:
+async def run(sides: placing.Sides, device: devices.DeviceSettings, placed: placing.Placed) -> Finished:
     """Run one trial to its end.
 
     Raises:
         DeviceLostError, HarnessError: it could not be run; nothing is known of the program.
+        CommandError: it cannot be run whatever the program does.
     """
     started, clock = datetime.now(UTC), time.monotonic()
-    how = placed.conditions
-    completed: list[devices.Completed] = []
-    series: dict[str, model.Series] = {}
-    backend = ""
-    for index in range(RERUNS):
-        place = dataclasses.replace(placed.place, index=index)
-        ended = await _repeat(session, device, design, framework, placed, place, how.timeout - _spent(completed))
-        completed += ended
-        if _failure(ended):
-            break
-        output = await _parsed(framework, _printed(ended), design.benchmark)
-        gained = _gather(series, output.series)
-        backend = output.backend or backend
-        if index + 1 >= how.repeat and (not gained or _count(series) >= how.iterations):
-            break
-    reason = _failure(completed) or _mismatch(design, framework, backend) or _emptiness(series, design.benchmark)
+    running = _Running(sides, device, placed)
+    reason = await running.to_the_end()
+    series = {**running.series}
+    reason = reason or _mismatch(placed.variant, placed.framework, running.backend) or _emptiness(series, placed.benchmark)
+    wrong = "" if reason else running.wrong()
     trial = model.Trial(
         arm=placed.arm,
-        outcome=_outcome(completed, reason),
+        outcome=_outcome(running.completed, reason),
         started=started,
         seconds=time.monotonic() - clock,
-        series=() if reason else (*series.values(), *_accounts(completed)),
-        backend=backend,
-        reason=reason,
+        series=() if reason else (*series.values(), *_accounts(running.completed), *_sizes(placed.sizes)),
+        backend=running.backend,
+        agreement=running.agreement(wrong),
+        reason=reason or (f"{WRONG}: {wrong}" if wrong else ""),
     )
-    return Finished(trial, _printed(completed))
+    keep = placed.conditions.log_output or bool(trial.reason)
+    return Finished(trial, running.printed() if keep else "", running.kept())
 
 
-def with_log(trial: model.Trial, log: str) -> model.Trial:
-    """The same trial, knowing where its output is kept."""
-    return dataclasses.replace(trial, log=log)
+class _Running:
+    """One trial on its way: its repeats, and what they gave so far."""
+
+    def __init__(self, sides: placing.Sides, device: devices.DeviceSettings, placed: placing.Placed) -> None:
+        self._sides, self._device, self._placed = sides, device, placed
+        self._around = around.Around(sides, placed, placed.host) if placed.host else None
+        self.completed: list[devices.Completed] = []
+        self.series: dict[str, model.Series] = {}
+        self.backend = ""
+        self._compared: dict[str, outputs.Compared] = {}
+
+    async def to_the_end(self) -> str:
+        """All repeats; why it failed, empty where it did not."""
+        try:
+            if self._around:
+                await self._around.begin()
+            last = await self._repeats()
+            if self._around:
+                await self._around.last(last)
+                self._compared = await self._around.compared()
+                _gather(self.series, [*await self._around.metrics(), *around.error_series(self._compared)])
+        except around.FailedError as error:
+            return str(error)
+        return ""
+
+    async def _repeats(self) -> int:
+        """Repeat until there are enough samples; the index of the last."""
+        how = self._placed.conditions
+        for index in range(RERUNS):
+            output = await self._repeat(index)
+            gained = _gather(self.series, output.series)
+            self.backend = output.backend or self.backend
+            if index + 1 >= how.repeat and (not gained or _count(self.series) >= how.iterations):
+                break
+        return index
+
+    async def _repeat(self, index: int) -> frameworks.Output:
+        place = dataclasses.replace(self._placed.place, index=index)
+        if self._around:
+            await self._around.before(index)
+            place = dataclasses.replace(place, input_files={**place.input_files, **await self._around.made()})
+        first = len(self.completed)
+        for command in self._placed.framework.commands(self._placed.variant.benchmark, place):
+            await self._command(command, place)
+        if self._around:
+            await self._around.after(index)
+        return await _parsed(self._placed.framework, _printed(self.completed[first:]), self._placed.benchmark)
+
+    async def _command(self, text: str, place: frameworks.Place) -> None:
+        arguments = self._placed.conditions.platform_args
+        for left in reversed(range(arguments.retry + 1)):
+            await anyio.sleep(self._placed.conditions.sleep_before_run)
+            completed = await self._sides.device.run(self._process(text, place))
+            self.completed.append(completed)
+            exited = completed.ending is devices.Ending.EXITED
+            if not completed.failure or (exited and arguments.ignore_status):
+                return
+            if not left or not exited:
+                raise around.FailedError(completed.failure)
+
+    def _process(self, text: str, place: frameworks.Place) -> devices.Command:
+        how = self._placed.conditions
+        argv, shell = ((text,), True) if how.platform_args.shell else words(text)
+        libraries = {"LD_LIBRARY_PATH": ":".join(self._placed.libraries)} if self._placed.libraries else {}
+        group = {"AIBENCH_TREATMENT_GROUP": "1" if self._placed.arm is model.ArmName.TREATMENT else "0"}
+        return devices.Command(
+            argv=argv,
+            shell=shell,
+            cwd=PurePosixPath(place.target_directory),
+            env={**libraries, **how.threads, **self._device.env, **how.env, **group},
+            cpus=how.cpus or self._device.cpus,
+            timeout=max(how.timeout - _spent(self.completed), 0.001),
+        )
+
+    def wrong(self) -> str:
+        """What is wrong with the outputs that have golden ones; empty where nothing is."""
+        limits = {key: file.limits for key, file in self._placed.test.output_files.items()}
+        over = {key: one.beyond(limits[key]) for key, one in self._compared.items()}
+        return "; ".join(f"{key}: {text}" for key, text in over.items() if text)
+
+    def agreement(self, wrong: str) -> model.Agreement:
+        if not self._compared:
+            return model.Agreement.UNKNOWN
+        return model.Agreement.WRONG if wrong else model.Agreement.RIGHT
+
+    def printed(self) -> str:
+        """All that its processes printed, those on this host too."""
+        around_it = self._around.printed if self._around else []
+        return "\n".join(filter(None, [_printed(self.completed), *around_it]))
+
+    def kept(self) -> dict[str, Path]:
+        """Output files that are to be compared with others, or uploaded, where they lie now; by key."""
+        if self._around is None:
+            return {}
+        wanted = (key for key, file in self._placed.test.output_files.items() if file.upload or (file.limits and not file.golden))
+        return {key: path for key in wanted if (path := self._around.output(key)).is_file()}
 
 
 def words(command: str) -> tuple[tuple[str, ...], bool]:
@@ -91,45 +176,10 @@ def words(command: str) -> tuple[tuple[str, ...], bool]:
     return ((command,), True) if assigns or not arguments else (arguments, False)
 
 
-async def _repeat(
-    session: devices.Session,
-    device: devices.DeviceSettings,
-    design: model.Design,
-    framework: frameworks.Framework,
-    placed: placing.Placed,
-    place: frameworks.Place,
-    seconds: float,
-) -> list[devices.Completed]:
-    how = placed.conditions
-    completed: list[devices.Completed] = []
-    for command in framework.commands(design.benchmark, place):
-        argv, shell = words(command)
-        await anyio.sleep(how.sleep_before_run)
-        completed.append(
-            await session.run(
-                devices.Command(
-                    argv=argv,
-                    shell=shell,
-                    cwd=PurePosixPath(place.target_directory),
-                    env={**how.threads, **device.env, **how.env, "AIBENCH_TREATMENT_GROUP": _group(placed.arm)},
-                    cpus=how.cpus or device.cpus,
-                    timeout=max(seconds - _spent(completed), 0.001),
-                )
-            )
-        )
-        if _failure(completed):
-            break
-    return completed
-
-
 async def _parsed(framework: frameworks.Framework, printed: str, benchmark: model.Benchmark) -> frameworks.Output:
     if len(printed) <= PARSED_AT_ONCE:
         return framework.parse(printed, benchmark)
     return await anyio.to_thread.run_sync(framework.parse, printed, benchmark)
-
-
-def _group(arm: model.ArmName) -> str:
-    return "1" if arm is model.ArmName.TREATMENT else "0"
 
 
 def _spent(completed: Iterable[devices.Completed]) -> float:
@@ -158,40 +208,29 @@ def _count(gathered: Mapping[str, model.Series]) -> int:
     return max(len(series.values) for series in gathered.values())
 
 
-def _failure(completed: Sequence[devices.Completed]) -> str:
-    """Why the last process counts as failed; empty where it does not."""
-    if not completed:
-        return ""
-    last = completed[-1]
-    if last.ending is devices.Ending.TIMED_OUT:
-        return f"timed out after {last.seconds:.0f} s"
-    if last.ending is devices.Ending.EXITED and last.code == 0:
-        return ""
-    how = f"exit code {last.code}" if last.ending is devices.Ending.EXITED else f"killed by signal {last.code}"
-    said = (last.stderr.strip() or last.stdout.strip())[-REASON_LENGTH:]
-    return f"{how}: {said}" if said else how
-
-
-def _mismatch(design: model.Design, framework: frameworks.Framework, backend: str) -> str:
-    if not design.backend or backend == design.backend:
+def _mismatch(variant: model.Variant, framework: frameworks.Framework, backend: str) -> str:
+    if not variant.backend or backend == variant.backend:
         return ""
     if backend:
-        return f"asked for the backend {design.backend}, but {backend} executed"
-    if design.backend in framework.backends:
-        return f"asked for the backend {design.backend}; the program does not say which one executed"
+        return f"asked for the backend {variant.backend}, but {backend} executed"
+    if variant.backend in framework.backends:
+        return f"asked for the backend {variant.backend}; the program does not say which one executed"
     return ""
 
 
 def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -> str:
+    """Why the samples are of no use; empty where they are."""
     if not any(one.values for one in series.values()):
         return "the program printed no sample that could be read; see its protocol in the README"
-    if benchmark.metric == "delay" and not series.get(model.NETWORK, model.Series("", "")).values:
+    decisive = model.decisive(list(series.values()), benchmark.metric)
+    if benchmark.metric == "delay" and (decisive is None or decisive.key != model.NETWORK):
         return f"the program printed no {model.NETWORK!r}, which the metric 'delay' is decided on"
     bad = next((one for one in series.values() if not all(map(math.isfinite, one.values))), None)
     if bad:
         return f"{bad.key} holds a value that is not finite"
-    decisive = model.decisive(list(series.values()))
-    if decisive and min(decisive.values) <= 0:
+    if decisive is None:
+        return f"nothing that was printed is named {benchmark.metric!r}, which the test is decided on"
+    if benchmark.metric in ("delay", "generic", "power") and min(decisive.values) <= 0:
         return f"{decisive.key} holds {min(decisive.values):g}; what is decided on is compared as a ratio, and must be positive"
     return ""
 
@@ -201,6 +240,10 @@ def _outcome(completed: Sequence[devices.Completed], reason: str) -> model.Outco
         return model.Outcome.OK
     timed_out = bool(completed) and completed[-1].ending is devices.Ending.TIMED_OUT
     return model.Outcome.TIMED_OUT if timed_out else model.Outcome.FAILED
+
+
+def _sizes(sizes: Mapping[str, float]) -> list[model.Series]:
+    return [model.Series("PROCESS", name, "B", (size,)) for name, size in sizes.items()]
 
 
 def _accounts(completed: Sequence[devices.Completed]) -> list[model.Series]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +17,10 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from aibenchd import backoff, board, crashpoints, errors, events, hostgate, model, plugins
+from aibenchd import backoff, board, crashpoints, errors, events, hostgate, model
 from aibenchd.devices import base as devices
 from aibenchd.measure import block as blocks
-from aibenchd.measure import placing, trial
+from aibenchd.measure import keeping, placing
 from aibenchd.plan import order
 from aibenchd.specs import files
 from aibenchd.store import builds, experiments, store
@@ -27,7 +29,6 @@ IDLE_SECONDS = 60.0  # between two looks at a device that has nothing to do
 PAUSE_SECONDS = (1.0, 300.0)  # first and longest pause before a lost device, or a block that failed by our fault, is tried again
 LEAST_REST_SECONDS = 0.1
 PLACED = 256  # experiments whose pushed files a worker remembers
-LOG_BOUND = 256 << 10  # bytes kept of what a failed trial printed
 
 log = structlog.get_logger()
 
@@ -54,7 +55,12 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What a worker shares with the rest of the process. ``paused`` says whether no new block may begin now."""
+    """What a worker shares with the rest of the process.
+
+    Attributes:
+        paused: whether no new block may begin now.
+        host: a session on this host, for what is done around programs; each of its own for the name that is given.
+    """
 
     store: store.Store
     board: board.Board
@@ -63,6 +69,7 @@ class House:
     recorder: Recorder
     state_directory: Path
     paused: Callable[[], bool]
+    host: Callable[[str], AbstractAsyncContextManager[devices.Session]]
 
 
 @dataclass(slots=True)
@@ -112,14 +119,15 @@ class Worker:
 
     async def _hold(self) -> None:
         self._house.board.put(self.unit, "connecting")
-        async with self.device.session() as session:
+        async with self.device.session() as session, contextlib.AsyncExitStack() as stack:
+            sides = placing.Sides(session, lambda: stack.enter_async_context(self._house.host(self.name)))
             self._placed.clear()  # nothing is guaranteed of what lay on the device in another session
             await session.health()
             fingerprint = await session.fingerprint()
             while not self._stopping:
                 experiment = None if self._resting() else await self._next()
                 if experiment is not None:
-                    await self._advance(session, experiment, fingerprint)
+                    await self._advance(sides, experiment, fingerprint)
                 else:
                     self._house.board.put(self.unit, self._resting() or "ready")
                     await self._bell.wait(self._idle_seconds())
@@ -140,15 +148,13 @@ class Worker:
         soonest = min((rest.until for rest in self._rests.values()), default=math.inf) - anyio.current_time()
         return min(IDLE_SECONDS, max(soonest, LEAST_REST_SECONDS))
 
-    async def _advance(
-        self, session: devices.Session, experiment: experiments.Experiment, fingerprint: Mapping[str, str]
-    ) -> None:
+    async def _advance(self, sides: placing.Sides, experiment: experiments.Experiment, fingerprint: Mapping[str, str]) -> None:
         """One block of one experiment; whatever goes wrong with it, other experiments go on."""
         text = experiments.cell_text(experiment)
         self._house.board.put(self.unit, "busy", f"{text}, block {experiment.blocks}")
         with structlog.contextvars.bound_contextvars(device=self.name, experiment=experiment.id):
             try:
-                await self._block(session, experiment, fingerprint)
+                await self._block(sides, experiment, fingerprint)
             except (errors.ModelFileError, errors.CommandError, errors.UnknownKindError) as error:
                 await self._give_up(experiment, str(error))
             except (errors.HarnessError, errors.StoreError, OSError) as error:
@@ -158,20 +164,20 @@ class Worker:
                 self._pauses.reset()
                 self._rested(experiment.id)
 
-    async def _block(self, session: devices.Session, experiment: experiments.Experiment, fingerprint: Mapping[str, str]) -> None:
-        placed = await self._lay_out(session, experiment, fingerprint)
+    async def _block(self, sides: placing.Sides, experiment: experiments.Experiment, fingerprint: Mapping[str, str]) -> None:
+        placed = await self._lay_out(sides, experiment, fingerprint)
         if placed is None:
             return
-        framework = plugins.load("frameworks", experiment.design.framework)()
-        bench = blocks.Bench(session, self.device.settings, framework)
+        keeper = keeping.Keeper(self._house.state_directory, experiment.id)
+        bench = blocks.Bench(sides, self.device.settings, keeper)
         async with self._house.gate.measuring():
             if self._stopping or self._resting():  # while this one waited for a build
                 return
-            block = await blocks.run(bench, experiment.design, experiment.blocks, placed, self._keeper(experiment))
+            block = await blocks.run(bench, experiment.design, experiment.blocks, placed)
         await self._journal(experiment, block, fingerprint)
 
     async def _lay_out(
-        self, session: devices.Session, experiment: experiments.Experiment, fingerprint: Mapping[str, str]
+        self, sides: placing.Sides, experiment: experiments.Experiment, fingerprint: Mapping[str, str]
     ) -> Placing | None:
         """What an experiment needs, on the device; None where a build is gone and is made again first."""
         if experiment.id in self._placed:
@@ -184,17 +190,10 @@ class Worker:
             await self._house.store.write(lambda tx: experiments.await_builds(tx, experiment.id, missing))
             return None
         await self._house.store.write(lambda tx: builds.touch(tx, [build.digest for build in present.values()]))
-        verified = await self._house.models.ensure(experiment.design.benchmark)
+        verified = {arm: await self._house.models.ensure(experiment.design.of(arm).benchmark) for arm in present}
+        named = fingerprint.get("hash", self.name)
         placed = {
-            arm: await placing.lay_out(
-                session,
-                experiment.design,
-                arm,
-                build,
-                verified,
-                placing.host_directory(self._house.state_directory, experiment.id, arm),
-                fingerprint.get("hash", self.name),
-            )
+            arm: await placing.lay_out(sides, experiment.design, arm, build, verified[arm], named)
             for arm, build in present.items()
         }
         self._placed[experiment.id] = placed
@@ -223,16 +222,6 @@ class Worker:
         if decision.verdict is not None:
             self._placed.pop(experiment.id, None)
             await placing.forget(self._house.state_directory, experiment.id)
-
-    def _keeper(self, experiment: experiments.Experiment) -> blocks.Keep:
-        async def keep(finished: trial.Finished, number: int) -> str:
-            if finished.trial.outcome is model.Outcome.OK:
-                return ""
-            name = f"logs/trial/{experiment.id}/{number}-{finished.trial.arm.value}.log"
-            await anyio.to_thread.run_sync(_write_log, self._house.state_directory / name, finished.output)
-            return name
-
-        return keep
 
     async def _give_up(self, experiment: experiments.Experiment, reason: str) -> None:
         log.warning("experiment cannot be measured", reason=reason)
@@ -268,7 +257,7 @@ def _judge(
 ) -> tuple[experiments.Journalled, model.Decision]:
     from aibenchd.measure import judging
 
-    numbers = judging.numbers(block)
+    numbers = judging.numbers(block, experiment.design.benchmark.metric)
     latest = experiments.Journalled(
         number=block.number,
         order="".join(one.arm.value[0].upper() for one in block.trials),
@@ -276,6 +265,7 @@ def _judge(
         treatment=numbers[model.ArmName.TREATMENT],
         control=numbers.get(model.ArmName.CONTROL),
         seconds=(finished - block.trials[0].started).total_seconds(),
+        agreements={one.arm: one.agreement for one in block.trials},
     )
     reasons = {one.arm: one.reason for one in block.trials}
     return latest, judging.decision(experiment.design, earlier, latest, reasons)
@@ -284,8 +274,3 @@ def _judge(
 def _missing(present: Sequence[model.Build]) -> list[str]:
     # One that the cache let go has no directory any more, and Path("") would be the working directory.
     return [build.directory for build in present if not build.directory or not Path(build.directory).is_dir()]
-
-
-def _write_log(path: Path, output: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(output[-LOG_BOUND:], errors="replace")

@@ -26,7 +26,7 @@ class Recorder:
         now = self._current()
         wanting = [(sink.name, sink.records) for sink in now.sinks if sink.records == "all"]
         if wanting and block.valid:
-            facts = self._facts(tx, experiment, fingerprint, _decided_on(block.trials[0].series))
+            facts = self._facts(tx, experiment, fingerprint, _decided_on(block.trials[0].series, experiment.design))
             outbox.put(tx, wanting, records.samples_records(facts, block, time=datetime.now(UTC)))
 
     def decided(
@@ -39,7 +39,7 @@ class Recorder:
         """Keep what stays of each series, and queue one record per metric."""
         series = experiments.samples(tx.connection, experiment.id)
         experiments.keep_results(tx, experiment.id, _summaries(experiment.design, series))
-        facts = self._facts(tx, experiment, fingerprint, _decided_on(series.get(model.ArmName.TREATMENT, ())))
+        facts = self._facts(tx, experiment, fingerprint, _decided_on(series.get(model.ArmName.TREATMENT, ()), experiment.design))
         made = records.verdict_records(
             facts, decision, series, backend=_ran(tx.connection, experiment.id), time=datetime.now(UTC)
         )
@@ -71,8 +71,8 @@ class Recorder:
         )
 
 
-def _decided_on(series: Sequence[model.Series]) -> str:
-    found = model.decisive(series)
+def _decided_on(series: Sequence[model.Series], design: model.Design) -> str:
+    found = model.decisive(series, design.benchmark.metric)
     return model.NETWORK if found is None else found.key
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -42,7 +42,12 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Journalled:
-    """One block as it is analysed: ``treatment`` and ``control`` are the one number of each process, None where it failed."""
+    """One block as it is analysed.
+
+    Attributes:
+        treatment, control: the one number of each process, None where it failed.
+        agreements: of the outputs of those trials that had any to compare.
+    """
 
     number: int
     order: str
@@ -50,6 +55,7 @@ class Journalled:
     treatment: float | None
     control: float | None
     seconds: float
+    agreements: Mapping[model.ArmName, model.Agreement] = field(default_factory=dict)
 
 
 def next_of(connection: sa.Connection, device: str, resting: Collection[int] = ()) -> Experiment | None:
@@ -73,7 +79,7 @@ def by_id(connection: sa.Connection, experiment: int) -> Experiment:
         .join(_pairs)
         .where(_experiments.c.id == experiment)
     ).one()
-    control = None if row.control_build is None else row.control
+    control = None if row.control_build is None else _build(connection, row.control_build)
     return Experiment(
         id=row.id,
         pair=row.pair,
@@ -81,9 +87,9 @@ def by_id(connection: sa.Connection, experiment: int) -> Experiment:
         device=row.device,
         design=design_of(row.design),
         treatment=revisions.one(connection, row.repository, row.treatment),
-        control=None if control is None else revisions.one(connection, row.repository, control),
+        control=None if control is None else revisions.one(connection, control.repository, control.commit),
         treatment_build=_build(connection, row.treatment_build),
-        control_build=None if control is None else _build(connection, row.control_build),
+        control_build=control,
         blocks=row.blocks,
         round=row.round,
         created_at=row.created_at,
@@ -106,9 +112,23 @@ def design_of(stored: Mapping[str, Any]) -> model.Design:
 def journalled(connection: sa.Connection, experiment: int) -> list[Journalled]:
     """All blocks of an experiment, in order."""
     rows = connection.execute(sa.select(_blocks).where(_blocks.c.experiment == experiment).order_by(_blocks.c.number))
+    compared = connection.execute(
+        sa.select(_trials.c.block, _trials.c.arm, _trials.c.agreement).where(
+            _trials.c.experiment == experiment, _trials.c.agreement != model.Agreement.UNKNOWN
+        )
+    )
+    agreements: dict[int, dict[model.ArmName, model.Agreement]] = {}
+    for trial in compared:
+        agreements.setdefault(trial.block, {})[model.ArmName(trial.arm)] = model.Agreement(trial.agreement)
     return [
         Journalled(
-            row.number, row.order, row.valid, row.treatment, row.control, (row.finished_at - row.started_at).total_seconds()
+            row.number,
+            row.order,
+            row.valid,
+            row.treatment,
+            row.control,
+            (row.finished_at - row.started_at).total_seconds(),
+            agreements.get(row.number, {}),
         )
         for row in rows
     ]
