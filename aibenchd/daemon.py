@@ -179,7 +179,7 @@ class Housekeeping(services.Service):
 
     async def run(self) -> None:
         daemon = self._daemon
-        await housekeeping.run(daemon.store, daemon.directory, lambda: daemon.world().settings.retention)
+        await housekeeping.run(daemon.house, lambda: daemon.world().settings.retention)
 
 
 class Daemon:
@@ -210,12 +210,14 @@ class Daemon:
             StoreError, SocketError: it cannot begin.
         """
         leave_trials_alone(self._loaded.settings)
+        shared = files.House(self.events, self.board, self.gate, lambda: self._loaded.settings.run)
+        models = files.ModelCache(self._loaded.settings.models, self.directory / "models", shared)
         async with store.opened(self.directory / "journal.db", self.events) as self.store, anyio.create_task_group() as tasks:
             self.house = worker.House(
                 store=self.store,
                 board=self.board,
                 gate=self.gate,
-                models=files.ModelCache(self._loaded.settings.models, self.directory / "models"),
+                models=models,
                 recorder=recording.Recorder(lambda: self._loaded.settings),
                 state_directory=self.directory,
                 paused=self.paused,

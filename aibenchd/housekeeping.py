@@ -1,4 +1,5 @@
-"""Lets go of what is kept for a time only: raw samples and logs until their retention, directories until an experiment's end."""
+"""Lets go of what is kept for a time only: raw samples and logs until their retention, directories until an experiment's
+end, model files until there are too many."""
 
 from __future__ import annotations
 
@@ -14,18 +15,25 @@ import anyio.to_thread
 import structlog
 
 from aibenchd import settings
-from aibenchd.measure import placing
+from aibenchd.measure import placing, worker
 from aibenchd.store import housekeeping, store
 
 LOOK_SECONDS = 3600.0
 DIRECTORIES = 1_000  # of experiments, in one look
 PAUSE_SECONDS = 0.1  # between two transactions: blocks go first
+BETWEEN_TRIMS = 60.0  # seconds at least, however many model files come
 
 log = structlog.get_logger()
 
 
-async def run(journal: store.Store, state_directory: Path, current: Callable[[], settings.RetentionSettings]) -> None:
-    """Look every hour, for ever."""
+async def run(house: worker.House, current: Callable[[], settings.RetentionSettings]) -> None:
+    """Look every hour, for ever; at model files, also when one has come."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_forget, house.store, house.state_directory, current)
+        tasks.start_soon(_trim_models, house)
+
+
+async def _forget(journal: store.Store, state_directory: Path, current: Callable[[], settings.RetentionSettings]) -> None:
     while True:
         kept = current()
         before = datetime.now(UTC) - timedelta(seconds=kept.samples)
@@ -35,6 +43,30 @@ async def run(journal: store.Store, state_directory: Path, current: Callable[[],
         await anyio.to_thread.run_sync(remove_files, state_directory / "logs", time.time() - kept.logs)
         await forget_experiments(journal, state_directory)
         await anyio.sleep(LOOK_SECONDS)
+
+
+async def _trim_models(house: worker.House) -> None:
+    with house.store.events.bell("model.fetched") as bell:
+        while True:
+            await trim_models(house)
+            await anyio.sleep(BETWEEN_TRIMS)
+            await bell.wait(LOOK_SECONDS)
+
+
+async def trim_models(house: worker.House) -> None:
+    """Have the model cache within its size; what experiments still need stays, and where that is too much it is shown."""
+    try:
+        too_many = await house.models.excess()
+        needed = await house.store.read(housekeeping.needed) if too_many else []
+        left = await house.models.trim(needed)
+    except OSError as error:
+        house.board.put("cache/models", "cannot be tidied", str(error), fault=True)
+        return
+    if left:
+        reason = f"{left:,} bytes too many are needed now, or were within the last hour; raise models.cache_size"
+        house.board.put("cache/models", "too small", reason, fault=True)
+    else:
+        house.board.take_down("cache/models")
 
 
 async def forget_experiments(journal: store.Store, state_directory: Path) -> None:

@@ -18,6 +18,7 @@ def status(out: screen.Screen, answer: dict[str, Any]) -> None:
     _section(out, "REPOSITORIES", repositories, answer)
     _section(out, "DEVICES", devices, answer)
     _section(out, "SINKS", sinks, answer)
+    _section(out, "MODELS", models, answer)
     out.line()
     out.line(f"experiments  {screen.tally(answer['experiments'])}")
     out.line(f"verdicts     {screen.tally(answer['verdicts'])}")
@@ -87,6 +88,13 @@ def sinks(out: screen.Screen, answer: dict[str, Any]) -> None:
             ("sink", "record", "made", "reason"),
             [(name, letter["record"], out.ago(letter["created_at"]), letter["reason"]) for name, letter in letters],
         )
+
+
+def models(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """Files that are being fetched."""
+    items = answer["models"]
+    rows = [(item["name"], item["state"], out.ago(item["since"]), item["reason"]) for item in items]
+    out.table(("file", "state", "since", "progress"), rows, [_style(item) for item in items])
 
 
 def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:

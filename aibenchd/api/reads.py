@@ -26,6 +26,7 @@ async def status(request: web.Request) -> web.Response:
     """The whole of it at a glance, faults first."""
     house = request.app[HOUSE]
     facts = {"faults": [_notice(notice) for notice in house.board.notices() if notice.fault], **house.controls.status()}
+    models = [{"name": name, **_state(notice)} for name, notice in _by_name(house.board, "model").items()]
 
     def view(connection: sa.Connection) -> views.Item:
         counts = views.counts(connection)
@@ -37,6 +38,7 @@ async def status(request: web.Request) -> web.Response:
             "verdicts": counts.by_verdict(),
             "builds": dict(counts.builds),
             "sinks": _sinks(house, outbox.depths(connection)),
+            "models": models,
             "recent": views.verdicts(connection, RECENT),
         }
 

@@ -141,6 +141,11 @@ class ModelCache:
         except OSError as error:
             raise self._unusable(wanted, error) from error
 
+    async def excess(self) -> int:
+        """The bytes by which all files take more than configured."""
+        size = await anyio.to_thread.run_sync(lambda: eviction.Store(self._directory).size())
+        return max(0, size - self._settings.cache_size)
+
     async def trim(self, needed: Iterable[model.Benchmark]) -> int:
         """Let go of the least recently used files, until all take no more than configured.
 

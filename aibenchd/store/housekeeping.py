@@ -1,4 +1,4 @@
-"""What is kept for a time only: raw samples of old trials."""
+"""What is kept for a time only: raw samples of old trials, and what experiments need until they end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from aibenchd import model
+from aibenchd.store import experiments as stored
 from aibenchd.store import schema, store
 
 TRIALS = 500  # whose samples one transaction removes at most: it holds up the writes of blocks
@@ -38,3 +40,15 @@ def ended(connection: sa.Connection, experiments: Collection[int]) -> list[int]:
     table = schema.experiments
     query = sa.select(table.c.id).where(table.c.id.in_(experiments), table.c.state.not_in(("waiting", "open")))
     return list(connection.scalars(query))
+
+
+def needed(connection: sa.Connection) -> list[model.Benchmark]:
+    """The benchmarks of all experiments that wait or are open, each once or more."""
+    table, pairs = schema.experiments, schema.pairs
+    undecided = table.c.state.in_(("waiting", "open"))
+    compared = sa.select(pairs.c.id).where(pairs.c.run_type == model.RunType.COMPARE.value)
+    one_of_each = sa.select(sa.func.max(table.c.id)).where(undecided).group_by(table.c.benchmark)
+    # Only where two cells are compared do the arms run different benchmarks.
+    query = sa.select(table.c.design).where(undecided, table.c.id.in_(one_of_each) | table.c.pair.in_(compared))
+    designs = [stored.design_of(design) for design in connection.scalars(query)]
+    return [design.of(arm).benchmark for design in designs for arm in model.ArmName]
