@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pin.add_argument("--renew", action="store_true", help="also where there is a sha256 already")
     pin.set_defaults(run=_pin)
 
+    show = commands.add_parser("show", help="print what specifications come to: benchmarks, files and commands")
+    _add_show(show)
+
 
 def _pin(parsed: argparse.Namespace) -> int:
     import anyio
@@ -22,3 +27,33 @@ def _pin(parsed: argparse.Namespace) -> int:
     from aibenchd.specs import pin
 
     return anyio.run(pin.run, parsed)
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a model file or a benchmarks file, JSON or YAML")
+    parser.add_argument("--framework", default="", help="that composes the commands (the model's, else its format, else generic)")
+    parser.add_argument("--platform", default="host", help="of the device (%(default)s)")
+    parser.add_argument("--backend", default="", help="that is asked for (what the program chooses)")
+    parser.add_argument("--string-map", type=_object, default={}, metavar="JSON", help="replaced in every value")
+    parser.add_argument("--meta", type=_object, default={}, metavar="JSON", help="merged into each model")
+    parser.add_argument("--command-args", default="", metavar="TEXT", help="appended to each command that runs the program")
+    parser.add_argument("--program", action="append", default=[], metavar="NAME", help="another program of the build")
+    parser.add_argument("--index", type=int, default=0, metavar="N", help="number of the repeat (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=_show)
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    from aibenchd.specs import show
+
+    return show.run(parsed)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a JSON object: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object, not {text}")
+    return value

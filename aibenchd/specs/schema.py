@@ -240,7 +240,7 @@ class Process(Open):
     @property
     def texts(self) -> tuple[str, ...]:
         """Its commands, whichever key they came by."""
-        return self.commands or ((self.command,) if self.command else ())
+        return (*self.commands, self.command) if self.command else self.commands
 
 
 class PlatformArgs(Open):
