@@ -15,7 +15,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from aibenchd import credentials, errors, plugins, settings, yamlfile
+from aibenchd import credentials, errors, planning, plugins, settings, yamlfile
 from aibenchd.build import script
 from aibenchd.devices import base as device
 from aibenchd.plan import coverage
@@ -96,7 +96,7 @@ def _idle(document: yamlfile.Document, chosen: settings.Settings, found: catalog
     """Selections that come to nothing: a name may be right and still fit nothing."""
     for index, selection in enumerate(chosen.benchmarks):
         selected = _selected(found, selection)
-        if not any(coverage.cells(repository, selected, chosen.devices) for repository in chosen.repositories):
+        if not any(_cells(repository, selected, chosen) for repository in chosen.repositories):
             wanted = ", ".join(sorted({one.benchmark.framework for one in selected} - {""})) or "any framework"
             reason = f"runs nowhere: no repository, device and backend fit it together ({len(selected)} benchmarks of {wanted})"
             yield document.fault(("benchmarks", index), reason)
@@ -106,11 +106,17 @@ def _selected(found: catalog.Catalog, selection: settings.BenchmarkSelection) ->
     return [coverage.Selected(benchmark, selection) for benchmark in found.benchmarks(selection)]
 
 
+def _cells(
+    repository: settings.RepositorySettings, selected: list[coverage.Selected], chosen: settings.Settings
+) -> tuple[coverage.Cell, ...]:
+    return coverage.cells(repository, selected, chosen.devices, planning.known_backends(repository.framework))
+
+
 def _scripts(document: yamlfile.Document, chosen: settings.Settings, found: catalog.Catalog) -> Iterator[errors.Fault]:
     """Each framework is built for each platform that its benchmarks are measured on."""
     selected = [one for selection in chosen.benchmarks for one in _selected(found, selection)]
     for index, repository in enumerate(chosen.repositories):
-        for platform in device.platforms([cell.device for cell in coverage.cells(repository, selected, chosen.devices)]):
+        for platform in device.platforms([cell.device for cell in _cells(repository, selected, chosen)]):
             try:
                 script.find(chosen.builds.frameworks_directory, repository.framework, platform)
             except errors.BuildError as error:

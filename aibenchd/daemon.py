@@ -8,6 +8,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from aibenchd import board, errors, events, hostgate, housekeeping, model, plann
 from aibenchd.api import server
 from aibenchd.build import builder
 from aibenchd.devices import base as devices
-from aibenchd.devices import launching
+from aibenchd.devices import launching, local
 from aibenchd.measure import worker
 from aibenchd.plan import coverage
 from aibenchd.report import outbox, recording
@@ -221,6 +222,7 @@ class Daemon:
                 recorder=recording.Recorder(lambda: self._loaded.settings),
                 state_directory=self.directory,
                 paused=self.paused,
+                host=self._host,
             )
             await tasks.start(self._listen)
             await tasks.start(self._signals)
@@ -241,6 +243,11 @@ class Daemon:
         made: watch.Repository = kind(chosen, self.directory / "repositories" / chosen.name)
         return made
 
+    def _host(self, device: str) -> AbstractAsyncContextManager[devices.Session]:
+        """This host as what is done around a device's programs sees it."""
+        chosen = local.Settings(name=f"host-of-{device}"[:64], kind="local")
+        return local.Local(chosen, self.directory / "host" / device, self._loaded.settings.run).session()
+
     def status(self) -> model.JsonObject:
         paused = next(iter(self._paused.values()), None)
         return {
@@ -255,18 +262,12 @@ class Daemon:
         }
 
     def cells(self) -> Sequence[server.Cell]:
-        return [
-            server.Cell(
-                repository.name,
-                cell.selected.benchmark.identifier,
-                cell.selected.benchmark.digest,
-                cell.selected.benchmark.name,
-                cell.device.name,
-                cell.backend,
-            )
-            for repository in self._loaded.settings.repositories
-            for cell in self.world().cells(repository)
-        ]
+        homes = self.world().homes()
+        names = coverage.rows(homes)
+        return [_cell(home, names) for home in homes]
+
+    async def compare(self, wanted: planning.Comparison) -> int:
+        return await planning.compare(self.store, self.world(), wanted)
 
     async def reload(self) -> server.ReloadResult:
         """Read the configuration again and apply what is different; a bad one changes nothing."""
@@ -402,6 +403,22 @@ class Daemon:
     def _summary(self) -> str:
         chosen = self._loaded.settings
         return f"{len(chosen.repositories)} repositories, {len(chosen.devices)} devices, {len(self._loaded.selected)} benchmarks"
+
+
+def _cell(home: coverage.Home, names: coverage.RowNames) -> server.Cell:
+    selected = home.cell.selected
+    return server.Cell(
+        repository=home.repository,
+        framework=home.framework,
+        benchmark=selected.benchmark.identifier,
+        benchmark_digest=selected.digest,
+        model=selected.benchmark.name,
+        metric=selected.benchmark.metric,
+        row=names[home.framework, selected.digest],
+        device=home.cell.device.name,
+        backend=home.cell.backend,
+        impossible=home.cell.impossible,
+    )
 
 
 def leave_trials_alone(chosen: settings.Settings) -> None:

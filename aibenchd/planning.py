@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from aibenchd import crashpoints, errors, model
+from aibenchd import crashpoints, errors, model, plugins
 from aibenchd import settings as configuration
 from aibenchd.plan import coverage, planner
 from aibenchd.store import planning, revisions, store
@@ -37,13 +37,31 @@ class World:
 
     def cells(self, repository: configuration.RepositorySettings) -> tuple[coverage.Cell, ...]:
         """The cells that a repository's builds are measured in."""
-        return coverage.cells(repository, self.selected, self.settings.devices)
+        return coverage.cells(repository, self.selected, self.settings.devices, known_backends(repository.framework))
+
+    def homes(self) -> tuple[coverage.Home, ...]:
+        """All cells of the matrix, also those that are impossible."""
+        chosen = self.settings
+        own = (
+            coverage.Home(one.name, one.framework, cell)
+            for one in chosen.repositories
+            for cell in coverage.matrix(one, self.selected, chosen.devices, known_backends(one.framework))
+        )
+        return (*own, *coverage.homeless(chosen.repositories, self.selected, chosen.devices))
 
     def named(self, repository: str) -> configuration.RepositorySettings | None:
         """A repository's settings; the only one's where no name is given."""
         if not repository and len(self.settings.repositories) == 1:
             return self.settings.repositories[0]
         return next((one for one in self.settings.repositories if one.name == repository), None)
+
+
+def known_backends(framework: str) -> tuple[str, ...]:
+    """What a framework can be asked for; empty where it does not say, or is not installed, which its experiments will say."""
+    try:
+        return tuple(plugins.load("frameworks", framework).backends)  # type: ignore[attr-defined]
+    except errors.UnknownKindError:
+        return ()
 
 
 class Planning:
@@ -129,6 +147,60 @@ class Planning:
             planning.granted(tx, request.id)
 
         await self._store.write(write)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a person asks for: a model, and two of its cells as :func:`aibenchd.plan.coverage.find` takes them."""
+
+    model: str
+    treatment: str
+    control: str
+    priority: int
+    requested_by: str
+
+
+async def compare(journal: store.Store, world: World, wanted: Comparison) -> int:
+    """Plan a comparison of two cells, interleaved on their device; the number of the request.
+
+    Raises:
+        CommandError: it cannot be done; the message says why, to who asked.
+    """
+    homes = world.homes()
+    names = coverage.rows(homes)
+    sides = []
+    for place in (wanted.treatment, wanted.control):
+        found = coverage.find(homes, names, wanted.model, place)
+        sides.append(await journal.read(functools.partial(_built, found=found)))
+    (treatment, newer), (control, older) = sides
+    by_name = {repository.name: repository for repository in world.settings.repositories}
+    arms = [
+        (
+            planning.Side(by_name[one.repository], newer.commit, one.cell),
+            planning.Side(by_name[other.repository], older.commit, other.cell),
+        )
+        for one, other in coverage.side_by_side(treatment, control, names)
+    ]
+    return await journal.write(
+        lambda tx: planning.compare(tx, arms, world.settings.experiment, REQUEST_PRIORITY + wanted.priority, wanted.requested_by)
+    )
+
+
+def _built(connection: sa.Connection, found: Sequence[coverage.Home]) -> tuple[list[coverage.Home], model.Revision]:
+    """Of cells in one place, those of the repository whose newest revision that is built is the newest, and that revision."""
+    platform = found[0].cell.device.platform
+    revisions_of = {
+        repository: revision
+        for repository in dict.fromkeys(home.repository for home in found)
+        if (revision := planning.newest_built(connection, repository, found[0].framework, platform)) is not None
+    }
+    if not revisions_of:
+        wanted = " or ".join(dict.fromkeys(home.repository for home in found))
+        raise errors.CommandError(
+            f"no revision of {wanted} is built for {found[0].framework}/{platform} yet; 'aibenchctl builds' shows what there is"
+        )
+    chosen = max(revisions_of.values(), key=lambda revision: revision.time)
+    return [home for home in found if home.repository == chosen.repository], chosen
 
 
 async def _resolved(clone: watch.Repository, name: str) -> model.Revision:

@@ -160,12 +160,20 @@ class DeviceSelection(Model):
 
 
 class BenchmarkSelection(Model):
-    """One specification (a model file or a benchmarks file) and where it runs."""
+    """One specification (a model file, a benchmarks file, or a directory of model files) and where it runs."""
 
-    specification: Annotated[Path, Field(description="a model file or a benchmarks file, JSON or YAML")]
+    specification: Annotated[
+        Path, Field(description="a model file or a benchmarks file, JSON or YAML; or a directory: all model files below it")
+    ]
     repositories: Annotated[tuple[str, ...], Field(description="names; empty: all whose framework fits")] = ()
     devices: Annotated[DeviceSelection, Field(description="where it runs; empty: on every device")] = DeviceSelection()
-    backends: Annotated[tuple[str, ...], Field(description="one experiment for each; empty: what the program chooses")] = ()
+    backends: Annotated[
+        tuple[str, ...],
+        Field(
+            description="one experiment for each; all: every one that the framework can be asked for and the device offers; "
+            "empty: those that the device lists, else what the program chooses"
+        ),
+    ] = ()
     string_map: Annotated[dict[str, str], Field(description="replaced in every value of the specification: {key} -> value")] = {}
     meta: Annotated[
         dict[str, Any], Field(description="merged into its models, after what its files say; any key of a model")

@@ -11,7 +11,7 @@ import pydantic
 import structlog
 from aiohttp import web
 
-from aibenchd import model
+from aibenchd import errors, model, planning
 from aibenchd.api import answers, peers, reads, server
 from aibenchd.store import builds, outbox, requests
 
@@ -23,6 +23,9 @@ READING = ("GET", "HEAD")
 # Not an option of git or hg, and one word.
 Revision: TypeAlias = Annotated[str, pydantic.Field(pattern=r"^[^\s-]\S*$", max_length=200)]
 Names: TypeAlias = Annotated[list[Annotated[str, pydantic.Field(min_length=1, max_length=200)]], pydantic.Field(max_length=1_000)]
+
+Place: TypeAlias = Annotated[str, pydantic.Field(min_length=1, max_length=200)]
+Priority: TypeAlias = Annotated[int, pydantic.Field(ge=-(2**31), lt=2**31)]
 
 
 class Ask(pydantic.BaseModel):
@@ -39,7 +42,16 @@ class Comparison(Ask):
     repository: str | None = None
     benchmarks: Names = []
     devices: Names = []
-    priority: Annotated[int, pydantic.Field(ge=-(2**31), lt=2**31)] = 0
+    priority: Priority = 0
+
+
+class CellComparison(Ask):
+    """A model, and two of its cells, each as ``[framework@]device[/backend]``."""
+
+    model: Place
+    treatment: Place
+    control: Place
+    priority: Priority = 0
 
 
 class Backup(Ask):
@@ -127,6 +139,17 @@ async def compare(request: web.Request) -> web.Response:
         )
     )
     return _done({"request": number, "repository": repository, "see": f"/v1/requests/{number}"}, status=202)
+
+
+async def compare_cells(request: web.Request) -> web.Response:
+    """Plan a comparison of two cells; 202 with its number, as :func:`compare`."""
+    body = await answers.body(request, CellComparison)
+    wanted = planning.Comparison(body.model, body.treatment, body.control, body.priority, request[PEER].name)
+    try:
+        number = await request.app[reads.HOUSE].controls.compare(wanted)
+    except errors.CommandError as error:
+        raise answers.Refusal(409, str(error), "GET /v1/coverage shows all cells") from error
+    return _done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
 
 
 async def resend(request: web.Request) -> web.Response:

@@ -18,9 +18,9 @@ ABOUT = """\
 Asks a running aibenchd.
 
 exit codes:
-  0  done; 'ab --wait': unchanged or improved
-  1  'ab --wait': regressed or broken
-  2  'ab --wait': inconclusive, or not all of it could be measured
+  0  done; 'ab --wait': unchanged or improved; 'compare --wait': the first cell is as fast as the second, or faster
+  1  'ab --wait': regressed or broken; 'compare --wait': the first cell is slower
+  2  with --wait: inconclusive, or not all of it could be measured
   3  the command line is wrong, or the daemon refuses
   4  no daemon answers"""
 DONE, REGRESSED, INCONCLUSIVE, REFUSED, UNREACHABLE = range(5)
@@ -234,6 +234,13 @@ def backup(asked: Call) -> int:
 
 
 def compare(asked: Call) -> int:
+    """``compare``."""
+    names = ("model", "treatment", "control")
+    wanted: dict[str, Any] = dict(zip(names, asked.arguments, strict=True))
+    return _compared(asked, "/v1/comparisons", wanted)
+
+
+def ab(asked: Call) -> int:
     """``ab``."""
     treatment, *control = asked.arguments
     wanted: dict[str, Any] = {"treatment": treatment} | ({"control": control[0]} if control else {})
@@ -241,9 +248,13 @@ def compare(asked: Call) -> int:
         wanted[key] = asked.options.get(option, [])
     if asked.flag("repository"):
         wanted["repository"] = asked.option("repository")
+    return _compared(asked, "/v1/experiments", wanted)
+
+
+def _compared(asked: Call, path: str, wanted: dict[str, Any]) -> int:
     if asked.flag("priority"):
         wanted["priority"] = asked.option("priority")
-    answer = asked.daemon.post("/v1/experiments", wanted)
+    answer = asked.daemon.post(path, wanted)
     if not asked.flag("wait"):
         return _told(asked, answer)
     return _wait(asked, json.loads(answer)["request"])
@@ -336,7 +347,7 @@ COMMANDS = {
         {"state": "STATE", "verdict": "VERDICT", "device": "NAME", "repository": "NAME", "benchmark": "NAME", **PAGED},
     ),
     "show": Command(page("/v1/experiments/{}", pages.experiment), "one experiment with its blocks and results", "ID"),
-    "coverage": Command(page("/v1/coverage", pages.coverage), "benchmarks by devices"),
+    "coverage": Command(page("/v1/coverage", pages.coverage), "models by frameworks, devices and backends"),
     "history": Command(
         history,
         "one benchmark on one device over revisions",
@@ -351,10 +362,16 @@ COMMANDS = {
     "log": Command(log, "what a build or a failed trial printed", "build|trial ID"),
     "rebuild": Command(order("/v1/builds/{}/rebuild"), "try a failed build again", "ID"),
     "ab": Command(
-        compare,
+        ab,
         "compare two revisions; without CONTROL, by the repository's baseline rule",
         "TREATMENT [CONTROL]",
         {"repository": "NAME", "benchmark": "NAME", "device": "NAME", "priority": "NUMBER", "wait": "", "timeout": "SECONDS"},
+    ),
+    "compare": Command(
+        compare,
+        "compare two cells of a model on one device; a CELL is [framework@]device[/backend], as 'coverage' heads its columns",
+        "MODEL CELL CELL",
+        {"priority": "NUMBER", "wait": "", "timeout": "SECONDS"},
     ),
     "requests": Command(page("/v1/requests", pages.requests), "what people asked for", "", PAGED),
     "events": Command(events, "what happens, as it happens"),

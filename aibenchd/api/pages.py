@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 SHORT = 12  # characters of a commit
+NAMED = 3  # models in one line; more are counted
+OF_CELLS = {"regressed": "slower", "improved": "faster", "unchanged": "as fast"}  # a comparison of cells regresses nothing
 
 
 def status(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -103,7 +105,7 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
     rows = [
         (
             str(item["id"]),
-            item["verdict"] or item["state"],
+            _ended(item),
             screen.interval(item),
             str(item["block_count"]),
             item["device"],
@@ -126,9 +128,10 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
-    out.line(f"experiment {answer['id']}: {answer['verdict'] or answer['state']} {screen.interval(answer)}", _style(answer))
+    out.line(f"experiment {answer['id']}: {_ended(answer)} {screen.interval(answer)}", _style(answer))
     facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
     _facts(out, [(name, answer[name]) for name in facts])
+    _facts(out, [(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])
     _facts(out, [(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
     builds = [(arm, build) for arm, build in answer["builds"].items() if build]
     _facts(out, [(f"{arm} build", f"{build['id']}, {build['state']}, {build['digest'][:SHORT]}") for arm, build in builds])
@@ -141,13 +144,16 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 
 def coverage(out: screen.Screen, answer: dict[str, Any]) -> None:
-    """A matrix: a row per benchmark, a column per device and backend."""
+    """A matrix: a row per model, a column per framework, device and backend; what is not measured, with why, below it."""
     cells = answer["coverage"]
-    columns = sorted({(cell["device"], cell["backend"]) for cell in cells})
-    rows = sorted({(cell["benchmark"], cell["model"], cell["benchmark_digest"]) for cell in cells})
-    by_place = {(cell["benchmark_digest"], cell["device"], cell["backend"]): cell["verdict"] or cell["state"] for cell in cells}
-    head = ("benchmark", "model", *(f"{device} {backend}".rstrip() for device, backend in columns))
-    out.table(head, [(name, model, *(by_place.get((digest, *column), "") for column in columns)) for name, model, digest in rows])
+    texts = {(cell["row"], cell["column"]): _cell(out, cell) for cell in cells}
+    columns = sorted({cell["column"] for cell in cells if cell["state"] != "impossible"})
+    rows = sorted({cell["row"] for cell in cells})
+    out.bands(("model", *columns), [(row, *(texts.get((row, column), "") for column in columns)) for row in rows])
+    _reasons(out, cells)
+    if any(cell["fastest"] for cell in cells):
+        out.line()
+        out.line("* least median of its row; 'aibenchctl compare MODEL CELL CELL' measures two of them interleaved", "dim")
     if answer["left_out"]:
         out.line(f"and {answer['left_out']} cells more", "dim")
 
@@ -238,6 +244,34 @@ def event(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.line(f"{answer['time'][:19]} {answer['topic']} {facts}")
 
 
+def _cell(out: screen.Screen, cell: dict[str, Any]) -> str:
+    """Such as ``12.3 ms ±0.4% 3h *``; a state, where there is nothing to rank."""
+    figure = cell["measured"]
+    if cell["state"] != "measured" or figure is None:
+        return str(cell["state"])
+    half = 50 * (figure["high"] - figure["low"]) / figure["median"] if figure["median"] else 0.0
+    within = f" ±{half:.1f}%" if figure["processes"] > 1 else ""
+    mark = " *" if cell["fastest"] else ""
+    return (
+        f"{screen.quantity(figure['median'], figure['unit'])}{within} {out.ago(cell['measured_at']).removesuffix(' ago')}{mark}"
+    )
+
+
+def _reasons(out: screen.Screen, cells: list[dict[str, Any]]) -> None:
+    """Why cells are not measured, those of one column with one reason in one line."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for cell in cells:
+        if cell["reason"]:
+            found.setdefault((cell["state"], cell["column"], cell["reason"]), []).append(cell["row"])
+    if found:
+        out.line()
+        rows = [
+            (state, column, ", ".join(models) if len(models) <= NAMED else f"{len(models)} models", reason)
+            for (state, column, reason), models in sorted(found.items())
+        ]
+        out.table(("state", "cell", "models", "why"), rows, [row[0] for row in rows])
+
+
 def _heading(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.line(f"aibenchd {answer['version']}, started {out.ago(answer['started_at'])}, {answer['config']}")
     if answer["paused"]:
@@ -310,6 +344,22 @@ def _statistic(statistics: dict[str, Any] | None, unit: str) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
+
+
+def _ended(item: dict[str, Any]) -> str:
+    """How an experiment ended or stands, in a word."""
+    verdict = str(item["verdict"] or item["state"])
+    return OF_CELLS.get(verdict, verdict) if item["run_type"] == "compare" else verdict
+
+
+def _arms(experiment: dict[str, Any]) -> tuple[str, ...]:
+    """The arms that run something of their own; none where they differ in their builds alone."""
+    return ("treatment", "control") if experiment["design"].get("control") else ()
+
+
+def _variant(design: dict[str, Any], arm: str) -> str:
+    ran = design if arm == "treatment" else design["control"]
+    return f"{ran['framework']} {ran['backend']}".rstrip()
 
 
 def _style(item: dict[str, Any]) -> str:

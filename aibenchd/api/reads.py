@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from aibenchd import board, redaction
-from aibenchd.api import answers, metrics, server
+from aibenchd.api import answers, matrix, metrics, server
 from aibenchd.store import outbox, views
 
 QUERY_SECONDS = 5.0  # of one question to the journal
@@ -73,17 +73,12 @@ async def sinks(request: web.Request) -> web.Response:
 
 
 async def coverage(request: web.Request) -> web.Response:
-    """Every configured cell with its newest experiment; ``unplanned`` where it has none yet."""
-    cells = request.app[HOUSE].controls.cells()
+    """Every configured cell: how fast it is, or why that is not known; see :mod:`aibenchd.api.matrix`."""
+    controls = request.app[HOUSE].controls
 
     def view(connection: sa.Connection) -> views.Item:
-        newest = views.coverage(connection)
-        shown = [
-            {"state": "unplanned", "verdict": None}
-            | newest.get((cell.benchmark_digest, cell.device, cell.backend), {})
-            | cell._asdict()
-            for cell in cells[: views.CELLS]
-        ]
+        cells = controls.cells()
+        shown = matrix.answer(cells[: views.CELLS], views.coverage(connection))
         return {"coverage": shown, "left_out": max(0, len(cells) - views.CELLS)}
 
     return await _shown(request, view)

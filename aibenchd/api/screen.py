@@ -25,6 +25,7 @@ _STYLES = {
     "open": "36",
     "dim": "2",
 }
+_TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _SPANS = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
@@ -50,6 +51,21 @@ class Screen:
         for row, style in zip([head, *texts], ["heading", *(styles or [""] * len(rows))], strict=True):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             print(self._styled(self._cut(_GAP.join(cells).rstrip()), style))
+
+    def bands(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table of many columns: as many at a time as fit on the terminal, each time behind the first column."""
+        if len(head) == 1:
+            self.table(head, rows)
+        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+        start = 1
+        while start < len(head):
+            end, width = start + 1, widths[0] + len(_GAP) + widths[start]
+            while end < len(head) and not 0 < self.width < (width := width + len(_GAP) + widths[end]):
+                end += 1
+            if start > 1:
+                self.line()
+            self.table((head[0], *head[start:end]), [(row[0], *row[start:end]) for row in rows])
+            start = end
 
     def ago(self, time: str | None) -> str:
         """How long ago a time of the daemon's was, such as ``3m ago``."""
@@ -110,6 +126,15 @@ def size(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1024
     return f"{number:.1f} TiB"
+
+
+def quantity(value: float, unit: str) -> str:
+    """A value of a series in three digits, a time in the unit that suits it: ``12.3 ms``."""
+    if unit in _TIMES and value > 0:
+        seconds = value * _TIMES[unit]
+        unit = next((name for name, length in _TIMES.items() if seconds >= length), "ns")
+        value = seconds / _TIMES[unit]
+    return f"{value:.3g} {unit}".strip() if value < 1000 else f"{value:.0f} {unit}".strip()
 
 
 def tally(counts: dict[str, int]) -> str:

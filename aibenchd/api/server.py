@@ -22,7 +22,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from aibenchd import board, errors, events, model
+from aibenchd import board, errors, events, model, planning
 from aibenchd import settings as configuration
 from aibenchd.store import store
 
@@ -35,12 +35,16 @@ PROBE_SECONDS = 1.0  # for a daemon that may already be there to accept
 class Cell(NamedTuple):
     """One cell of the coverage matrix as configured."""
 
-    repository: str
+    repository: str  # whose builds run in it; empty where there is none
+    framework: str
     benchmark: str  # identifier
     benchmark_digest: str
     model: str
+    metric: str
+    row: str  # what it can be laid side by side with has the same
     device: str
     backend: str
+    impossible: str  # why it cannot be measured; empty where it can
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,14 @@ class Controls(Protocol):
         """The process: ``version started_at config paused`` (a boolean) ``paused_since paused_by``, and what else there is."""
 
     def cells(self) -> Sequence[Cell]:
-        """All cells of the coverage matrix, by the configuration."""
+        """All cells of the coverage matrix, by the configuration. May be called on any thread: they are many."""
+
+    async def compare(self, wanted: planning.Comparison) -> int:
+        """Plan a comparison of two cells; the number of the request.
+
+        Raises:
+            CommandError: it cannot be done.
+        """
 
     async def reload(self) -> ReloadResult:
         """Read the configuration again."""

@@ -1,16 +1,20 @@
 """Which cells there are: every benchmark on every device with every backend that fits. Pure.
 
 A new model file adds a row and a new device or backend a column, with no one asking: whatever is in here and has
-not been measured is scheduled.
+not been measured is scheduled. What can never be measured is in here too, with why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from aibenchd import model, settings
+from aibenchd import errors, model, settings
 from aibenchd.devices import base as devices
+
+ALL = "all"  # in a selection's backends: every one that the framework can be asked for and the device offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,40 +23,104 @@ class Selected:
 
     benchmark: model.Benchmark
     selection: settings.BenchmarkSelection
+    digest: str = field(init=False, compare=False)  # the benchmark's, taken once: cells are many
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", self.benchmark.digest)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One benchmark on one device with one backend (empty: the program chooses)."""
+    """One benchmark on one device with one backend (empty: the program chooses).
+
+    Attributes:
+        impossible: why it cannot be measured; empty where it can.
+    """
 
     selected: Selected
     device: devices.DeviceSettings
     backend: str
+    impossible: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
         """What tells cells apart: digest of the benchmark, device, backend."""
-        return (self.selected.benchmark.digest, self.device.name, self.backend)
+        return (self.selected.digest, self.device.name, self.backend)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A cell, and the repository whose builds run in it; the repository is empty where there is none."""
+
+    repository: str
+    framework: str
+    cell: Cell
+
+    @property
+    def place(self) -> str:
+        """``[framework@]device[/backend]``: its column of the matrix, as people and :func:`find` name it."""
+        return place_name(self.framework, self.cell.device.name, self.cell.backend)
+
+
+def place_name(source: str, device: str, backend: str) -> str:
+    """``[source@]device[/backend]``; the source is a framework, or a repository where several build programs of one."""
+    return (f"{source}@" if source else "") + device + (f"/{backend}" if backend else "")
 
 
 def cells(
     repository: settings.RepositorySettings,
     selected: Sequence[Selected],
     fleet: Sequence[devices.DeviceSettings],
+    known: Collection[str],
 ) -> tuple[Cell, ...]:
-    """The cells that builds of one repository are measured in; one that is selected twice, as the first selection has it."""
+    """The cells that builds of one repository are measured in; one that is selected twice, as the first selection has it.
+
+    Args:
+        known: the backends that the repository's framework can be asked for; empty where it does not say.
+    """
+    return tuple(cell for cell in matrix(repository, selected, fleet, known) if not cell.impossible)
+
+
+def matrix(
+    repository: settings.RepositorySettings,
+    selected: Sequence[Selected],
+    fleet: Sequence[devices.DeviceSettings],
+    known: Collection[str],
+) -> tuple[Cell, ...]:
+    """As :func:`cells`, with those that are impossible."""
     found: dict[tuple[str, str, str], Cell] = {}
     every = (
-        Cell(one, device, backend)
+        Cell(one, device, backend, impossible(repository.framework, device, backend, known))
         for one in selected
         if fits(repository, one)
         for device in fleet
         if chosen(device, one.selection.devices)
-        for backend in backends(one.selection.backends, device.backends)
+        for backend in backends(one.selection.backends, device.backends, known)
     )
     for cell in every:
         found.setdefault(cell.key, cell)
     return tuple(found.values())
+
+
+def homeless(
+    repositories: Sequence[settings.RepositorySettings],
+    selected: Sequence[Selected],
+    fleet: Sequence[devices.DeviceSettings],
+) -> tuple[Home, ...]:
+    """A cell on each device for each benchmark that no repository's builds can run."""
+    return tuple(
+        Home("", one.benchmark.framework, Cell(one, device, "", _without_a_home(one)))
+        for one in selected
+        if not any(fits(repository, one) for repository in repositories)
+        for device in fleet
+        if chosen(device, one.selection.devices)
+    )
+
+
+def _without_a_home(selected: Selected) -> str:
+    named = selected.selection.repositories
+    programs = f"{selected.benchmark.framework} programs".lstrip()
+    return f"none of {_listed(named)} builds {programs}" if named else f"no repository builds {programs}"
 
 
 def fits(repository: settings.RepositorySettings, selected: Selected) -> bool:
@@ -73,8 +141,137 @@ def chosen(device: devices.DeviceSettings, selection: settings.DeviceSelection) 
     )
 
 
-def backends(wanted: Sequence[str], offered: Collection[str]) -> tuple[str, ...]:
-    """The backends to run: those wanted that the device offers; the program's own choice where none is wanted."""
+def backends(wanted: Sequence[str], offered: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
+    """The backends that a benchmark is asked to run with on a device; :func:`impossible` says which of them cannot be.
+
+    - Those that the selection wants, where it names any; ``all`` among them stands for all that are possible.
+    - Else those that the device offers, where the framework can be asked for one of them.
+    - Else the program's own choice: one empty name.
+
+    Args:
+        wanted, offered: of the selection, of the device; either may be empty.
+        known: what the framework can be asked for; empty where it does not say.
+    """
     if not wanted:
-        return ("",)
-    return tuple(backend for backend in wanted if not offered or backend in offered)
+        return tuple(offered) if not set(offered).isdisjoint(known) else ("",)
+    possible = tuple(one for one in known or offered if not offered or one in offered)
+    every = possible or ((ALL,) if known else ("",))
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(every if one == ALL else (one,) for one in wanted)))
+
+
+def impossible(framework: str, device: devices.DeviceSettings, backend: str, known: Collection[str]) -> str:
+    """Why a backend cannot be measured on a device; empty where it can."""
+    if not backend:
+        return ""
+    if backend == ALL:
+        return f"{device.name} offers only {_listed(device.backends)}; {framework} can be asked for {_listed(known)}"
+    if known and backend not in known:
+        return f"{framework} cannot be asked for {backend}: it knows {_listed(known)}"
+    if device.backends and backend not in device.backends:
+        return f"{device.name} offers only {_listed(device.backends)}"
+    return ""
+
+
+RowNames: TypeAlias = Mapping[tuple[str, str], str]
+
+
+def rows(homes: Iterable[Home]) -> RowNames:
+    """The name of the row that each cell is in, by (framework, digest of the benchmark).
+
+    What can be laid side by side is in one row. Benchmarks of one model and metric are, where each framework has one of
+    them, whatever the specifications call it; else there is a row for each identifier.
+    """
+    groups: dict[tuple[str, str], dict[tuple[str, str], model.Benchmark]] = {}
+    for home in homes:
+        benchmark = home.cell.selected.benchmark
+        groups.setdefault((benchmark.name, benchmark.metric), {})[_row_of(home)] = benchmark
+    return {key: name for group in groups.values() for key, name in _named(group)}
+
+
+def find(homes: Sequence[Home], names: RowNames, benchmark: str, place: str) -> tuple[Home, ...]:
+    """What a person means by a model and a cell of it: its tests there, of each repository that fits; all in one place.
+
+    Args:
+        homes: all cells, also those that are impossible.
+        names: of their rows.
+        benchmark: a model's name, an identifier, or the name of a row.
+        place: ``[framework@]device[/backend]``, with a repository's name in place of the framework where that tells more.
+            Without a backend: the program's own choice, or the only backend that there is.
+
+    Raises:
+        CommandError: there is no such cell, it is impossible, or it is not clear which is meant.
+    """
+    of_model = [home for home in homes if benchmark in _called(home, names)]
+    if not of_model:
+        known = sorted({home.cell.selected.benchmark.name for home in homes})
+        raise errors.CommandError(f"there is no model {benchmark!r}; there is {_listed(known)}")
+    source, at, where = place.rpartition("@")
+    device, _, backend = where.partition("/")
+    found = [
+        home for home in of_model if home.cell.device.name == device and (not at or source in (home.framework, home.repository))
+    ]
+    if backend or any(not home.cell.backend for home in found):
+        found = [home for home in found if home.cell.backend == backend]
+    places = sorted({home.place for home in found})
+    if not places:
+        raise errors.CommandError(
+            f"{benchmark} has no cell {place!r}; there is {_listed(sorted({home.place for home in of_model}))}"
+        )
+    if len(places) > 1:
+        raise errors.CommandError(f"{place!r} may be {' or '.join(places)}; say which")
+    possible = tuple(home for home in found if not home.cell.impossible)
+    if not possible:
+        raise errors.CommandError(f"{places[0]} cannot be measured: {found[0].cell.impossible}")
+    return possible
+
+
+def side_by_side(treatment: Sequence[Home], control: Sequence[Home], names: RowNames) -> tuple[tuple[Home, Home], ...]:
+    """The pairs of cells of one row each, of two places.
+
+    Raises:
+        CommandError: they cannot be interleaved, or no row has both.
+    """
+    one, other = treatment[0], control[0]
+    if one.cell.device != other.cell.device:
+        raise errors.CommandError(
+            f"{one.place} and {other.place} are on two devices, and only what one device runs can be interleaved; "
+            "name two cells of one"
+        )
+    if (one.repository, one.place) == (other.repository, other.place):
+        raise errors.CommandError(f"both are the cell {one.place} of {one.repository}; name two that differ")
+    by_row = {names[_row_of(home)]: home for home in control}
+    found = tuple((home, by_row[row]) for home in treatment if (row := names[_row_of(home)]) in by_row)
+    if not found:
+        tests = [_listed(sorted({names[_row_of(home)] for home in side})) for side in (treatment, control)]
+        raise errors.CommandError(
+            f"{one.place} and {other.place} have no test of the model in common: {tests[0]} here, {tests[1]} there; "
+            "give the tests equal identifiers"
+        )
+    return found
+
+
+def _row_of(home: Home) -> tuple[str, str]:
+    return (home.framework, home.cell.selected.digest)
+
+
+def _called(home: Home, names: RowNames) -> tuple[str, str, str]:
+    benchmark = home.cell.selected.benchmark
+    return (benchmark.name, benchmark.identifier, names[_row_of(home)])
+
+
+def _named(group: Mapping[tuple[str, str], model.Benchmark]) -> Iterator[tuple[tuple[str, str], str]]:
+    """The names of the rows of one model and metric."""
+    several = len({framework for framework, _ in group}) < len(group)
+    taken: set[tuple[str, str]] = set()
+    for key, benchmark in group.items():
+        words = [benchmark.name] if benchmark.metric == "delay" else [benchmark.name, benchmark.metric]
+        if several and benchmark.identifier != benchmark.name:
+            words.append(benchmark.identifier)
+        if several and (key[0], benchmark.identifier) in taken:
+            words.append(benchmark.digest[:6])
+        taken.add((key[0], benchmark.identifier))
+        yield key, " ".join(words)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

@@ -32,7 +32,6 @@ class Pair:
 
     id: int
     treatment: model.Revision
-    control: str | None
     cells: frozenset[tuple[str, str, str]] = frozenset()
 
 
@@ -45,7 +44,8 @@ class Window:
         line: the watched line below the newest pending revision, newest first, pending ones included.
         undecided: how many pairs have experiments that wait or run.
         planned_at: when a revision was last planned.
-        newest: the newest pair that was planned of itself, to be completed when cells are added.
+        newest: the newest pair that was planned of itself and whose treatment is not known not to build, to be completed
+            when cells are added.
         orphans: pairs whose control turned out not to build, for which another has not been chosen yet.
         unbuildable: commits that do not build.
         good: commits whose experiments all ended with nothing regressed or broken.
@@ -73,7 +73,10 @@ class PlanPair:
 
 @dataclass(frozen=True, slots=True)
 class Extend:
-    """Add cells to a pair: a benchmark, device or backend is new."""
+    """Measure a pair's treatment, as it is, in more cells: a benchmark, device or backend is new.
+
+    One arm tells whether the cell works at all, and how fast; the next revision's A/B has it like all others.
+    """
 
     pair: Pair
     cells: tuple[coverage.Cell, ...]

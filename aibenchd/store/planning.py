@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from aibenchd import model, settings
 from aibenchd.plan import coverage, planner
-from aibenchd.store import builds, experiments, revisions, schema, store
+from aibenchd.store import builds, experiments, requests, revisions, schema, store
 
 LINE = 2_000  # revisions of the watched line that the planner sees
 PENDING = 2_000  # revisions that wait for a plan; older ones are seen when these are dealt with
@@ -66,12 +67,79 @@ def carry_out(
             case planner.Extend(pair, cells):
                 _add(transaction, repository, pair.id, pair.treatment.commit, None, cells, experiment, priority, now)
             case planner.PlanPair(treatment, control, cells):
-                pair_id = _new_pair(transaction, repository, treatment, control, request, priority, now)
                 commit = None if control is None else control.commit
+                pair_id = _new_pair(
+                    transaction, repository, treatment.commit, commit, model.RunType.BENCHMARK, request, priority, now
+                )
                 _add(transaction, repository, pair_id, treatment.commit, commit, cells, experiment, priority, now)
                 if request is None:
                     _mark(transaction, treatment, "planned", "")
                     _planned(transaction, repository.name, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one arm of a comparison runs: a cell, with the newest build that there is of a repository."""
+
+    repository: settings.RepositorySettings
+    commit: str
+    cell: coverage.Cell
+
+
+def compare(
+    transaction: store.Transaction,
+    arms: Sequence[tuple[Side, Side]],
+    experiment: settings.ExperimentSettings,
+    priority: int,
+    requested_by: str,
+) -> int:
+    """Plan the comparison of two cells, an experiment for each test that both run; the number of the request.
+
+    Args:
+        arms: (treatment, control), each on the same device and of the same two commits; at least one.
+    """
+    now = datetime.now(UTC)
+    treatment, control = arms[0]
+    request = requests.add(
+        transaction,
+        repository=treatment.repository.name,
+        treatment=treatment.commit,
+        control=control.commit,
+        benchmarks=[one.cell.selected.benchmark.identifier for one, _ in arms],
+        devices=[treatment.cell.device.name],
+        priority=priority,
+        requested_by=requested_by,
+    )
+    commits = (treatment.commit, control.commit)
+    pair = _new_pair(transaction, treatment.repository, *commits, model.RunType.COMPARE, request, priority, now)
+    for one, other in arms:
+        rank = one.repository.priority + one.cell.selected.selection.priority + priority
+        own = design_of(one.cell, one.repository.framework, experiment, 2, _seed(pair, one.cell))
+        design = dataclasses.replace(own, arms=2, control=_variant(other))
+        builds_of = [_wanted(transaction, side.repository, side.commit, side.cell, rank) for side in (one, other)]
+        _new_experiment(transaction, pair, one.cell, design, builds_of[0], builds_of[1], rank, now)
+    transaction.announce("experiment.planned", pair=pair, count=len(arms))
+    granted(transaction, request)
+    return request
+
+
+def newest_built(connection: sa.Connection, repository: str, framework: str, platform: str) -> model.Revision | None:
+    """The newest revision of a repository that has been built for a platform; those on the watched line first."""
+    table = schema.builds
+    same = sa.and_(_revisions.c.repository == table.c.repository, _revisions.c.commit == table.c.commit)
+    commit = connection.scalar(
+        sa.select(table.c.commit)
+        .join(_revisions, same)
+        .where(
+            table.c.repository == repository,
+            table.c.framework == framework,
+            table.c.platform == platform,
+            table.c.state.in_(("built", "evicted")),
+        )
+        .order_by(_revisions.c.on_branch.desc(), _revisions.c.position.desc())
+        .limit(1)
+    )
+    return None if commit is None else revisions.one(connection, repository, commit)
 
 
 def design_of(cell: coverage.Cell, framework: str, experiment: settings.ExperimentSettings, arms: int, seed: int) -> model.Design:
@@ -108,7 +176,7 @@ def promote(transaction: store.Transaction, identical: Callable[[store.Transacti
             experiments.skip(transaction, row.id, CONTROL_DOES_NOT_BUILD)
         elif row.blocks and row.digests != digests:
             experiments.skip(transaction, row.id, REBUILT_DIFFERENTLY)
-        elif row.treatment_digest == row.control_digest:
+        elif row.treatment_digest == row.control_digest and row.run_type != model.RunType.COMPARE:
             identical(transaction, row.id)
         else:
             opened = _experiments.update().where(_experiments.c.id == row.id).values(state="open", digests=digests)
@@ -172,7 +240,9 @@ def _ended_waits() -> sa.Select[Any]:
             control.c.digest.label("control_digest"),
             _experiments.c.blocks,
             _experiments.c.digests,
+            _pairs.c.run_type,
         )
+        .join(_pairs, _pairs.c.id == _experiments.c.pair)
         .join(treatment, treatment.c.id == _experiments.c.treatment_build)
         .outerjoin(control, control.c.id == _experiments.c.control_build)
         .where(
@@ -212,14 +282,18 @@ def _pair(connection: sa.Connection, row: sa.Row[Any], *conditions: sa.ColumnEle
     key = (_experiments.c.benchmark, _experiments.c.device, _experiments.c.backend)
     cells = connection.execute(sa.select(*key).where(_experiments.c.pair == row.id, *conditions))
     treatment = revisions.one(connection, row.repository, row.treatment)
-    return planner.Pair(row.id, treatment, row.control, frozenset(tuple(cell) for cell in cells))
+    return planner.Pair(row.id, treatment, frozenset(tuple(cell) for cell in cells))
 
 
 def _newest(connection: sa.Connection, repository: str) -> planner.Pair | None:
+    table = schema.builds
+    unbuildable = sa.exists().where(
+        table.c.repository == _pairs.c.repository, table.c.commit == _pairs.c.treatment, table.c.state == "failed"
+    )
     row = connection.execute(
         sa.select(_pairs)
         .join(_revisions, sa.and_(_revisions.c.repository == _pairs.c.repository, _revisions.c.commit == _pairs.c.treatment))
-        .where(*_recent(repository))
+        .where(*_recent(repository), ~unbuildable)
         .order_by(_revisions.c.position.desc(), _pairs.c.id.desc())
         .limit(1)
     ).one_or_none()
@@ -286,8 +360,9 @@ def _planned(transaction: store.Transaction, repository: str, now: datetime) -> 
 def _new_pair(
     transaction: store.Transaction,
     repository: settings.RepositorySettings,
-    treatment: model.Revision,
-    control: model.Revision | None,
+    treatment: str,
+    control: str | None,
+    run_type: model.RunType,
     request: int | None,
     priority: int,
     now: datetime,
@@ -296,16 +371,16 @@ def _new_pair(
         _pairs.insert()
         .values(
             repository=repository.name,
-            treatment=treatment.commit,
-            control=None if control is None else control.commit,
-            run_type=model.RunType.BENCHMARK,
+            treatment=treatment,
+            control=control,
+            run_type=run_type,
             priority=repository.priority + priority,
             request=request,
             created_at=now,
         )
         .returning(_pairs.c.id)
     ).scalar_one()
-    transaction.announce("pair.planned", id=pair, repository=repository.name, treatment=treatment.commit)
+    transaction.announce("pair.planned", id=pair, repository=repository.name, treatment=treatment)
     return pair
 
 
@@ -323,27 +398,50 @@ def _add(
     for cell in cells:
         design = design_of(cell, repository.framework, experiment, 1 if control is None else 2, _seed(pair, cell))
         rank = repository.priority + cell.selected.selection.priority + priority
-
-        def wanted(commit: str, cell: coverage.Cell = cell, rank: int = rank) -> int:
-            return builds.want(transaction, repository.name, commit, repository.framework, cell.device.platform, rank)
-
-        transaction.connection.execute(
-            _experiments.insert().values(
-                pair=pair,
-                benchmark=cell.selected.benchmark.digest,
-                identifier=cell.selected.benchmark.identifier,
-                model=cell.selected.benchmark.name,
-                device=cell.device.name,
-                backend=cell.backend,
-                treatment_build=wanted(treatment),
-                control_build=None if control is None or design.arms == 1 else wanted(control),
-                design=design_json(design),
-                state="waiting",
-                priority=rank,
-                created_at=now,
-            )
-        )
+        build = _wanted(transaction, repository, treatment, cell, rank)
+        against = None if control is None or design.arms == 1 else _wanted(transaction, repository, control, cell, rank)
+        _new_experiment(transaction, pair, cell, design, build, against, rank, now)
     transaction.announce("experiment.planned", pair=pair, count=len(cells))
+
+
+def _wanted(
+    transaction: store.Transaction, repository: settings.RepositorySettings, commit: str, cell: coverage.Cell, rank: int
+) -> int:
+    return builds.want(transaction, repository.name, commit, repository.framework, cell.device.platform, rank)
+
+
+def _variant(side: Side) -> model.Variant:
+    selected = side.cell.selected
+    own = selected.selection
+    return model.Variant(selected.benchmark, side.repository.framework, side.cell.backend, own.env, own.command_args)
+
+
+def _new_experiment(
+    transaction: store.Transaction,
+    pair: int,
+    cell: coverage.Cell,
+    design: model.Design,
+    treatment_build: int,
+    control_build: int | None,
+    rank: int,
+    now: datetime,
+) -> None:
+    transaction.connection.execute(
+        _experiments.insert().values(
+            pair=pair,
+            benchmark=cell.selected.digest,
+            identifier=cell.selected.benchmark.identifier,
+            model=cell.selected.benchmark.name,
+            device=cell.device.name,
+            backend=cell.backend,
+            treatment_build=treatment_build,
+            control_build=control_build,
+            design=design_json(design),
+            state="waiting",
+            priority=rank,
+            created_at=now,
+        )
+    )
 
 
 def _seed(pair: int, cell: coverage.Cell) -> int:

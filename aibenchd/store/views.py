@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,13 +24,14 @@ CELLS = 10_000  # of the coverage matrix
 BLOCKS = 1_000  # of one experiment, the newest
 SERIES = 5_000  # of one experiment
 STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock
-BEHIND_ALL = "\U0010ffff"  # sorts behind every name
 MAIN_SERIES = "NET"  # the type of the series that stands for the whole network
+OUTPUT_SERIES = "ERROR "  # begins the type of the series that compare an output
 
 _e, _p, _b, _r = schema.experiments.c, schema.pairs.c, schema.builds.c, schema.revisions.c
 
 _ENDED_AS = sa.func.coalesce(_e.verdict, _e.state)  # or how it stands
 # Looked up pair by pair while walking back through experiments: joined, all those of a repository would be sorted first.
+_OF_COMMITS = _p.run_type != model.RunType.COMPARE  # a comparison of two cells says nothing of a commit
 _REPOSITORY = sa.select(_p.repository).where(_p.id == _e.pair).correlate(schema.experiments).scalar_subquery()
 
 Item: TypeAlias = dict[str, Any]
@@ -174,7 +175,7 @@ def findings(connection: sa.Connection, page: Page) -> Item:
     """What regressed or broke, each as a suspect that nothing has confirmed yet."""
     bad = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
     # One walk back per verdict, along its index; both together would be sorted whole.
-    walks = [_before(_experiments().where(_e.verdict == verdict), _e.id, page) for verdict in bad]
+    walks = [_before(_experiments().where(_e.verdict == verdict, _OF_COMMITS), _e.id, page) for verdict in bad]
     found = sorted((item for walk in walks for item in _items(connection, walk)), key=lambda item: -item["id"])
     return _cut("findings", [item | {"state": "suspect", "confirmed": False} for item in found], "id", page)
 
@@ -193,11 +194,61 @@ def revisions(connection: sa.Connection, query: RevisionQuery) -> Item:
     return page
 
 
-def coverage(connection: sa.Connection) -> dict[tuple[str, str, str], Item]:
-    """The newest experiment of each cell that was ever planned, by (digest of the benchmark, device, backend)."""
-    newest = _newest_of_cells()
-    cells = _items(connection, _experiments().join(newest, newest.c.id == _e.id).limit(CELLS))
-    return {(cell["benchmark_digest"], cell["device"], cell["backend"]): cell for cell in cells}
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How an experiment ended or stands; fields as in :mod:`aibenchd.store.schema`."""
+
+    id: int
+    state: str
+    verdict: str | None
+    reason: str
+    commit: str
+    started: bool
+    decided_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CellFacts:
+    """What the journal knows of a cell that was planned.
+
+    Attributes:
+        newest: its newest experiment that no one asked for.
+        decided: the newest of those whose verdict took blocks; None where there is none yet.
+        numbers: of that one, the one number of each process of the treatment that did not fail, in order; the newest.
+        series: of that one, what was measured of the network and of outputs: ``type metric unit treatment``.
+    """
+
+    newest: Stand
+    decided: Stand | None
+    numbers: Sequence[float] = ()
+    series: Sequence[Item] = ()
+
+
+CellKey: TypeAlias = tuple[str, str, str, str]  # repository, digest of the benchmark, device, backend
+
+
+def coverage(connection: sa.Connection) -> dict[CellKey, CellFacts]:
+    """What is known of each cell, of those that were planned last."""
+    table = schema.cells
+    shown = sa.select(table).order_by(table.c.newest.desc()).limit(CELLS).cte("shown")
+    numbers: dict[int, list[float]] = defaultdict(list)
+    blocks = schema.blocks.c
+    measured = sa.select(blocks.experiment, blocks.treatment).join(shown, shown.c.decided == blocks.experiment)
+    for experiment, number in connection.execute(measured.where(blocks.treatment.is_not(None)).order_by(blocks.number)):
+        numbers[experiment].append(number)
+    series: dict[int, list[Item]] = defaultdict(list)
+    results = schema.results.c
+    columns = (results.experiment, results.type, results.metric, results.unit, results.treatment)
+    of_network = sa.or_(results.type == MAIN_SERIES, results.type.startswith(OUTPUT_SERIES))
+    for item in _items(connection, sa.select(*columns).join(shown, shown.c.decided == results.experiment).where(of_network)):
+        series[item.pop("experiment")].append(item)
+    newest, decided = (_stands(connection, shown, column) for column in (shown.c.newest, shown.c.decided))
+    return {
+        (row.repository, row.benchmark, row.device, row.backend): CellFacts(
+            newest[row.newest], decided.get(row.decided), numbers[row.decided][-BLOCKS:], series[row.decided]
+        )
+        for row in connection.execute(sa.select(shown))
+    }
 
 
 def history(connection: sa.Connection, query: HistoryQuery) -> Item:
@@ -211,7 +262,7 @@ def history(connection: sa.Connection, query: HistoryQuery) -> Item:
     select = (
         _experiments(_r.time.label("treatment_time"), _r.position, _r.subject)
         .outerjoin(schema.revisions, sa.and_(_r.repository == _p.repository, _r.commit == _p.treatment))
-        .where(*_equal(*wanted), *_of_benchmark(query.benchmark))
+        .where(*_equal(*wanted), *_of_benchmark(query.benchmark), _OF_COMMITS)
     )
     page = _page(connection, "history", select, _e.id, query)
     _add_results(connection, page["history"], query.metric)
@@ -285,25 +336,18 @@ def _experiments(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
     return sa.select(*columns, *more).select_from(schema.experiments).join(schema.pairs, _p.id == _e.pair)
 
 
-def _newest_of_cells() -> sa.CTE:
-    """The newest experiment's ``id`` of each cell, by leaps back along the index of cells: no other is looked at."""
-    key = ("benchmark", "device", "backend")
-    start = sa.select(*(sa.literal(BEHIND_ALL).label(name) for name in key), sa.null().label("id"))
-    cells = start.cte("cells", recursive=True)
-    here = [cells.c[name] for name in key]
-    other = schema.experiments.alias()
-    columns = [other.c[name] for name in key]
-
-    def leap(fixed: int) -> sa.ScalarSelect[int]:
-        """To the newest of the cell before this one that has the same first columns; null where this is the first of them."""
-        same = (column == value for column, value in zip(columns[:fixed], here, strict=False))
-        newest_first = (column.desc() for column in (*columns[fixed:], other.c.id))
-        return sa.select(other.c.id).where(*same, columns[fixed] < here[fixed]).order_by(*newest_first).limit(1).scalar_subquery()
-
-    # Not one comparison of three columns: SQLite takes that for "at most", and walks through all of this cell again.
-    target = sa.func.coalesce(leap(2), leap(1), leap(0))
-    step = sa.select(*(_e[name] for name in key), _e.id).select_from(cells.join(schema.experiments, _e.id == target))
-    return cells.union_all(step)
+def _stands(connection: sa.Connection, shown: sa.CTE, column: sa.ColumnElement[Any]) -> dict[int, Stand]:
+    """The experiments that one column of the cells names."""
+    rows = connection.execute(
+        sa.select(_e.id, _e.state, _e.verdict, _e.reason, _p.treatment, _e.started_at, _e.decided_at)
+        .select_from(shown)
+        .join(schema.experiments, _e.id == column)
+        .join(schema.pairs, _p.id == _e.pair)
+    )
+    return {
+        row.id: Stand(row.id, row.state, row.verdict, row.reason, row.treatment, row.started_at is not None, row.decided_at)
+        for row in rows
+    }
 
 
 def _builds_of(connection: sa.Connection, number: int) -> Item:
@@ -359,6 +403,7 @@ def _add_outcomes(connection: sa.Connection, items: Sequence[Item]) -> None:
         sa.select(_p.repository, _p.treatment, _ENDED_AS, sa.func.count())
         .join(schema.experiments, _e.pair == _p.id)
         .where(_p.repository.in_({name for name, _ in by_revision}), _p.treatment.in_({commit for _, commit in by_revision}))
+        .where(_OF_COMMITS)
         .group_by(_p.repository, _p.treatment, _ENDED_AS)
     )
     for repository, commit, ended, count in connection.execute(query):

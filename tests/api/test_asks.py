@@ -10,7 +10,7 @@ import anyio
 import pytest
 import statusd
 
-from aibenchd import model
+from aibenchd import errors, model
 from aibenchd.api import peers, server
 from aibenchd.store import outbox, views
 
@@ -61,6 +61,25 @@ async def test_a_comparison_that_cannot_be_is_refused(daemon: statusd.Daemon, bo
     assert error in answer["error"]
     _, listed = await daemon.get("/v1/requests")
     assert listed["requests"] == []
+
+
+async def test_a_comparison_of_cells_is_handed_on_or_refused_with_why(daemon: statusd.Daemon) -> None:
+    wanted = {"model": "net", "treatment": "pytorch@host/mkl", "control": "caffe2@host"}
+    daemon.controls.comparing = 7
+    assert await daemon.post("/v1/comparisons", wanted) == (202, {"request": 7, "see": "/v1/requests/7"})
+    me = peers.Peer(0, os.getuid(), os.getgid()).name
+    assert daemon.controls.asked == [("compare", "net", "pytorch@host/mkl", "caffe2@host", me)]
+    daemon.controls.comparing = errors.CommandError("both are the same")
+    code, answer = await daemon.post("/v1/comparisons", wanted)
+    assert (code, answer["error"]) == (409, "both are the same")
+    for body, error in (
+        ({}, "model: Field required"),
+        (wanted | {"model": ""}, "model: "),
+        (wanted | {"a": 1}, "a: there is no such key"),
+    ):
+        code, answer = await daemon.post("/v1/comparisons", body)
+        assert code == 400
+        assert error in answer["error"]
 
 
 async def test_controls_are_told_who_asked(daemon: statusd.Daemon) -> None:

@@ -61,7 +61,7 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         ("experiments", ["1 ", "regressed", "+5.0 % (+3.0 … +7.0)", "bbbbbbbbbbbb", "2 ", "open"]),
         ("experiments --state open", ["phone"]),
         ("show 1", ["experiment 1: regressed +5.0 %", "treatment failed", "aibenchctl log trial 4"]),
-        ("coverage", ["benchmark  model  lab-host   phone", "squeeze    net    regressed  open"]),
+        ("coverage", ["model  pytorch@lab-host", "pytorch@phone", "net    1.1", "queued"]),
         ("history squeeze lab-host", ["regressed"]),
         ("revisions", ["engine", "1 open, 1 regressed"]),
         ("findings", ["regressed"]),
@@ -76,6 +76,7 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         ("reload", ["changes: device phone: added"]),
         ("resend lab", ["resent: 0"]),
         ("ab --repository engine HEAD~1 v1", ["see: /v1/requests/1"]),
+        ("compare net pytorch@host/mkl host/eigen", ["see: /v1/requests/1"]),
     ],
 )
 async def test_each_command_shows_what_the_daemon_knows(full: statusd.Daemon, command: str, expected: list[str]) -> None:
@@ -111,6 +112,7 @@ async def test_json_is_what_the_daemon_sent(full: statusd.Daemon, command: str) 
         ("ab HEAD", "which of them is meant?; name one of engine, other"),
         ("ab --repository engine --wait --timeout soon HEAD", "--timeout SECONDS: 'soon' is no number"),
         ("drain tablet", "there is no device 'tablet'; there is lab-host, phone"),
+        ("compare net host", "usage: aibenchctl compare MODEL CELL CELL"),
         ("rebuild 1", "there is no failed build 1"),
         ("backup aibenchd.sock", "aibenchd.sock exists; name a new file"),
     ],

@@ -144,18 +144,37 @@ async def test_findings_are_the_newest_that_regressed_or_broke(daemon: statusd.D
     assert ([item["id"] for item in rest["findings"]], rest["next"]) == ([1], None)
 
 
+async def test_a_comparison_of_cells_regresses_no_commit(daemon: statusd.Daemon) -> None:
+    def rows(tx: object) -> None:
+        statusd.revision(tx, "a", 1)
+        tx.connection.execute(schema.repositories.insert().values(name="engine", head="a"))
+        statusd.experiment(tx, *_pair(tx, "a", run_type="compare"), **statusd.decided("regressed"))
+
+    await daemon.house.store.write(rows)
+    assert (await daemon.get("/v1/findings"))[1]["findings"] == []
+    assert (await daemon.get("/v1/history?benchmark=squeeze&device=lab-host"))[1]["history"] == []
+    assert (await daemon.get("/v1/revisions"))[1]["revisions"][0]["experiments"] == {}
+    assert [one["verdict"] for one in (await daemon.get("/v1/experiments"))[1]["experiments"]] == ["regressed"]
+
+
 async def test_coverage_shows_the_newest_of_each_cell_and_what_is_not_planned(daemon: statusd.Daemon) -> None:
     def rows(tx: object) -> None:
         for commit, verdict in (("a", "regressed"), ("b", "unchanged")):
-            statusd.experiment(tx, *_pair(tx, commit), **statusd.decided(verdict))
+            number = statusd.experiment(tx, *_pair(tx, commit), **statusd.decided(verdict))
+            statusd.block(tx, number, 0)
+            statusd.block(tx, number, 1)
         statusd.experiment(tx, *_pair(tx, "c"), device="sold", **statusd.decided("unchanged"))
 
     await daemon.house.store.write(rows)
     _, answer = await daemon.get("/v1/coverage")
-    assert [(cell["device"], cell["state"], cell["verdict"]) for cell in answer["coverage"]] == [
-        ("lab-host", "decided", "unchanged"),
-        ("phone", "unplanned", None),
+    assert [(cell["column"], cell["state"], cell["verdict"], cell["commit"]) for cell in answer["coverage"]] == [
+        ("pytorch@lab-host", "measured", "unchanged", "b"),
+        ("pytorch@phone", "unplanned", None, None),
     ]
+    (measured, _) = answer["coverage"]
+    assert measured["measured"] == {
+        "key": "", "unit": "", "median": 1.1, "low": 1.1, "high": 1.1, "confidence": 0.5, "processes": 2,
+    }  # fmt: skip
 
 
 async def test_history_lays_revisions_side_by_side(daemon: statusd.Daemon) -> None:
@@ -217,5 +236,5 @@ async def test_the_configuration_is_shown_without_secrets(daemon: statusd.Daemon
         assert "hunter2" not in str(answer)
 
 
-def _pair(tx: object, commit: str, **more: str) -> tuple[int, int]:
-    return statusd.pair(tx, commit, **more), statusd.build(tx, commit, **more)
+def _pair(tx: object, commit: str, *, run_type: str = "benchmark", **more: str) -> tuple[int, int]:
+    return statusd.pair(tx, commit, run_type=run_type, **more), statusd.build(tx, commit, **more)

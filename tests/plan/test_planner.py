@@ -84,7 +84,7 @@ def test_the_least_time_between_two_runs_is_kept_and_then_only_the_newest_runs()
 
 
 def test_a_control_that_does_not_build_is_replaced_by_the_one_before_it() -> None:
-    orphan = planner.Pair(7, revision(3), revision(2).commit, frozenset({CELLS[0].key}))
+    orphan = planner.Pair(7, revision(3), frozenset({CELLS[0].key}))
     seen = window(
         ranked(1, "planned"),
         ranked(2, "planned"),
@@ -96,7 +96,7 @@ def test_a_control_that_does_not_build_is_replaced_by_the_one_before_it() -> Non
 
 
 def test_a_cell_that_is_new_joins_the_newest_pair() -> None:
-    newest = planner.Pair(4, revision(2), revision(1).commit, frozenset())
+    newest = planner.Pair(4, revision(2), frozenset())
     plan = planner.plan(window(ranked(2, "planned"), newest=newest), repository(), CELLS)
     assert plan.steps == (planner.Extend(newest, CELLS),)
 

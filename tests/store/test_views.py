@@ -94,22 +94,47 @@ async def test_what_is_undone_is_not_tallied(journal: store.Store) -> None:
     assert (await journal.read(views.counts)).experiments == {}
 
 
-CELLS = st.tuples(st.sampled_from("abc"), st.sampled_from(["lab-host", "phone"]), st.sampled_from(["", "cpu", "cuda"]))
+EVENTS = st.one_of(
+    st.tuples(st.just("plan"), st.sampled_from("ab"), st.sampled_from(DEVICES), st.sampled_from(["", "cpu"]), st.booleans()),
+    st.tuples(st.just("decide"), st.integers(0, 9), st.sampled_from(["unchanged", "identical", "broken"])),
+)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(CELLS, max_size=25))
-def test_coverage_is_the_newest_of_each_cell(connection: sa.Connection, cells: list[tuple[str, str, str]]) -> None:
+@settings(max_examples=100, deadline=None)
+@given(st.lists(EVENTS, max_size=25))
+def test_cells_have_their_newest_and_their_newest_decided_experiments(
+    connection: sa.Connection, happening: list[tuple[Any, ...]]
+) -> None:
+    """By the triggers, as walking through all experiments would find them; what was asked for does not count."""
     try:
         tx = store.Transaction(connection)
         built = statusd.build(tx, "a")
-        newest = {}
-        for number, (benchmark, device, backend) in enumerate(cells):
-            pair = statusd.pair(tx, str(number))
-            newest[benchmark, device, backend] = statusd.experiment(
-                tx, pair, built, benchmark=benchmark, device=device, backend=backend
-            )
-        assert {key: item["id"] for key, item in views.coverage(connection).items()} == newest
+        request = schema.requests.insert().values(
+            repository="engine", treatment="a", benchmarks=[], devices=[], state="new", created_at=statusd.NOW
+        )
+        asked = connection.execute(request.returning(schema.requests.c.id)).scalar_one()
+        planned: list[tuple[int, tuple[str, str, str, str], bool]] = []
+        verdicts: dict[int, str] = {}
+        for number, (what, *values) in enumerate(happening):
+            if what == "plan":
+                benchmark, device, backend, by_request = values
+                pair = statusd.pair(tx, str(number), request=asked if by_request else None)
+                key = {"benchmark": benchmark, "device": device, "backend": backend}
+                planned.append((statusd.experiment(tx, pair, built, **key), ("engine", *key.values()), by_request))
+            elif values[0] < len(planned):
+                experiment, verdict = planned[values[0]][0], values[1]
+                table = schema.experiments
+                connection.execute(table.update().where(table.c.id == experiment).values(statusd.decided(verdict)))
+                verdicts[experiment] = verdict
+        newest = {key: experiment for experiment, key, by_request in planned if not by_request}
+        decided = {
+            key: experiment
+            for experiment, key, by_request in planned
+            if not by_request and verdicts.get(experiment, "identical") != "identical"
+        }
+        shown = views.coverage(connection)
+        assert {key: facts.newest.id for key, facts in shown.items()} == newest
+        assert {key: facts.decided.id for key, facts in shown.items() if facts.decided} == decided
     finally:
         connection.rollback()
 

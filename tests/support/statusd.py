@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import anyio
 
-from aibenchd import board, events, model, settings
+from aibenchd import board, errors, events, model, planning, settings
 from aibenchd.api import server
 from aibenchd.store import schema, store
 
@@ -33,16 +33,23 @@ CONFIGURATION = {
 
 @dataclass
 class Controls:
-    """Notes what is asked; answers a reload with ``reloading``."""
+    """Notes what is asked; answers a reload with ``reloading``, a comparison with ``comparing``."""
 
     asked: list[tuple[str, ...]] = field(default_factory=list)
+    comparing: int | errors.CommandError = 1
     reloading: server.ReloadResult = field(default_factory=lambda: server.ReloadResult(True, ("device phone: added",)))
 
     def status(self) -> model.JsonObject:
         return {"version": "1.2.3", "started_at": NOW.isoformat(), "config": "/etc/aibenchd/aibenchd.yaml", "paused": False}
 
     def cells(self) -> Sequence[server.Cell]:
-        return [server.Cell("engine", "squeeze", DIGEST, "net", device, "") for device in ("lab-host", "phone")]
+        return [cell(device=device) for device in ("lab-host", "phone")]
+
+    async def compare(self, wanted: planning.Comparison) -> int:
+        self.asked.append(("compare", wanted.model, wanted.treatment, wanted.control, wanted.requested_by))
+        if isinstance(self.comparing, errors.CommandError):
+            raise self.comparing
+        return self.comparing
 
     async def reload(self) -> server.ReloadResult:
         return self.reloading
@@ -58,6 +65,12 @@ class Controls:
 
     async def undrain(self, device: str, by: str) -> None:
         self.asked.append(("undrain", device, by))
+
+
+def cell(**more: str) -> server.Cell:
+    """A configured cell."""
+    names = {"repository": "engine", "framework": "pytorch", "benchmark": "squeeze", "benchmark_digest": DIGEST, "model": "net"}
+    return server.Cell(**names | {"metric": "delay", "row": "net", "device": "lab-host", "backend": "", "impossible": ""} | more)
 
 
 @dataclass
