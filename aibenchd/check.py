@@ -44,6 +44,11 @@ async def check(path: Path) -> list[errors.Fault]:
     return sorted(found, key=lambda fault: (fault.file, fault.line, fault.column))
 
 
+async def warnings(path: Path) -> tuple[errors.Fault, ...]:
+    """What is odd in the specifications of a configuration that has no faults, and can be run all the same."""
+    return await _in_thread(lambda: catalog.load(settings.load(path)).warnings)
+
+
 async def _in_thread(work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work)
 

@@ -68,9 +68,12 @@ def _check(parsed: argparse.Namespace) -> int:
     faults = anyio.run(check.check, parsed.config)
     for fault in faults:
         print(fault, file=sys.stderr)
-    if not faults:
-        print(f"{parsed.config}: good")
-    return 1 if faults else 0
+    if faults:
+        return 1
+    for warning in anyio.run(check.warnings, parsed.config):
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{parsed.config}: good")
+    return 0
 
 
 def _add_decide(parser: argparse.ArgumentParser) -> None:

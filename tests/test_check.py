@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from aibenchd import check, errors, plugins
+from aibenchd import check, cli, errors, plugins
 from aibenchd.devices import base
 
 SPECIFICATION = {
@@ -172,3 +172,15 @@ async def test_devices_are_tried_at_once_but_not_all(lab: Path, monkeypatch: pyt
 
 async def test_the_shipped_configuration_can_be_served() -> None:
     assert await check.check(Path(__file__).parents[1] / "config" / "aibenchd.yaml") == []
+
+
+def test_what_is_odd_in_a_specification_is_a_warning(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = lab / "aibenchd.yaml"
+    path.write_text(json.dumps(CONFIGURATION))
+    text = json.dumps(SPECIFICATION).replace('"metric": "delay"', '"metric": "delay", "voltage": 4.2')
+    (lab / "net.json").write_text(text)
+    assert cli.main(["check", str(path)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{path}: good\n"
+    assert printed.err.startswith(f"warning: {lab}/net.json:1:")
+    assert "tests[0].voltage: belongs to the metric 'power'" in printed.err

@@ -32,7 +32,7 @@ def commands(benchmark: model.Benchmark, place: base.Place) -> tuple[str, ...]:
         raise errors.CommandError(f"{_shown(benchmark)}: does not say what to run: expected commands, command or arguments")
     composed = compose([str(command) for command in found], benchmark, place)
     extra = str(benchmark.test.get("pep_extra_args", ""))
-    return (f"{composed[0]} {extra}",) if extra and len(composed) == 1 else composed
+    return (" ".join([*composed, *compose([extra], benchmark, place)]),) if extra and len(composed) == 1 else composed
 
 
 def compose(texts: Sequence[str], benchmark: model.Benchmark, place: base.Place) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ class _Names:
         """The text that ``name`` stands for, or ``otherwise``."""
         for root, paths in self._roots:
             found = root[name] if name in root else _at(root, name.split("."))
-            if isinstance(found, Mapping) and "location" in found:
+            if isinstance(found, Mapping) and "filename" in found and name.partition(".")[0] in paths:
                 return self._path(name, paths)
             if found is not None and not isinstance(found, Mapping | list):
                 return str(found)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 from typing import Any
 
@@ -17,7 +19,7 @@ PLACE = base.Place(
     programs={"program": "/dev/build/bench", "convert": "/dev/build/convert"},
     files={"init": "/dev/init.pb", "predict": "/dev/predict.pb"},
     input_files={"images": "/dev/images.pb"},
-    output_files={"softmax": "/dev/work/softmax.txt"},
+    output_files={"softmax": "/dev/work/softmax.txt", "bare": "/dev/work/bare.txt"},
     host_files={"labels": "/here/labels.txt"},
     device_hash="cafe",
     backend="mkl",
@@ -74,10 +76,12 @@ def test_awk_s_braces_survive_and_names_of_names_are_followed() -> None:
         ("{both}", "test"),
         ("{empty}|{yes}|{float}", "|True|4.5"),
         ("{path}", "/dev/work/out"),
+        ("{output_files.bare}", "/dev/work/bare.txt"),
+        ("{custom.file} {custom.file.filename}", "{custom.file} f"),
     ],
 )
 def test_where_names_are_looked_up(command: str, expected: str) -> None:
-    whole = {"both": "model", "deep": {"er": "found"}, "path": "{TGTDIR}out"}
+    whole = {"both": "model", "deep": {"er": "found"}, "path": "{TGTDIR}out", "custom": {"file": file("f")}}
     test = {
         "both": "test",
         "a.b": "literal",
@@ -87,7 +91,7 @@ def test_where_names_are_looked_up(command: str, expected: str) -> None:
         "float": 4.5,
         "inputs": {"data": {"shapes": [[1]]}},
         "input_files": {"images": file("i")},
-        "output_files": {"softmax": {"filename": "s", "location": "{TGTDIR}/s"}},
+        "output_files": {"softmax": {"filename": "s", "location": "{TGTDIR}/s"}, "bare": {"filename": "bare.txt"}},
         "files": {"labels": file("l")},
         "preprocess": {"files": {"labels": file("l")}},
     }
@@ -102,6 +106,7 @@ def test_arguments_go_to_each_command_that_runs_the_program() -> None:
 
 def test_the_string_map_s_arguments_go_to_the_only_command() -> None:
     assert composed("a", {"command_args": "--x"}, pep_extra_args="--y") == "a --y"
+    assert composed("{program}", {"command_args": "--x"}, pep_extra_args="--y {iter}") == "/dev/build/bench --x --y 50"
     assert placeholders.commands(benchmark("a", "b", pep_extra_args="--y"), PLACE) == ("a", "b")
 
 
@@ -141,6 +146,7 @@ def test_a_command_does_not_grow_without_bound(growing: dict[str, str]) -> None:
 
 NAMES = st.sampled_from(["a", "b", "c", "a.b", "program", "iter", "x"])
 TEXTS = st.lists(st.text(max_size=3) | NAMES.map(lambda name: f"{{{name}}}"), max_size=5).map("".join)
+LITERAL = st.text(max_size=20).filter(lambda text: not placeholders.PATTERN.search(text))
 
 
 @given(TEXTS, st.dictionaries(st.sampled_from(["a", "b", "c"]), TEXTS, max_size=3))
@@ -152,6 +158,27 @@ def test_any_text_is_composed_or_refused(command: str, names: dict[str, str]) ->
     else:
         assert "{program}" not in found
         assert "{iter}" not in found
+        assert composed(found, **names) == found
+
+
+@given(LITERAL)
+def test_text_without_names_stays_as_it_is(text: str) -> None:
+    assert composed(text or "x") == (text or "x")
+
+
+@given(st.lists(LITERAL | st.just("{iter}"), min_size=1, max_size=6))
+def test_what_stands_between_names_survives(parts: list[str]) -> None:
+    command = "\0".join(parts)  # so that no two parts make a name together
+    assert composed(command) == command.replace("{iter}", "50")
+
+
+@given(TEXTS, st.dictionaries(st.sampled_from(["a", "b", "TGTDIR"]), st.dictionaries(st.sampled_from("xy"), TEXTS), max_size=3))
+def test_composing_changes_nothing_that_it_is_given(command: str, fields: dict[str, Any]) -> None:
+    given_one = benchmark(command or "x", **fields)
+    before = copy.deepcopy(given_one)
+    with contextlib.suppress(errors.CommandError):
+        placeholders.commands(given_one, PLACE)
+    assert given_one == before
 
 
 def test_the_frameworks_are_installed_and_compose_by_these_rules() -> None:
