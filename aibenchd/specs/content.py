@@ -176,8 +176,13 @@ class Content:
 
     def _renamed(self, path: Path, digest: str, name: str) -> VerifiedFile:
         target = self._below("sha256", digest)
-        trees.delete(target)
-        path.rename(target)
+        try:
+            path.rename(target)
+        except OSError:  # of a directory: another came meanwhile
+            known = self.find({"sha256": digest}, name)
+            if known is None:
+                raise
+            return known
         self._use(digest)
         return VerifiedFile(target, digest, name, trees.size(target), trees.signature(target))
 

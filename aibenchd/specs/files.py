@@ -62,10 +62,10 @@ class House:
     run: Callable[[], devices.RunSettings]
 
     @classmethod
-    def alone(cls) -> House:
+    def alone(cls, run: Callable[[], devices.RunSettings] = devices.RunSettings) -> House:
         """Of a process that does nothing else."""
         told = events.Events()
-        return cls(told, board.Board(told), hostgate.OpenGate(), devices.RunSettings)
+        return cls(told, board.Board(told), hostgate.OpenGate(), run)
 
 
 class ModelCache:

@@ -1,12 +1,222 @@
-"""``aibenchd spec pin``: fetch the files of specifications and write their SHA-256 into them."""
+"""``aibenchd spec pin``: fetch the files of specifications and write their SHA-256 into them. Nothing else ever writes there."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from aibenchd import errors
+import anyio
+import anyio.to_thread
+import pydantic
+
+from aibenchd import errors, faults, logs, settings, yamlfile
+from aibenchd.specs import files, forms, handwriting, schema, sources
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+
+KEY = "sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of the files of one specification: texts for a person.
+
+    Attributes:
+        written: digests that are in the specification now.
+        left: files that are made at run time, which have none.
+        failed: files that could not be had; nothing was written for them.
+    """
+
+    written: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 async def run(parsed: argparse.Namespace) -> int:
-    """Pin the files that the command line names; the exit code."""
-    raise errors.AibenchdError(f"{parsed.files[0]}: pinning is not there yet")
+    """Pin the specifications that the command line names; the exit code: 1 where a file of them could not be had."""
+    logs.configure(level="error")  # what is wrong is said below
+    failed = False
+    async with _cache(parsed.config) as cache:
+        for path in parsed.files:
+            result = await pin(path, cache, renew=parsed.renew)
+            sys.stdout.writelines(f"{line}\n" for line in (*result.written, *result.left))
+            sys.stderr.writelines(f"{line}\n" for line in result.failed)
+            if not any((result.written, result.left, result.failed)):
+                sys.stdout.write(f"{path}: every file has its {KEY}\n")
+            failed = failed or bool(result.failed)
+    return 1 if failed else 0
+
+
+async def pin(path: Path, cache: files.ModelCache, *, renew: bool) -> Result:
+    """Write the SHA-256 of each file that has none into a model file.
+
+    Args:
+        renew: also where there is one; an MD5 still holds.
+
+    Raises:
+        InvalidFileError: it is not a model file.
+        ModelFileError: it was changed meanwhile, or cannot be written.
+    """
+    text = await anyio.to_thread.run_sync(_text, path)
+    document = await anyio.to_thread.run_sync(_judged, path)
+    result, found = Result(), _Found(path, cache)
+    async with anyio.create_task_group() as tasks:
+        for key_path, file in _files(document.value):
+            shown = f"{path}: {yamlfile.key_text(key_path)}"
+            if file.made_at_run_time:
+                result.left.append(f"{shown}: made at run time, and has no digest")
+            elif renew or not file.sha256:
+                tasks.start_soon(found.digest, key_path, file)
+    result.failed.extend(found.reasons)
+    if found.digests:
+        await anyio.to_thread.run_sync(_write, path, document, text, found.digests)
+    result.written.extend(
+        f"{path}: {yamlfile.key_text(key)}: {KEY} {digest}" for key, digest in sorted(found.digests.items(), key=str)
+    )
+    return result
+
+
+class _Found:
+    """Digests of files by where they stand in the specification; each source is asked once."""
+
+    def __init__(self, path: Path, cache: files.ModelCache) -> None:
+        self._path, self._cache = path, cache
+        self._locks: dict[object, anyio.Lock] = {}
+        self._known: dict[object, str] = {}
+        self.digests: dict[KeyPath, str] = {}
+        self.reasons: list[str] = []
+
+    async def digest(self, key_path: KeyPath, file: schema.File) -> None:
+        """Fetch a file and note its digest, or why there is none."""
+        same = (file.sources, file.md5 or "")
+        async with self._locks.setdefault(same, anyio.Lock()):
+            if same not in self._known:
+                expected = {name: digest for name, digest in file.digests.items() if name != KEY}
+                wanted = sources.Wanted(yamlfile.key_text(key_path), file.filename, file, self._path, expected)
+                try:
+                    self._known[same] = (await self._cache.fetch(wanted)).digest
+                except errors.AibenchdError as error:
+                    self.reasons.append(str(error))
+                    return
+        self.digests[key_path] = self._known[same]
+
+
+@contextlib.asynccontextmanager
+async def _cache(config: Path | None) -> AsyncIterator[files.ModelCache]:
+    """One of its own, with the configuration's places and limits, and as whom its programs run."""
+    chosen = settings.Settings() if config is None else await anyio.to_thread.run_sync(settings.load, config)
+    models = chosen.models.model_copy(update={"directory": None})
+    with tempfile.TemporaryDirectory(prefix="aibenchd-pin-") as directory:
+        os.chmod(directory, 0o711)  # noqa: PTH101, S103  programs may run as another user, and pass through it
+        yield files.ModelCache(models, Path(directory) / "models", files.House.alone(lambda: chosen.run))
+
+
+def _text(path: Path) -> str:
+    """As it is, line ends and all."""
+    try:
+        return path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.ModelFileError(f"{path}: cannot be read: {error}") from error
+
+
+def _judged(path: Path) -> yamlfile.Document:
+    """A model file that is right but for the digests that it has not got."""
+    document = yamlfile.load(path)
+    if isinstance(document.value, dict) and "benchmarks" in document.value:
+        raise errors.InvalidFileError([document.fault((), "is a benchmarks file; pin the model files that it lists")])
+    try:
+        schema.ModelFile.model_validate(forms.model_file(document.value), context=schema.UNPINNED)
+    except pydantic.ValidationError as error:
+        raise errors.InvalidFileError(faults.of(error, document, schema.ModelFile)) from error
+    return document
+
+
+def _files(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, schema.File]]:
+    """Every file of a specification, wherever one may stand."""
+    for key_path, inner in _mappings(value, path):
+        groups = {name: inner.get(name) for name in ("files", "input_files")}
+        for name, group in groups.items():
+            for key, one in _named(group):
+                yield (*key_path, name, key), schema.File.model_validate(one, context=schema.UNPINNED)
+        for key, one in _named(inner.get("output_files")):
+            if isinstance(one, Mapping) and one.get("golden") is not None:
+                golden = (*key_path, "output_files", key, "golden")
+                yield golden, schema.File.model_validate(one["golden"], context=schema.UNPINNED)
+
+
+def _mappings(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
+    """What may have files: the model, what is merged into it, each test, and what is done around each."""
+    tests = (((*path, "tests", index), test) for index, test in enumerate(value["tests"]))
+    for key_path, inner in ((("model",), value["model"]), (("meta",), value.get("meta")), *tests):
+        for around in ((), ("preprocess",), ("postprocess",)):
+            found = inner.get(around[0]) if around and isinstance(inner, Mapping) else inner
+            if isinstance(found, Mapping):
+                yield (*key_path, *around), found
+
+
+def _named(group: Any) -> Iterator[tuple[str | int, Any]]:
+    if isinstance(group, Mapping):
+        yield from group.items()
+    elif isinstance(group, list):
+        yield from enumerate(group)
+
+
+def _write(path: Path, document: yamlfile.Document, text: str, digests: Mapping[KeyPath, str]) -> None:
+    """Set the digests in the text, and put it in the file's place at once."""
+    bom = "\ufeff" if text.startswith("\ufeff") else ""
+    is_json = path.suffix == ".json"
+    new = bom + handwriting.with_key(text.removeprefix(bom), is_json=is_json, key=KEY, values=digests)
+    real = path.resolve()
+    fresh = real.with_name(f".{real.name}.{os.getpid()}{real.suffix}")
+    try:
+        _put(fresh, new, real.stat())
+        if not _reads(fresh, _with_digests(document.value, digests)):
+            raise errors.ModelFileError(
+                f"{path}: cannot be written without touching more; write there by hand: {_listed(digests)}"
+            )
+        if _text(path) != text:
+            raise errors.ModelFileError(f"{path}: was changed meanwhile; pin it again")
+        fresh.replace(real)
+    except OSError as error:
+        raise errors.ModelFileError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _reads(path: Path, value: Any) -> bool:
+    try:
+        return bool(yamlfile.load(path).value == value)
+    except errors.InvalidFileError:
+        return False
+
+
+def _put(path: Path, text: str, like: os.stat_result) -> None:
+    with path.open("wb") as file:
+        file.write(text.encode())
+        os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), like.st_uid, like.st_gid)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _with_digests(value: Any, digests: Mapping[KeyPath, str], path: KeyPath = ()) -> Any:
+    """The document as it must read now; an alias of a file has its digest too."""
+    if isinstance(value, list):
+        return [_with_digests(child, digests, (*path, index)) for index, child in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _with_digests(child, digests, (*path, key)) for key, child in value.items()}
+    return inner | {KEY: digests[path]} if path in digests else inner
+
+
+def _listed(digests: Mapping[KeyPath, str]) -> str:
+    return ", ".join(f"{yamlfile.key_text(key)}: {KEY}: {digest}" for key, digest in digests.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class Sources:
     ) -> None:
         self._content, self._downloader, self._generators, self._told = kept, downloader, generators, told
         self._root, self._max_size = root, max_size
+        self._locks: weakref.WeakValueDictionary[str, anyio.Lock] = weakref.WeakValueDictionary()
 
     async def fetch(self, wanted: Wanted, source: schema.Source) -> content.VerifiedFile:
         """Have the bytes of a source here, found right.
@@ -72,6 +74,11 @@ class Sources:
             ModelFileError: it cannot be had, or is not what is expected; of the network, also when fetched anew.
             HarnessError: programs cannot be run here.
         """
+        lock = self._locks.setdefault(wanted.origin(source), anyio.Lock())
+        async with lock:  # what is on its way lies in one place for all who want it
+            return await self._fetch(wanted, source)
+
+    async def _fetch(self, wanted: Wanted, source: schema.Source) -> content.VerifiedFile:
         if isinstance(source, schema.Generator):
             with self._told.of(wanted.name, "generating", str(source)):
                 async with self._generators.output(source, wanted.specification, wanted.file.filename) as written:
