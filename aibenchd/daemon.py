@@ -28,12 +28,13 @@ from aibenchd.devices import launching, local
 from aibenchd.measure import worker
 from aibenchd.plan import coverage
 from aibenchd.report import outbox, recording
-from aibenchd.specs import catalog, files
+from aibenchd.specs import catalog, files, marks
 from aibenchd.store import experiments, store
 from aibenchd.watch import base as watch
 from aibenchd.watch import watcher
 
 STATUS_FILE_SECONDS = 5.0
+SPECIFICATION_SECONDS = 3.0  # between two looks at the files of specifications
 ALWAYS = "whatever the configuration says"
 EXTRA_STOP_SECONDS = 20.0  # beyond stop_timeout, for cleaning up
 
@@ -42,10 +43,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that is good, with the specifications that it names."""
+    """A configuration that is good, with the specifications that it names, and what these were read from."""
 
     settings: settings.Settings
     selected: tuple[coverage.Selected, ...]
+    seen: marks.Marks
 
 
 def load(path: Path) -> Loaded:
@@ -55,11 +57,14 @@ def load(path: Path) -> Loaded:
         InvalidFileError: with all faults.
     """
     chosen = settings.load(path)
-    found = catalog.load(chosen)
+    return _loaded(chosen, catalog.load(chosen))
+
+
+def _loaded(chosen: settings.Settings, found: catalog.Catalog) -> Loaded:
     selected = (coverage.Selected(benchmark, selection) for selection, benchmarks in found.entries for benchmark in benchmarks)
     for warning in found.warnings:
         log.warning("specification", warning=str(warning))
-    return Loaded(chosen, tuple(selected))
+    return Loaded(chosen, tuple(selected), found.seen)
 
 
 def state_directory(chosen: settings.Settings) -> Path:
@@ -172,6 +177,23 @@ class Planner(services.Service):
         await self._planning.run()
 
 
+class Specifications(services.Service):
+    """Has the specifications read again when what they were read from has changed."""
+
+    def __init__(self, _chosen: str, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    async def run(self) -> None:
+        before: marks.Marks = {}
+        while True:
+            await anyio.sleep(SPECIFICATION_SECONDS)
+            seen = self._daemon.seen
+            now = await anyio.to_thread.run_sync(marks.now, seen)
+            if now != seen and now == before:  # once it is left alone: a file that is being written is not read
+                await self._daemon.read_specifications()
+            before = now
+
+
 class Housekeeping(services.Service):
     """Lets go of what is old."""
 
@@ -196,6 +218,7 @@ class Daemon:
         self.store: store.Store
         self.house: worker.House
         self.drained: set[str] = set()  # devices; one whose settings change, or that broke, stays drained
+        self.seen = loaded.seen  # what specifications were read from last, be they good or not
         self._loaded = loaded
         self._rosters: list[tuple[services.Roster[Any], Callable[[Loaded], dict[str, Any]]]] = []
         self._paused: dict[str, tuple[str, datetime]] = {}
@@ -282,11 +305,29 @@ class Daemon:
                 return server.ReloadResult(applied=False, faults=str(error).splitlines())
             finally:
                 self._notifier.ready(self._summary())
-            changes = self._apply(loaded)
             self.board.put("daemon/configuration", "loaded")
-            self.events.publish(events.Event("daemon.reloaded", {"changes": changes}))
-            log.info("reloaded", changes=changes)
-            return server.ReloadResult(applied=True, changes=changes)
+            return server.ReloadResult(applied=True, changes=self._put_into_effect(loaded))
+
+    async def read_specifications(self) -> None:
+        """Read the specifications again, by the configuration as it is, and apply what is different; bad ones change nothing."""
+        async with self._reloading:
+            chosen = self._loaded.settings
+            found, faults = await anyio.to_thread.run_sync(catalog.read, chosen)
+            self.seen = found.seen
+            if faults:
+                reason = str(errors.InvalidFileError(faults))
+                log.error("specifications refused", faults=reason)
+                self.board.put("daemon/specifications", "refused", reason, fault=True)
+            else:
+                self._put_into_effect(_loaded(chosen, found))
+
+    def _put_into_effect(self, loaded: Loaded) -> list[str]:
+        changes = self._apply(loaded)
+        self.seen = loaded.seen
+        self.board.put("daemon/specifications", "loaded")
+        self.events.publish(events.Event("daemon.reloaded", {"changes": changes}))
+        log.info("reloaded", changes=changes)
+        return changes
 
     async def pause(self, by: str) -> None:
         self._hold("operator", by)
@@ -351,6 +392,7 @@ class Daemon:
             (roster("outbox", Keeping), lambda loaded: {"size": loaded.settings.retention.outbox_size}),
             (roster("builder", Building), lambda loaded: {"all": _of_builds(loaded.settings)}),
             (roster("planner", Planner), lambda _: {"all": ALWAYS}),
+            (roster("specifications", Specifications), lambda _: {"all": ALWAYS}),
             (roster("housekeeping", Housekeeping), lambda _: {"all": ALWAYS}),
         ]
         self._apply(self._loaded)

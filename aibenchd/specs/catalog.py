@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 import pydantic
 
 from aibenchd import errors, faults, model, settings, substitution, yamlfile
-from aibenchd.specs import contradictions, defaults, expand, forms, schema
+from aibenchd.specs import contradictions, defaults, expand, forms, marks, schema
+
+SUFFIXES = (".json", ".yaml", ".yml")  # of what may be a model file, where a directory is named
+FILES_BELOW = 10_000  # of those, below one directory
 
 Judge = TypeVar("Judge", bound=schema.Open)
 
@@ -23,13 +26,13 @@ class Catalog:
 
     Attributes:
         entries: each selection with its benchmarks, in the order of the configuration.
-        files: every specification that was read: what to watch for changes.
+        seen: every file that was read, and every directory that was looked through, as it was just before.
         warnings: what is odd in them but can be run: keys given twice (the last holds), names given twice, and all that
             :mod:`aibenchd.specs.contradictions` finds.
     """
 
     entries: tuple[tuple[settings.BenchmarkSelection, tuple[model.Benchmark, ...]], ...]
-    files: tuple[Path, ...]
+    seen: marks.Marks
     warnings: tuple[errors.Fault, ...]
 
     def benchmarks(self, selection: settings.BenchmarkSelection) -> tuple[model.Benchmark, ...]:
@@ -48,12 +51,18 @@ def load(chosen: settings.Settings, context: str | None = None) -> Catalog:
     Raises:
         InvalidFileError: with every fault of every file.
     """
+    found, faults = read(chosen, context)
+    if faults:
+        raise errors.InvalidFileError(faults)
+    return found
+
+
+def read(chosen: settings.Settings, context: str | None = None) -> tuple[Catalog, list[errors.Fault]]:
+    """As :func:`load`, with the faults beside what is good, for who must know also then which files were read."""
     reader = _Reader(context)
     entries = tuple((selection, tuple(reader.specification(selection))) for selection in chosen.benchmarks)
-    if reader.faults:
-        raise errors.InvalidFileError(list(reader.faults.values()))
     twice = _named_twice(itertools.chain.from_iterable(found for _, found in entries))
-    return Catalog(entries, tuple(reader.documents), (*reader.warnings.values(), *twice))
+    return Catalog(entries, reader.seen, (*reader.warnings.values(), *twice)), list(reader.faults.values())
 
 
 class _Reader:
@@ -61,13 +70,17 @@ class _Reader:
 
     def __init__(self, context: str | None) -> None:
         self.documents: dict[Path, yamlfile.Document | None] = {}
+        self.seen: dict[Path, marks.Mark | None] = {}
         self.faults: dict[str, errors.Fault] = {}
         self.warnings: dict[str, errors.Fault] = {}
         self._context = context
 
     def specification(self, selection: settings.BenchmarkSelection) -> Iterator[model.Benchmark]:
-        """The benchmarks of a model file, or of all model files that a benchmarks file lists."""
+        """The benchmarks of a model file, of all model files that a benchmarks file lists, or of those below a directory."""
         path = selection.specification
+        if path.is_dir():
+            yield from self._directory(path, selection)
+            return
         document = self._document(path)
         if document is None:
             return
@@ -77,6 +90,34 @@ class _Reader:
             yield from self._group(path, document, selection)
         else:
             yield from self._model_file(document, selection, _NOTHING)
+
+    def _directory(self, path: Path, selection: settings.BenchmarkSelection) -> Iterator[model.Benchmark]:
+        """Of all model files; other files, benchmarks files among them, are passed over."""
+        files = list(itertools.islice(self._below(path), FILES_BELOW + 1))
+        if len(files) > FILES_BELOW:
+            self._fault(errors.Fault(str(path), f"more than {FILES_BELOW} files lie below it; name a directory of models alone"))
+            return
+        for file in files:
+            document = self._document(file)
+            if document is not None and isinstance(document.value, dict) and "model" in document.value:
+                yield from self._model_file(document, selection, _NOTHING)
+
+    def _below(self, directory: Path) -> Iterator[Path]:
+        """All files that may be model files, sorted; hidden ones and links to directories are not followed."""
+        self.seen[directory] = marks.of(directory)
+        try:
+            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        except OSError as error:
+            self._fault(errors.Fault(str(directory), f"cannot be read: {error.strerror}"))
+            return
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._below(path)
+            elif path.suffix in SUFFIXES and entry.is_file() and _small(path):
+                yield path
 
     def _group(
         self, path: Path, document: yamlfile.Document, selection: settings.BenchmarkSelection
@@ -89,6 +130,7 @@ class _Reader:
         for index, name in enumerate(value["benchmarks"]):
             member = Path(os.path.normpath(path.parent / name))
             if Path(name).is_absolute() or not member.is_file():
+                self.seen[member] = marks.of(member)
                 message = f"there is no model file {name!r}; expected a path relative to this file"
                 self._fault(document.fault(("benchmarks", index), message))
             elif (found := self._document(member)) is not None:
@@ -136,6 +178,7 @@ class _Reader:
         """A file's content, read when it is first asked for; None where it cannot be read."""
         if path not in self.documents:
             self.documents[path] = None
+            self.seen[path] = marks.of(path)
             try:
                 self.documents[path] = document = yamlfile.load(path)
             except errors.InvalidFileError as error:
@@ -157,6 +200,12 @@ class _Reader:
 
     def _warning(self, *found: errors.Fault) -> None:
         self.warnings.update((str(fault), fault) for fault in found)
+
+
+def _small(path: Path) -> bool:
+    """Whether a file may be a specification; a larger one beside them is data of theirs."""
+    found = marks.of(path)
+    return found is not None and found.size <= yamlfile.MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from aibenchd import errors, settings
+from aibenchd import errors, settings, yamlfile
 from aibenchd.frameworks import base, generic
-from aibenchd.specs import catalog, conditions
+from aibenchd.specs import catalog, conditions, marks
 
 MODEL_FILE: dict[str, Any] = {
     "model": {
@@ -98,7 +99,7 @@ def test_a_model_file(tmp_path: Path) -> None:
     ((selection, benchmarks),) = found.entries
     assert [benchmark.identifier for benchmark in benchmarks] == ["0", "1", "short", "short-3"]
     assert found.benchmarks(selection) == benchmarks
-    assert (found.files, found.warnings, benchmarks[0].source) == ((path,), (), str(path))
+    assert (list(found.seen), found.warnings, benchmarks[0].source) == ([path], (), str(path))
 
 
 def test_a_selection_that_is_not_in_it_has_no_benchmarks(tmp_path: Path) -> None:
@@ -121,7 +122,67 @@ def test_a_benchmarks_file_brings_its_meta_and_names_files_from_where_it_lies(tm
     assert [(one.name, one.identifier) for one in benchmarks][-1] == ("net", "y-0")
     assert {one.model["group"] for one in benchmarks} == {"G"}
     assert {one.model["format"] for one in benchmarks} == {"caffe2", "generic"}
-    assert found.files == (group, tmp_path / "models/a/a.json", tmp_path / "models/b.yaml")
+    assert list(found.seen) == [group, tmp_path / "models/a/a.json", tmp_path / "models/b.yaml"]
+
+
+def test_a_directory_is_all_model_files_below_it(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    b, a = write(models / "b.yaml", MODEL_YAML), write(models / "a" / "a.json", MODEL_FILE)
+    others = {
+        "group.json": {"benchmarks": ["b.yaml"]},
+        "labels.json": ["cat"],
+        "vocabulary.json": " " * (yamlfile.MAX_BYTES + 1),
+        ".half-written.json": "{",
+        ".git/config.json": "{",
+        "readme.txt": "{",
+    }
+    for name, value in others.items():
+        write(models / name, value)
+    (models / "linked").symlink_to(models / "a")
+    found = load(models)
+    assert [one.source for _, benchmarks in found.entries for one in benchmarks] == [*[str(a)] * 4, str(b)]
+    assert set(found.seen) == {models, models / "a", a, b, models / "group.json", models / "labels.json"}
+
+
+def test_a_bad_file_below_a_directory_is_named(tmp_path: Path) -> None:
+    bad = write(tmp_path / "models" / "bad.json", '{"model": ')
+    assert faults(tmp_path / "models")[0].startswith(f"{bad}:1:")
+
+
+def test_an_empty_directory_has_no_benchmarks_yet(tmp_path: Path) -> None:
+    found = load(tmp_path)
+    assert (found.entries[0][1], list(found.seen)) == ((), [tmp_path])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda directory: write(directory / "new.yaml", MODEL_YAML),
+        lambda directory: write(directory / "net.json", changed(MODEL_FILE, ["model", "repeat"], 3)),
+        lambda directory: (directory / "net.json").unlink(),
+        lambda directory: (directory / "net.json").rename(directory / "other.json"),
+        lambda directory: write(directory / "deep" / "new.yaml", MODEL_YAML),
+    ],
+)
+def test_any_change_of_what_was_read_shows(tmp_path: Path, change: Callable[[Path], Any]) -> None:
+    directory = tmp_path / "models"
+    write(directory / "net.json", MODEL_FILE)
+    (directory / "deep").mkdir()
+    found = load(directory)
+    assert marks.now(found.seen) == found.seen
+    change(directory)
+    assert marks.now(found.seen) != found.seen
+
+
+def test_also_what_is_bad_or_not_there_was_looked_at(tmp_path: Path) -> None:
+    group = write(tmp_path / "all.json", {"benchmarks": ["bad.yaml", "missing.yaml"]})
+    bad = write(tmp_path / "bad.yaml", "model: [")
+    selection = settings.BenchmarkSelection(specification=group)
+    found, faults = catalog.read(settings.Settings(benchmarks=(selection,)))
+    assert len(faults) == 2
+    assert set(found.seen) == {group, bad, tmp_path / "missing.yaml"}
+    write(tmp_path / "missing.yaml", MODEL_YAML)
+    assert marks.now(found.seen) != found.seen
 
 
 def test_the_string_map_is_applied_before_the_file_is_judged(tmp_path: Path) -> None:
