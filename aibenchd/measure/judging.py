@@ -12,6 +12,7 @@ from aibenchd.decide import summary, verdict
 from aibenchd.store import experiments
 
 BROKEN_AFTER = 3  # blocks in a row in which all arms failed, or the only one
+NO_ERROR = 0.0  # of a test of outputs that are laid beside the other arm's alone
 LEAST_ACCURACY = 1e-6  # a lower one counts as this, so that it has a reciprocal
 BOLDNESS = 0.95  # of bets on which arm fails, as in aibenchd.decide.sequential
 
@@ -27,7 +28,10 @@ def numbers(block: model.Block, metric: str) -> dict[model.ArmName, float | None
     found: dict[model.ArmName, float | None] = {}
     for one in block.trials:
         series = model.decisive(one.series, metric)
-        found[one.arm] = None if series is None else _number(metric, series.values)
+        if one.outcome is not model.Outcome.OK:
+            found[one.arm] = None
+        else:
+            found[one.arm] = _number(metric, series.values) if series else NO_ERROR
     return found
 
 

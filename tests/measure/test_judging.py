@@ -2,6 +2,7 @@
 
 import math
 import random
+from datetime import UTC, datetime
 
 import pytest
 
@@ -103,3 +104,86 @@ def test_a_control_that_fails_makes_no_verdict_on_the_treatment(treatment: float
 def test_a_budget_that_is_spent_on_failures_is_spent() -> None:
     alternating = [block(number, 100.0 if number % 2 else None, 100.0) for number in range(RULE.max_blocks)]
     assert judge(TWO, alternating, REASONS).verdict in (model.Verdict.INCONCLUSIVE, model.Verdict.UNCHANGED)
+
+
+# ---------------------------------------------------------------- outputs
+
+WRONG, RIGHT, DIFFERS = model.Agreement.WRONG, model.Agreement.RIGHT, model.Agreement.DIFFERS
+ERROR = model.Design(model.Benchmark({"name": "net"}, {"identifier": "net", "metric": "error"}), "generic", RULE)
+SAID = {model.ArmName.TREATMENT: "wrong output: softmax: max_relative 0.5", model.ArmName.CONTROL: "wrong output: of the control"}
+
+
+def agreeing(number: int, treatment: model.Agreement, control: model.Agreement) -> experiments.Journalled:
+    agreements = {model.ArmName.TREATMENT: treatment, model.ArmName.CONTROL: control}
+    return experiments.Journalled(number, "TC", True, 100 + number % 2, 100 + number % 3, 1.0, agreements)
+
+
+@pytest.mark.parametrize("design", [TWO, ERROR])
+def test_a_treatment_whose_outputs_are_wrong_has_regressed(design: model.Design) -> None:
+    found = [agreeing(number, WRONG, RIGHT) for number in range(OPENING)]
+    assert judge(design, found[:-1], SAID).verdict is None
+    decided = judge(design, found, SAID)
+    assert (decided.verdict, decided.reason) == (model.Verdict.REGRESSED, SAID[model.ArmName.TREATMENT])
+
+
+def test_a_treatment_whose_outputs_are_right_again_has_improved() -> None:
+    found = [agreeing(number, RIGHT, WRONG) for number in range(OPENING)]
+    assert judge(ERROR, found, SAID).verdict is model.Verdict.IMPROVED
+
+
+def test_arms_that_are_both_wrong_are_unchanged_and_said_to_be_wrong() -> None:
+    found = [agreeing(number, WRONG, WRONG) for number in range(10)]
+    decided = judge(ERROR, found, SAID)
+    assert (decided.verdict, decided.reason) == (model.Verdict.UNCHANGED, SAID[model.ArmName.TREATMENT])
+
+
+def test_outputs_that_differ_between_the_arms_alone_are_a_regression() -> None:
+    found = [agreeing(number, DIFFERS, model.Agreement.UNKNOWN) for number in range(8)]
+    assert judge(ERROR, found[:-1], SAID).verdict is None
+    assert judge(ERROR, found, SAID).verdict is model.Verdict.REGRESSED
+
+
+def test_outputs_that_differ_from_block_to_block_accuse_nobody() -> None:
+    found = [agreeing(0, DIFFERS, RIGHT)] + [agreeing(number, model.Agreement.UNSTEADY, RIGHT) for number in range(1, 10)]
+    assert judge(ERROR, found, SAID).verdict is model.Verdict.UNCHANGED
+
+
+def test_two_programs_of_two_outputs_by_chance_are_seldom_told_apart() -> None:
+    """At most alpha, and three standard errors of 20,000 replays: each process draws one of two outputs."""
+    rng, replays, alarms = random.Random(7), 20_000, 0
+    blocks_enough = 8
+    for _ in range(replays):
+        draws = [(rng.random() < 0.5, rng.random() < 0.5) for _ in range(blocks_enough)]
+        firsts = draws[0]
+        found = [
+            agreeing(number, model.Agreement.UNSTEADY if pair != firsts else DIFFERS if pair[0] != pair[1] else RIGHT, RIGHT)
+            for number, pair in enumerate(draws)
+        ]
+        alarms += judging._differ(found, RULE.alpha)
+    assert alarms / replays <= RULE.alpha + 3 * math.sqrt(RULE.alpha / replays)
+
+
+def test_one_arm_that_is_wrong_says_so() -> None:
+    wrong = [experiments.Journalled(number, "T", True, 5.0, None, 1.0, {model.ArmName.TREATMENT: WRONG}) for number in range(2)]
+    decided = judge(ONE, wrong, SAID)
+    assert (decided.verdict, decided.reason) == (model.Verdict.MEASURED, SAID[model.ArmName.TREATMENT])
+
+
+# ---------------------------------------------------------------- the number of a process
+
+
+@pytest.mark.parametrize(
+    ("metric", "series", "number"),
+    [
+        ("delay", model.Series("NET", "latency", "us", (8.0, 4.0)), 4.0),
+        ("accuracy", model.Series("NET", "accuracy", "", (0.5, 0.25, 1.0)), 2.0),
+        ("accuracy", model.Series("top1 accuracy", "value", "", (0.0,)), 1e6),
+        ("power", model.Series("NET", "power", "W", (3.0, 1.0, 2.0)), 2.0),
+        ("error", model.Series("ERROR softmax", "max_absolute", "", (0.0,)), 0.0),
+        ("generic", model.Series("BUILD", "size", "B", (7.0,)), 7.0),
+    ],
+)
+def test_larger_is_worse_in_each_number(metric: str, series: model.Series, number: float) -> None:
+    latency = model.Series("NET", "latency", "us", (999.0,)) if metric not in ("delay", "generic") else series
+    trial = model.Trial(model.ArmName.TREATMENT, model.Outcome.OK, datetime(2026, 3, 2, tzinfo=UTC), series=(latency, series))
+    assert judging.numbers(model.Block(0, (trial,)), metric) == {model.ArmName.TREATMENT: number}

@@ -1,0 +1,200 @@
+"""What a specification asks around the program, and what becomes of outputs: the real daemon, an engine of a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lab
+import numpy as np
+import pytest
+
+BENCH = """#!/bin/sh
+# bench INPUT OUTPUT: does its work, and says how long that took
+{work}
+awk -v seed="$(od -An -N4 -tu4 /dev/urandom)" 'BEGIN {{ srand(seed)
+    say = "PyTorchObserver {{\\"type\\": \\"NET\\", \\"metric\\": \\"latency\\", \\"unit\\": \\"us\\", \\"value\\": "
+    for (i = 0; i < 8; i++) print say 100 + rand() "}}" }}'
+"""
+COUNT = 'wc -l < "$1" > "$2"'
+WRITE = 'printf "%s\\n" {values} > "$2"'
+
+ACCURACY: dict[str, Any] = {
+    "model": {
+        "name": "net",
+        "format": "generic",
+        "repeat": 3,
+        "total": 12,
+        "each": "{total}/{repeat}",
+        "preprocess": {"commands": ["mkdir -p {HOSTDIR}/inputs", "seq {total} > {HOSTDIR}/all.txt"]},
+        "postprocess": {
+            "commands": [
+                "test ! -e {HOSTDIR}/left_over && touch {HOSTDIR}/left_over",
+                'cat {HOSTDIR}/found_*.txt | awk \'{ sum += $1 } END { printf "PyTorchObserver {\\"type\\": \\"NET\\", '
+                '\\"metric\\": \\"accuracy\\", \\"unit\\": \\"\\", \\"value\\": %s}\\n", sum / {total} }\'',
+            ]
+        },
+    },
+    "tests": [
+        {
+            "identifier": "{ID}",
+            "metric": "accuracy",
+            "iter": 1,
+            "preprocess": {
+                "commands": [
+                    "awk '(NR>{INDEX}*{each})&&(NR<={INDEX}*{each}+{each}) {print > \"{HOSTDIR}/inputs/{INDEX}.txt\"}'"
+                    " {HOSTDIR}/all.txt",
+                    "cp {HOSTDIR}/inputs/{INDEX}.txt {input_files.lines}",
+                ]
+            },
+            "input_files": {"lines": {"filename": "lines.txt", "location": "{HOSTDIR}/lines.txt"}},
+            "commands": ["{program} {input_files.lines} {TGTDIR}/count.txt"],
+            "output_files": {"count": {"filename": "count.txt", "location": "{TGTDIR}/count.txt"}},
+            "postprocess": {"commands": ["cp {output_files.count} {HOSTDIR}/found_{INDEX}.txt"]},
+        }
+    ],
+}
+
+
+def outputs(**file: Any) -> dict[str, Any]:
+    """A model file whose program writes one output."""
+    test = {
+        "identifier": "net",
+        "metric": "delay",
+        "iter": 1,
+        "commands": ["{program} - {output_files.out}"],
+        "output_files": {"out": {"filename": "out.txt", "type": "float", "shape": [3], **file}},
+    }
+    return {"model": {"name": "net", "format": "generic"}, "tests": [test]}
+
+
+def make(directory: Path, specification: dict[str, Any], *works: str) -> lab.Lab:
+    """A lab on an engine that did each of these works in turn, watched from the first on."""
+    made = lab.make(directory)
+    made.write_specification("net.json", specification)
+    for number, work in enumerate(works):
+        made.commit(f"work {number}", bench=BENCH.format(work=work))
+    (chosen,) = made.configuration["repositories"]
+    rule = {"rule": "pinned", "commit": made.commits[0]}
+    made.configure(
+        repositories=[chosen | {"start_at": made.commits[0], "baseline": rule}],
+        experiment=made.configuration["experiment"] | {"alpha": 0.01, "beta": 0.05, "min_effect": 0.2, "max_blocks": 12},
+    )
+    return made
+
+
+VERDICTS = "SELECT e.verdict FROM experiments e JOIN pairs p ON p.id = e.pair ORDER BY e.id"
+REASONS = "SELECT coalesce(e.reason, '') FROM experiments e ORDER BY e.id"
+
+
+async def ended(made: lab.Lab, *verdicts: str | None) -> list[str]:
+    """The reasons of all experiments, once they have ended so."""
+    await made.until(f"SELECT count(*) = {len(verdicts)} FROM experiments WHERE state IN ('decided', 'skipped')")
+    assert made.rows(VERDICTS) == [(verdict,) for verdict in verdicts], made.rows(REASONS)
+    return [reason for (reason,) in made.rows(REASONS)]
+
+
+async def test_an_accuracy_flow_runs_around_the_program_and_decides(tmp_path: Path) -> None:
+    made = make(tmp_path, ACCURACY, COUNT, "head -n 2 < $1 | wc -l > $2")
+    async with made.daemon():
+        await ended(made, "measured", "regressed")
+        found = made.rows(
+            'SELECT DISTINCT e.id, t.arm, s."values" FROM samples s JOIN trials t ON t.id = s.trial'
+            " JOIN experiments e ON e.id = t.experiment WHERE s.metric = 'accuracy' ORDER BY e.id, t.arm"
+        )
+        assert found == [(1, "treatment", "[1.0]"), (2, "control", "[1.0]"), (2, "treatment", "[0.5]")]
+        ((estimate,),) = made.rows("SELECT estimate FROM experiments WHERE id = 2")
+        assert estimate == pytest.approx(1.0)  # half the accuracy is twice as bad
+
+
+async def test_a_preprocess_that_fails_says_which_command(tmp_path: Path) -> None:
+    test = {**ACCURACY["tests"][0], "preprocess": {"commands": ["ls {HOSTDIR}/nothing-here"]}}
+    made = make(tmp_path, {**ACCURACY, "tests": [test]}, COUNT)
+    async with made.daemon():
+        (reason,) = await ended(made, "broken")
+        assert "preprocess: ls " in reason
+        assert "nothing-here" in reason
+
+
+async def test_an_input_that_nobody_made_is_named(tmp_path: Path) -> None:
+    test = {**ACCURACY["tests"][0], "preprocess": {"commands": ["true"]}}
+    made = make(tmp_path, {**ACCURACY, "tests": [test]}, COUNT)
+    async with made.daemon():
+        (reason,) = await ended(made, "broken")
+        assert "input_files.lines" in reason
+        assert "a preprocess command is to make it" in reason
+
+
+async def test_a_commit_that_changes_the_numbers_is_flagged_and_what_is_wrong_with_them_is_said(tmp_path: Path) -> None:
+    np.save(tmp_path / "golden.npy", np.array([0.5, 0.25, 0.25], np.float32))
+    golden = {"filename": "golden.npy", "location": "golden.npy"}
+    made = make(
+        tmp_path,
+        outputs(golden=golden, tolerance={"max_relative": 1e-4}),
+        WRITE.format(values="0.5 0.25 0.25"),
+        WRITE.format(values="0.5 0.25 0.250001"),
+        WRITE.format(values="0.5 0.26 0.25"),
+        WRITE.format(values="0.5 nan 0.25"),
+        WRITE.format(values="0.5 0.25"),
+        'echo computed > "$2"',
+        "true",
+    )
+    async with made.daemon():
+        reasons = await ended(made, "measured", "unchanged", "regressed", "regressed", "broken", "broken", "broken")
+        assert reasons[2].startswith("wrong output: out: max_relative 0.04 (at most 0.0001)")
+        assert "wrong output: out: holds nan at [1], 1 such in all" in reasons[3]
+        assert "output out: cannot be read as text: holds 2 numbers, expected the shape [3]" in reasons[4]
+        assert "output out: cannot be read as text: 'computed' is no number" in reasons[5]
+        assert "output out: " in reasons[6]
+        measured = made.rows("SELECT type || ' ' || metric FROM results WHERE experiment = 3 AND type LIKE 'ERROR%' ORDER BY 1")
+        assert [name for (name,) in measured] == [
+            f"ERROR out {one}" for one in ("cosine", "max_absolute", "max_relative", "rmse", "top1_flips", "ulp")
+        ]
+
+
+async def test_a_golden_output_of_another_shape_is_wrong_and_one_that_is_missing_is_said(tmp_path: Path) -> None:
+    np.save(tmp_path / "golden.npy", np.zeros((3, 1), np.float32))
+    golden = {"filename": "golden.npy", "location": "golden.npy"}
+    made = make(tmp_path, outputs(golden=golden), WRITE.format(values="0 0 0"))
+    async with made.daemon():
+        (reason,) = await ended(made, "measured")
+        assert reason == "wrong output: out: shape [3], expected [3, 1]"
+    (tmp_path / "missing").mkdir()
+    made = make(tmp_path / "missing", outputs(golden=golden), WRITE.format(values="0 0 0"))
+    async with made.daemon():
+        await made.until("SELECT state FROM experiments", [("skipped",)])
+        ((reason,),) = made.rows(REASONS)
+        assert "golden.out" in reason
+        assert "golden.npy" in reason
+        (tmp_path / "missing" / "golden.npy").write_bytes(b"rubbish")
+
+
+async def test_without_a_golden_output_the_arms_are_laid_beside_each_other(tmp_path: Path) -> None:
+    random = 'awk -v seed="$(od -An -N4 -tu4 /dev/urandom)" \'BEGIN { srand(seed); print rand(), 0, 1 }\' > "$2"'
+    specification = outputs(tolerance={"max_absolute": 0.01})
+    specification["tests"][0]["metric"] = "error"
+    values = ("1 2 3", "1 2 3.001", "1 2 4")
+    made = make(tmp_path, specification, *(WRITE.format(values=text) for text in values), random)
+    async with made.daemon():
+        reasons = await ended(made, "measured", "unchanged", "regressed", "unchanged")
+        assert reasons[2] == "other output than the control's: out: max_absolute 1 (at most 0.01)"
+        assert "differ from block to block" in reasons[3]
+
+
+async def test_platform_arguments_and_converters_do_what_they_say(tmp_path: Path) -> None:
+    record = '{\\"type\\": \\"NET\\", \\"metric\\": \\"size\\", \\"unit\\": \\"B\\", \\"value\\": 7}'
+    flaky = f'if [ ! -e tried ]; then touch tried; exit 5; fi; echo "{record}" > "$2"'
+    specification = outputs(converter={"name": "json_converter"}, upload=True)
+    specification["tests"][0] |= {
+        "platform_args": {"retry": 1, "log_output": True, "shell": True},
+        "commands": ["{program} - {output_files.out}; exit $?"],
+    }
+    del specification["tests"][0]["output_files"]["out"]["shape"], specification["tests"][0]["output_files"]["out"]["type"]
+    made = make(tmp_path, specification, flaky, "exit 3")
+    async with made.daemon():
+        reasons = await ended(made, "measured", "broken")
+        assert "exit code 3" in reasons[1]
+        assert made.rows("SELECT DISTINCT \"values\" FROM samples WHERE metric = 'size'") == [("[7.0]",)]
+        ((log,),) = made.rows("SELECT log FROM trials WHERE experiment = 1 AND block = 0")
+        assert "PyTorchObserver" in (tmp_path / "state" / log).read_text()
+        assert '"size"' in (tmp_path / "state" / log.replace(".log", "-out.txt")).read_text()
