@@ -1,4 +1,4 @@
-"""The command of a test that gives none, where the framework's program is a runner of ours (:mod:`aibenchd.runners.common`). Pure.
+"""The command of a test that gives none, where the program is a runner of ours (:mod:`aibenchd.runners.common`). Pure.
 
 So a specification of a file and the shapes of its inputs is all that a model needs.
 """
@@ -32,10 +32,7 @@ def compose(benchmark: model.Benchmark, names: Sequence[str]) -> str:
     Raises:
         CommandError: the model does not tell which file is the network.
     """
-    counts = {"warmup": 0, "iter": 1}  # and the least that the runner takes: the format has -1 for "not given"
-    options = {"warmup": "--warmup {warmup}", "iter": "--iterations {iter}"}
-    given = [options[key] for key, least in counts.items() if int(benchmark.test.get(key, -1)) >= least]
-    words = ["{program}", _network(benchmark, names), *_inputs(benchmark), *given]
+    words = ["{program}", _network(benchmark, names), *_inputs(benchmark), *_counts(benchmark)]
     return " ".join([*words, "--backend={backend}", "--operators", "--output-directory {TGTDIR}"])
 
 
@@ -61,6 +58,13 @@ def _inputs(benchmark: model.Benchmark) -> list[str]:
     if files:
         return ['--input-file "' + ";".join(f"{{input_files.{name}}}" for name in files) + '"']
     return []
+
+
+def _counts(benchmark: model.Benchmark) -> list[str]:
+    """Where the test gives none, which is -1 in the format, the runner takes its own."""
+    least = {"--warmup {warmup}": ("warmup", 0), "--iterations {iter}": ("iter", 1)}
+    given = {option: benchmark.test.get(key) for option, (key, _) in least.items()}
+    return [option for option, count in given.items() if isinstance(count, int) and count >= least[option][1]]
 
 
 def _mapping(owner: Mapping[str, Any], key: str) -> Mapping[str, Any]:

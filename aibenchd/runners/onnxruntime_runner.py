@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Times a network in ONNX Runtime and says so in observer lines.
+
+    onnxruntime_runner.py --model net.onnx --warmup 3 --iterations 20 --operators
+    onnxruntime_runner.py --module engine:squeezenet --input-dims "1,3,224,224;1,10" --input-type "float;int64"
+
+Needs common.py, onnx_file.py and onnx_model.py beside it, and onnxruntime. Options, what is printed, and the exit status: see
+common.py and onnx_model.py.
+
+Each backend is an execution provider, and the session is made with that one and the CPU's, which takes what nodes it leaves.
+Which provider executed each node is read from ONNX Runtime's profile of a run of its own, after all that is timed: what a
+session lists as its providers says nothing. CUDA's device is chosen by CUDA_VISIBLE_DEVICES.
+
+Operators are nodes as ONNX Runtime executes them: fused, and in its own order. Where a GPU executes some they are left out,
+for ONNX Runtime only knows when it launched them.
+"""
+
+from __future__ import annotations
+
+import collections
+import importlib
+import json
+import os
+import sys
+import tempfile
+
+import numpy as np
+
+MYPY = False
+if MYPY:
+    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from aibenchd.runners import common, onnx_model
+else:
+    import common
+    import onnx_model
+
+NAME = "onnxruntime_runner"
+
+try:
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+except ImportError as absent:
+    sys.exit(common.fail(NAME, common.UNUSABLE, f"onnxruntime cannot be imported: {absent}"))
+
+PROVIDERS = {  # the most telling first
+    "cuda": "CUDAExecutionProvider",
+    "dsp": "QNNExecutionProvider",
+    "onednn": "DnnlExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+ERRORS_ONLY = 3  # of ONNX Runtime's log levels
+RUN = "model_run"  # what the profile calls a run
+
+
+def main(argv: list[str] | None = None) -> int:
+    return onnx_model.main(NAME, "Times a network in ONNX Runtime and prints observer lines.", tuple(PROVIDERS), load, argv)
+
+
+def load(options: argparse.Namespace, inputs: list[np.ndarray]) -> OrtNetwork:
+    return OrtNetwork(onnx_model.model_of(options), options, inputs)
+
+
+class OrtNetwork(common.Network):
+    """A network in a session of ONNX Runtime's."""
+
+    def __init__(self, model: bytes | str, options: argparse.Namespace, inputs: Sequence[np.ndarray]) -> None:
+        self._model = model
+        self._providers = providers(options.backend)
+        self._threads = onnx_model.threads(options)
+        self._profiled = (min(options.iterations, common.PROFILED) if options.operators else 0) + 1
+        self._session = self._make()
+        self._inputs = by_name(self._session, inputs)
+        self._names = [one.name for one in self._session.get_outputs()]
+        self._outputs: list[Any] = []
+        self._runs: list[list[dict[str, Any]]] = []
+
+    def run(self) -> None:
+        self._outputs = self._session.run(self._names, self._inputs)
+
+    def outputs(self) -> Mapping[str, np.ndarray]:
+        for name, value in zip(self._names, self._outputs):  # noqa: B905  Python 3.7
+            if not isinstance(value, np.ndarray) or value.dtype.kind == "O":
+                raise common.UnusableError(f"its output {name} is no tensor of numbers")
+        return dict(zip(self._names, self._outputs))  # noqa: B905
+
+    def evidence(self) -> Mapping[str, Mapping[str, int]]:
+        executed = collections.Counter(node["args"].get("provider", "") for node in self._profile()[0])
+        return {backend: {provider: executed[provider]} for backend, provider in PROVIDERS.items() if executed[provider]}
+
+    def operators(self, iterations: int) -> Mapping[tuple[int, str], Sequence[float]]:
+        if "cuda" in self.evidence():
+            return {}
+        found = collections.defaultdict(list)
+        for nodes in self._profile()[1 : iterations + 1]:
+            for index, node in enumerate(nodes):
+                found[index, node["args"]["op_name"]].append(float(node["dur"]))
+        return found
+
+    def _make(self, profile: str = "") -> Any:
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = ERRORS_ONLY
+        settings.intra_op_num_threads = self._threads
+        settings.inter_op_num_threads = 1
+        if profile:
+            settings.enable_profiling, settings.profile_file_prefix = True, profile
+        try:
+            return onnxruntime.InferenceSession(self._model, settings, providers=self._providers)
+        except Exception as error:
+            if isinstance(self._model, bytes):
+                raise
+            raise common.UnusableError(
+                f"{self._model}: ONNX Runtime {onnxruntime.__version__} makes no session of it: {common.first_line(error)}"
+            ) from error
+
+    def _profile(self) -> list[list[dict[str, Any]]]:
+        """The nodes of each run of a session that is profiled. The first run is a warm-up."""
+        if not self._runs:
+            self._session = None  # two sessions at once would be what the most memory is found to be
+            with tempfile.TemporaryDirectory() as directory:
+                session = self._make(os.path.join(directory, "profile"))
+                for _ in range(self._profiled):
+                    session.run(self._names, self._inputs)
+                with open(session.end_profiling(), encoding="utf-8") as file:
+                    self._runs = list(runs_in(json.load(file)))
+        return self._runs
+
+
+def providers(backend: str) -> list[str]:
+    """What a session is made with: the backend's provider, or all those known where none is asked for; and the CPU's."""
+    there = onnxruntime.get_available_providers()
+    wanted = [PROVIDERS[backend]] if backend else [name for name in PROVIDERS.values() if name in there]
+    if wanted[0] not in there:
+        raise common.OtherBackendError(
+            f"asked for {backend}: ONNX Runtime {onnxruntime.__version__} has no {wanted[0]} here; it has {', '.join(there)}"
+        )
+    return list(dict.fromkeys([*wanted, PROVIDERS["cpu"]]))
+
+
+def by_name(session: Any, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    names = [one.name for one in session.get_inputs()]
+    if len(names) != len(inputs):
+        raise common.UnusableError(f"the network takes {len(names)} inputs ({', '.join(names)}), and is given {len(inputs)}")
+    return dict(zip(names, inputs))  # noqa: B905  Python 3.7
+
+
+def runs_in(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The nodes of each run that no other node was executing, in order of time."""
+    nodes = sorted((event for event in events if event["cat"] == "Node"), key=lambda event: (event["ts"], -event["dur"]))
+    for run in (event for event in events if event["name"] == RUN):
+        inside = [node for node in nodes if run["ts"] <= node["ts"] <= run["ts"] + run["dur"]]
+        yield list(outermost(inside))
+
+
+def outermost(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    end = 0
+    for node in nodes:
+        if node["ts"] >= end:
+            yield node
+            end = node["ts"] + node["dur"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
