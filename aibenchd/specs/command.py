@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pin = commands.add_parser("pin", help="fetch the files of specifications and write their sha256 into them")
     pin.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a model file, JSON or YAML")
     pin.add_argument("--renew", action="store_true", help="also where there is a sha256 already")
+    pin.add_argument("--config", type=Path, help="whose models.root, generators and limits hold (the defaults)")
     pin.set_defaults(run=_pin)
 
     show = commands.add_parser("show", help="print what specifications come to: benchmarks, files and commands")
