@@ -25,11 +25,11 @@ def benchmarks_file(value: Any) -> Any:
 def meta(value: Any) -> Any:
     """A model, or what is merged into one."""
     around = {"preprocess": _process, "postprocess": _process}
-    return _rewritten(value, {"files": _named, "libraries": _libraries, **around})
+    return _rewritten(value, {"files": _named, "libraries": _libraries, "converter": _converter, **around})
 
 
 def _test(value: Any) -> Any:
-    files = {"files": _named, "input_files": _named, "output_files": _named}
+    files = {"files": _named, "input_files": _named, "output_files": _outputs}
     around = {"preprocess": _process, "postprocess": _process}
     return _rewritten(value, {"commands": _listed, "inputs": _inputs, "cpu-list": _cpus, **files, **around})
 
@@ -61,6 +61,20 @@ def _libraries(value: Any) -> Any:
 def _named(value: Any) -> Any:
     """Files in a list have their places in it for names: ``{files.0}``."""
     return {str(index): one for index, one in enumerate(value)} if isinstance(value, list) else value
+
+
+def _outputs(value: Any) -> Any:
+    named = _named(value)
+    each = dict.fromkeys(named, _output) if isinstance(named, Mapping) else {}
+    return _rewritten(named, each)
+
+
+def _output(value: Any) -> Any:
+    return _rewritten(value, {"converter": _converter})
+
+
+def _converter(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
 
 
 def _cpus(value: Any) -> Any:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aibenchd import errors, settings, yamlfile
 from aibenchd.frameworks import base, generic
-from aibenchd.specs import catalog, conditions, marks
+from aibenchd.specs import catalog, conditions, marks, schema
 
 MODEL_FILE: dict[str, Any] = {
     "model": {
@@ -258,6 +258,97 @@ def test_a_key_given_twice_and_a_name_given_twice_are_warnings(tmp_path: Path) -
     assert found.entries[0][1][0].test["warmup"] == 2
     assert "tests[0].warmup: is given twice" in str(found.warnings[0])
     assert sum("is the name of a benchmark of" in str(fault) for fault in found.warnings) == 4
+
+
+def test_a_benchmarks_file_in_a_benchmarks_file_is_a_fault(tmp_path: Path) -> None:
+    write(tmp_path / "inner.json", {"benchmarks": ["net.json"]})
+    (fault,) = faults(write(tmp_path / "all.json", {"benchmarks": ["inner.json"]}))
+    assert "'inner.json' is a benchmarks file too, and they go one level deep" in fault
+
+
+def test_the_metas_of_a_model_file_a_benchmarks_file_and_the_run(tmp_path: Path) -> None:
+    own = {"model": {"name": "net"}, "meta": {"kind": "own"}, "tests": [{"metric": "delay", "commands": ["x"]}]}
+    write(tmp_path / "net.json", own)
+    group = {"meta": {"kind": "group's", "group": "group's"}, "benchmarks": ["net.json"]}
+    run = {"kind": "run's", "group": "run's", "category": "run's", "libraries": ["//a.so"]}
+    ((_, (benchmark,)),) = load(write(tmp_path / "all.json", group), meta=run).entries
+    libraries = [{"location": "//a.so"}]
+    assert benchmark.model == {
+        "name": "net",
+        "kind": "own",
+        "group": "group's",
+        "category": "run's",
+        "libraries": libraries,
+    }
+    (fault,) = faults(tmp_path / "net.json", meta={"repeat": 0})
+    assert fault.startswith(f"{tmp_path}/net.json:1:1: the selection's meta cannot be merged into the model: repeat: ")
+
+
+def test_default_args_are_below_all_that_is_said_elsewhere(tmp_path: Path) -> None:
+    own = {
+        "model": {"name": "net", "env": {"A": "model's"}},
+        "tests": [{"metric": "delay", "commands": ["{x} {y} {z}"]}],
+        "default_args": {"--env": ["A=1", "B=2", "C=3"], "--cooldown": 5, "--timeout": 7, "string_map": {"x": "own", "y": "own"}},
+    }
+    write(tmp_path / "net.json", own)
+    flags = {"cooldown": 9, "command_args": "-v", "string_map": {"x": "group's", "y": "group's", "z": "group's"}}
+    group = write(tmp_path / "all.json", {"benchmarks": ["net.json"], "default_args": flags})
+    ((_, (benchmark,)),) = load(group, string_map={"x": "run's"}, env={"C": "run's"}).entries
+    assert benchmark.test["commands"] == ["run's own group's"]
+    assert {key: benchmark.model[key] for key in ("env", "cooldown", "timeout", "command_args")} == {
+        "env": {"A": "model's", "B": "2"},
+        "cooldown": 5,
+        "timeout": 7,
+        "command_args": "-v",
+    }
+    chosen = settings.ExperimentOverrides(timeout="60s")
+    ((_, (benchmark,)),) = load(group, experiment=chosen, command_args="-q").entries
+    assert not {"timeout", "command_args"} & benchmark.model.keys()
+
+
+def test_default_args_that_do_not_fit(tmp_path: Path) -> None:
+    value = {**MODEL_FILE, "default_args": {"--remote": True}}
+    found = load(write(tmp_path / "net.json", value))
+    assert "default_args.--remote: is no flag that means something here" in str(found.warnings[0])
+    (fault,) = faults(write(tmp_path / "net.json", {**MODEL_FILE, "default_args": {"--timeout": "soon"}}))
+    assert "default_args: a default cannot be merged into the model: timeout: " in fault
+
+
+def test_odd_forms_are_accepted_and_composed(tmp_path: Path) -> None:
+    value = {
+        "model": {
+            "name": "odd",
+            "comment": "a model of no format, with files in a list",
+            "files": [{"filename": "net.bin", "location": "//net.bin", "md5": None}],
+            "env": {"A": 1},
+            "platform_args": {"taskset": "c", "of_another_platform": {"x": 1}},
+            "preprocess": {"commands": "echo {name}"},
+        },
+        "tests": [
+            {"metric": "delay", "iter": "50", "commands": "{program} {files.0} {iter} {warmup}"},
+            {"metric": "delay", "identifier": 7, "iter": -1, "inputs": {"data": {"shapes": [1, 3]}}, "arguments": "-x"},
+        ],
+    }
+    ((_, benchmarks),) = load(write(tmp_path / "odd.json", value)).entries
+    place = base.Place("/t/", "/h", "/b", {"program": "/b/p"}, files={"0": "/f/net.bin"})
+    assert [generic.Generic().commands(one, place) for one in benchmarks] == [("/b/p /f/net.bin 50 -1",), ("/b/p -x",)]
+    assert [one.identifier for one in benchmarks] == ["odd", "7"]
+    how = conditions.of(benchmarks[0], timeout=1.0)
+    assert (how.iterations, how.env, how.cpus) == (50, {"A": "1"}, (2, 3))
+
+
+def test_where_a_contradiction_is(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.json", changed(MODEL_FILE, ["tests", 0, "command"], "{program}"))
+    (warning,) = load(path).warnings
+    line = next(number for number, row in enumerate(path.read_text().splitlines(), 1) if '"command"' in row)
+    assert str(warning).startswith(f"{path}:{line}:7: tests[0].command: and commands say different things to run")
+
+
+def test_files_without_a_digest_are_for_who_does_not_need_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.json", changed(MODEL_FILE, ["model", "files", "init", "md5"], None))
+    chosen = settings.Settings(benchmarks=(settings.BenchmarkSelection(specification=path),))
+    assert catalog.load(chosen, schema.UNPINNED).entries[0][1]
+    assert "needs its digest" in faults(path)[0]
 
 
 # ---------------------------------------------------------------- mutations
