@@ -10,8 +10,8 @@ Printed, as ``PyTorchObserver {"type": …, "metric": …, "unit": …, "value"|
     NET latency                  us; one value per iteration, in order
     NET input_digest             SHA-256 over the types, shapes and bytes of all inputs, images as NCHW
     NET output_digest            SHA-256 over the types, shapes and bytes of all outputs, in order
-    NET backend, NET evidence    what executed, and by what that is known
     ID_<n>_<operator> latency    us; with --operators: one value per profiled iteration, after all of the above was timed
+    NET backend, NET evidence    what executed, and by what that is known
 
 Exit status: 0 done; 1 the network failed; 2 the arguments or files cannot be used; 3 another backend than asked for executed.
 """
@@ -55,6 +55,7 @@ TYPES = {
     "uint8": "uint8",
     "uint8_t": "uint8",
     "int8": "int8",
+    "int16": "int16",
     "int": "int32",
     "int32": "int32",
     "long": "int64",
@@ -78,12 +79,22 @@ class Network:
         """Run it once; returns when the outputs are there."""
         raise NotImplementedError
 
+    def settle(self) -> None:
+        """Called once, after the warm-up and before what is timed."""
+
     def outputs(self) -> Mapping[str, np.ndarray]:
         """What the last run gave, by name, in the network's order."""
         raise NotImplementedError
 
+    def save(self, outputs: Mapping[str, np.ndarray], directory: str | None) -> None:
+        """Write the outputs as files, where there is a directory for them."""
+        save(outputs, directory)
+
     def evidence(self) -> Mapping[str, Mapping[str, int]]:
-        """Which backends execute: by backend, how often which routine of it was called. The most telling backend first."""
+        """Which backends execute: by backend, how often which routine of it was called. The most telling backend first.
+
+        The last to be asked for.
+        """
         raise NotImplementedError
 
     def operators(self, iterations: int) -> Mapping[tuple[int, str], Sequence[float]]:
@@ -96,6 +107,7 @@ def main(
     options: argparse.Namespace,
     load: Callable[[argparse.Namespace, list[np.ndarray]], Network],
     observer: str = "PyTorchObserver",
+    inputs: Callable[[argparse.Namespace], list[np.ndarray]] | None = None,
 ) -> int:
     """Make inputs, load the network, measure it, print all that is known of it; the exit status.
 
@@ -104,9 +116,10 @@ def main(
         options: of a parser that :func:`add_options` added to.
         load: makes the network; what it raises decides the exit status.
         observer: what stands before each record.
+        inputs: makes them, where a framework knows more than :func:`make_inputs`.
     """
     try:
-        _measure(options, load, lambda metric, unit, **facts: observe(observer, metric, unit, **facts))
+        _measure(options, inputs or make_inputs, load, lambda metric, unit, **facts: observe(observer, metric, unit, **facts))
     except UnusableError as error:
         return fail(name, UNUSABLE, error)
     except OtherBackendError as error:
@@ -116,8 +129,13 @@ def main(
     return 0
 
 
-def _measure(options: argparse.Namespace, load: Callable[..., Network], observe: Callable[..., None]) -> None:
-    inputs = make_inputs(options)
+def _measure(
+    options: argparse.Namespace,
+    make: Callable[[argparse.Namespace], list[np.ndarray]],
+    load: Callable[..., Network],
+    observe: Callable[..., None],
+) -> None:
+    inputs = make(options)
     observe("input_digest", "", info_string=digest(as_nchw(inputs, options.input_layout)))
     network, microseconds = _timed(lambda: load(options, inputs))
     observe("load", "us", value=microseconds)
@@ -125,17 +143,18 @@ def _measure(options: argparse.Namespace, load: Callable[..., Network], observe:
     observe("cold_start", "us", value=since_start())
     for _ in range(options.warmup):
         network.run()
+    network.settle()
     observe("latency", "us", values=_latencies(network.run, options.iterations))
 
     outputs = network.outputs()
     observe("output_digest", "", info_string=digest(list(outputs.values())))
-    save(outputs, options.output_directory)
-    found = network.evidence()
-    observe("backend", "", info_string=judged(found, options.backend))
-    observe("evidence", "", info_string=shown(found))
+    network.save(outputs, options.output_directory)
     if options.operators:
         for (index, operator), values in network.operators(min(options.iterations, PROFILED)).items():
             observe("latency", "us", kind=f"ID_{index}_{operator}", values=list(values))
+    found = network.evidence()
+    observe("backend", "", info_string=judged(found, options.backend))
+    observe("evidence", "", info_string=shown(found))
 
 
 # ---------------------------------------------------------------- options and observer lines
@@ -201,7 +220,7 @@ def make_inputs(options: argparse.Namespace) -> list[np.ndarray]:
         UnusableError: they name none, or what is none.
     """
     if options.input_file:
-        return [_from_file(path) for path in options.input_file.split(";")]
+        return [from_file(path) for path in options.input_file.split(";")]
     if not options.input_dims:
         raise UnusableError("expected --input-dims, or --input-file")
     shapes = [shape_of(text) for text in options.input_dims.split(";")]
@@ -252,7 +271,12 @@ def as_nchw(values: Sequence[np.ndarray], layout: str) -> list[np.ndarray]:
     return [value.transpose(0, 3, 1, 2) if layout == "nhwc" and value.ndim == 4 else value for value in values]
 
 
-def _from_file(path: str) -> np.ndarray:
+def from_file(path: str) -> np.ndarray:
+    """The array in a .npy file.
+
+    Raises:
+        UnusableError: it is none.
+    """
     try:
         value: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -278,7 +302,7 @@ def save(outputs: Mapping[str, np.ndarray], directory: str | None) -> None:
         return
     try:
         for name, value in outputs.items():
-            np.save(os.path.join(directory, file_name(name)), np.ascontiguousarray(value))
+            np.save(os.path.join(directory, file_name(name)), np.asarray(value, order="C"))
     except OSError as error:
         raise UnusableError(f"--output-directory {directory}: {error}") from error
 
