@@ -16,7 +16,7 @@ With ``--json`` it prints one object, whose keys are kept from version to versio
       commands[]           on the device
       unknown[]            names in any of these commands that nothing stands for
       fields               {model, test}: all their keys, as merged and expanded
-    warnings[]             texts
+    warnings[], faults[]   texts; a fault is of a benchmark that is not among those above
 
 Paths: ``/device`` and ``/build`` are on the device, ``/host`` is on this host.
 """
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import posixpath
 import sys
@@ -40,27 +41,36 @@ HOSTS = ("host", "linux", "mac", "windows")  # platforms whose programs are told
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Print what the files come to; warnings go to standard error.
+    """Print what the files come to, warnings and faults to standard error; 1 where a benchmark cannot be composed, else 0.
 
     Raises:
         InvalidFileError: a file has faults.
-        CommandError, UnknownKindError: commands cannot be composed.
     """
+    string_map = {key: str(value) for key, value in parsed.string_map.items()}
     selections = tuple(
-        settings.BenchmarkSelection(
-            specification=path, string_map={key: str(value) for key, value in parsed.string_map.items()}, meta=parsed.meta
-        )
-        for path in parsed.files
+        settings.BenchmarkSelection(specification=path, string_map=string_map, meta=parsed.meta) for path in parsed.files
     )
     found = catalog.load(settings.Settings(benchmarks=selections), schema.UNPINNED)
     asked = Asked(parsed.framework, parsed.platform, parsed.backend, parsed.command_args, tuple(parsed.program), parsed.index)
-    shown = [described(benchmark, asked) for _, benchmarks in found.entries for benchmark in benchmarks]
+    shown, faults = _described(itertools.chain.from_iterable(benchmarks for _, benchmarks in found.entries), asked)
     warnings = [*map(str, found.warnings), *_unpinned(shown), *_unknown(shown)]
-    for warning in warnings:
-        sys.stderr.write(f"warning: {warning}\n")
-    text = json.dumps({"benchmarks": shown, "warnings": warnings}, indent=2) if parsed.json else "\n\n".join(map(_text, shown))
-    sys.stdout.write(f"{text}\n")
-    return 0
+    sys.stderr.writelines(f"{text}\n" for text in (*(f"warning: {warning}" for warning in warnings), *faults))
+    whole = {"benchmarks": shown, "warnings": warnings, "faults": faults}
+    text = json.dumps(whole, indent=2) if parsed.json else "\n\n".join(map(_text, shown))
+    sys.stdout.write(f"{text}\n" if text else "")
+    return int(bool(faults))
+
+
+def _described(benchmarks: Iterable[model.Benchmark], asked: Asked) -> tuple[list[dict[str, Any]], list[str]]:
+    """Those that can be composed, and why the others cannot."""
+    shown: list[dict[str, Any]] = []
+    faults: list[str] = []
+    for benchmark in benchmarks:
+        try:
+            shown.append(described(benchmark, asked))
+        except errors.AibenchdError as error:
+            faults.append(str(error))
+    return shown, faults
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
