@@ -366,7 +366,7 @@ class ModelFile(Open):
     @pydantic.model_validator(mode="after")
     def _says_what_to_run(self) -> ModelFile:
         silent = [index for index, test in enumerate(self.tests) if not test.says_what_to_run]
-        if silent and not (self.model.framework or self.meta.framework):
+        if silent and not any(whole.framework or whole.app for whole in (self.model, self.meta)):
             raise ValueError(
                 f"tests[{silent[0]}] does not say what to run: expected commands, command or arguments (or inputs, the short"
                 " hand), or a model that names its framework"

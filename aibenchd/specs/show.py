@@ -4,6 +4,7 @@ With ``--json`` it prints one object, whose keys are kept from version to versio
 
     benchmarks[]         in the order of the file, after expansion
       source, model, identifier, metric, framework, platform, backend
+      app                  package/activity of an Android app, else empty
       iterations, warmup, repeat          -1: not given
       timeout, cooldown, sleep_before_run seconds
       env, threads         variables of the program's environment; threads on hosts alone
@@ -103,13 +104,14 @@ def described(benchmark: model.Benchmark, asked: Asked) -> dict[str, Any]:
         }
         for key in ("preprocess", "postprocess")
     }
-    commands = () if whole.app else framework.commands(benchmark, device)
+    commands = () if whole.app and not test.says_what_to_run else framework.commands(benchmark, device)
     every = (*commands, *(text for owners in around.values() for texts in owners.values() for text in texts))
     return {
         "source": benchmark.source,
         "model": benchmark.name,
         "identifier": benchmark.identifier,
         "metric": benchmark.metric,
+        "app": f"{whole.app.package}/{whole.app.activity}" if whole.app else "",
         "framework": name,
         "platform": asked.platform,
         "backend": asked.backend,
@@ -251,6 +253,8 @@ def _rows(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"output_files.{key}", f"{file['path']}, pulled to {file['pulled']}"
     for owner in ("model", "test"):
         yield from ((f"{owner} before", command) for command in one["preprocess"][owner])
+    if one["app"]:
+        yield "app", one["app"]
     yield from (("command", command) for command in one["commands"])
     for owner in ("test", "model"):
         yield from ((f"{owner} after", command) for command in one["postprocess"][owner])

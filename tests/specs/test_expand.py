@@ -118,6 +118,44 @@ JSON_OBJECTS = st.recursive(
 OBJECTS = st.dictionaries(st.sampled_from("abc"), JSON_OBJECTS, max_size=3)
 
 
+SHAPES = st.lists(st.lists(st.integers(1, 9), max_size=3), min_size=1, max_size=4)
+TESTS = st.builds(
+    lambda metric, name, shapes, how: a_test(metric=metric, identifier=name, **how) | (
+        {"inputs": {"data": {"shapes": shapes, "type": "float"}, "more": {"shapes": shapes}}} if shapes else {}
+    ),
+    st.sampled_from(["delay", "error", "power"]),
+    st.sampled_from(["{ID}", "a", "a-{ID}"]),
+    st.none() | SHAPES,
+    st.sampled_from([{"commands": ["x", "y"]}, {"command": "x"}, {"arguments": "-x"}]),
+)  # fmt: skip
+
+
+@given(st.lists(TESTS, min_size=1, max_size=5), OBJECTS, st.booleans())
+def test_there_are_as_many_benchmarks_as_shapes(tests: list[dict[str, Any]], meta: model.JsonObject, generic: bool) -> None:
+    tests = [{**test, "metric": "generic"} for test in tests] if generic else tests
+    given_one = document(*tests, a=1)
+    before = copy.deepcopy((given_one, meta))
+    found = expand.benchmarks(given_one, metas=(meta,))
+    shapes = [len(test["inputs"]["data"]["shapes"]) if "inputs" in test else 1 for test in tests]
+    assert len(found) == (len(tests) if generic else sum(shapes))
+    assert (given_one, meta) == before
+    assert len({benchmark.digest for benchmark in found}) == len(found)
+    assert all(benchmark.model == expand.merged(given_one["model"], meta) for benchmark in found)
+    assert all(benchmark.test["commands"] for benchmark in found)
+    if not generic:
+        spread = [shape for test in tests for shape in (test["inputs"]["data"]["shapes"] if "inputs" in test else [None])]
+        assert [benchmark.test["inputs"]["data"]["shapes"] for benchmark in found if "inputs" in benchmark.test] == [
+            [shape] for shape in spread if shape is not None
+        ]
+
+
+@given(OBJECTS)
+def test_merging_what_is_there_already_changes_no_scalar_and_merging_nothing_nothing(mine: model.JsonObject) -> None:
+    assert expand.merged(mine, {}) == expand.merged({}, mine) == mine
+    again = expand.merged(mine, mine)
+    assert all(again[key] == mine[key] for key in mine if not isinstance(mine[key], dict | list))
+
+
 @given(OBJECTS, OBJECTS)
 def test_merging_keeps_all_keys_and_changes_nothing_that_it_is_given(mine: model.JsonObject, other: model.JsonObject) -> None:
     before = copy.deepcopy((mine, other))

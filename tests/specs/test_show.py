@@ -123,6 +123,25 @@ def test_what_is_asked_for_is_composed_in(tmp_path: Path, capsys: pytest.Capture
     assert found["benchmarks"][0]["threads"] == {}
 
 
+def test_an_app_needs_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"model": {"name": "net", "platform": "android", "app": {"package": "a.b", "activity": ".C"}}}
+    found, _ = shown(capsys, write(tmp_path / "net.json", {**value, "tests": [{"metric": "delay"}]}))
+    assert (found["benchmarks"][0]["app"], found["benchmarks"][0]["commands"]) == ("a.b/.C", [])
+
+
+def test_a_test_without_commands_has_its_framework_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {name: {"filename": f"{name}.pb", "location": f"//{name}.pb"} for name in ("init", "predict")}
+    test = {"metric": "delay", "iter": 5, "warmup": 1, "identifier": "{ID}"}
+    inputs = {"a": {"shapes": [[1, 3], [2, 3]], "type": "float"}, "b": {"shapes": [[1], [2]], "type": ["int", "float"]}}
+    value = {"model": {"name": "net", "format": "caffe2", "files": files}, "tests": [{**test, "inputs": inputs}]}
+    found, _ = shown(capsys, write(tmp_path / "net.json", value))
+    begin = "/build/program --net /device/files/predict.pb --warmup 1 --iter 5 --init_net /device/files/init.pb"
+    assert {one["identifier"]: one["commands"] for one in found["benchmarks"]} == {
+        "0": [f"{begin} --input_dims '1,3;1' --input a,b --input_type 'float;int'"],
+        "1": [f"{begin} --input_dims '2,3;2' --input a,b --input_type 'float;float'"],
+    }
+
+
 def test_the_text_says_all_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     path = PUBLISHED / "models/tflite/squeezenet/squeezenet_1_thread_power.json"
     assert cli.main(["spec", "show", "--framework", "generic", str(path)]) == 0
