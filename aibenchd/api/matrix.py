@@ -82,7 +82,7 @@ def _state(cell: server.Cell, facts: views.CellFacts | None) -> views.Item:
         "experiment": decided and decided.id,
         "commit": decided and decided.commit,
         "measured_at": decided and decided.decided_at and decided.decided_at.isoformat(),
-        "measured": None if facts is None or state not in ("measured", "wrong") else _figure(facts),
+        "measured": None if facts is None or state not in ("measured", "wrong") else _figure(cell.metric, facts),
         "outputs": [] if facts is None else [one for one in facts.series if one["type"].startswith(views.OUTPUT_SERIES)],
         "newest": facts and {"experiment": facts.newest.id, "state": _waiting(facts.newest), "reason": facts.newest.reason},
     }
@@ -110,24 +110,29 @@ def _waiting(newest: views.Stand) -> str:
     return "skipped"
 
 
-def _figure(facts: views.CellFacts) -> views.Item | None:
+def _figure(metric: str, facts: views.CellFacts) -> views.Item | None:
     """How much it is: the median over processes of the one number of each that is decided on, with its interval."""
     if not facts.numbers:
         return None
-    ordered = sorted(facts.numbers)
+    # An accuracy is decided on as its reciprocal, so that larger is worse as of all else.
+    ordered = sorted(1 / number for number in facts.numbers) if metric == "accuracy" else sorted(facts.numbers)
     middle = len(ordered) // 2
     interval = interval_of_median(ordered)
     return {
-        **_decided_on(facts.series),
+        **_decided_on(metric, facts.series),
         "median": (ordered[middle] + ordered[~middle]) / 2,
         **interval._asdict(),
         "processes": len(ordered),
     }
 
 
-def _decided_on(series: Iterable[views.Item]) -> views.Item:
-    """The series that the numbers are of: the network's latency, else its only one; nothing where that is not clear."""
-    of_network = {f"{one['type']} {one['metric']}": one["unit"] for one in series if one["type"] == views.MAIN_SERIES}
+def _decided_on(metric: str, series: Iterable[views.Item]) -> views.Item:
+    """The series that the numbers are of: the network's latency, else the only one; nothing where that is not clear."""
+    of_network = {
+        f"{one['type']} {one['metric']}": one["unit"]
+        for one in series
+        if (one["metric"] == metric if metric in views.OTHER_METRICS else one["type"] == views.MAIN_SERIES)
+    }
     if model.NETWORK in of_network:
         return {"key": model.NETWORK, "unit": of_network[model.NETWORK]}
     (key, unit), *others = of_network.items() or [("", "")]

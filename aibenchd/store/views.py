@@ -25,6 +25,7 @@ BLOCKS = 1_000  # of one experiment, the newest
 SERIES = 5_000  # of one experiment
 STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock
 MAIN_SERIES = "NET"  # the type of the series that stands for the whole network
+OTHER_METRICS = ("accuracy", "power")  # that a test may be decided on in place of the time that it takes
 OUTPUT_SERIES = "ERROR "  # begins the type of the series that compare an output
 
 _e, _p, _b, _r = schema.experiments.c, schema.pairs.c, schema.builds.c, schema.revisions.c
@@ -215,7 +216,8 @@ class CellFacts:
         newest: its newest experiment that no one asked for.
         decided: the newest of those whose verdict took blocks; None where there is none yet.
         numbers: of that one, the one number of each process of the treatment that did not fail, in order; the newest.
-        series: of that one, what was measured of the network and of outputs: ``type metric unit treatment``.
+        series: of that one, what was measured of the network, of its accuracy and power, and of outputs:
+            ``type metric unit treatment``.
     """
 
     newest: Stand
@@ -239,7 +241,9 @@ def coverage(connection: sa.Connection) -> dict[CellKey, CellFacts]:
     series: dict[int, list[Item]] = defaultdict(list)
     results = schema.results.c
     columns = (results.experiment, results.type, results.metric, results.unit, results.treatment)
-    of_network = sa.or_(results.type == MAIN_SERIES, results.type.startswith(OUTPUT_SERIES))
+    of_network = sa.or_(
+        results.type == MAIN_SERIES, results.metric.in_(OTHER_METRICS), results.type.startswith(OUTPUT_SERIES, autoescape=True)
+    )
     for item in _items(connection, sa.select(*columns).join(shown, shown.c.decided == results.experiment).where(of_network)):
         series[item.pop("experiment")].append(item)
     newest, decided = (_stands(connection, shown, column) for column in (shown.c.newest, shown.c.decided))

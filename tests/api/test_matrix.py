@@ -97,6 +97,13 @@ def test_a_figure_is_of_the_series_that_is_decided_on_where_that_is_clear(
     assert (figure["key"], figure["unit"]) == expected
 
 
+def test_an_accuracy_is_shown_as_it_is_and_not_as_it_is_decided_on() -> None:
+    series = [LATENCY, LATENCY | {"type": "NET_ACCURACY", "metric": "accuracy", "unit": "%"}]
+    figure = shown(facts(stand(), numbers=[1 / 80, 1 / 75, 1 / 70], series=series), metric="accuracy")["measured"]
+    assert (figure["key"], figure["unit"]) == ("NET_ACCURACY accuracy", "%")
+    assert (figure["low"], figure["median"], figure["high"]) == pytest.approx((70, 75, 80))
+
+
 def test_how_outputs_compare_is_told_beside_the_time() -> None:
     error = {"type": "ERROR softmax", "metric": "max_absolute", "unit": "", "treatment": {"p50": 0.1}}
     assert shown(facts(stand(), series=[LATENCY, error]))["outputs"] == [error]
