@@ -71,13 +71,21 @@ def _twice(value: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _kinds(value: dict[str, Any]) -> Iterator[Finding]:
-    """Repositories name kinds that carry no keys of their own; those of devices and sinks are the models' affair."""
-    for index, item in _items(value, "repositories"):
-        for key, group in (("kind", "repositories"), ("framework", "frameworks")):
-            kind, known = item.get(key), plugins.names(group)
-            if isinstance(kind, str) and kind not in known:
-                reason = f"{faults.quoted(kind)} is none of the installed {group}; {faults.suggestion(kind, known)}"
-                yield ("repositories", index, key), reason
+    """Kinds that carry no keys of their own; those of devices and sinks are the models' affair."""
+    named = [
+        (("repositories", index, key), group, item.get(key))
+        for index, item in _items(value, "repositories")
+        for key, group in (("kind", "repositories"), ("framework", "frameworks"))
+    ]
+    named += [
+        (("devices", index, "meter", "kind"), "meters", item["meter"].get("kind"))
+        for index, item in _items(value, "devices")
+        if isinstance(item.get("meter"), dict)
+    ]
+    for key_path, group, kind in named:
+        known = plugins.names(group)
+        if isinstance(kind, str) and kind not in known:
+            yield key_path, f"{faults.quoted(kind)} is none of the installed {group}; {faults.suggestion(kind, known)}"
 
 
 def _named(value: dict[str, Any], section: str, key: str) -> set[str]:

@@ -38,6 +38,26 @@ class RunSettings(pydantic.BaseModel):
         return self
 
 
+class MeterSettings(pydantic.BaseModel):
+    """How a device's energy is measured."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    kind: Annotated[str, pydantic.Field(description="rapl: this host's processor; program: one that prints watts")]
+    command: Annotated[
+        tuple[str, ...], pydantic.Field(description="of the kind program: what prints watts, one number a row, until SIGTERM")
+    ] = ()
+    helper: Annotated[
+        Path | None, pydantic.Field(description="of the kind rapl: socket of aibenchd-helper, where only root may read counters")
+    ] = None
+
+    @pydantic.model_validator(mode="after")
+    def _something_to_run(self) -> Self:
+        if self.kind == "program" and not self.command:
+            raise ValueError("a meter of the kind program needs its command, a list")
+        return self
+
+
 class DeviceSettings(pydantic.BaseModel):
     """What every kind of device has in the YAML file; a kind adds its own keys by deriving from it."""
 
@@ -61,6 +81,10 @@ class DeviceSettings(pydantic.BaseModel):
     ] = ()
     env: Annotated[dict[str, str], pydantic.Field(description="environment of every program on this device")] = {}
     cooldown: Annotated[quantities.Duration, pydantic.Field(description="pause before each trial")] = 0.0
+    meter: Annotated[
+        MeterSettings | None,
+        pydantic.Field(description="of its energy; default: the kernel's counters, on this host, where all may read"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +142,7 @@ class Completed:
         seconds: wall time on the device.
         cpu_seconds: user and system time of all its processes, from the kernel; NaN where it is not known.
         peak_bytes: the most memory its processes held at once; NaN where the kernel cannot tell.
+        instructions: that all its processes retired outside the kernel; NaN where the kernel does not count them.
     """
 
     ending: Ending
@@ -127,6 +152,7 @@ class Completed:
     seconds: float
     cpu_seconds: float = float("nan")
     peak_bytes: float = float("nan")
+    instructions: float = float("nan")
 
     @property
     def failure(self) -> str:

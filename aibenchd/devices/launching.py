@@ -361,4 +361,5 @@ def _completed(answer: Mapping[str, Any], stdout: str, stderr: str) -> base.Comp
         ending, code = base.Ending.TIMED_OUT, int(signal.SIGKILL)
     else:
         ending, code = (base.Ending.SIGNALLED, -code) if code < 0 else (base.Ending.EXITED, code)
-    return base.Completed(ending, code, stdout, stderr, answer["seconds"], answer["cpu_seconds"], answer["peak_bytes"])
+    usage = {name: answer[name] for name in ("seconds", "cpu_seconds", "peak_bytes", "instructions")}
+    return base.Completed(ending, code, stdout, stderr, **usage)

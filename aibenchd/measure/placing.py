@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from aibenchd import digests, errors, model, plugins
 from aibenchd.devices import base as devices
+from aibenchd.devices import metering
 from aibenchd.frameworks import base as frameworks
 from aibenchd.frameworks import placeholders
 from aibenchd.specs import conditions, content, files, schema
@@ -24,10 +25,12 @@ PULLED = "pulled"  # where output files come to on this host
 
 
 class Sides:
-    """Where trials take place: a device, and beside it this host, opened when a benchmark first needs it."""
+    """Where trials take place: a device and its meter, and beside it this host, opened when a benchmark first needs it."""
 
-    def __init__(self, device: devices.Session, open_host: Callable[[], Awaitable[devices.Session]]) -> None:
-        self.device = device
+    def __init__(
+        self, device: devices.Session, meter: metering.Meter, open_host: Callable[[], Awaitable[devices.Session]]
+    ) -> None:
+        self.device, self.meter = device, meter
         self._open_host = open_host
         self._host: devices.Session | None = None
 
@@ -64,6 +67,16 @@ class Placed:
     conditions: conditions.Conditions
     libraries: tuple[str, ...]
     sizes: Mapping[str, float]
+
+    @property
+    def metering(self) -> dict[str, str]:
+        """What the test says of metering, for the meter."""
+        given = {
+            "AIBENCHD_METHOD": self.test.method,
+            "AIBENCHD_VOLTAGE": self.test.voltage,
+            "AIBENCHD_COLLECTION_TIME": self.test.collection_time,
+        }
+        return {name: str(value) for name, value in given.items() if value}
 
 
 def needs_host(benchmark: model.Benchmark) -> bool:

@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from aibenchd import model
 from aibenchd.devices import base as devices
+from aibenchd.devices import metering
 from aibenchd.frameworks import base as frameworks
 from aibenchd.measure import around, outputs, placing
 
@@ -49,7 +50,7 @@ async def run(sides: placing.Sides, device: devices.DeviceSettings, placed: plac
     started, clock = datetime.now(UTC), time.monotonic()
     running = _Running(sides, device, placed)
     reason = await running.to_the_end()
-    series = {**running.series}
+    series = {**running.series, **{one.key: one for one in _energy(running.energies)}}
     reason = reason or _mismatch(placed.variant, placed.framework, running.backend) or _emptiness(series, placed.benchmark)
     wrong = "" if reason else running.wrong()
     trial = model.Trial(
@@ -73,6 +74,7 @@ class _Running:
         self._sides, self._device, self._placed = sides, device, placed
         self._around = around.Around(sides, placed, placed.host) if placed.host else None
         self.completed: list[devices.Completed] = []
+        self.energies: list[metering.Energy] = []
         self.series: dict[str, model.Series] = {}
         self.backend = ""
         self._compared: dict[str, outputs.Compared] = {}
@@ -118,8 +120,10 @@ class _Running:
         arguments = self._placed.conditions.platform_args
         for left in reversed(range(arguments.retry + 1)):
             await anyio.sleep(self._placed.conditions.sleep_before_run)
-            completed = await self._sides.device.run(self._process(text, place))
+            async with self._sides.meter.metering(self._placed.metering) as energy:
+                completed = await self._sides.device.run(self._process(text, place))
             self.completed.append(completed)
+            self.energies.append(energy)
             exited = completed.ending is devices.Ending.EXITED
             if not completed.failure or (exited and arguments.ignore_status):
                 return
@@ -229,6 +233,8 @@ def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -
     bad = next((one for one in series.values() if not all(map(math.isfinite, one.values))), None)
     if bad:
         return f"{bad.key} holds a value that is not finite"
+    if decisive is None and benchmark.metric == "power":
+        return "nothing measured the device's power; give the device a meter"
     if decisive is None and not outputs_alone:
         return f"nothing that was printed is named {benchmark.metric!r}, which the test is decided on"
     if decisive and benchmark.metric in ("delay", "generic", "power") and min(decisive.values) <= 0:
@@ -243,6 +249,14 @@ def _outcome(completed: Sequence[devices.Completed], reason: str) -> model.Outco
     return model.Outcome.TIMED_OUT if timed_out else model.Outcome.FAILED
 
 
+def _energy(energies: Sequence[metering.Energy]) -> list[model.Series]:
+    """What the trial's processes took, where it was metered."""
+    joules, seconds = sum(one.joules for one in energies), sum(one.seconds for one in energies)
+    if not energies or not math.isfinite(joules) or seconds <= 0:
+        return []
+    return [model.Series("PROCESS", "energy", "J", (joules,)), model.Series("NET", "power", "W", (joules / seconds,))]
+
+
 def _sizes(sizes: Mapping[str, float]) -> list[model.Series]:
     return [model.Series("PROCESS", name, "B", (size,)) for name, size in sizes.items()]
 
@@ -255,5 +269,6 @@ def _accounts(completed: Sequence[devices.Completed]) -> list[model.Series]:
         model.Series("PROCESS", "wall_time", "s", (_spent(completed),)),
         model.Series("PROCESS", "cpu_time", "s", (cpu,)),
         model.Series("PROCESS", "peak_memory", "B", (peak,)),
+        model.Series("PROCESS", "instructions", "", (sum(one.instructions for one in completed),)),
     )
     return [series for series in accounts if math.isfinite(series.values[0])]

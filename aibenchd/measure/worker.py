@@ -19,6 +19,7 @@ import structlog
 
 from aibenchd import backoff, board, crashpoints, errors, events, hostgate, model
 from aibenchd.devices import base as devices
+from aibenchd.devices import metering
 from aibenchd.measure import block as blocks
 from aibenchd.measure import keeping, placing
 from aibenchd.plan import order
@@ -89,6 +90,7 @@ class Worker:
         self.unit = f"device/{self.name}"
         self.draining = False
         self._house = house
+        self._meter = metering.make(device.settings.meter, on_this_host=device.on_this_host)
         self._stopping = False
         self._bell = events.Bell()
         self._pauses = backoff.Backoff(*PAUSE_SECONDS, rng)
@@ -120,7 +122,7 @@ class Worker:
     async def _hold(self) -> None:
         self._house.board.put(self.unit, "connecting")
         async with self.device.session() as session, contextlib.AsyncExitStack() as stack:
-            sides = placing.Sides(session, lambda: stack.enter_async_context(self._house.host(self.name)))
+            sides = placing.Sides(session, self._meter, lambda: stack.enter_async_context(self._house.host(self.name)))
             self._placed.clear()  # nothing is guaranteed of what lay on the device in another session
             await session.health()
             fingerprint = await session.fingerprint()

@@ -1,3 +1,5 @@
+import math
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +79,27 @@ def test_it_says_what_is_wrong_with_its_arguments(arguments: list[str], fault: s
     completed = subprocess.run([sys.executable, "-IS", str(launching.PROGRAM), *arguments], capture_output=True, text=True)
 
     assert (completed.returncode, completed.stderr) == (1, fault + "\n")
+
+
+SOFTWARE, TASK_CLOCK = 1, 1  # of perf_event_open(2): nanoseconds of CPU time, which the kernel itself counts
+BURN = "import subprocess, sys; sum(range(2_000_000)); subprocess.run([sys.executable, '-c', 'sum(range(2_000_000))'])"
+
+
+def test_a_counter_counts_what_children_and_their_children_did() -> None:
+    counter = launcher.Counter(SOFTWARE, TASK_CLOCK)
+    if math.isnan(counter.total()):
+        pytest.skip("perf_event_open is not allowed here")
+    assert counter.total() == 0  # this process itself is not counted
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", BURN], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime
+    assert 0.5 * used < counter.total() / 1e9 < 1.5 * used + 0.02
+
+
+def test_instructions_are_counted_where_the_processor_is_seen() -> None:
+    counter = launcher.Counter()
+    if math.isnan(counter.total()):
+        pytest.skip("the kernel shows no counter of retired instructions, as on most virtual machines")
+    subprocess.run([sys.executable, "-c", "sum(range(1_000_000))"], check=True)
+    assert counter.total() > 1_000_000

@@ -1,0 +1,115 @@
+"""Energy: the kernel's counters, the helper that may read them, and programs that print watts."""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+
+from aibenchd import errors, helper
+from aibenchd.devices import base, metering
+
+
+def zones(root: Path, **microjoules: int) -> Path:
+    """Counters as the kernel lays them out below /sys/class/powercap; cores are within the package."""
+    for number, (name, count) in enumerate(microjoules.items()):
+        place = root / "sys/class/powercap" / f"intel-rapl:{number}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "name").write_text(f"{name}\n")
+        (place / "energy_uj").write_text(f"{count}\n")
+        (place / "max_energy_range_uj").write_text("1000000\n")
+    return root / "sys/class/powercap"
+
+
+def read(root: Path) -> dict[str, metering.Zone]:
+    return {zone.name: zone for zone in metering.counters(root)}
+
+
+def test_packages_and_memory_are_added_and_what_is_within_a_package_is_not(tmp_path: Path) -> None:
+    before = read(zones(tmp_path, package=100_000, core=50_000, dram=10_000))
+    after = read(zones(tmp_path, package=600_000, core=450_000, dram=30_000))
+    assert metering.spent(before, after) == pytest.approx(0.52)
+
+
+def test_a_counter_that_began_again_is_followed(tmp_path: Path) -> None:
+    before = read(zones(tmp_path, package=900_000))
+    after = read(zones(tmp_path, package=100_000))
+    assert metering.spent(before, after) == pytest.approx(0.2)
+
+
+def test_the_whole_platform_is_counted_once(tmp_path: Path) -> None:
+    before = read(zones(tmp_path, package=0, psys=0))
+    after = read(zones(tmp_path, package=200_000, psys=300_000))
+    assert metering.spent(before, after) == pytest.approx(0.3)
+
+
+def test_without_counters_nothing_is_claimed(tmp_path: Path) -> None:
+    assert math.isnan(metering.spent(read(tmp_path), read(tmp_path)))
+    assert isinstance(metering.make(None, on_this_host=False), metering.NoMeter)
+
+
+async def test_the_helper_reads_what_only_root_may(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    zones(root, package=100_000)
+    path = tmp_path / "helper.sock"
+    machine = helper.Machine(root)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def serve() -> None:
+            for _ in range(2):
+                with listening.accept()[0] as connection:
+                    for request in helper._requests(connection):
+                        connection.sendall(helper._line(helper.answer(machine, request)))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        meter = metering.Rapl(base.MeterSettings(kind="rapl", helper=path))
+        async with meter.metering({}) as energy:
+            zones(root, package=350_000)
+        thread.join(10)
+    assert energy.joules == pytest.approx(0.25)
+    assert energy.seconds > 0
+
+
+async def test_a_helper_that_is_not_there_is_named(tmp_path: Path) -> None:
+    meter = metering.Rapl(base.MeterSettings(kind="rapl", helper=tmp_path / "helper.sock"))
+    with pytest.raises(errors.HarnessError, match=r"helper\.sock does not answer: .*socket unit"):
+        async with meter.metering({}):
+            pass
+
+
+def program(tmp_path: Path, *lines: str) -> metering.Program:
+    path = tmp_path / "meter"
+    path.write_text("\n".join(["#!/bin/sh", *lines]) + "\n")
+    path.chmod(0o755)
+    return metering.Program(base.MeterSettings(kind="program", command=(str(path),)))
+
+
+async def test_a_program_that_prints_watts_is_averaged_over_the_time_it_ran(tmp_path: Path) -> None:
+    meter = program(tmp_path, "echo warming up; echo $AIBENCHD_VOLTAGE; echo 2.0; while :; do echo 3.2; sleep 0.01; done")
+    async with meter.metering({"AIBENCHD_VOLTAGE": "4.4"}) as energy:
+        await anyio.sleep(0.3)
+    assert 2.0 < energy.joules / energy.seconds < 4.4
+    assert energy.seconds >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"), [(["echo none; exit 1"], "printed no number"), (["sleep 60"], "printed no number")]
+)
+async def test_a_program_that_measures_nothing_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(errors.HarnessError, match=message):
+        async with program(tmp_path, *lines).metering({}):
+            await anyio.sleep(0.1)
+
+
+async def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    meter = metering.Program(base.MeterSettings(kind="program", command=(str(tmp_path / "nothing"),)))
+    with pytest.raises(errors.HarnessError, match="cannot be started"):
+        async with meter.metering({}):
+            pass
