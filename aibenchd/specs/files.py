@@ -123,8 +123,9 @@ class ModelCache:
             except OSError as error:
                 failures.append(self._unusable(wanted, error))
 
+        every = list(self._wanted(benchmark))
         async with anyio.create_task_group() as tasks:
-            for group, key, wanted, view in self._wanted(benchmark):
+            for group, key, wanted, view in every:
                 tasks.start_soon(ensure, group, key, wanted, view)
         if failures:
             raise _as_one(failures)

@@ -15,7 +15,7 @@ import anyio.to_thread
 import structlog
 
 from aibenchd import digests, errors, redaction
-from aibenchd.specs import archives, content, download, generate, progress, schema, trees
+from aibenchd.specs import content, download, generate, progress, schema, trees
 
 log = structlog.get_logger()
 
@@ -155,6 +155,8 @@ class Sources:
         return await self._kept_tree(wanted, staged)
 
     async def _unpacked(self, wanted: Wanted, source: schema.Source, partial: content.Partial) -> content.VerifiedFile:
+        from aibenchd.specs import archives  # and what it needs, which the daemon's start need not wait for
+
         await anyio.to_thread.run_sync(partial.flush)
         staged = await anyio.to_thread.run_sync(self._content.staging, wanted.origin(source))
         try:
