@@ -40,11 +40,26 @@ def parse(output: str, benchmark: model.Benchmark, identifiers: Sequence[str]) -
 def gather(output: str, benchmark: model.Benchmark, identifiers: Sequence[str], gathered: gathering.Gathered) -> None:
     """As :func:`parse`, for a framework whose programs print more than observer lines."""
     for record in _records(output, _identifiers(benchmark, identifiers)):
-        for series in _new_form(record) if {"type", "metric"} <= record.keys() else _old_form(record):
-            if series.key == BACKEND:
-                gathered.state(series.text)
-            else:
-                gathered.add(series)
+        add(record, gathered)
+
+
+def add(record: Mapping[str, Any], gathered: gathering.Gathered) -> None:
+    """Add what one record says, in either form."""
+    for series in _new_form(record) if {"type", "metric"} <= record.keys() else _old_form(record):
+        if series.key == BACKEND:
+            gathered.state(series.text)
+        else:
+            gathered.add(series)
+
+
+def decoded(text: str, start: int) -> tuple[Any, int]:
+    """The JSON value that begins at ``start``, whatever comes after it, and where it ends; None where there is none."""
+    if start < 0:
+        return None, start
+    try:
+        return _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None, start
 
 
 def _identifiers(benchmark: model.Benchmark, identifiers: Sequence[str]) -> tuple[str, ...]:
@@ -62,19 +77,9 @@ def _records(output: str, identifiers: Sequence[str]) -> Iterator[Mapping[str, A
         starts = [(row.find(identifier), len(identifier)) for identifier in identifiers if identifier in row]
         if starts:
             place, length = min(starts)
-            record = _decoded(row, row.find("{", place + length))
+            record, _ = decoded(row, row.find("{", place + length))
             if isinstance(record, dict):
                 yield record
-
-
-def _decoded(row: str, start: int) -> Any:
-    """The JSON value that begins at ``start``, whatever comes after it; None where there is none."""
-    if start < 0:
-        return None
-    try:
-        return _DECODER.raw_decode(row, start)[0]
-    except (ValueError, RecursionError):
-        return None
 
 
 def _new_form(record: Mapping[str, Any]) -> Iterator[model.Series]:
