@@ -37,7 +37,10 @@ def with_key(text: str, *, is_json: bool, key: str, values: Mapping[Path, str]) 
 
     Args:
         text: valid JSON or YAML.
-        values: texts without quotes or backslashes, by the path of a mapping that has a scalar.
+        values: texts without quotes or backslashes, by the path of a mapping.
+
+    Raises:
+        ValueError: a mapping has no scalar that a key could follow.
     """
     members = _of_json(text) if is_json else _of_yaml(text)
     edits = {_edit(text, members, path, key, value) for path, value in values.items()}  # an alias is another path to one place
@@ -55,9 +58,10 @@ def _edit(text: str, members: _Members, path: Path, key: str, value: str) -> tup
             return start, end, f'"{value}"'
         colon = text.index(":", known.key[1])  # of nothing the parser does not say where it is
         return colon + 1, colon + 1, f' "{value}"'
-    last = max(
-        (member for place, member in members.items() if place[:-1] == path and member.one_line), key=lambda member: member.value
-    )
+    beside = [member for place, member in members.items() if place[:-1] == path and member.one_line]
+    if not beside:
+        raise ValueError(f"{path} has no scalar")
+    last = max(beside, key=lambda member: member.value)
     if last.indentation is not None:
         return _line_after(text, last, f'{" " * last.indentation}{key}: "{value}"')
     quote = text[last.key[0]] if text[last.key[0]] in "\"'" else ""

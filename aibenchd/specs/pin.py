@@ -172,16 +172,16 @@ def _named(group: Any) -> Iterator[tuple[str | int, Any]]:
 def _write(path: Path, document: yamlfile.Document, text: str, digests: Mapping[KeyPath, str]) -> None:
     """Set the digests in the text, and put it in the file's place at once."""
     bom = "\ufeff" if text.startswith("\ufeff") else ""
-    is_json = path.suffix == ".json"
-    new = bom + handwriting.with_key(text.removeprefix(bom), is_json=is_json, key=KEY, values=digests)
+    try:
+        new = bom + handwriting.with_key(text.removeprefix(bom), is_json=path.suffix == ".json", key=KEY, values=digests)
+    except ValueError as error:
+        raise _by_hand(path, digests) from error
     real = path.resolve()
     fresh = real.with_name(f".{real.name}.{os.getpid()}{real.suffix}")
     try:
         _put(fresh, new, real.stat())
         if not _reads(fresh, _with_digests(document.value, digests)):
-            raise errors.ModelFileError(
-                f"{path}: cannot be written without touching more; write there by hand: {_listed(digests)}"
-            )
+            raise _by_hand(path, digests)
         if _text(path) != text:
             raise errors.ModelFileError(f"{path}: was changed meanwhile; pin it again")
         fresh.replace(real)
@@ -218,5 +218,6 @@ def _with_digests(value: Any, digests: Mapping[KeyPath, str], path: KeyPath = ()
     return inner | {KEY: digests[path]} if path in digests else inner
 
 
-def _listed(digests: Mapping[KeyPath, str]) -> str:
-    return ", ".join(f"{yamlfile.key_text(key)}: {KEY}: {digest}" for key, digest in digests.items())
+def _by_hand(path: Path, digests: Mapping[KeyPath, str]) -> errors.ModelFileError:
+    listed = ", ".join(f"{yamlfile.key_text(key)}: {KEY}: {digest}" for key, digest in digests.items())
+    return errors.ModelFileError(f"{path}: cannot be written without touching more; write there by hand: {listed}")
