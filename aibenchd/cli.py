@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="make a repository with a regression in it, and watch the daemon find it")
     demo.add_argument("directory", type=Path, nargs="?", help="a new directory to work in")
+    demo.add_argument("--engine", choices=("pytorch", "onnxruntime"), default="pytorch", help="what the watched engine runs on")
     demo.set_defaults(run=_demo)
     return parser
 
@@ -95,4 +96,4 @@ def _demo(parsed: argparse.Namespace) -> int:
     from aibenchd.demo import demo
 
     directory = parsed.directory or Path(f"demo-{time.strftime('%Y%m%d-%H%M%S')}")
-    return anyio.run(demo.run, directory.absolute())
+    return anyio.run(demo.run, directory.absolute(), parsed.engine)

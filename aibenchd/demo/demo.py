@@ -21,7 +21,7 @@ from aiohttp import web
 
 import aibenchd
 from aibenchd import model
-from aibenchd.demo import history
+from aibenchd.demo import history, onnxruntime_engine, pytorch_engine
 
 TIMEOUT = 900.0  # seconds; a machine on which it takes longer is too slow to tell anything
 STOP_TIMEOUT = 60.0
@@ -32,20 +32,7 @@ FRAMEWORKS = Path(aibenchd.__file__).parents[1] / "specifications" / "frameworks
 # changes of more than four margins, and each is called unchanged at most with BETA: 3 * 0.001 + 2 * 0.003 < 1 %.
 ALPHA, BETA, MARGIN = 0.001, 0.003, 0.1
 
-SPECIFICATION: model.JsonObject = {
-    "model": {"name": "squeezenet", "format": "pytorch", "framework": "pytorch", "category": "CNN"},
-    "tests": [
-        {
-            "identifier": "squeezenet",
-            "metric": "delay",
-            "iter": 16,
-            "warmup": 2,
-            "commands": [
-                "{program} --module engine:squeezenet --input-dims 1,3,96,96 --warmup {warmup} --iterations {iter} --threads 1"
-            ],
-        }
-    ],
-}
+ENGINES = {engine.framework: engine for engine in (pytorch_engine.PYTORCH, onnxruntime_engine.ONNXRUNTIME)}
 
 
 @dataclass(slots=True)
@@ -77,30 +64,31 @@ class Receiver:
             await self.arrived.wait()
 
 
-async def run(directory: Path) -> int:
+async def run(directory: Path, framework: str) -> int:
     """Run it in a new ``directory``; 0 where exactly the right revisions were called, else 1."""
     began = time.monotonic()
+    engine = ENGINES[framework]
     await anyio.Path(directory).mkdir(parents=True)
-    commits = await anyio.to_thread.run_sync(history.write, directory / "remote.git", directory / "work")
-    say(f"{len(commits)} revisions of a small engine lie in {directory / 'remote.git'}")
+    commits = await anyio.to_thread.run_sync(history.write, engine.commits, directory / "remote.git", directory / "work")
+    say(f"{len(commits)} revisions of a small engine on {framework} lie in {directory / 'remote.git'}")
     receiver = Receiver()
     async with listening(receiver) as url:
-        configuration = write_configuration(directory, commits[0], url)
+        configuration = write_configuration(directory, engine, commits[0], url)
         async with daemon(configuration, directory / "daemon.log"):
             say(f"the daemon watches it; its status: aibenchctl -s {directory / 'aibenchd.sock'} status")
             finished = await follow(directory / "aibenchd.sock", receiver, commits)
     if not finished:
         say(f"not finished after {TIMEOUT:.0f} s; see {directory / 'daemon.log'}")
     say(f"took {time.monotonic() - began:.0f} s")
-    return conclude(directory, commits, receiver.verdicts())
+    return conclude(directory, engine, commits, receiver.verdicts())
 
 
-def conclude(directory: Path, commits: Sequence[str], verdicts: dict[str, dict[str, Any]]) -> int:
+def conclude(directory: Path, engine: history.Engine, commits: Sequence[str], verdicts: dict[str, dict[str, Any]]) -> int:
     """Print what was found beside what had to be; 0 where they agree."""
     from aibenchd.demo import plot
 
     right = True
-    for commit, made in zip(commits, history.COMMITS, strict=True):
+    for commit, made in zip(commits, engine.commits, strict=True):
         record = verdicts.get(commit)
         found = None if record is None else str(record["verdict"])
         expected = str(made.expected or model.Verdict.MEASURED)
@@ -108,7 +96,7 @@ def conclude(directory: Path, commits: Sequence[str], verdicts: dict[str, dict[s
         mark = "as it should be" if found == expected else f"WRONG: expected {expected}"
         say(f"{commit[:10]}  {made.subject[:52]:52}  {found or 'nothing':12} {interval(record):28} {mark}")
     picture = directory / "ratios.svg"
-    plot.ratios(picture, [(made.subject, verdicts.get(commit)) for commit, made in zip(commits, history.COMMITS, strict=True)])
+    plot.ratios(picture, [(made.subject, verdicts.get(commit)) for commit, made in zip(commits, engine.commits, strict=True)])
     say(f"ratio per revision, with its interval: {picture}")
     return 0 if right else 1
 
@@ -121,10 +109,18 @@ def interval(record: dict[str, Any] | None) -> str:
     return f"{record['estimate']:+7.1%} ({low} to {high})"
 
 
-def write_configuration(directory: Path, start_at: str, url: str) -> Path:
+def specification(engine: history.Engine) -> model.JsonObject:
+    """The model file."""
+    return {
+        "model": {"name": "squeezenet", "format": engine.framework, "framework": engine.framework, "category": "CNN"},
+        "tests": [{"identifier": "squeezenet", "metric": "delay", "iter": 16, "warmup": 2, "commands": [engine.command]}],
+    }
+
+
+def write_configuration(directory: Path, engine: history.Engine, start_at: str, url: str) -> Path:
     """The YAML file and the specification that the daemon is given; JSON is YAML."""
-    specification = directory / "squeezenet.json"
-    specification.write_text(json.dumps(SPECIFICATION, indent=2))
+    written = directory / "squeezenet.json"
+    written.write_text(json.dumps(specification(engine), indent=2))
     cpus = sorted(os.sched_getaffinity(0))
     path = directory / "aibenchd.yaml"
     path.write_text(
@@ -136,15 +132,15 @@ def write_configuration(directory: Path, start_at: str, url: str) -> Path:
                     {
                         "name": "engine",
                         "url": str(directory / "remote.git"),
-                        "framework": "pytorch",
+                        "framework": engine.framework,
                         "start_at": start_at,
                         "poll_interval": "5s",
-                        "backlog": len(history.COMMITS),
+                        "backlog": len(engine.commits),
                     }
                 ],
                 "builds": {"frameworks_directory": str(FRAMEWORKS)},
                 "devices": [{"name": "this-host", "kind": "local", "cpus": cpus[-1:]}],
-                "benchmarks": [{"specification": specification.name}],
+                "benchmarks": [{"specification": written.name}],
                 "experiment": {"alpha": ALPHA, "beta": BETA, "min_effect": MARGIN, "max_blocks": 60},
                 "sinks": [{"name": "receiver", "kind": "http", "url": url}],
                 "status": {"socket": "aibenchd.sock"},
