@@ -74,7 +74,7 @@ def _power(test: Mapping[str, Any], _generic: bool) -> Iterator[Finding]:
 
 
 def _profiler(test: Mapping[str, Any], _generic: bool) -> Iterator[Finding]:
-    if test.get("profiler", {}).get("enabled") in (True, "true", 1):
+    if str(test.get("profiler", {}).get("enabled")).lower() in {"true", "1"}:
         yield ("profiler",), "no profiler is run: the test is measured without"
 
 
@@ -90,7 +90,7 @@ def _lost_in_processes(
 ) -> Iterator[Finding]:
     for key in ("preprocess", "postprocess"):
         process = owner.get(key, {})
-        commands = process.get("commands") or [process.get("command", "")]
+        commands = [*process.get("commands", []), process.get("command", "")]
         yield from _lost((*path, key), commands, {**test, "files": {**test.get("files", {}), **process.get("files", {})}}, model)
 
 
