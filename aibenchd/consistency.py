@@ -72,7 +72,7 @@ def _twice(value: dict[str, Any]) -> Iterator[Finding]:
 
 def _kinds(value: dict[str, Any]) -> Iterator[Finding]:
     """Kinds that carry no keys of their own; those of devices and sinks are the models' affair."""
-    named = [
+    named: list[tuple[tuple[str | int, ...], str, Any]] = [
         (("repositories", index, key), group, item.get(key))
         for index, item in _items(value, "repositories")
         for key, group in (("kind", "repositories"), ("framework", "frameworks"))

@@ -15,7 +15,7 @@ import anyio.to_thread
 import structlog
 
 from aibenchd import settings
-from aibenchd.measure import placing, worker
+from aibenchd.measure import keeping, placing, worker
 from aibenchd.store import housekeeping, store
 
 LOOK_SECONDS = 3600.0
@@ -41,6 +41,8 @@ async def _forget(journal: store.Store, state_directory: Path, current: Callable
             log.info("samples were kept long enough", trials=gone)
             await anyio.sleep(PAUSE_SECONDS)
         await anyio.to_thread.run_sync(remove_files, state_directory / "logs", time.time() - kept.logs)
+        rows = state_directory / placing.OUTPUTS / keeping.ROWS
+        await anyio.to_thread.run_sync(remove_files, rows, time.time() - kept.samples)
         await forget_experiments(journal, state_directory)
         await anyio.sleep(LOOK_SECONDS)
 

@@ -16,14 +16,20 @@ from aibenchd.specs import schema
 
 LOG_BOUND = 256 << 10  # bytes kept of what a trial printed
 FIRST, LATEST = "first", "latest"
+ROWS = "rows"  # beside the directories of experiments: the last outputs of every cell of a row of the coverage matrix
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Keeper:
-    """Keeps what one experiment leaves."""
+    """Keeps what one experiment leaves.
+
+    Attributes:
+        device: names its cells, beside framework and backend, to a person.
+    """
 
     state_directory: Path
     experiment: int
+    device: str
 
     async def take(self, finished: trial.Finished, placed: placing.Placed, block: int) -> model.Trial:
         """Keep what a trial left before the next one begins; the trial, knowing where its log is."""
@@ -34,10 +40,45 @@ class Keeper:
                 await anyio.to_thread.run_sync(_copy, path, self.state_directory / f"{stem}-{_safe(path.name)}")
             if _beside(placed.test.output_files[key]):
                 await anyio.to_thread.run_sync(_keep_output, path, self._output(arm, key, LATEST), self._output(arm, key, FIRST))
+        judged = await self._among_others(finished.trial, placed)
         if not finished.output:
-            return finished.trial
+            return judged
         await anyio.to_thread.run_sync(_write_log, self.state_directory / f"{stem}.log", finished.output)
-        return dataclasses.replace(finished.trial, log=f"{stem}.log")
+        return dataclasses.replace(judged, log=f"{stem}.log")
+
+    async def _among_others(self, one: model.Trial, placed: placing.Placed) -> model.Trial:
+        """A trial whose outputs most other cells of its row contradict is wrong."""
+        wanted = {key: file for key, file in placed.test.output_files.items() if _beside(file)}
+        if one.outcome is not model.Outcome.OK or not wanted:
+            return one
+        try:
+            contradicted = await anyio.to_thread.run_sync(self._contradicted, wanted, one.arm, placed)
+        except errors.CommandError as error:
+            return dataclasses.replace(one, outcome=model.Outcome.FAILED, series=(), reason=str(error))
+        if not contradicted:
+            return one
+        return dataclasses.replace(one, agreement=model.Agreement.WRONG, reason=f"{trial.WRONG}: {contradicted}")
+
+    def _contradicted(self, wanted: Mapping[str, schema.OutputFile], arm: model.ArmName, placed: placing.Placed) -> str:
+        import numpy as np
+
+        said = []
+        variant = placed.variant
+        cell = f"{variant.framework}@{self.device}{f'+{_safe(variant.backend)}' if variant.backend else ''}.npy"
+        for key, file in wanted.items():
+            output = self._read(arm, key, file, LATEST)
+            name = model.digest_of([variant.benchmark.name, variant.benchmark.identifier, key])
+            row = self.state_directory / placing.OUTPUTS / ROWS / name
+            row.mkdir(parents=True, exist_ok=True)
+            others = {
+                path.stem: outputs.compare(output, np.load(path)) for path in sorted(row.glob("*.npy")) if path.name != cell
+            }
+            against = {name: text for name, one in others.items() if (text := one.beyond(file.limits))}
+            if len(against) > len(others) - len(against):
+                said += [f"{key}: {text} from {name.replace('+', '/')}" for name, text in against.items()][:1]
+            if arm is model.ArmName.TREATMENT:
+                _save(row / cell, output)
+        return "; ".join(said)
 
     async def side_by_side(self, block: model.Block, placed: Mapping[model.ArmName, placing.Placed]) -> model.Block:
         """The block, its treatment's outputs laid beside the control's where there is no golden one that both must hold."""
@@ -103,6 +144,15 @@ def _keep_output(source: Path, latest: Path, first: Path) -> None:
     _copy(source, latest)
     if not first.exists():
         _copy(source, first)
+
+
+def _save(path: Path, output: outputs.Array) -> None:
+    import numpy as np
+
+    fresh = path.with_suffix(".fresh")
+    with fresh.open("wb") as file:
+        np.save(file, output)
+    fresh.replace(path)
 
 
 def _write_log(path: Path, output: str) -> None:

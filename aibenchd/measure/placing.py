@@ -21,6 +21,7 @@ from aibenchd.specs import conditions, content, files, schema
 
 WORK = "work"  # of both arms: a path that differs would be a difference between them
 HOST_WORK = "host"  # {HOSTDIR}
+OUTPUTS = "outputs"  # below the state directory
 PULLED = "pulled"  # where output files come to on this host
 
 
@@ -243,12 +244,12 @@ def _library(directory: Path, location: str) -> Path:
 
 def outputs_directory(state_directory: Path, experiment: int, arm: model.ArmName) -> Path:
     """Where the outputs of an arm are kept, to be laid beside the other arm's and those of later blocks."""
-    return state_directory / "outputs" / f"{experiment:012d}-{arm.value[0]}"
+    return state_directory / OUTPUTS / f"{experiment:012d}-{arm.value[0]}"
 
 
 def remembered(state_directory: Path, limit: int) -> list[int]:
     """Experiments that have outputs on this host, oldest first. Blocking."""
-    root = state_directory / "outputs"
+    root = state_directory / OUTPUTS
     numbers = {entry.name.partition("-")[0] for entry in root.iterdir()} if root.is_dir() else set()
     return sorted(int(number) for number in numbers if number.isdecimal())[:limit]
 

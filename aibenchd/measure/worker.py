@@ -170,7 +170,7 @@ class Worker:
         placed = await self._lay_out(sides, experiment, fingerprint)
         if placed is None:
             return
-        keeper = keeping.Keeper(self._house.state_directory, experiment.id)
+        keeper = keeping.Keeper(self._house.state_directory, experiment.id, self.name)
         bench = blocks.Bench(sides, self.device.settings, keeper)
         async with self._house.gate.measuring():
             if self._stopping or self._resting():  # while this one waited for a build

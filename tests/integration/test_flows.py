@@ -198,3 +198,32 @@ async def test_platform_arguments_and_converters_do_what_they_say(tmp_path: Path
         ((log,),) = made.rows("SELECT log FROM trials WHERE experiment = 1 AND block = 0")
         assert "PyTorchObserver" in (tmp_path / "state" / log).read_text()
         assert '"size"' in (tmp_path / "state" / log.replace(".log", "-out.txt")).read_text()
+
+
+async def test_a_cell_that_the_others_of_its_row_contradict_is_wrong(tmp_path: Path) -> None:
+    work = 'case "$3" in eigen) n=4 ;; *) n=3 ;; esac; printf "%s\\n" 1 2 $n > "$2"\n'
+    work += """echo 'PyTorchObserver {"type": "NET", "metric": "backend", "info_string": "'$3'"}'"""
+    specification = outputs(tolerance={"max_absolute": 0.01})
+    specification["tests"][0]["commands"] = ["{program} - {output_files.out} {backend}"]
+    made = make(tmp_path, specification, work, f"{work}\n# harmless")
+    made.configure(benchmarks=[{"specification": "net.json", "backends": ["cpu", "mkl", "eigen"]}])
+    async with made.daemon():
+        await made.until("SELECT count(*) = 6 FROM experiments WHERE state = 'decided'")
+        reasons = dict(made.rows("SELECT backend, reason FROM experiments ORDER BY decided_at"))  # the last of each stays
+        assert reasons["eigen"].startswith("wrong output: out: max_absolute 1 (at most 0.01) from generic@host/")
+        assert reasons["cpu"] == reasons["mkl"] == ""
+
+
+async def test_power_is_decided_on_what_a_meter_says(tmp_path: Path) -> None:
+    meter = tmp_path / "meter"
+    meter.write_text("#!/bin/sh\nwhile :; do cat watts; sleep 0.01; done\n")
+    meter.chmod(0o755)
+    specification = outputs()
+    specification["tests"][0] |= {"metric": "power", "voltage": 4.2}
+    works = [f"echo {watts} > {tmp_path}/watts; sleep 0.05" for watts in ("2.0", "3.0")]
+    made = make(tmp_path, specification, *(f"{work}; touch $2" for work in works))
+    (tmp_path / "watts").write_text("1.0\n")
+    made.configure(devices=[{"name": "host", "kind": "local", "meter": {"kind": "program", "command": [str(meter)]}}])
+    async with made.daemon():
+        await ended(made, "measured", "regressed")
+        assert made.rows("SELECT count(*) > 0 FROM results WHERE type = 'PROCESS' AND metric = 'energy'") == [(1,)]
