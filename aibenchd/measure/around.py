@@ -107,8 +107,7 @@ class Around:
         if process is None:
             return
         host, place = await self._sides.host(), dataclasses.replace(self._place, index=index)
-        texts = [*process.commands, *([process.command] if process.command else [])]
-        for command in placeholders.compose(texts, self._placed.variant.benchmark, place):
+        for command in placeholders.compose(process.texts, self._placed.variant.benchmark, place):
             completed = await host.run(
                 devices.Command(  # noqa: S604  FAI-PEP's are a shell's
                     argv=(command,),

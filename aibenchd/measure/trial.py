@@ -19,6 +19,7 @@ from aibenchd.devices import base as devices
 from aibenchd.devices import metering
 from aibenchd.frameworks import base as frameworks
 from aibenchd.measure import around, outputs, placing
+from aibenchd.specs import conditions
 
 RERUNS = 1_000  # processes of one trial at most, where a program prints one record per run
 PARSED_AT_ONCE = 64 << 10  # characters; more would hold up the event loop
@@ -134,12 +135,13 @@ class _Running:
         how = self._placed.conditions
         argv, shell = ((text,), True) if how.platform_args.shell else words(text)
         libraries = {"LD_LIBRARY_PATH": ":".join(self._placed.libraries)} if self._placed.libraries else {}
+        threads = how.threads if self._device.platform in conditions.HOSTS else {}
         group = {"AIBENCH_TREATMENT_GROUP": "1" if self._placed.arm is model.ArmName.TREATMENT else "0"}
         return devices.Command(
             argv=argv,
             shell=shell,
             cwd=PurePosixPath(place.target_directory),
-            env={**libraries, **how.threads, **self._device.env, **how.env, **group},
+            env={**libraries, **threads, **self._device.env, **how.env, **group},
             cpus=how.cpus or self._device.cpus,
             timeout=max(how.timeout - _spent(self.completed), 0.001),
         )

@@ -226,10 +226,11 @@ def _left(flags: defaults.Defaults, selection: settings.BenchmarkSelection) -> m
 
 
 def _named_twice(benchmarks: Iterable[model.Benchmark]) -> Iterator[errors.Fault]:
-    """Different benchmarks that reports could not tell apart, because model, metric and identifier are the same."""
-    first: dict[tuple[str, str, str], model.Benchmark] = {}
+    """Different benchmarks that reports could not tell apart: framework, model, metric and identifier are the same."""
+    first: dict[tuple[str, ...], model.Benchmark] = {}
     for benchmark in benchmarks:
-        other = first.setdefault((benchmark.name, benchmark.metric, benchmark.identifier), benchmark)
+        key = (benchmark.framework, benchmark.name, benchmark.metric, benchmark.identifier)
+        other = first.setdefault(key, benchmark)
         if other.source != benchmark.source:
             name = f"{benchmark.name} {benchmark.metric} {benchmark.identifier}"
             yield errors.Fault(

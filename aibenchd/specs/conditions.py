@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from aibenchd import model
 from aibenchd.specs import schema
 
+HOSTS = ("host", "linux", "mac", "windows")  # platforms whose programs are told how many threads to run
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:

@@ -38,7 +38,6 @@ from aibenchd.frameworks import base, placeholders
 from aibenchd.specs import catalog, conditions, schema
 
 DEVICE, HOST, BUILD = "/device", "/host", "/build"
-HOSTS = ("host", "linux", "mac", "windows")  # platforms whose programs are told how many threads to run
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -122,7 +121,7 @@ def described(benchmark: model.Benchmark, asked: Asked) -> dict[str, Any]:
         "cooldown": how.cooldown,
         "sleep_before_run": how.sleep_before_run,
         "env": dict(how.env),
-        "threads": dict(how.threads) if asked.platform in HOSTS else {},
+        "threads": dict(how.threads) if asked.platform in conditions.HOSTS else {},
         "cpus": how.cpus,
         "log_output": how.log_output,
         "statistics": how.statistics,
