@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from aibenchd import errors, events
-from aibenchd.store import schema, store
+from aibenchd.store import migrations, schema, store
 
 
 @pytest.fixture
@@ -141,3 +141,27 @@ def shape(connection: sa.Connection) -> dict[str, object]:
         else:
             found[f"{kind} {name}"] = " ".join((sql or "").split())
     return found
+
+
+async def test_an_older_journal_gains_its_cells(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    migrations.upgrade(path, "0002")
+    with sqlite3.connect(path) as older:
+        older.executescript(
+            """
+            INSERT INTO requests VALUES (1, 'engine', 'a', '', '[]', '[]', 0, 'planned', '', '', 0);
+            INSERT INTO builds VALUES (1, 'engine', 'a', 'f', 'host', 'built', 0, '', '', '', 0, '', '', '{}', 0, NULL, NULL, 0);
+            """
+        )
+        for pair, request, verdict in ((1, None, "measured"), (2, None, "identical"), (3, 1, "regressed")):
+            older.execute("INSERT INTO pairs VALUES (?, 'engine', 'a', NULL, 'benchmark', 0, ?, 0)", (pair, request))
+            older.execute(
+                "INSERT INTO experiments (id, pair, benchmark, identifier, model, device, backend, treatment_build, digests,"
+                " design, state, reason, priority, round, turn, blocks, verdict, created_at)"
+                " VALUES (?, ?, 'd', 'net', 'net', 'host', 'cpu', 1, '', '{}', 'decided', '', 0, 0, 0, 0, ?, 0)",
+                (pair, pair, verdict),
+            )
+    older.close()
+    async with store.opened(path, events.Events()) as opened:
+        cells = await opened.read(lambda connection: connection.execute(sa.select(schema.cells)).all())
+    assert [tuple(cell) for cell in cells] == [("engine", "d", "host", "cpu", 2, 1)]

@@ -1,0 +1,172 @@
+"""What the planner reads of the journal and writes to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import statusd
+
+from aibenchd import events, model, settings
+from aibenchd.devices import base
+from aibenchd.plan import coverage, planner
+from aibenchd.store import builds, experiments, planning, revisions, schema, store
+
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+DEVICE = base.DeviceSettings(name="host", kind="local")
+ENGINE = settings.RepositorySettings(name="engine", url="/srv/engine.git", framework="pytorch")
+OTHER = settings.RepositorySettings(name="other", url="/srv/other.git", framework="caffe2")
+EXPERIMENT = settings.ExperimentSettings()
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[store.Store]:
+    async with store.opened(tmp_path / "journal.db", events.Events()) as opened:
+        yield opened
+
+
+def cell(name: str, backend: str = "", **selection: object) -> coverage.Cell:
+    benchmark = model.Benchmark({"name": "net", "framework": ""}, {"identifier": name, "metric": "delay"}, f"{name}.json")
+    chosen = settings.BenchmarkSelection.model_validate({"specification": Path(f"{name}.json")} | selection)
+    return coverage.Cell(coverage.Selected(benchmark, chosen), DEVICE, backend)
+
+
+def line(tx: store.Transaction, *commits: str, repository: str = "engine") -> list[model.Revision]:
+    """A watched line of these commits."""
+    for position, commit in enumerate(commits, 1):
+        statusd.revision(tx, commit, position, repository=repository)
+    revisions.advance(tx, repository, commits[-1])
+    return [revisions.one(tx.connection, repository, commit) for commit in commits]
+
+
+def built(tx: store.Transaction, commit: str, state: str = "built", repository: settings.RepositorySettings = ENGINE) -> None:
+    names = {"repository": repository.name, "framework": repository.framework, "digest": f"digest {repository.name} {commit}"}
+    statusd.build(tx, commit, state=state, **names)
+
+
+def planned(tx: store.Transaction, *steps: planner.Step) -> None:
+    planning.carry_out(tx, ENGINE, steps, EXPERIMENT)
+
+
+def window(connection: sa.Connection) -> planner.Window:
+    return planning.window(connection, "engine", ["host"], NOW)
+
+
+async def test_a_cell_that_is_new_is_measured_with_one_arm_on_the_newest_pair_and_then_like_all(journal: store.Store) -> None:
+    old, new = cell("old"), cell("new")
+
+    def write(tx: store.Transaction) -> None:
+        first, second, third = line(tx, "a", "b", "c")
+        planned(tx, planner.PlanPair(second, first, (old,)))
+        newest = window(tx.connection).newest
+        assert newest is not None
+        planned(tx, planner.Extend(newest, (new,)), planner.PlanPair(third, second, (old, new)))
+
+    await journal.write(write)
+    rows = await journal.read(
+        lambda connection: connection.execute(
+            sa.select(schema.pairs.c.treatment, schema.experiments.c.identifier, schema.experiments.c.design)
+            .join(schema.experiments)
+            .order_by(schema.experiments.c.id)
+        ).all()
+    )
+    assert [(commit, name, design["arms"]) for commit, name, design in rows] == [
+        ("b", "old", 2),
+        ("b", "new", 1),
+        ("c", "old", 2),
+        ("c", "new", 2),
+    ]
+
+
+async def test_what_does_not_build_is_not_where_new_cells_are_measured(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        first, second = line(tx, "a", "b")
+        planned(tx, planner.PlanPair(first, None, (cell("old"),)), planner.PlanPair(second, first, (cell("old"),)))
+        tx.connection.execute(schema.builds.update().where(schema.builds.c.commit == "b").values(state="failed"))
+
+    await journal.write(write)
+    newest = (await journal.read(window)).newest
+    assert newest is not None
+    assert newest.treatment.commit == "a"
+
+
+def sides(tx: store.Transaction) -> tuple[planning.Side, planning.Side]:
+    line(tx, "a", "b")
+    line(tx, "x", repository="other")
+    built(tx, "a")
+    built(tx, "x", repository=OTHER)
+    control = cell("theirs", "eigen", env={"THREADS": "1"}, command_args="--their")
+    return planning.Side(ENGINE, "a", cell("ours", "mkl", experiment={"arms": 1})), planning.Side(OTHER, "x", control)
+
+
+def compare(tx: store.Transaction) -> int:
+    return planning.compare(tx, [sides(tx)], EXPERIMENT, 1_000, "someone")
+
+
+async def test_a_comparison_runs_each_cell_s_own_from_its_own_repository(journal: store.Store) -> None:
+    request = await journal.write(compare)
+    experiment = await journal.read(lambda connection: experiments.by_id(connection, 1))
+    assert experiment.run_type == model.RunType.COMPARE
+    assert (experiment.treatment.repository, experiment.treatment.commit) == ("engine", "a")
+    assert experiment.control is not None
+    assert (experiment.control.repository, experiment.control.commit) == ("other", "x")
+    assert experiment.design.arms == 2
+    ours, theirs = (experiment.design.of(arm) for arm in model.ArmName)
+    assert (ours.benchmark.identifier, ours.framework, ours.backend) == ("ours", "pytorch", "mkl")
+    assert dataclasses.replace(theirs, benchmark=ours.benchmark) == model.Variant(
+        ours.benchmark, "caffe2", "eigen", {"THREADS": "1"}, "--their"
+    )
+    assert theirs.benchmark.identifier == "theirs"
+    rows = await journal.read(lambda connection: connection.execute(sa.select(schema.requests)).all())
+    assert [(row.id, row.state, row.repository, row.requested_by) for row in rows] == [(request, "planned", "engine", "someone")]
+
+
+async def test_a_comparison_holds_up_no_plan_and_is_no_cell_s_newest(journal: store.Store) -> None:
+    await journal.write(compare)
+    seen = await journal.read(window)
+    assert (seen.undecided, seen.newest, seen.good, seen.orphans) == (0, None, frozenset(), [])
+    assert await journal.read(lambda connection: connection.execute(sa.select(schema.cells)).all()) == []
+
+
+async def test_two_cells_of_one_build_are_measured_though_their_programs_are_the_same(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> int:
+        treatment, _ = sides(tx)
+        control = planning.Side(ENGINE, "a", cell("ours", "onednn"))
+        return planning.compare(tx, [(treatment, control)], EXPERIMENT, 0, "someone")
+
+    def identical(tx: store.Transaction, experiment: int) -> None:
+        raise AssertionError(f"experiment {experiment} was decided without a trial")
+
+    await journal.write(write)
+    assert await journal.write(lambda tx: planning.promote(tx, identical)) == 1
+    assert await journal.read(lambda connection: connection.scalars(sa.select(schema.experiments.c.state)).all()) == ["open"]
+
+
+async def test_the_newest_build_is_of_the_line_and_may_have_left_the_cache(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line(tx, "a", "b", "c", "d")
+        statusd.revision(tx, "aside", 9, on_branch=False)
+        for commit, state in (("a", "built"), ("b", "evicted"), ("c", "failed"), ("d", "queued"), ("aside", "built")):
+            built(tx, commit, state)
+
+    await journal.write(write)
+    newest = await journal.read(lambda connection: planning.newest_built(connection, "engine", "pytorch", "host"))
+    assert newest is not None
+    assert newest.commit == "b"
+    assert await journal.read(lambda connection: planning.newest_built(connection, "engine", "pytorch", "phone")) is None
+
+
+async def test_a_comparison_has_a_build_made_again_that_was_evicted(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        pair = sides(tx)
+        tx.connection.execute(schema.builds.update().values(state="evicted"))
+        planning.compare(tx, [pair], EXPERIMENT, 0, "someone")
+
+    await journal.write(write)
+    waiting = await journal.read(lambda connection: builds.next_of(connection, ["engine"], []))
+    assert waiting is not None
+    assert waiting.commit == "a"
