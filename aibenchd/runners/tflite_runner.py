@@ -60,6 +60,7 @@ IGNORED = (
     "output_prefix",
     "verbose",
     "allow_fp16",
+    "gpu_backend",
     "print_preinvoke_state",
     "print_postinvoke_state",
     "report_peak_memory_footprint",

@@ -139,11 +139,12 @@ def test_the_built_in_kernels_are_asked_for_by_either_name(tmp_path: Path) -> No
     assert run("--model", path, *QUICK, "--use_xnnpack=true").backend == "xnnpack"
 
 
-@pytest.mark.parametrize("option", ["--use_gpu=true", "--use_nnapi=1", "--use_hexagon=true"])
-def test_a_delegate_that_is_not_here_is_an_error(squeezenet: Path, option: str) -> None:
-    status, said = refused("--model", squeezenet, option)
-    assert (status, option.partition("=")[0] in said) == (3, True)
-    assert ended("--model", squeezenet, "--iterations=1", option.partition("=")[0] + "=0").returncode == 0
+@pytest.mark.parametrize("options", [tflite.OPTIONS["opengl"], tflite.OPTIONS["dsp"], "--use_nnapi=1"])
+def test_a_delegate_that_is_not_here_is_an_error(squeezenet: Path, options: str) -> None:
+    status, said = refused("--model", squeezenet, *options.split())
+    option = options.partition("=")[0]
+    assert (status, option in said) == (3, True)
+    assert ended("--model", squeezenet, "--iterations=1", f"{option}=0").returncode == 0
 
 
 # ---------------------------------------------------------------- inputs
