@@ -137,8 +137,8 @@ def test_benchmark_model_takes_the_runner_s_options(files: Mapping[str, str], to
     arguments = ["--model", "a b.tflite", "--warmup=1", "--iterations", "3", "--threads=2", "--backend", "xnnpack", "--operators"]
     ran = place.run(*arguments, "--input-dims", "1,2", "--output-directory=/x", "--min_secs=1")
     assert ran.stdout == (
-        "benchmark_model --graph=a b.tflite --warmup_runs=1 --num_runs=3 --num_threads=2 --use_xnnpack=true --enable_op_profiling=true"
-        " --min_secs=1\n"
+        "benchmark_model --graph=a b.tflite --warmup_runs=1 --num_runs=3 --num_threads=2 --use_xnnpack=true"
+        " --enable_op_profiling=true --min_secs=1\n"
     )
     assert place.run("--graph=x", "--backend=").stdout == "benchmark_model --graph=x\n"
 
