@@ -86,6 +86,8 @@ def _new_form(record: Mapping[str, Any]) -> Iterator[model.Series]:
     names = (record["type"], record["metric"], record.get("unit") or "")
     if all(isinstance(name, str) for name in names):
         yield _series(*names, record)
+        if isinstance(record.get("summary"), dict) and "num_runs" in record and record["metric"] == "latency":
+            yield gathering.series(record["type"], "runs", "", _values({"value": record["num_runs"]}))
 
 
 def _old_form(record: Mapping[str, Any]) -> Iterator[model.Series]:

@@ -207,10 +207,14 @@ def _gather(gathered: dict[str, model.Series], more: Sequence[model.Series]) -> 
     return any(series.values for series in more)
 
 
-def _count(gathered: Mapping[str, model.Series]) -> int:
-    """How many samples there are of the series that is decided on; of another only where the network has none."""
+def _count(gathered: Mapping[str, model.Series]) -> float:
+    """How many runs the samples are of, of the series that is decided on; of another only where the network has none.
+
+    A program that sums its runs up in one sample says how many there were.
+    """
     if model.NETWORK in gathered:
-        return len(gathered[model.NETWORK].values)
+        runs = gathered.get("NET runs", model.Series("NET", "runs"))
+        return max(float(len(gathered[model.NETWORK].values)), sum(runs.values))
     return max(len(series.values) for series in gathered.values())
 
 

@@ -44,3 +44,11 @@ def test_the_network_is_decided_on_before_any_operator() -> None:
     assert model.decisive([operator, network]) is network
     assert model.decisive([model.Series("NET", "backend", text="mkl"), operator]) is operator
     assert model.decisive([]) is None
+
+
+def test_a_program_that_sums_its_runs_up_is_not_run_again_for_each() -> None:
+    latency, runs = model.Series("NET", "latency", "us", (8.0,)), model.Series("NET", "runs", "", (50.0,))
+    operator = model.Series("ID_0_Conv", "latency", "us", (1.0,) * 9)
+    assert trial._count({one.key: one for one in (latency, operator)}) == 1
+    assert trial._count({one.key: one for one in (latency, runs, operator)}) == 50
+    assert trial._count({operator.key: operator}) == 9
