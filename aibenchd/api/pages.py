@@ -151,9 +151,12 @@ def coverage(out: screen.Screen, answer: dict[str, Any]) -> None:
     rows = sorted({cell["row"] for cell in cells})
     out.bands(("model", *columns), [(row, *(texts.get((row, column), "") for column in columns)) for row in rows])
     _reasons(out, cells)
-    if any(cell["fastest"] for cell in cells):
+    if any(cell["state"] == "measured" for cell in cells):
         out.line()
-        out.line("* least median of its row; 'aibenchctl compare MODEL CELL CELL' measures two of them interleaved", "dim")
+        out.line(
+            "median over processes, ± half of its interval (95 % from six processes on), its age; * the least of its row", "dim"
+        )
+        out.line("'aibenchctl compare MODEL CELL CELL' measures two cells of one device interleaved", "dim")
     if answer["left_out"]:
         out.line(f"and {answer['left_out']} cells more", "dim")
 

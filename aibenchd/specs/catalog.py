@@ -78,7 +78,8 @@ class _Reader:
     def specification(self, selection: settings.BenchmarkSelection) -> Iterator[model.Benchmark]:
         """The benchmarks of a model file, of all model files that a benchmarks file lists, or of those below a directory."""
         path = selection.specification
-        if path.is_dir():
+        found = marks.of(path)
+        if found is not None and found.is_directory:
             yield from self._directory(path, selection)
             return
         document = self._document(path)
@@ -116,7 +117,7 @@ class _Reader:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from self._below(path)
-            elif path.suffix in SUFFIXES and entry.is_file() and _small(path):
+            elif path.suffix in SUFFIXES and _may_be_read(marks.of(path)):
                 yield path
 
     def _group(
@@ -129,8 +130,9 @@ class _Reader:
         group = _Group(value.get("meta", {}), flags)
         for index, name in enumerate(value["benchmarks"]):
             member = Path(os.path.normpath(path.parent / name))
-            if Path(name).is_absolute() or not member.is_file():
-                self.seen[member] = marks.of(member)
+            mark = marks.of(member)
+            if Path(name).is_absolute() or mark is None or not mark.is_file:
+                self.seen[member] = mark
                 message = f"there is no model file {name!r}; expected a path relative to this file"
                 self._fault(document.fault(("benchmarks", index), message))
             elif (found := self._document(member)) is not None:
@@ -202,10 +204,9 @@ class _Reader:
         self.warnings.update((str(fault), fault) for fault in found)
 
 
-def _small(path: Path) -> bool:
-    """Whether a file may be a specification; a larger one beside them is data of theirs."""
-    found = marks.of(path)
-    return found is not None and found.size <= yamlfile.MAX_BYTES
+def _may_be_read(mark: marks.Mark | None) -> bool:
+    """Whether something that lies in a directory may be a specification; a larger file is data of one."""
+    return mark is not None and mark.is_file and mark.size <= yamlfile.MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)

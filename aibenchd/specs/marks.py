@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -10,11 +11,20 @@ from typing import NamedTuple, TypeAlias
 class Mark(NamedTuple):
     """What is different where the bytes of a file, or the names in a directory, are."""
 
+    mode: int
     device: int
     inode: int
     size: int
     modified: int  # ns
     changed: int  # ns
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.mode)
 
 
 Marks: TypeAlias = Mapping[Path, Mark | None]
@@ -26,7 +36,7 @@ def of(path: Path) -> Mark | None:
         found = path.stat()
     except OSError:
         return None
-    return Mark(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return Mark(found.st_mode, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def now(paths: Iterable[Path]) -> Marks:

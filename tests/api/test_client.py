@@ -1,6 +1,8 @@
 """The client, as a process of its own, against a real status socket."""
 
 import contextlib
+import io
+import itertools
 import json
 import os
 import pty
@@ -300,6 +302,41 @@ def test_no_command_line_ends_in_a_traceback(words: list[str]) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_what_is_quoted_comes_back(text: str) -> None:
     assert parse.unquote(call.quoted(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (12_345.0, "us", "12.3 ms"),
+        (0.5, "ms", "500 us"),
+        (90.0, "s", "90 s"),
+        (1_234_567.0, "s", "1234567 s"),
+        (0.2, "ns", "0.2 ns"),
+        (0.0, "us", "0 us"),
+        (98.7654, "%", "98.8 %"),
+        (3.0, "", "3"),
+    ],
+)
+def test_a_quantity_has_three_digits_and_a_time_the_unit_that_suits_it(value: float, unit: str, text: str) -> None:
+    assert screen.quantity(value, unit) == text
+
+
+@given(st.lists(st.text("abc", max_size=12), min_size=1, max_size=8), st.integers(1, 4), st.integers(28, 60))
+def test_a_wide_table_is_cut_into_bands_that_fit_and_lacks_no_column(head: list[str], count: int, width: int) -> None:
+    names = [f"{index}{name}" for index, name in enumerate(head)]
+    rows = [[f"{column}.{row}" for column in range(len(names))] for row in range(count)]
+    text = bands(names, rows, width)
+    assert all(len(line) <= width for line in text.splitlines())
+    assert set(text.split()) == {*names, *itertools.chain.from_iterable(rows)}
+    assert len(bands(names, rows, 0).splitlines()) == 1 + count
+
+
+def bands(head: list[str], rows: list[list[str]], width: int) -> str:
+    out = screen.Screen()
+    out.width = width
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        out.bands(head, rows)
+    return printed.getvalue()
 
 
 @pytest.mark.parametrize(
