@@ -113,7 +113,15 @@ def specification(engine: history.Engine) -> model.JsonObject:
     """The model file."""
     return {
         "model": {"name": "squeezenet", "format": engine.framework, "framework": engine.framework, "category": "CNN"},
-        "tests": [{"identifier": "squeezenet", "metric": "delay", "iter": 16, "warmup": 2, "commands": [engine.command]}],
+        "tests": [
+            {
+                "identifier": "squeezenet",
+                "metric": "delay",
+                "iter": engine.iterations,
+                "warmup": 2,
+                "commands": [engine.command],
+            }
+        ],
     }
 
 

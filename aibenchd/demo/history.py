@@ -39,11 +39,19 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What is watched: on which framework it runs, its commits, oldest first, and what its program is told."""
+    """What is watched.
+
+    Attributes:
+        framework: on which it runs.
+        commits: oldest first.
+        command: what its program is told.
+        iterations: of each trial.
+    """
 
     framework: str
     commits: Sequence[Commit]
     command: str
+    iterations: int
 
 
 def write(history: Sequence[Commit], remote: Path, work: Path) -> list[str]:

@@ -121,7 +121,7 @@ def squeezenet():
         for shape in stage:
             x = network.fire(x, *shape)
     x = graph.add("GlobalAveragePool", network.convolution(x, 512, 1000, 1))
-    return graph.file("picture", (1, 3, 160, 160), graph.add("Softmax", graph.add("Flatten", x), axis=1))
+    return graph.file("picture", (1, 3, 96, 96), graph.add("Softmax", graph.add("Flatten", x), axis=1))
 '''
 
 README = "# engine\n\nRuns a SqueezeNet on ONNX Runtime.\n"
@@ -224,5 +224,6 @@ COMMITS: Sequence[history.Commit] = (
 ONNXRUNTIME = history.Engine(
     "onnxruntime",
     COMMITS,
-    "{program} --module engine:squeezenet --input-dims 1,3,160,160 --warmup {warmup} --iterations {iter} --threads 1",
+    "{program} --module engine:squeezenet --input-dims 1,3,96,96 --warmup {warmup} --iterations {iter} --threads 1",
+    60,
 )

@@ -154,4 +154,5 @@ PYTORCH = history.Engine(
     "pytorch",
     COMMITS,
     "{program} --module engine:squeezenet --input-dims 1,3,96,96 --warmup {warmup} --iterations {iter} --threads 1",
+    16,
 )

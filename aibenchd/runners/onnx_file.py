@@ -91,11 +91,13 @@ def parse(content: bytes | memoryview, directory: str = "") -> Graph:
     """
     try:
         model = _fields(memoryview(content))
-        return _graph(_fields(_last(model, 7)), _version(model), directory)
+        if isinstance(_last(model, 7), memoryview):
+            return _graph(_fields(_last(model, 7)), _version(model), directory)
     except MalformedError:
         raise
     except (IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise MalformedError(f"a field is not what ONNX has there: {error}") from error
+    raise MalformedError("there is no graph in it")
 
 
 def _version(model: Fields) -> int:

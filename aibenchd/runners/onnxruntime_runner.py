@@ -39,6 +39,8 @@ else:
 
 NAME = "onnxruntime_runner"
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else released builds send to their maker what they run, beside what is timed
+
 try:
     onnxruntime: Any = importlib.import_module("onnxruntime")
 except ImportError as absent:
@@ -51,7 +53,8 @@ PROVIDERS = {  # the most telling first
     "xnnpack": "XnnpackExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-ERRORS_ONLY = 3  # of ONNX Runtime's log levels
+KINDS = {"float32": "float", "float64": "double"}  # ONNX Runtime's own names
+FATAL = 4  # of ONNX Runtime's log levels; errors are raised too
 RUN = "model_run"  # what the profile calls a run
 
 
@@ -81,7 +84,7 @@ class OrtNetwork(common.Network):
         self._outputs = self._session.run(self._names, self._inputs)
 
     def outputs(self) -> Mapping[str, np.ndarray]:
-        for name, value in zip(self._names, self._outputs):  # noqa: B905  Python 3.7
+        for name, value in zip(self._names, self._outputs):  # noqa: B905  Python 3.9
             if not isinstance(value, np.ndarray) or value.dtype.kind == "O":
                 raise common.UnusableError(f"its output {name} is no tensor of numbers")
         return dict(zip(self._names, self._outputs))  # noqa: B905
@@ -101,7 +104,7 @@ class OrtNetwork(common.Network):
 
     def _make(self, profile: str = "") -> Any:
         settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = ERRORS_ONLY
+        settings.log_severity_level = FATAL
         settings.intra_op_num_threads = self._threads
         settings.inter_op_num_threads = 1
         if profile:
@@ -140,10 +143,23 @@ def providers(backend: str) -> list[str]:
 
 
 def by_name(session: Any, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    names = [one.name for one in session.get_inputs()]
-    if len(names) != len(inputs):
-        raise common.UnusableError(f"the network takes {len(names)} inputs ({', '.join(names)}), and is given {len(inputs)}")
-    return dict(zip(names, inputs))  # noqa: B905  Python 3.7
+    expected = session.get_inputs()
+    if len(expected) != len(inputs):
+        names = ", ".join(one.name for one in expected)
+        raise common.UnusableError(f"the network takes {len(expected)} inputs ({names}), and is given {len(inputs)}")
+    for one, value in zip(expected, inputs):  # noqa: B905  Python 3.9
+        kind = f"tensor({KINDS.get(str(value.dtype), value.dtype)})"
+        if one.type != kind or not fits(value.shape, one.shape):
+            raise common.UnusableError(
+                f"the network's input {one.name} is {one.type} {one.shape}, and given is {kind} {list(value.shape)}"
+            )
+    return {one.name: value for one, value in zip(expected, inputs)}  # noqa: B905  Python 3.9
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int | str | None]) -> bool:
+    """Whether a shape is one of those wanted: names and None stand for any size."""
+    fixed = [(size, one) for size, one in zip(shape, wanted) if isinstance(one, int)]  # noqa: B905  Python 3.9
+    return len(shape) == len(wanted) and all(size == one for size, one in fixed)
 
 
 def runs_in(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
