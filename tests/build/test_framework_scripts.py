@@ -209,6 +209,7 @@ def test_speed_benchmark_takes_the_options_of_the_runner(tmp_path: Path) -> None
         ((), 2, "expected --model FILE"),
         (("--model", "x", "--backend", "mkl"), 3, "asked for mkl, but"),
         (("--model", "x", "--backend=cuda"), 3, "asked for cuda, but"),
+        (("--model", "x", "--backend=cpu", "--vulkan", "true"), 3, "asked for cpu, and for Vulkan"),
         (("--model", "x", "--backend"), 2, "--backend: expected a value"),
         (("--model", "x", "--input-file", "a.npy"), 2, "has no --input-file"),
         (("--module=engine:net",), 2, "has no --module"),
@@ -218,6 +219,13 @@ def test_speed_benchmark_refuses_what_it_cannot_do(tmp_path: Path, arguments: tu
     ended = _speed_benchmark(tmp_path, *arguments)
     assert (ended.returncode, ended.stdout) == (status, "")
     assert f"speed_benchmark_torch: {said}" in ended.stderr
+
+
+def test_speed_benchmark_states_the_processor_where_it_is_asked_for(tmp_path: Path) -> None:
+    ended = _speed_benchmark(tmp_path, "--model", "x", "--backend=cpu")
+    stated, options = ended.stdout.splitlines()
+    assert json.loads(stated.partition(" ")[2]) == {"type": "NET", "metric": "backend", "unit": "", "info_string": "cpu"}
+    assert options == "--model|x|--report_pep|true|"
 
 
 @pytest.fixture

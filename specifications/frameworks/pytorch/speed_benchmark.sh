@@ -1,6 +1,6 @@
 # Runs the speed_benchmark_torch beside it, and takes the options of torch_runner.py by which a model is run everywhere:
 # those that it has go by its own names, what it cannot do is refused, or left out where that is only less. Its own
-# options are passed on. It computes on the CPU, and does not say by which library.
+# options are passed on. It computes on the CPU unless it is told --vulkan, and does not say by which library.
 
 refuse() {
     echo "speed_benchmark_torch: $2" >&2
@@ -10,6 +10,7 @@ refuse() {
 here=$(cd "$(dirname "$0")" && pwd)
 [ "${1:-}" != "" ] || refuse 2 "expected --model FILE --input-dims DIMS --input-type TYPES"
 left=$#
+asked=
 while [ "$left" -gt 0 ]; do
     word=$1
     shift
@@ -23,8 +24,9 @@ while [ "$left" -gt 0 ]; do
         ;;
     esac
     case $word in
-    --backend= | --backend=cpu) ;;
+    --backend= | --backend=cpu) asked=${word#*=} ;;
     --backend=*) refuse 3 "asked for ${word#*=}, but it says not by which library it computes; ask for cpu" ;;
+    --vulkan | --vulkan=*) [ -z "$asked" ] || refuse 3 "asked for cpu, and for Vulkan"; set -- "$@" "$word" ;;
     --operators | --output-directory=*) ;;
     --module* | --input-file* | --compile) refuse 2 "has no ${word%%=*}; it takes --model and --input-dims" ;;
     --input-dims*) set -- "$@" "--input_dims${word#--input-dims}" ;;
@@ -34,4 +36,5 @@ while [ "$left" -gt 0 ]; do
     *) set -- "$@" "$word" ;;
     esac
 done
+if [ -n "$asked" ]; then echo 'PyTorchObserver {"type": "NET", "metric": "backend", "unit": "", "info_string": "cpu"}'; fi
 LD_LIBRARY_PATH=$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$here/speed_benchmark_torch" "$@" --report_pep true
