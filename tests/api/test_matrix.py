@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +15,7 @@ import statusd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aibenchd.api import matrix, server
+from aibenchd.api import matrix, pages, screen, server
 from aibenchd.store import views
 
 LATENCY = {"type": "NET", "metric": "latency", "unit": "us", "treatment": {"p50": 1.0}}
@@ -121,6 +124,35 @@ def test_the_fastest_of_a_row_is_right_and_has_another_beside_it() -> None:
     }
     answer = matrix.answer([*cells, alone], known)
     assert [cell["backend"] for cell in answer if cell["fastest"]] == ["fast"]
+
+
+def test_a_person_sees_what_is_fastest_and_why_the_rest_is_not_ranked() -> None:
+    cells = [
+        statusd.cell(backend="mkl"),
+        statusd.cell(backend="onednn"),
+        statusd.cell(backend="eigen"),
+        statusd.cell(backend="dsp", impossible="lab-host offers only cpu"),
+    ]
+    known = {
+        key(cells[0]): facts(stand(), [12_000.0, 12_100.0, 12_200.0]),
+        key(cells[1]): facts(stand(), [11_000.0]),
+        key(cells[2]): facts(stand(reason="wrong output: softmax"), [1.0]),
+    }
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        pages.coverage(screen.Screen(), {"coverage": matrix.answer(cells, known), "left_out": 2})
+    head, row, *rest = printed.getvalue().splitlines()
+    assert head.split() == ["model", *(f"pytorch@lab-host/{name}" for name in ("eigen", "mkl", "onednn"))]
+    assert re.fullmatch(r"net +wrong +12\.1 ms ±0\.8% \d+d +11 ms \d+d \*", row)
+    assert "impossible  pytorch@lab-host/dsp    net     lab-host offers only cpu" in rest
+    assert "wrong       pytorch@lab-host/eigen  net     wrong output: softmax" in rest
+    assert rest[-1] == "and 2 cells more"
+
+
+def test_where_nothing_can_be_measured_the_models_are_listed_with_why() -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        pages.coverage(screen.Screen(), {"coverage": matrix.answer([statusd.cell(impossible="no")], {}), "left_out": 0})
+    assert printed.getvalue().splitlines()[:2] == ["model", "net"]
+    assert "impossible  pytorch@lab-host  net     no" in printed.getvalue()
 
 
 def test_columns_are_named_by_the_framework_or_by_the_repository_where_that_tells_more() -> None:
