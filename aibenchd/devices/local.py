@@ -10,7 +10,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, ClassVar, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -46,10 +46,14 @@ class Settings(base.DeviceSettings):
 
 
 class Local(base.Device):
-    """Trials run on this host, one at a time."""
+    """Trials run on this host, one at a time. A kind that starts programs in a way of its own derives from it."""
 
-    Settings = Settings
+    Settings: ClassVar[type[base.DeviceSettings]] = Settings
     on_this_host = True
+
+    def started(self, command: base.Command) -> base.Command:
+        """What is run in place of a command. Pure; called for each process of a trial, and for nothing of our own."""
+        return command
 
     def session(self) -> AbstractAsyncContextManager[base.Session]:
         return self._session()
@@ -69,7 +73,7 @@ class Local(base.Device):
         async with contextlib.AsyncExitStack() as stack:
             try:
                 launcher = await stack.enter_async_context(launching.Launcher(self.run))
-                session = LocalSession(settings, settings.directory or self.state_directory, launcher)
+                session = LocalSession(settings, settings.directory or self.state_directory, launcher, self.started)
                 await session.open()
             except (errors.HarnessError, OSError) as error:
                 raise errors.DeviceLostError(f"{settings.name}: {error}") from error
@@ -84,11 +88,18 @@ class LocalSession(base.Session):
     Where programs run as another user, both belong to that user's group, whose member the daemon must be.
     """
 
-    def __init__(self, settings: Settings, directory: Path, launcher: launching.Launcher) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Path,
+        launcher: launching.Launcher,
+        started: Callable[[base.Command], base.Command],
+    ) -> None:
         self._settings = settings
         self._directory = directory.absolute()
         self._work = self._directory / "work"
         self._launcher = launcher
+        self._started = started
         self._pushed = pushed.Pushed(self._directory / "programs", settings.store_size)
         self._limiter = anyio.CapacityLimiter(1)
         self._busy = ""
@@ -121,7 +132,7 @@ class LocalSession(base.Session):
 
     async def run(self, command: base.Command) -> base.Completed:
         with self._alone("run"):
-            return await self._launcher.run(self._complete(command))
+            return await self._launcher.run(self._complete(self._started(command)))
 
     async def pull(self, source: PurePosixPath, target: Path) -> None:
         with self._alone("pull"):
