@@ -14,7 +14,7 @@ NETWORK = ("network", "model")  # keys of the file that holds the network, where
 class PyTorch(base.Framework):
     name: ClassVar[str] = "pytorch"
     backends: ClassVar[Mapping[str, str]] = {
-        "cpu": "operators, by the profiler, in a process that never made a CUDA context; the library is PyTorch's choice",
+        "cpu": "operators, by the profiler, and no kernel on a GPU beside them; which library computed is left to PyTorch",
         "onednn": "oneDNN's own log of the primitives that it executed (torch.backends.mkldnn.verbose)",
         "mkl": "MKL's own log of the routines that were called (torch.backends.mkl.verbose), with oneDNN switched off",
         "nnpack": "_nnpack_spatial_convolution among the operators, by the profiler; takes a batch of 16 or more",

@@ -187,7 +187,6 @@ class Network(common.Network):
 
     def __init__(self, module: torch.nn.Module, inputs: Sequence[torch.Tensor], options: argparse.Namespace) -> None:
         self._module, self._inputs = module, inputs
-        self._cuda = options.backend == "cuda"
         self._compiled: bool = options.compile
         self._asked: str = options.backend
         self._given: object = None
@@ -195,7 +194,7 @@ class Network(common.Network):
     def run(self) -> None:
         self._given = None  # freed before the next outputs are made, as where nobody keeps them
         self._given = self._module(*self._inputs)
-        if self._cuda:
+        if torch.cuda.is_initialized():
             torch.cuda.synchronize()
 
     def outputs(self) -> Mapping[str, np.ndarray]:
@@ -203,22 +202,21 @@ class Network(common.Network):
 
     def evidence(self) -> Mapping[str, Mapping[str, int]]:
         """From one more run, in which each library says what it executes."""
-        with common.captured() as log, profiler(self._cuda) as profile, contextlib.ExitStack() as stack:
+        with common.captured() as log, profiler() as profile, contextlib.ExitStack() as stack:
             for library in (torch.backends.mkldnn, torch.backends.mkl):
                 if library.is_available():
                     stack.enter_context(library.verbose(1))
             self.run()
         events = profile.function_events
-        gpu = torch.cuda.is_initialized()
-        done = executed(events, self._compiled)
+        kernels = on_gpu(events)
         found = {
-            "cuda": collections.Counter(on_gpu(events) if self._cuda else ["context"] * gpu),
+            "cuda": collections.Counter(kernels),
             "nnpack": collections.Counter("convolution" for event in events if event.name == NNPACK_OPERATOR),
             "onednn": collections.Counter(ONEDNN_ROW.findall(log[0])),
             "mkl": collections.Counter(MKL_ROW.findall(log[0])),
             "cpu": collections.Counter(),
         }
-        found["cuda" if gpu else "cpu"].update(done)
+        found["cuda" if kernels else "cpu"].update(executed(events, self._compiled))
         common.judged(found, self._asked, ADVICE.get(self._asked, ""))
         return found
 
@@ -226,12 +224,13 @@ class Network(common.Network):
         found = collections.defaultdict(list)
         for events in self._profiled(iterations):
             for index, event in enumerate(events):
-                found[index, operator_of(event)].append(event.device_time_total if self._cuda else event.cpu_time_total)
+                microseconds = event.device_time_total if torch.cuda.is_initialized() else event.cpu_time_total
+                found[index, operator_of(event)].append(microseconds)
         return dict(found)
 
     def _profiled(self, iterations: int) -> list[list[Any]]:
         """The outermost operators of each iteration, in the order in which they began."""
-        with profiler(self._cuda) as profile:
+        with profiler() as profile:
             for _ in range(iterations):
                 with torch.autograd.profiler.record_function(ITERATION):
                     self.run()
@@ -371,8 +370,11 @@ def executed(events: Sequence[Any], compiled: bool) -> collections.Counter[str]:
 
 def on_gpu(events: Sequence[Any]) -> list[str]:
     """``kernel on <the GPU's name and UUID>``, once for each that ran."""
+    there = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [event for event in there if not event.name.startswith(("Memcpy", "Memset"))]
+    if not kernels:
+        return []
     gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
-    kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
     return [f"kernel on {gpu.name} {getattr(gpu, 'uuid', '')}".rstrip()] * len(kernels)
 
 
@@ -396,8 +398,9 @@ def ancestors(event: Any) -> list[Any]:
     return callers
 
 
-def profiler(cuda: bool) -> Any:
-    # Kineto sees a GPU's kernels, and takes a second to start.
+def profiler() -> Any:
+    """Of the processor, and of the GPU where the process uses one: Kineto sees its kernels, and takes a second to start."""
+    cuda = torch.cuda.is_initialized()
     return torch.autograd.profiler.profile(use_kineto=cuda, use_device="cuda" if cuda else None)
 
 

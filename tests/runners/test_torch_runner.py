@@ -266,9 +266,9 @@ def test_each_of_several_gpus_is_a_device() -> None:
 def test_a_network_that_goes_to_the_gpu_by_itself_is_not_the_processors(
     runner: ModuleType, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner.torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(runner, "on_gpu", lambda _: ["kernel on a GPU"])
     status, said = here.refused("--module", "engine:net", *SMALL, *QUICK, "--backend", "cpu")
-    assert (status, "asked for cpu, but it did not execute: cuda context x 1" in said) == (3, True)
+    assert (status, "asked for cpu, but it did not execute: cuda kernel on a GPU x 1" in said) == (3, True)
 
 
 @pytest.mark.parametrize(
