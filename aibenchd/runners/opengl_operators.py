@@ -310,9 +310,9 @@ def reduce_mean(network: OpenGlNetwork, node: onnx_file.Node) -> None:
     shape = network.value(node.inputs[0]).shape
     given = network.constant(node.inputs[1]).tolist() if len(node.inputs) > 1 else node.attributes.get("axes")
     axes = sorted(axis % len(shape) for axis in given or range(len(shape)))
-    kept = 1 if node.attributes.get("keepdims", 1) else 0
-    result = [size for axis, size in enumerate(shape) if axis not in axes] if not kept else []
-    _line(network, node, MEAN, axes, result or [1 if axis in axes else size for axis, size in enumerate(shape)])
+    kept = [1] if node.attributes.get("keepdims", 1) else []
+    result = [one for axis, size in enumerate(shape) for one in (kept if axis in axes else [size])]
+    _line(network, node, MEAN, axes, result)
 
 
 def softmax(network: OpenGlNetwork, node: onnx_file.Node) -> None:
