@@ -5,7 +5,13 @@ BIN := $(VENV)/bin
 PREFIX ?= /opt/aibenchd
 SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
-DEBIAN := git git-lfs openssh-server iproute2 gcc make
+DEBIAN := git git-lfs openssh-server iproute2 gcc make libegl1 libgl1-mesa-dri
+
+# What the demo's engine runs on. ONNX Runtime is a far smaller download than PyTorch.
+ENGINE ?= pytorch
+EXTRA_pytorch := torch
+EXTRA_onnxruntime := onnxruntime
+EXTRA = $(or $(EXTRA_$(ENGINE)),$(error ENGINE=$(ENGINE): expected pytorch or onnxruntime))
 
 .PHONY: setup demo test check bench bench-decide install clean
 
@@ -14,18 +20,19 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.run: $(VENV)/.made pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[torch,plot]'
+# One for each engine, so that both can be there.
+$(VENV)/.run-$(ENGINE): $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA),plot]'
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.run pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[torch,plot,dev]'
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[torch,onnxruntime,tflite,opengl,plot,dev]'
 	touch $@
 
-setup: $(VENV)/.run ## the programs, in .venv/bin
+setup: $(VENV)/.run-$(ENGINE) ## the programs, in .venv/bin
 
-demo: $(VENV)/.run ## from a push to verdicts, on this machine, in a few minutes
-	$(BIN)/aibenchd demo
+demo: $(VENV)/.run-$(ENGINE) ## from a push to verdicts, on this machine, in a few minutes; with ENGINE=onnxruntime without PyTorch
+	$(BIN)/aibenchd demo --engine $(ENGINE)
 
 test: $(VENV)/.dev debian ## all tests; some need packages of Debian's
 	$(BIN)/pytest
