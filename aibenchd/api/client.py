@@ -287,7 +287,7 @@ def _wait(asked: Call, request: int) -> int:
         print(json.dumps(answer, ensure_ascii=False))
     else:
         pages.experiments(screen.Screen(), answer | {"next": None})
-        print(f"request {request}: {screen.tally(outcomes)}")
+        print(f"request {request}: {pages.outcomes(answer)}")
     return verdict(outcomes)
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 SHORT = 12  # characters of a commit
 NAMED = 3  # models in one line; more are counted
+COMPARE = "compare"  # the run type of a comparison of two cells
 OF_CELLS = {"regressed": "slower", "improved": "faster", "unchanged": "as fast"}  # a comparison of cells regresses nothing
 
 
@@ -120,6 +121,12 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
     ]
     out.table(head, rows, [item["verdict"] or item["state"] for item in items])
     _more(out, answer)
+
+
+def outcomes(answer: dict[str, Any]) -> str:
+    """How the experiments of a request ended or stand, counted by words."""
+    of_cells = any(item["run_type"] == COMPARE for item in answer["experiments"])
+    return screen.tally({OF_CELLS.get(ended, ended) if of_cells else ended: n for ended, n in answer["outcomes"].items()})
 
 
 def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -352,7 +359,7 @@ def _number(value: float | None) -> str:
 def _ended(item: dict[str, Any]) -> str:
     """How an experiment ended or stands, in a word."""
     verdict = str(item["verdict"] or item["state"])
-    return OF_CELLS.get(verdict, verdict) if item["run_type"] == "compare" else verdict
+    return OF_CELLS.get(verdict, verdict) if item["run_type"] == COMPARE else verdict
 
 
 def _arms(experiment: dict[str, Any]) -> tuple[str, ...]:

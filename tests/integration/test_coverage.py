@@ -139,7 +139,7 @@ async def test_two_cells_of_a_device_are_compared_interleaved_and_regress_no_com
         assert (await client(made, "compare", "net", "host/fast", "generic@host/slow", "--wait"))[0] == 0
         code, text, _ = await client(made, "compare", "net", "engine@host/slow", "host/fast", "--wait")
         assert code == 1
-        assert "slower" in text
+        assert text.endswith(": 1 slower\n")
         ((number,),) = made.rows(
             "SELECT e.id FROM experiments e JOIN pairs p ON p.id = e.pair WHERE run_type = 'compare' ORDER BY 1 DESC LIMIT 1"
         )
