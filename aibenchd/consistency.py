@@ -111,13 +111,22 @@ def _unknown_names(value: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _shared_cpus(value: dict[str, Any]) -> Iterator[Finding]:
-    """Two devices of the local host would disturb each other on a CPU that both run on."""
-    local = [(index, item) for index, item in _items(value, "devices") if item.get("kind") == "local"]
+    """Two devices of this host would disturb each other on a CPU that both run on."""
+    local = [(index, item) for index, item in _items(value, "devices") if _on_this_host(item.get("kind"))]
     taken: dict[int, int] = {}
     for index, item in local:
         cpus = item.get("cpus")
         if not cpus and len(local) > 1:
-            yield ("devices", index, "cpus"), "runs on all CPUs beside another local device; say which CPUs are its own"
+            yield ("devices", index, "cpus"), "runs on all CPUs beside another device of this host; say which CPUs are its own"
         for place, cpu in enumerate(cpus) if isinstance(cpus, list) else ():
             if isinstance(cpu, int) and taken.setdefault(cpu, index) != index:
                 yield ("devices", index, "cpus", place), f"CPU {cpu} is taken by devices[{taken[cpu]}]; each needs its own"
+
+
+def _on_this_host(kind: Any) -> bool:
+    if not isinstance(kind, str) or kind not in plugins.names("devices"):
+        return False
+    try:
+        return bool(getattr(plugins.load("devices", kind), "on_this_host", False))
+    except errors.UnknownKindError:  # it cannot be imported, which the models tell
+        return False

@@ -29,7 +29,7 @@ from aibenchd.measure import worker
 from aibenchd.plan import coverage
 from aibenchd.report import outbox, recording
 from aibenchd.specs import catalog, files, marks
-from aibenchd.store import experiments, store
+from aibenchd.store import experiments, meta, store
 from aibenchd.watch import base as watch
 from aibenchd.watch import watcher
 
@@ -242,7 +242,7 @@ class Daemon:
                 board=self.board,
                 gate=self.gate,
                 models=models,
-                recorder=recording.Recorder(lambda: self._loaded.settings),
+                recorder=recording.Recorder(lambda: self._loaded.settings, await self.store.write(meta.installation)),
                 state_directory=self.directory,
                 paused=self.paused,
                 host=self._host,
@@ -376,7 +376,8 @@ class Daemon:
         """Decide an experiment whose arms are the same."""
         decision = model.Decision(model.Verdict.IDENTICAL, 0, 0.0, 0.0, 0.0, "programs, files and commands are the same")
         experiments.decide(tx, experiment, decision)
-        self.house.recorder.decided(tx, experiments.by_id(tx.connection, experiment), decision, {})
+        left = self.house.recorder.of_decision(experiments.by_id(tx.connection, experiment), decision, {}, "", {})
+        self.house.recorder.write(tx, experiment, left)
 
     def _fill(self, tasks: anyio.abc.TaskGroup) -> None:
         """Start all services that the configuration names."""

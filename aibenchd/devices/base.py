@@ -74,7 +74,12 @@ class DeviceSettings(pydantic.BaseModel):
         "host"
     )
     tags: Annotated[tuple[str, ...], pydantic.Field(description="words of your own that benchmarks may choose it by")] = ()
-    backends: Annotated[tuple[str, ...], pydantic.Field(description="what it can run; empty: whatever a benchmark asks for")] = ()
+    backends: Annotated[
+        tuple[str, ...],
+        pydantic.Field(
+            description="what it can run; each is measured where a benchmark names none; empty: whatever a benchmark asks for"
+        ),
+    ] = ()
     cpus: Annotated[
         tuple[Annotated[int, pydantic.Field(ge=0, le=8191)], ...],
         pydantic.Field(description="CPUs that trials run on; empty: all"),

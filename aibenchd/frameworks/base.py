@@ -62,7 +62,7 @@ class Framework(abc.ABC):
     """Made once per process, without arguments. All methods are pure: no I/O, no state."""
 
     name: ClassVar[str]
-    backends: ClassVar[Mapping[str, str]]  # what can be asked for -> the evidence by which a trial proves that it ran
+    backends: ClassVar[Mapping[str, str]] = {}  # what can be asked for -> the evidence by which a trial proves that it ran
 
     @abc.abstractmethod
     def commands(self, benchmark: model.Benchmark, place: Place) -> tuple[str, ...]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import anyio
 import anyio.to_thread
+import structlog
 
-from aibenchd import model
+from aibenchd import errors, model
 from aibenchd.devices import base as devices
 from aibenchd.devices import metering
 from aibenchd.frameworks import base as frameworks
@@ -25,6 +27,8 @@ RERUNS = 1_000  # processes of one trial at most, where a program prints one rec
 PARSED_AT_ONCE = 64 << 10  # characters; more would hold up the event loop
 SHELL_WORDS = re.compile(r"[^\w@%+=:,./~\"' -]")  # a command without any of these needs no shell
 WRONG = "wrong output"  # how the reason of a trial begins whose outputs are not the golden ones
+
+log = structlog.get_logger()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,11 +115,15 @@ class _Running:
             await self._around.before(index)
             place = dataclasses.replace(place, input_files={**place.input_files, **await self._around.made()})
         first = len(self.completed)
-        for command in self._placed.framework.commands(self._placed.variant.benchmark, place):
+        for command in self._composed(place):
             await self._command(command, place)
         if self._around:
             await self._around.after(index)
         return await _parsed(self._placed.framework, _printed(self.completed[first:]), self._placed.benchmark)
+
+    def _composed(self, place: frameworks.Place) -> tuple[str, ...]:
+        with _blamed(self._placed.framework):
+            return self._placed.framework.commands(self._placed.variant.benchmark, place)
 
     async def _command(self, text: str, place: frameworks.Place) -> None:
         arguments = self._placed.conditions.platform_args
@@ -183,9 +191,22 @@ def words(command: str) -> tuple[tuple[str, ...], bool]:
 
 
 async def _parsed(framework: frameworks.Framework, printed: str, benchmark: model.Benchmark) -> frameworks.Output:
-    if len(printed) <= PARSED_AT_ONCE:
-        return framework.parse(printed, benchmark)
-    return await anyio.to_thread.run_sync(framework.parse, printed, benchmark)
+    with _blamed(framework):
+        if len(printed) <= PARSED_AT_ONCE:
+            return framework.parse(printed, benchmark)
+        return await anyio.to_thread.run_sync(framework.parse, printed, benchmark)
+
+
+@contextlib.contextmanager
+def _blamed(framework: frameworks.Framework) -> Iterator[None]:
+    """What a plug-in raises that it should not is an error with its name, and takes nothing down."""
+    try:
+        yield
+    except errors.AibenchdError:
+        raise
+    except Exception as error:
+        log.exception("a framework failed", framework=framework.name)
+        raise errors.CommandError(f"the framework {framework.name} failed: {type(error).__name__}: {error}") from error
 
 
 def _spent(completed: Iterable[devices.Completed]) -> float:

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -36,22 +36,27 @@ log = structlog.get_logger()
 Placing = dict[model.ArmName, placing.Placed]
 
 
-class Recorder(Protocol):
-    """Writes the records that go out, inside the transaction of the block that they are of."""
+Left = TypeVar("Left")
 
-    def block(
-        self, tx: store.Transaction, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]
-    ) -> None:
+
+class Recorder(Protocol[Left]):
+    """Makes the records that go out, and writes them inside the transaction of the block that they are of."""
+
+    def of_block(self, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]) -> Left:
         """What one block measured."""
 
-    def decided(
+    def of_decision(
         self,
-        tx: store.Transaction,
         experiment: experiments.Experiment,
         decision: model.Decision,
+        series: Mapping[model.ArmName, Sequence[model.Series]],
+        backend: str,
         fingerprint: Mapping[str, str],
-    ) -> None:
-        """What an experiment ended with; its blocks are journalled."""
+    ) -> Left:
+        """What an experiment ended with."""
+
+    def write(self, tx: store.Transaction, experiment: int, left: Left) -> None:
+        """Write what was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class House:
     board: board.Board
     gate: hostgate.Gate
     models: files.ModelCache
-    recorder: Recorder
+    recorder: Recorder[Any]
     state_directory: Path
     paused: Callable[[], bool]
     host: Callable[[str], AbstractAsyncContextManager[devices.Session]]
@@ -205,17 +210,24 @@ class Worker:
 
     async def _journal(self, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]) -> None:
         """Judge a block and write it, what it decided and the records that go out, as one."""
+        recorder = self._house.recorder
         finished = datetime.now(UTC)
         earlier = await self._house.store.read(lambda connection: experiments.journalled(connection, experiment.id))
         latest, decision = await anyio.to_thread.run_sync(_judge, experiment, earlier, block, finished)
+        left = [await anyio.to_thread.run_sync(recorder.of_block, experiment, block, fingerprint)]
+        if decision.verdict is not None:
+            series, backend = await self._house.store.read(
+                lambda connection: experiments.measured(connection, experiment.id, block)
+            )
+            left.append(await anyio.to_thread.run_sync(recorder.of_decision, experiment, decision, series, backend, fingerprint))
         turn = order.turn(experiment.design.seed, experiment.round + 1)
 
         def write(tx: store.Transaction) -> None:
             experiments.journal(tx, experiment, block, latest, decision, turn, finished)
-            self._house.recorder.block(tx, experiment, block, fingerprint)
             if decision.verdict is not None:
                 experiments.decide(tx, experiment.id, decision)
-                self._house.recorder.decided(tx, experiment, decision, fingerprint)
+            for one in left:
+                recorder.write(tx, experiment.id, one)
             crashpoints.reach("block.before-commit")
 
         await self._house.store.write(write)

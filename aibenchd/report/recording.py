@@ -1,68 +1,84 @@
-"""What a block or an experiment leaves for the sinks, written in the transaction that journals it."""
+"""What a block or an experiment leaves for the sinks: made before the transaction that journals it, written within it."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import sqlalchemy as sa
-
-from aibenchd import model, settings, statistics
+from aibenchd import model, settings
 from aibenchd.report import records
-from aibenchd.store import experiments, meta, outbox, schema, store
+from aibenchd.store import experiments, outbox, store
+
+Series = Mapping[model.ArmName, Sequence[model.Series]]  # of each arm, of all its valid trials, in order of blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Records, and what stays of each series of a decided experiment: (series, treatment's statistics, control's)."""
+
+    samples: Sequence[model.Record] = ()
+    verdicts: Sequence[model.Record] = ()
+    results: Sequence[tuple[model.Series, model.JsonObject, model.JsonObject | None]] = ()
 
 
 class Recorder:
-    """Makes records of experiments. ``current`` gives the settings as they are now."""
+    """Makes records of experiments, and writes them.
 
-    def __init__(self, current: Callable[[], settings.Settings]) -> None:
-        self._current = current
+    Args:
+        current: gives the settings as they are now.
+        installation: of :func:`aibenchd.store.meta.installation`.
+    """
 
-    def block(
-        self, tx: store.Transaction, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]
-    ) -> None:
-        """Queue the samples of one block, for the sinks that want them."""
-        now = self._current()
-        wanting = [(sink.name, sink.records) for sink in now.sinks if sink.records == "all"]
-        if wanting and block.valid:
-            facts = self._facts(tx, experiment, fingerprint, _decided_on(block.trials[0].series, experiment.design))
-            outbox.put(tx, wanting, records.samples_records(facts, block, time=datetime.now(UTC)))
+    def __init__(self, current: Callable[[], settings.Settings], installation: str) -> None:
+        self._current, self._installation = current, installation
 
-    def decided(
+    def of_block(self, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]) -> Left:
+        """The samples of one block, where a sink wants them. Takes milliseconds where there are many operators."""
+        if not block.valid or not any(sink.records == "all" for sink in self._current().sinks):
+            return Left()
+        facts = self._facts(experiment, fingerprint, block.trials[0].series)
+        return Left(samples=records.samples_records(facts, block, time=datetime.now(UTC)))
+
+    def of_decision(
         self,
-        tx: store.Transaction,
         experiment: experiments.Experiment,
         decision: model.Decision,
+        series: Series,
+        backend: str,
         fingerprint: Mapping[str, str],
-    ) -> None:
-        """Keep what stays of each series, and queue one record per metric."""
-        series = experiments.samples(tx.connection, experiment.id)
-        experiments.keep_results(tx, experiment.id, _summaries(experiment.design, series))
-        facts = self._facts(tx, experiment, fingerprint, _decided_on(series.get(model.ArmName.TREATMENT, ()), experiment.design))
-        made = records.verdict_records(
-            facts, decision, series, backend=_ran(tx.connection, experiment.id), time=datetime.now(UTC)
-        )
-        outbox.put(tx, [(sink.name, sink.records) for sink in self._current().sinks], made)
+    ) -> Left:
+        """What an experiment ended with. Takes milliseconds, as :meth:`of_block`.
+
+        Args:
+            backend: that its trials proved to have executed; empty where they did not.
+        """
+        facts = self._facts(experiment, fingerprint, series.get(model.ArmName.TREATMENT, ()))
+        made = records.verdict_records(facts, decision, series, backend=backend, time=datetime.now(UTC))
+        results = [_result(record.payload) for record in made] if series.get(model.ArmName.TREATMENT) else []
+        return Left(verdicts=made, results=results)
+
+    def write(self, tx: store.Transaction, experiment: int, left: Left) -> None:
+        """Queue records for the sinks that want them, and keep results."""
+        sinks = [(sink.name, sink.records) for sink in self._current().sinks]
+        outbox.put(tx, [sink for sink in sinks if sink[1] == "all"], left.samples)
+        outbox.put(tx, sinks, left.verdicts)
+        experiments.keep_results(tx, experiment, left.results)
 
     def _facts(
-        self,
-        tx: store.Transaction,
-        experiment: experiments.Experiment,
-        fingerprint: Mapping[str, str],
-        decided_on: str,
+        self, experiment: experiments.Experiment, fingerprint: Mapping[str, str], series: Sequence[model.Series]
     ) -> records.Experiment:
-        now = self._current()
-        control = experiment.control
+        now, control = self._current(), experiment.control
+        decided_on = model.decisive(series, experiment.design.benchmark.metric)
         return records.Experiment(
-            installation=meta.installation(tx),
+            installation=self._installation,
             id=experiment.id,
             repository=experiment.treatment.repository,
             run_type=model.RunType(experiment.run_type),
             treatment=records.Commit(experiment.treatment.commit, experiment.treatment.time),
             control=None if control is None else records.Commit(control.commit, control.time),
             design=experiment.design,
-            decided_on=decided_on,
+            decided_on=model.NETWORK if decided_on is None else decided_on.key,
             platform=experiment.treatment_build.platform,
             device=records.Device(experiment.device, fingerprint.get("hash", experiment.device), fingerprint),
             user_identifier=now.user_identifier,
@@ -71,39 +87,9 @@ class Recorder:
         )
 
 
-def _decided_on(series: Sequence[model.Series], design: model.Design) -> str:
-    found = model.decisive(series, design.benchmark.metric)
-    return model.NETWORK if found is None else found.key
-
-
-def _summaries(
-    design: model.Design, series: Mapping[model.ArmName, Sequence[model.Series]]
-) -> list[tuple[model.Series, model.JsonObject, model.JsonObject | None]]:
-    named = design.benchmark.test.get("statistics")
-    wanted = [str(name) for name in named] if isinstance(named, list | tuple) else statistics.DEFAULT
-    pooled = {arm: _pooled(of_arm) for arm, of_arm in series.items()}
-    control = pooled.get(model.ArmName.CONTROL, {})
-    return [
-        (one, statistics.summary(one.values, wanted), statistics.summary(control[key].values, wanted) if key in control else None)
-        for key, one in pooled.get(model.ArmName.TREATMENT, {}).items()
-    ]
-
-
-def _pooled(series: Sequence[model.Series]) -> dict[str, model.Series]:
-    pooled: dict[str, model.Series] = {}
-    for one in series:
-        before = pooled.get(one.key)
-        pooled[one.key] = one if before is None else dataclasses.replace(one, values=before.values + one.values)
-    return pooled
-
-
-def _ran(connection: sa.Connection, experiment: int) -> str:
-    """What the trials proved to have executed; all of them that say agree, or the first that says."""
-    trials = schema.trials
-    found = connection.scalar(
-        sa.select(trials.c.backend)
-        .where(trials.c.experiment == experiment, trials.c.backend != "")
-        .order_by(trials.c.outcome != model.Outcome.OK, trials.c.id)
-        .limit(1)
-    )
-    return found or ""
+def _result(payload: model.JsonObject) -> tuple[model.Series, model.JsonObject, model.JsonObject | None]:
+    """What stays of the series that a record is of, when its samples are gone."""
+    type_, metric, unit, text = (str(payload[name]) for name in ("type", "metric", "unit", "info_string"))
+    statistics = payload["statistics"]
+    assert isinstance(statistics, dict)  # noqa: S101  our own record
+    return model.Series(type_, metric, unit, text=text), statistics["treatment"], statistics["control"] or None

@@ -238,6 +238,26 @@ def samples(connection: sa.Connection, experiment: int) -> dict[model.ArmName, l
     return gathered
 
 
+def measured(
+    connection: sa.Connection, experiment: int, latest: model.Block
+) -> tuple[dict[model.ArmName, list[model.Series]], str]:
+    """All series of an experiment's valid blocks by arm, with those of its ``latest``, which is not journalled yet.
+
+    With them the backend that the trials proved to have executed: all of them that say agree, or the first that says.
+    """
+    series = samples(connection, experiment)
+    for one in latest.trials if latest.valid else ():
+        series.setdefault(one.arm, []).extend(one.series)
+    journalled_backend = connection.scalar(
+        sa.select(_trials.c.backend)
+        .where(_trials.c.experiment == experiment, _trials.c.backend != "")
+        .order_by(_trials.c.outcome != model.Outcome.OK, _trials.c.id)
+        .limit(1)
+    )
+    stated = (one.backend for one in sorted(latest.trials, key=lambda one: one.outcome is not model.Outcome.OK) if one.backend)
+    return series, journalled_backend or next(stated, "")
+
+
 def await_builds(transaction: store.Transaction, experiment: int, missing: Collection[str]) -> None:
     """Let an experiment wait until the builds have been made again whose directories are ``missing``."""
     table = schema.builds
