@@ -48,6 +48,7 @@ class Loaded:
     settings: settings.Settings
     selected: tuple[coverage.Selected, ...]
     seen: marks.Marks
+    faults: str = ""  # of specifications that were left out
 
 
 def load(path: Path) -> Loaded:
@@ -58,6 +59,19 @@ def load(path: Path) -> Loaded:
     """
     chosen = settings.load(path)
     return _loaded(chosen, catalog.load(chosen))
+
+
+def load_what_is_good(path: Path) -> Loaded:
+    """As :func:`load`, without the specifications that are bad: after a restart of the host one file must not keep a lab down.
+
+    Raises:
+        InvalidFileError: the configuration has faults, or no specification is good.
+    """
+    chosen = settings.load(path)
+    found, faults = catalog.read(chosen)
+    if faults and not any(benchmarks for _, benchmarks in found.entries):
+        raise errors.InvalidFileError(faults)
+    return replace(_loaded(chosen, found), faults=str(errors.InvalidFileError(faults)) if faults else "")
 
 
 def _loaded(chosen: settings.Settings, found: catalog.Catalog) -> Loaded:
@@ -247,6 +261,8 @@ class Daemon:
                 paused=self.paused,
                 host=self._host,
             )
+            if self._loaded.faults:
+                self._refuse_specifications(self._loaded.faults)
             await tasks.start(self._listen)
             await tasks.start(self._signals)
             await self._look_at_status_file()
@@ -315,11 +331,13 @@ class Daemon:
             found, faults = await anyio.to_thread.run_sync(catalog.read, chosen)
             self.seen = found.seen
             if faults:
-                reason = str(errors.InvalidFileError(faults))
-                log.error("specifications refused", faults=reason)
-                self.board.put("daemon/specifications", "refused", reason, fault=True)
+                self._refuse_specifications(str(errors.InvalidFileError(faults)))
             else:
                 self._put_into_effect(_loaded(chosen, found))
+
+    def _refuse_specifications(self, faults: str) -> None:
+        log.error("specifications refused", faults=faults)
+        self.board.put("daemon/specifications", "refused", faults, fault=True)
 
     def _put_into_effect(self, loaded: Loaded) -> list[str]:
         changes = self._apply(loaded)
@@ -500,7 +518,7 @@ async def serve(path: Path) -> None:
     Raises:
         AibenchdError: it cannot begin; the message says why and what to do.
     """
-    loaded = load(path)
+    loaded = load_what_is_good(path)
     directory = state_directory(loaded.settings)
     with alone(directory):
         await Daemon(path, loaded, directory).run()

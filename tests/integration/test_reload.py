@@ -191,3 +191,28 @@ def test_a_faulty_configuration_is_refused_with_all_its_faults(tmp_path: Path) -
     assert "Traceback" not in done.stderr
     for key in ("experiment.alpha", "experiment.betta", "stop_timeout"):
         assert key in done.stderr
+
+
+async def test_a_bad_specification_keeps_no_lab_down(tmp_path: Path) -> None:
+    made = slow_lab(tmp_path)
+    made.write_specification("bad.json", {"model": {"name": "bad"}, "tests": [{"metric": "dellay", "commands": ["{program}"]}]})
+    made.configure(benchmarks=[*made.configuration["benchmarks"], {"specification": "bad.json"}])
+    async with made.daemon():
+        await made.ready()
+        (fault,) = (await made.ctl("status"))["faults"]
+        assert fault["unit"] == "daemon/specifications"
+        assert "bad.json:1:" in fault["reason"]
+        made.write_specification("bad.json", lab.specification("mended"))
+        with anyio.fail_after(lab.WAIT):
+            while (await made.ctl("status"))["faults"]:
+                await anyio.sleep(0.1)
+
+
+def test_a_lab_of_which_no_specification_is_good_is_refused(tmp_path: Path) -> None:
+    made = slow_lab(tmp_path)
+    made.write_specification("bad.json", {"model": {"name": "bad"}, "tests": []})
+    made.configure(benchmarks=[{"specification": "bad.json"}])
+    done = serve(made)
+    assert done.returncode == 1
+    assert "bad.json" in done.stderr
+    assert "Traceback" not in done.stderr
