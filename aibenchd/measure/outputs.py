@@ -153,8 +153,18 @@ def _text(path: Path, described: schema.OutputFile) -> Array:
 
     if path.stat().st_size > LARGEST_TEXT:
         raise ValueError(f"is larger than {LARGEST_TEXT} bytes; have the program write .npy or raw")
-    words = path.read_text(errors="replace").replace(",", " ").split()
+    text = path.read_text(errors="replace")
+    if described.shape is not None and _sizes(text) == list(described.shape):
+        text = text.partition("\n")[2]
+    words = text.replace(",", " ").split()
     return _shaped(np.array([_number(word) for word in words]).astype(described.type or "float32"), described)
+
+
+def _sizes(text: str) -> list[int]:
+    """The row of sizes with which Caffe2's own programs begin; no other has a row of these very numbers before its values."""
+    first, _, rest = text.partition("\n")
+    words = first.replace(",", " ").split()
+    return [int(word) for word in words] if rest.strip() and all(word.isdecimal() for word in words) else []
 
 
 def _number(word: str) -> float:

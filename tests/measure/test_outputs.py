@@ -77,6 +77,13 @@ def test_what_cannot_be_laid_beside_is_named(output: np.ndarray, message: str) -
     assert re.search(message, found.beyond({}))
 
 
+@pytest.mark.parametrize(("text", "shape"), [("2,2\n1,2,3,4\n", [2, 2]), ("2 2\n1 2\n3 4\n", [2, 2]), ("1 2\n3 4", [2, 2])])
+def test_a_row_of_sizes_before_the_values_is_none_of_them(tmp_path: Path, text: str, shape: list[int]) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    found = outputs.read(tmp_path / "a.txt", described("a.txt", shape=shape), "output a")
+    assert found.tolist() == [[1, 2], [3, 4]]
+
+
 def test_every_form_is_read(tmp_path: Path) -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3) / 4
     np.save(tmp_path / "a.npy", values)
