@@ -121,7 +121,7 @@ class Generators:
 
     async def _generate(self, launcher: launching.Launcher, argv: tuple[str, ...], place: Path) -> None:
         log, home = place.with_suffix(".log"), place / "home"
-        ended: devices.Completed | None = None
+        ended: devices.Completed | errors.HarnessError | OSError | None = None
 
         async with anyio.create_task_group() as tasks:
 
@@ -131,10 +131,15 @@ class Generators:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(end_where_too_large)
-            ended = await launcher.run_logged(argv, home, _environment(home), self._limits.timeout, log, LOG_LIMIT)
+            try:
+                ended = await launcher.run_logged(argv, home, _environment(home), self._limits.timeout, log, LOG_LIMIT)
+            except (errors.HarnessError, OSError) as error:  # which the group would wrap up
+                ended = error
             tasks.cancel_scope.cancel()
         if ended is None:
             raise errors.ModelFileError(trees.too_large(self._limits.size))
+        if isinstance(ended, Exception):
+            raise ended
         if (ended.ending, ended.code) != (devices.Ending.EXITED, 0):
             last = await anyio.to_thread.run_sync(_last_lines, log)
             raise errors.ModelFileError(f"{self._told(ended)}\n{last}" if last else f"{self._told(ended)}, and printed nothing")

@@ -186,8 +186,11 @@ class _WrongBytesError(Exception):
 
 
 def _path(wanted: Wanted, source: str, root: Path | None) -> Path:
-    if source.startswith("file://"):
+    scheme, _, rest = source.partition("://")
+    if rest and scheme == "file":
         return Path(urllib.parse.unquote(urllib.parse.urlsplit(source).path))
+    if rest and scheme.isalnum():
+        raise errors.ModelFileError("is an address of a kind that is not known here; there are http, https and file")
     if not source.startswith("//"):
         return wanted.specification.parent / source
     if root is None:

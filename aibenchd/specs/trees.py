@@ -6,6 +6,7 @@ file, a directory nor a link that stays inside is refused.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -36,9 +37,11 @@ def signature(path: Path) -> Signature:
 
 def size(path: Path) -> int:
     """The bytes of a file, or of all files below a directory; what vanishes meanwhile does not count."""
-    if not path.is_dir() or path.is_symlink():
-        return path.lstat().st_size if os.path.lexists(path) else 0
-    return sum(entry.stat(follow_symlinks=False).st_size for entry in _files(path))
+    if path.is_symlink() or not path.is_dir():
+        with contextlib.suppress(FileNotFoundError):
+            return path.lstat().st_size
+        return 0
+    return sum(_files(path))
 
 
 def judge(root: Path) -> None:
@@ -141,7 +144,8 @@ def _judge(root: Path, path: Path) -> None:
         raise errors.ModelFileError(f"holds {path.relative_to(root)}, neither a file nor a directory; remove it")
 
 
-def _files(root: Path) -> Iterator[os.DirEntry[str]]:
+def _files(root: Path) -> Iterator[int]:
+    """The sizes of all files below a directory that can be seen."""
     waiting = [root]
     while waiting:
         try:
@@ -152,7 +156,8 @@ def _files(root: Path) -> Iterator[os.DirEntry[str]]:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(Path(entry.path))
             elif entry.is_file(follow_symlinks=False):
-                yield entry
+                with contextlib.suppress(OSError):
+                    yield entry.stat(follow_symlinks=False).st_size
 
 
 def _raised(error: OSError) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pwd
+import signal
 import stat
 import tarfile
 import zipfile
@@ -20,7 +21,8 @@ import pytest
 
 from aibenchd import board, digests, errors, events, hostgate, model, settings
 from aibenchd.devices import base as devices
-from aibenchd.specs import content, files
+from aibenchd.devices import local
+from aibenchd.specs import content, files, trees
 
 BODY = b"weights" * 10_000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -106,10 +108,10 @@ async def test_wrong_bytes_touch_no_specification(tmp_path: Path, file_server: f
     (tmp_path / "spec/beside").write_bytes(b"not it either")
     specification = Path(wanted.source)
     specification.write_text("{ as it was }")
-    before = specification.stat()
+    before = trees.signature(specification)
     with pytest.raises(errors.ModelFileError, match=f"has sha256 {SHA256}, and the specification says {OTHER}"):
         await cache(tmp_path).ensure(wanted)
-    assert (specification.read_text(), specification.stat()) == ("{ as it was }", before)
+    assert (specification.read_text(), trees.signature(specification)) == ("{ as it was }", before)
     assert sorted(path.name for path in specification.parent.iterdir()) == ["beside", "net.json"]
 
 
@@ -119,6 +121,12 @@ async def test_local_files_without_a_digest_may_have_several_places(tmp_path: Pa
     assert (await have(tmp_path, location=["first", "second"])).digest == SHA256
     (tmp_path / "spec/first").write_bytes(b"first")
     assert (await have(tmp_path, location=["first", "second"])).path.read_bytes() == b"first"
+
+
+async def test_an_address_of_another_kind_says_which_there_are(tmp_path: Path, file_server: fileserver.FileServer) -> None:
+    message = await failure(tmp_path, location="s3://bucket/net.pb", sha256=SHA256)
+    assert "s3://bucket/net.pb is an address of a kind that is not known here; there are http, https and file" in message
+    assert (await have(tmp_path, location=file_server.url.replace("http", "HTTP"), sha256=SHA256)).digest == SHA256
 
 
 async def test_a_file_that_the_daemon_may_not_read_is_named(tmp_path: Path) -> None:
@@ -299,6 +307,23 @@ async def test_programs_that_cannot_be_run_here_are_tried_again(tmp_path: Path) 
         await cache(tmp_path, house).ensure(benchmark(tmp_path, location={"generator": ["make.py"]}, sha256=SHA256))
 
 
+async def test_a_launcher_that_dies_is_no_fault_of_the_generator(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    text = f"import os, time; print(os.getpid(), file=open({str(pids)!r}, 'w'), flush=True); time.sleep(1000)"
+    generator(tmp_path, text)
+
+    async def kill() -> None:
+        await launchers.until_written(pids)
+        (supervisor,) = launchers.children(launchers.own_launcher())
+        os.kill(supervisor, signal.SIGKILL)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(kill)
+        with pytest.raises(errors.HarnessError, match="the launcher died"):
+            await cache(tmp_path).ensure(benchmark(tmp_path, location={"generator": ["make.py"]}, sha256=SHA256))
+    await launchers.until_gone(int(pids.read_text()))
+
+
 # ---------------------------------------------------------------- directories
 
 
@@ -326,6 +351,16 @@ async def test_a_directory_of_this_host(tmp_path: Path) -> None:
 def _rewrite(path: Path) -> None:
     (path / "weights").chmod(0o644)
     (path / "weights").write_bytes(BODY)
+
+
+async def test_a_directory_is_pushed_as_it_is(tmp_path: Path) -> None:
+    benchmark(tmp_path)
+    digest = tree(tmp_path / "spec/net")
+    found = await have(tmp_path, filename="below/net", location="net", sha256=digest)
+    chosen = local.Settings(name="host", kind="local", minimum_free="1B")
+    async with local.Local(chosen, tmp_path / "device", devices.RunSettings()).session() as session:
+        place = Path(await session.push(devices.Push(found.path, found.digest, "net")))
+        assert (place.name, digests.of_tree(place)) == ("net", digest)
 
 
 @pytest.mark.parametrize(
