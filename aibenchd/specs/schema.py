@@ -355,7 +355,7 @@ class Test(Open):
 
 def remote(source: str | Generator) -> bool:
     """Whether it is fetched over the network."""
-    return isinstance(source, str) and source.startswith(("http://", "https://"))
+    return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
 
 
 class ModelFile(Open):
