@@ -9,7 +9,8 @@ common.py and onnx_model.py.
 
 Each backend is an execution provider, and the session is made with that one and the CPU's, which takes what nodes it leaves.
 Which provider executed each node is read from ONNX Runtime's profile of a run of its own, after all that is timed: what a
-session lists as its providers says nothing. CUDA's device is chosen by CUDA_VISIBLE_DEVICES.
+session lists as its providers says nothing. CUDA's device is chosen by CUDA_VISIBLE_DEVICES. Where the package onnxruntime-qnn
+is installed it brings Qualcomm's DSP, or its model in software on a processor that has none, for networks that are quantized.
 
 Operators are nodes as ONNX Runtime executes them: fused, and in its own order. Where a GPU executes some they are left out,
 for ONNX Runtime only knows when it launched them.
@@ -21,6 +22,7 @@ import collections
 import importlib
 import json
 import os
+import re
 import sys
 import tempfile
 
@@ -53,6 +55,7 @@ PROVIDERS = {  # the most telling first
     "xnnpack": "XnnpackExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
+PLUGINS = {"QNNExecutionProvider": "onnxruntime_qnn"}  # packages that bring a provider to an ONNX Runtime without it
 KINDS = {"float32": "float", "float64": "double"}  # ONNX Runtime's own names
 FATAL = 4  # of ONNX Runtime's log levels; errors are raised too
 RUN = "model_run"  # what the profile calls a run
@@ -71,6 +74,7 @@ class OrtNetwork(common.Network):
 
     def __init__(self, model: bytes | str, options: argparse.Namespace, inputs: Sequence[np.ndarray]) -> None:
         self._model = model
+        self._plugin = plug_in(PROVIDERS.get(options.backend, ""))
         self._providers = providers(options.backend)
         self._threads = onnx_model.threads(options)
         self._profiled = (min(options.iterations, common.PROFILED) if options.operators else 0) + 1
@@ -99,7 +103,7 @@ class OrtNetwork(common.Network):
         found = collections.defaultdict(list)
         for nodes in self._profile()[1 : iterations + 1]:
             for index, node in enumerate(nodes):
-                found[index, node["args"]["op_name"]].append(float(node["dur"]))
+                found[index, operator_of(node)].append(float(node["dur"]))
         return found
 
     def _make(self, profile: str = "") -> Any:
@@ -109,8 +113,11 @@ class OrtNetwork(common.Network):
         settings.inter_op_num_threads = 1
         if profile:
             settings.enable_profiling, settings.profile_file_prefix = True, profile
+        if self._plugin:
+            devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == self._providers[0]]
+            settings.add_provider_for_devices(devices[:1], self._plugin)
         try:
-            return onnxruntime.InferenceSession(self._model, settings, providers=self._providers)
+            return onnxruntime.InferenceSession(self._model, settings, providers=None if self._plugin else self._providers)
         except Exception as error:
             if isinstance(self._model, bytes):
                 raise
@@ -132,7 +139,11 @@ class OrtNetwork(common.Network):
 
 
 def providers(backend: str) -> list[str]:
-    """What a session is made with: the backend's provider, or all those known where none is asked for; and the CPU's."""
+    """What a session is made with: the backend's provider, or all those known where none is asked for; and the CPU's.
+
+    Raises:
+        OtherBackendError: the backend's provider is not there.
+    """
     there = onnxruntime.get_available_providers()
     wanted = [PROVIDERS[backend]] if backend else [name for name in PROVIDERS.values() if name in there]
     if wanted[0] not in there:
@@ -140,6 +151,16 @@ def providers(backend: str) -> list[str]:
             f"asked for {backend}: ONNX Runtime {onnxruntime.__version__} has no {wanted[0]} here; it has {', '.join(there)}"
         )
     return list(dict.fromkeys([*wanted, PROVIDERS["cpu"]]))
+
+
+def plug_in(provider: str) -> dict[str, str]:
+    """Have a package bring a provider, where there is such a package; the options by which it is used, else none."""
+    try:
+        plugin = importlib.import_module(PLUGINS.get(provider, "no plug-in"))
+    except ImportError:
+        return {}
+    onnxruntime.register_execution_provider_library(provider, plugin.get_library_path())
+    return {"backend_path": plugin.get_qnn_htp_path()}
 
 
 def by_name(session: Any, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -168,6 +189,11 @@ def runs_in(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     for run in (event for event in events if event["name"] == RUN):
         inside = [node for node in nodes if run["ts"] <= node["ts"] <= run["ts"] + run["dur"]]
         yield list(outermost(inside))
+
+
+def operator_of(node: dict[str, Any]) -> str:
+    """Its operator, or the provider that made one of several nodes: without the number that this model alone has."""
+    return re.sub(r"(ExecutionProvider)_\d+_\d+$", r"\1", node["args"]["op_name"])
 
 
 def outermost(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import importlib.util
 import os
 import subprocess
 import sys
@@ -152,8 +153,9 @@ def test_nodes_within_a_node_are_part_of_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["xnnpack", "onednn", "cuda", "dsp"])
 def test_a_provider_that_is_not_there_is_refused(net: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    provider = runner(monkeypatch).PROVIDERS[backend]
-    if provider in ort.get_available_providers():
+    chosen = runner(monkeypatch)
+    provider = chosen.PROVIDERS[backend]
+    if provider in ort.get_available_providers() or chosen.plug_in(provider):
         pytest.skip(f"this ONNX Runtime has the {provider}")
     status, said = refused("--model", net, "--backend", backend)
     assert status == 3
@@ -182,6 +184,25 @@ def test_a_provider_that_is_there_executes(squeezenet: Path, backend: str, monke
     found = run("--model", squeezenet, "--backend", backend)
     assert found.backend == backend
     assert f"{backend} {provider} x " in by_key(found)["NET evidence"].text
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("onnxruntime_qnn"), reason="onnxruntime-qnn is not installed; it is opt-in")
+def test_a_plug_in_s_provider_executes_what_is_quantized(tmp_path: Path) -> None:
+    scale, zero = np.float32(0.02), np.uint8(128)
+    nodes = [
+        Node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        Node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        Node("DequantizeLinear", ["w", "s", "z"], ["wd"]),
+        Node("Conv", ["xd", "wd"], ["c"]),
+        Node("QuantizeLinear", ["c", "s", "z"], ["cq"]),
+        Node("DequantizeLinear", ["cq", "s", "z"], ["y"]),
+    ]
+    weights = {"s": np.asarray(scale), "z": np.asarray(zero), "w": np.arange(108, dtype=np.uint8).reshape(4, 3, 3, 3)}
+    path = onnxfile.write(tmp_path / "net.onnx", nodes, {"x": ("float32", [1, 3, 8, 8])}, ["y"], weights)
+    found = run("--model", path, "--backend", "dsp", "--operators")
+    assert found.backend == "dsp"
+    assert by_key(found)["NET evidence"].text.startswith("dsp QNNExecutionProvider x 1")
+    assert any(one.type.endswith("_QNNExecutionProvider") for one in found.series)
 
 
 def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
