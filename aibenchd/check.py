@@ -101,6 +101,8 @@ def _idle(document: yamlfile.Document, chosen: settings.Settings, found: catalog
     """Selections that come to nothing: a name may be right and still fit nothing."""
     for index, selection in enumerate(chosen.benchmarks):
         selected = _selected(found, selection)
+        if not selected and selection.specification.is_dir():
+            continue  # of which the first file is yet to be dropped there
         if not any(_cells(repository, selected, chosen) for repository in chosen.repositories):
             wanted = ", ".join(sorted({one.benchmark.framework for one in selected} - {""})) or "any framework"
             reason = f"runs nowhere: no repository, device and backend fit it together ({len(selected)} benchmarks of {wanted})"
