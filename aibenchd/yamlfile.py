@@ -10,7 +10,7 @@ import json
 import math
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -45,11 +45,13 @@ class Document:
         file: path as the user gave it.
         value: dict, list, str, int, float, bool or None; None for an empty file. Aliases share one object: do not change it.
         duplicates: one fault for each key that a mapping has twice; ``value`` holds the last.
+        earlier: by the paths of those keys, what they held before.
     """
 
     file: str
     value: Any
     duplicates: tuple[errors.Fault, ...]
+    earlier: Mapping[tuple[str | int, ...], Any]
     _root: _Node
 
     def position(self, key_path: KeyPath) -> Position:
@@ -81,7 +83,7 @@ def load(path: Path) -> Document:
     root = builder.document(events)
     if builder.faults:
         raise errors.InvalidFileError(builder.faults)
-    return Document(str(path), root.value, tuple(builder.duplicates), root)
+    return Document(str(path), root.value, tuple(builder.duplicates), builder.earlier, root)
 
 
 def key_text(key_path: KeyPath) -> str:
@@ -146,6 +148,7 @@ class _Builder:
         self.file = file
         self.faults: list[errors.Fault] = []
         self.duplicates: list[errors.Fault] = []
+        self.earlier: dict[tuple[str | int, ...], Any] = {}
         self._anchors: dict[str, _Node] = {}
         self._values = 0
         self._path: list[str | int] = []
@@ -193,6 +196,7 @@ class _Builder:
             child = self._child(key, next(events), events, depth + 1)
             if before is not None:
                 self.duplicates.append(self._duplicate(key, before, event))
+                self.earlier[*self._path, key] = before.value
             # A key's place serves better than its value's: it is on one line with its name.
             children[key] = _Node(child.value, event.line, event.column, child.children, child.size)
         return _collection({key: child.value for key, child in children.items()}, start, children)

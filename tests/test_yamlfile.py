@@ -150,6 +150,12 @@ def test_a_key_given_twice_is_told_and_the_last_holds(tmp_path: Path, name: str)
     (fault,) = document.duplicates
     assert (fault.line, fault.column, fault.key) == (3, 2, "tests[0].iter")
     assert "first in line 1, column 13" in fault.message
+    assert document.earlier == {("tests", 0, "iter"): 50}
+
+
+def test_of_a_key_given_three_times_the_one_before_the_last_is_known(tmp_path: Path) -> None:
+    document = yamlfile.load(write(tmp_path, '{"a": 1, "b": {"a": 2}, "a": [3], "a": 4}', "file.json"))
+    assert (document.value, document.earlier) == ({"a": 4, "b": {"a": 2}}, {("a",): [3]})
 
 
 def test_aliases_stand_for_what_they_name(tmp_path: Path) -> None:

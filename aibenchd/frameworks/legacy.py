@@ -6,7 +6,7 @@ They are templates: what they name in braces is replaced as in commands that a s
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from aibenchd import errors, model
@@ -40,6 +40,7 @@ def caffe2(benchmark: model.Benchmark) -> list[str]:
         "--input " + shlex.quote(",".join(names)),
         "--input_type " + shlex.quote(";".join(_type(benchmark, name) for name in names)),
         *_outputs(_mapping(benchmark.test, "output_files")),
+        *(f"{name} {value}" for name, value in _more(benchmark, "caffe2")),
     ]
     return [" ".join(options)]
 
@@ -59,6 +60,7 @@ def tflite(benchmark: model.Benchmark) -> list[str]:
     if shapes:
         options.append("--input_layer=" + shlex.quote(",".join(shapes)))
         options.append("--input_layer_shape=" + shlex.quote(":".join(shapes.values())))
+    options += [f"{name}={value}" for name, value in _more(benchmark, "tflite")]
     return [" ".join(options)]
 
 
@@ -66,6 +68,12 @@ def _counts(benchmark: model.Benchmark, warmup: str, iterations: str) -> list[st
     """The options for counts that the test gives; where it does not, or gives -1, the program has its own."""
     wanted = {"warmup": warmup, "iter": iterations}
     return [option for key, option in wanted.items() if str(benchmark.test.get(key, -1)) != "-1"]
+
+
+def _more(benchmark: model.Benchmark, framework: str) -> Iterator[tuple[str, str]]:
+    """The test's own options for the framework, each as words of a shell."""
+    for name, value in _mapping(_mapping(benchmark.test, "command_options"), framework).items():
+        yield shlex.quote(f"--{name}"), shlex.quote(str(value))
 
 
 def _shapes(benchmark: model.Benchmark) -> dict[str, str]:

@@ -147,7 +147,8 @@ class _Reader:
     ) -> tuple[model.Benchmark, ...]:
         flags = self._flags(document)
         string_map = {**group.flags.string_map, **flags.string_map, **selection.string_map}
-        value = forms.model_file(substitution.replaced(document.value, string_map))
+        earlier = {key_path: substitution.replaced(one, string_map) for key_path, one in document.earlier.items()}
+        value = forms.model_file(substitution.replaced(document.value, string_map), earlier)
         run = forms.meta(selection.meta)
         if not self._judged(document, value, schema.ModelFile) or not self._merges(document, (), "the selection's meta", run):
             return ()

@@ -22,7 +22,7 @@ def of(document: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _identifiers(document["tests"])
     for index, test in enumerate(document["tests"]):
         generic = document["tests"][0]["metric"] == "generic"
-        for check in (_ways_to_run, _shapes, _cpus, _power, _profiler):
+        for check in (_ways_to_run, _program_twice, _unused_options, _shapes, _cpus, _power, _profiler):
             yield from (((*("tests", index), *key), message) for key, message in check(test, generic))
         yield from _lost_files(("tests", index), test, document["model"])
     yield from _lost_in_processes(("model",), document["model"], {}, document["model"])
@@ -49,6 +49,18 @@ def _ways_to_run(test: Mapping[str, Any], generic: bool) -> Iterator[Finding]:
 
 def _commands(key: str, value: Any) -> list[str]:
     return value if key == "commands" else [f"{{program}} {value}" if key == "arguments" else value]
+
+
+def _program_twice(test: Mapping[str, Any], _generic: bool) -> Iterator[Finding]:
+    if "{program}" in test.get("arguments", ""):
+        yield ("arguments",), "names {program}, which stands before arguments anyway; the program is given its own path"
+
+
+def _unused_options(test: Mapping[str, Any], _generic: bool) -> Iterator[Finding]:
+    given = next((key for key in WHAT_RUNS if key in test), None)
+    if given and test.get("command_options"):
+        frameworks = ", ".join(test["command_options"])
+        yield ("commands",), f"has options ({frameworks}) for a test that does not say what to run; {given!r} does, and holds"
 
 
 def _shapes(test: Mapping[str, Any], generic: bool) -> Iterator[Finding]:

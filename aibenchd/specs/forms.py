@@ -6,15 +6,22 @@ What is not understood stays as it is, for :mod:`aibenchd.specs.schema` to say s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 Rewrite: TypeAlias = Callable[[Any], Any]
+Earlier: TypeAlias = Mapping[tuple[str | int, ...], Any]
 
 
-def model_file(value: Any) -> Any:
-    """A model file as :class:`aibenchd.specs.schema.ModelFile` describes it."""
-    return _rewritten(value, {"model": meta, "meta": meta, "tests": _each(_test)})
+def model_file(value: Any, earlier: Earlier) -> Any:
+    """A model file as :class:`aibenchd.specs.schema.ModelFile` describes it.
+
+    Args:
+        earlier: by path, what keys that the file gives twice held before: a test's ``commands`` may be given once to say what
+            to run and once more with options.
+    """
+    return _rewritten(value, {"model": meta, "meta": meta, "tests": lambda tests: _tests(tests, earlier)})
 
 
 def benchmarks_file(value: Any) -> Any:
@@ -26,6 +33,30 @@ def meta(value: Any) -> Any:
     """A model, or what is merged into one."""
     around = {"preprocess": _process, "postprocess": _process}
     return _rewritten(value, {"files": _named, "libraries": _libraries, "converter": _converter, **around})
+
+
+def _tests(value: Any, earlier: Earlier) -> Any:
+    if not isinstance(value, list):
+        return value
+    return [_test(_options_apart(one, earlier.get(("tests", index, "commands")))) for index, one in enumerate(value)]
+
+
+def _options_apart(test: Any, before: Any) -> Any:
+    """``commands: {tflite: {num_threads: 4}}`` are options: they get a key of their own, and leave theirs to what is run."""
+    if not isinstance(test, Mapping) or not _are_options(test.get("commands")):
+        return test
+    kept = {key: one for key, one in test.items() if key != "commands"}
+    if isinstance(before, str | list):
+        kept["commands"] = before
+    return {**kept, "command_options": {name: _texts(given) for name, given in test["commands"].items()}}
+
+
+def _are_options(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(given, Mapping) for given in value.values())
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
 def _test(value: Any) -> Any:
@@ -83,10 +114,6 @@ def _cpus(value: Any) -> Any:
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
-
-
-def _each(rewrite: Rewrite) -> Rewrite:
-    return lambda value: [rewrite(one) for one in value] if isinstance(value, list) else value
 
 
 def _rewritten(value: Any, rewrites: Mapping[str, Rewrite]) -> Any:

@@ -133,7 +133,7 @@ def _judged(path: Path) -> yamlfile.Document:
     if isinstance(document.value, dict) and "benchmarks" in document.value:
         raise errors.InvalidFileError([document.fault((), "is a benchmarks file; pin the model files that it lists")])
     try:
-        schema.ModelFile.model_validate(forms.model_file(document.value), context=schema.UNPINNED)
+        schema.ModelFile.model_validate(forms.model_file(document.value, document.earlier), context=schema.UNPINNED)
     except pydantic.ValidationError as error:
         raise errors.InvalidFileError(faults.of(error, document, schema.ModelFile)) from error
     return document

@@ -308,7 +308,11 @@ class Profiler(Open):
 
 
 class Test(Open):
-    """One test of a model."""
+    """One test of a model.
+
+    Attributes:
+        command_options: by framework, for the command that it composes where the test gives none.
+    """
 
     __test__ = False  # pytest would take the name for its own
 
@@ -319,6 +323,7 @@ class Test(Open):
     commands: Annotated[tuple[str, ...], Some] | None = None
     command: str | None = None
     arguments: str | None = None
+    command_options: dict[str, dict[str, str]] = {}
     inputs: dict[str, Input] = {}
     input_files: dict[str, File] = {}
     files: dict[str, File] = {}

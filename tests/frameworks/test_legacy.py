@@ -72,6 +72,15 @@ def test_tflite_s_command() -> None:
     assert found[4:] == ["--input_layer=data,gpu_0/mask", "--input_layer_shape=1,3,224,224:1,10"]
 
 
+OPTIONS = {"caffe2": {"run_individual": "true", "engine": "a b"}, "tflite": {"num_threads": "4"}}
+
+
+def test_a_test_s_own_options_come_last() -> None:
+    given = benchmark("predict", "graph", inputs=DATA, command_options=OPTIONS)
+    assert words(legacy.caffe2(given), given)[-4:] == ["--run_individual", "true", "--engine", "a b"]
+    assert words(legacy.tflite(given), given)[-1] == "--num_threads=4"
+
+
 def test_a_count_that_is_not_given_is_the_program_s_own() -> None:
     given = benchmark("predict", inputs=DATA, iter=-1, warmup=0)
     assert words(legacy.caffe2(given), given)[3:5] == ["--warmup", "0"]
