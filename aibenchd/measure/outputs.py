@@ -8,14 +8,16 @@ max_relative    largest |a - r| / max(|r|, a hundredth of the largest |r|): what
                 does not make an error large
 rmse            root of the mean of (a - r)^2
 cosine          1 - a·r / (|a| |r|): 0 where both point the same way; 0 too where both are zero, 1 where one is
-ulp             most floats of the output's own type that lie between a and r, counting one end (Goldberg 1991)
+ulp             most floats of the output's own type that lie between a and r, counting one end (Goldberg 1991);
+                of integers, most integers
 top1_flips      how many rows along the last axis have their largest element at another place
 ==============  ==================================================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray
 
-LARGEST_TEXT = 64 << 20  # bytes; as numbers it takes many times as much
+LARGEST_TEXT = 16 << 20  # bytes; as numbers it takes many times as much
+PART = 1 << 20  # numbers that are compared at a time: an output of a gigabyte must not take several
 SMALL = 0.01  # of the largest reference: what is smaller counts as large as that in max_relative
 SHOWN = 80  # characters of what is no number
 
@@ -56,57 +59,115 @@ class Compared:
 
 def compare(output: Array, reference: Array) -> Compared:
     """Lay an output beside a reference of the same shape."""
-    import numpy as np
-
     if output.shape != reference.shape:
         return Compared(fault=f"shape {list(output.shape)}, expected {list(reference.shape)}")
-    for whose, values in (("", output), ("the reference ", reference)):
-        bad = np.argwhere(~np.isfinite(values.astype(np.float64)))
-        if len(bad):
-            return Compared(fault=f"{whose}holds {values[tuple(bad[0])]} at {bad[0].tolist()}, {len(bad)} such in all")
+    fault = _not_finite("", output) or _not_finite("the reference ", reference)
+    if fault:
+        return Compared(fault=fault)
     if not output.size:
         return Compared({})
-    a, r = output.astype(np.float64), reference.astype(np.float64)
-    distance = np.abs(a - r)
+    pairs = _Pairs(output, reference)
+    if not math.isfinite(pairs.distance):
+        return Compared(fault="differs by more than a float64 holds")
+    squares, cosine, relative = pairs.sums()
+    flips = _largest(output) != _largest(reference)
     measures = {
-        "max_absolute": float(distance.max()),
-        "max_relative": _relative(distance, np.abs(r)),
-        "rmse": float(distance.max() and np.sqrt(np.mean((distance / distance.max()) ** 2)) * distance.max()),
-        "cosine": _cosine(a.ravel(), r.ravel()),
-        "top1_flips": float(np.count_nonzero(_rows(a).argmax(axis=-1) != _rows(r).argmax(axis=-1))),
+        "max_absolute": pairs.distance,
+        "max_relative": relative,
+        "rmse": pairs.distance * math.sqrt(squares / output.size),
+        "cosine": cosine,
+        "top1_flips": float(flips.sum()),
+        "ulp": _steps_between(output, reference) if output.dtype.kind == "f" else pairs.distance,
     }
-    if output.dtype.kind == "f" and output.dtype.itemsize <= 8:
-        measures["ulp"] = float(np.abs(_steps(output) - _steps(reference.astype(output.dtype))).max())
     return Compared(measures)
 
 
-def _relative(distance: Array, size: Array) -> float:
+def _not_finite(whose: str, values: Array) -> str:
     import numpy as np
 
-    floor = max(float(size.max()) * SMALL, np.finfo(np.float64).tiny)
-    return float((distance / np.maximum(size, floor)).max())
+    flat, found, first = values.reshape(-1), 0, 0
+    for start in range(0, flat.size, PART):
+        bad = np.flatnonzero(~np.isfinite(flat[start : start + PART].astype(np.float64)))
+        first = first if found or not bad.size else start + int(bad[0])
+        found += bad.size
+    place = [int(index) for index in np.unravel_index(first, values.shape)] if found else []
+    return f"{whose}holds {flat[first]} at {place}, {found} such in all" if found else ""
 
 
-def _cosine(a: Array, r: Array) -> float:
+class _Pairs:
+    """An output and a reference, element by element, as float64.
+
+    Attributes:
+        distance: the largest between the two.
+    """
+
+    def __init__(self, output: Array, reference: Array) -> None:
+        import numpy as np
+
+        self._output, self._reference = output.reshape(-1), reference.reshape(-1)
+        self.distance = self._largest_output = self._largest_reference = 0.0
+        with np.errstate(over="ignore"):
+            for a, r in self._parts():
+                self.distance = max(self.distance, float(np.abs(a - r).max()))
+                self._largest_output = max(self._largest_output, float(np.abs(a).max()))
+                self._largest_reference = max(self._largest_reference, float(np.abs(r).max()))
+
+    def sums(self) -> tuple[float, float, float]:
+        """Squares of distances, as parts of the largest; the cosine's distance; the largest relative distance."""
+        import numpy as np
+
+        floor = max(self._largest_reference * SMALL, float(np.finfo(np.float64).tiny))
+        squares, relative, products = 0.0, 0.0, np.zeros(3)
+        for a, r in self._parts():
+            distance = np.abs(a - r)
+            relative = max(relative, float((distance / np.maximum(np.abs(r), floor)).max()))
+            squares += float(np.sum((distance / (self.distance or 1.0)) ** 2))
+            a, r = a / (self._largest_output or 1.0), r / (self._largest_reference or 1.0)  # so that no square overflows
+            products += (a @ r, a @ a, r @ r)
+        return squares, _cosine(*map(float, products)), relative
+
+    def _parts(self) -> Iterator[tuple[Array, Array]]:
+        import numpy as np
+
+        for start in range(0, self._output.size, PART):
+            part = slice(start, start + PART)
+            yield self._output[part].astype(np.float64), self._reference[part].astype(np.float64)
+
+
+def _cosine(product: float, output: float, reference: float) -> float:
+    """The distance, of the product of two vectors and the square of each."""
+    if not output or not reference:
+        return float(bool(output or reference))
+    return max(0.0, 1.0 - product / (math.sqrt(output) * math.sqrt(reference)))
+
+
+def _largest(values: Array) -> Array:
+    """Where in each row along the last axis its largest element is."""
+    rows: Array = (values if values.ndim else values.reshape(1)).argmax(axis=-1)
+    return rows
+
+
+def _steps_between(output: Array, reference: Array) -> float:
+    """The most floats of the output's type between two."""
     import numpy as np
 
-    if not a.any() or not r.any():
-        return float(a.any() or r.any())
-    a, r = a / np.abs(a).max(), r / np.abs(r).max()  # so that no square overflows
-    return max(0.0, 1.0 - float(a @ r) / float(np.linalg.norm(a) * np.linalg.norm(r)))
-
-
-def _rows(values: Array) -> Array:
-    return values if values.ndim else values.reshape(1)
+    most, a, r = 0.0, output.reshape(-1), reference.reshape(-1)
+    for start in range(0, a.size, PART):
+        one = _steps(a[start : start + PART])
+        with np.errstate(over="ignore"):
+            other = _steps(r[start : start + PART].astype(output.dtype))
+        most = max(most, float(np.where(one > other, one - other, other - one).max()))
+    return most
 
 
 def _steps(values: Array) -> Array:
-    """The place of each float among all floats of its type, as a number that a float64 holds well enough for a distance."""
+    """The place of each float among all floats of its type; both zeros are at 2^63."""
     import numpy as np
 
-    width = values.dtype.itemsize * 8
-    bits = np.ascontiguousarray(values).view(f"i{values.dtype.itemsize}").astype(object if width == 64 else np.int64)
-    return np.where(bits < 0, -(1 << (width - 1)) - bits, bits)
+    bits = np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}").astype(np.uint64)
+    sign, middle = np.uint64(1 << (values.dtype.itemsize * 8 - 1)), np.uint64(1 << 63)
+    size = bits & (sign - np.uint64(1))
+    return np.where(bits & sign, middle - size, middle + size)
 
 
 def read(path: Path, described: schema.OutputFile, name: str) -> Array:
@@ -121,21 +182,26 @@ def read(path: Path, described: schema.OutputFile, name: str) -> Array:
     """
     try:
         values = {"npy": _npy, "raw": _raw, "text": _text}[described.form](path, described)
-    except (ValueError, OSError, EOFError, MemoryError) as error:
+    except Exception as error:  # the bytes are a program's: numpy raises whatever it meets in them
         raise errors.CommandError(f"{name}: cannot be read as {described.form}: {_first_line(error)}") from error
     if values.dtype.kind not in "fiub":
         raise errors.CommandError(f"{name}: holds {values.dtype}, expected numbers")
-    return values
+    return _native(values)
+
+
+def _native(values: Array) -> Array:
+    """In this host's order of bytes; a float that is longer than 64 bits as one of 64."""
+    import numpy as np
+
+    dtype = np.dtype(np.float64) if values.dtype.kind == "f" and values.dtype.itemsize > 8 else values.dtype
+    return values.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _npy(path: Path, _: schema.OutputFile) -> Array:
     import numpy as np
 
-    # Mapped first: a header that promises more than the file holds is an error then, and not an allocation.
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    if not isinstance(mapped, np.ndarray):
-        raise ValueError("is an archive of arrays, expected one array")
-    return np.array(mapped)
+    # Mapped: a header that promises more than the file holds is an error then, and not an allocation.
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 def _raw(path: Path, described: schema.OutputFile) -> Array:

@@ -119,12 +119,55 @@ def test_a_file_that_is_something_else_is_named(
         outputs.read(tmp_path / name, described(name, **keys), "output a")
 
 
-def test_a_header_that_promises_more_than_the_file_holds_is_no_allocation(tmp_path: Path) -> None:
-    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }"
-    padded = header + b" " * (118 - len(header) - 1) + b"\n"
-    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded)
+def npy(header: str) -> bytes:
+    padded = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,)}"),
+        npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({1 << 70},)}}"),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}") + b"1234",
+        npy("((("),
+        npy("{[]: 1}"),
+        b"PK\x03\x04 no archive",
+    ],
+)
+def test_a_hostile_header_is_no_allocation_and_no_other_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(errors.CommandError, match="cannot be read as npy"):
         outputs.read(tmp_path / "a.npy", described("a.npy"), "output a")
+
+
+def test_the_order_of_bytes_makes_no_difference(tmp_path: Path) -> None:
+    values = np.array([1.0, 2.0], ">f8")
+    np.save(tmp_path / "a.npy", values)
+    found = outputs.read(tmp_path / "a.npy", described("a.npy"), "output a")
+    assert outputs.compare(found, np.nextafter(np.array([1.0, 2.0]), 3)).measures["ulp"] == 1
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, np.bool_])
+def test_a_limit_of_ulp_holds_for_integers_too(dtype: type[np.generic]) -> None:
+    found = outputs.compare(np.array([1, 0], dtype), np.array([0, 0], dtype))
+    assert found.beyond({"ulp": 0}) == "ulp 1 (at most 0)"
+
+
+def test_what_no_float_holds_is_named() -> None:
+    found = outputs.compare(np.array([1e308]), np.array([-1e308]))
+    assert found.beyond({"cosine": 2}) == "differs by more than a float64 holds"
+
+
+def test_a_large_output_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    output, reference = rng.normal(size=(5, 7)), rng.normal(size=(5, 7)).astype(np.float32)
+    broken = np.where(np.arange(35).reshape(5, 7) % 13 == 12, np.nan, output)
+    whole, bad = outputs.compare(output, reference).measures, outputs.compare(broken, reference).fault
+    assert bad == "holds nan at [1, 5], 2 such in all"
+    monkeypatch.setattr(outputs, "PART", 4)
+    assert outputs.compare(output, reference).measures == pytest.approx(whole)
+    assert outputs.compare(broken, reference).fault == bad
 
 
 @given(st.binary(max_size=200))
