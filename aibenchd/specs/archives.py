@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
+import bz2
+import contextlib
+import errno
+import gzip
 import lzma
 import os
-import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from aibenchd import errors
 from aibenchd.specs import trees
 
 ENTRIES = 100_000  # of one archive, at most
+PIECE = 1 << 20  # bytes read at a time; a .tar's header of more is none
+PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))  # how a packed .tar begins
+BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,  # a way to pack that is not known here
+    RuntimeError,  # a password
+    ValueError,  # names that are no text among them
+    OverflowError,
+)
+OF_ARCHIVES = (None, errno.EINVAL, errno.ENAMETOOLONG)  # an OSError's number, where it is no fault of the disk's
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One file of an archive."""
+    """One file of an archive; a directory has no content."""
 
     name: str
     size: int
     program: bool
-    content: IO[bytes]
+    content: IO[bytes] | None
 
 
-def unpack(archive: Path, target: Path, limit: int) -> None:
-    """Unpack the files of an archive to the new directory ``target``; links and devices in it are refused.
+def unpack(archive: Path, target: Path, limit: int, going_on: Callable[[], None] = trees.nothing) -> None:
+    """Unpack an archive to the new directory ``target``; links and devices in it are refused.
 
     Args:
         limit: bytes, of all files as they are unpacked.
+        going_on: called again and again; may raise to end it.
 
     Raises:
         ModelFileError: it is no archive, broken, too large, or a name in it leads out of the directory.
@@ -42,58 +62,88 @@ def unpack(archive: Path, target: Path, limit: int) -> None:
     target.mkdir()
     left = limit
     try:
-        for count, entry in enumerate(_entries(archive)):
-            left -= entry.size
-            if left < 0 or count >= ENTRIES:
-                raise errors.ModelFileError(trees.too_large(limit))
-            _write(entry, target)
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        raise errors.ModelFileError(f"is no archive that can be unpacked: {error}; expected .tar, .tar.gz or .zip") from error
+        with archive.open("rb") as file:
+            for count, entry in enumerate(_entries(file)):
+                left -= entry.size
+                if left < 0:
+                    raise errors.ModelFileError(trees.too_large(limit))
+                if count >= ENTRIES:
+                    raise errors.ModelFileError(f"holds more than {ENTRIES} files and directories")
+                _write(entry, target, going_on)
+    except BROKEN as error:
+        raise _broken(str(error)) from error
+    except OSError as error:
+        if error.errno not in OF_ARCHIVES:
+            raise
+        raise _broken(error.strerror or str(error)) from error
 
 
-def _entries(archive: Path) -> Iterator[_Entry]:
-    # In this order: a .tar whose last file is a .zip ends as one.
-    return _of_tar(archive) if tarfile.is_tarfile(archive) else _of_zip(archive)
+def _broken(reason: str) -> errors.ModelFileError:
+    return errors.ModelFileError(f"is no archive that can be unpacked: {reason}; expected .tar, .tar.gz or .zip")
 
 
-def _of_tar(archive: Path) -> Iterator[_Entry]:
-    with tarfile.open(archive) as packed:
+def _entries(archive: IO[bytes]) -> Iterator[_Entry]:
+    begin = archive.read(8)
+    archive.seek(0)
+    with contextlib.ExitStack() as stack:
+        for magic, opened in PACKED:
+            if begin.startswith(magic):
+                yield from _of_tar(cast(IO[bytes], stack.enter_context(opened(archive, "rb"))))
+                return
+        # In this order: a .tar whose last file is a .zip ends as one.
+        yield from _of_tar(archive) if tarfile.is_tarfile(cast(IO[bytes], _Careful(archive))) else _of_zip(archive)
+
+
+class _Careful:
+    """A file for :mod:`tarfile`, which reads a header at once, however long it says that it is."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.tell, self.seek = file.tell, file.seek
+
+    def read(self, size: int) -> bytes:
+        if size > PIECE:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
+
+
+def _of_tar(archive: IO[bytes]) -> Iterator[_Entry]:
+    with tarfile.open(fileobj=cast(IO[bytes], _Careful(archive)), mode="r:") as packed:
         for member in packed:
             content = packed.extractfile(member) if member.isfile() else None
-            if content is not None:
-                yield _Entry(member.name, member.size, bool(member.mode & 0o111), content)
-            elif not member.isdir():
+            if content is None and not member.isdir():
                 raise errors.ModelFileError(f"holds {member.name!r}, neither a file nor a directory")
+            yield _Entry(member.name, member.size if content else 0, bool(member.mode & 0o111), content)
 
 
-def _of_zip(archive: Path) -> Iterator[_Entry]:
+def _of_zip(archive: IO[bytes]) -> Iterator[_Entry]:
     with zipfile.ZipFile(archive) as packed:
         for item in packed.infolist():
             mode = item.external_attr >> 16  # as Unix writes it
             if stat.S_ISLNK(mode):
                 raise errors.ModelFileError(f"holds {item.filename!r}, neither a file nor a directory")
-            if not item.is_dir():
-                with packed.open(item) as content:
-                    yield _Entry(item.filename, item.file_size, bool(mode & 0o111), content)
+            if item.is_dir():
+                yield _Entry(item.filename, 0, False, None)
+                continue
+            with packed.open(item) as content:
+                yield _Entry(item.filename, item.file_size, bool(mode & 0o111), content)
 
 
-def _write(entry: _Entry, target: Path) -> None:
+def _write(entry: _Entry, target: Path, going_on: Callable[[], None]) -> None:
     name = PurePosixPath(entry.name)
-    if name.is_absolute() or ".." in name.parts or not name.parts or "\0" in entry.name:
+    whole = entry.content is None and not name.parts  # "./", the directory itself
+    if name.is_absolute() or ".." in name.parts or not (name.parts or whole) or "\0" in entry.name:
         raise errors.ModelFileError(f"holds {entry.name!r}, a name that leads out of its directory")
     path = target / name
     try:
+        if entry.content is None:
+            path.mkdir(parents=True, exist_ok=True)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
-            shutil.copyfileobj(entry.content, file)
+            while piece := entry.content.read(PIECE >> 2):
+                going_on()
+                file.write(piece)
             os.fchmod(file.fileno(), 0o555 if entry.program else 0o444)
             file.flush()
             os.fsync(file.fileno())

@@ -160,7 +160,9 @@ class Sources:
         await anyio.to_thread.run_sync(partial.flush)
         staged = await anyio.to_thread.run_sync(self._content.staging, wanted.origin(source))
         try:
-            await anyio.to_thread.run_sync(archives.unpack, partial.path, staged, self._max_size)
+            await anyio.to_thread.run_sync(
+                archives.unpack, partial.path, staged, self._max_size, anyio.from_thread.check_cancelled
+            )
             found = await self._kept_tree(wanted, staged)
         finally:
             partial.path.unlink()

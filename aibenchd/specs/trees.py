@@ -136,7 +136,8 @@ def _judge(root: Path, path: Path) -> None:
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         text = path.readlink()
-        if text.is_absolute() or not Path(os.path.normpath(path.parent / text)).is_relative_to(root):
+        # By where it leads, not by its text: what is a link itself may stand before a "..".
+        if text.is_absolute() or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
             raise errors.ModelFileError(
                 f"holds {path.relative_to(root)}, a link to {text}, which leads out; put a copy of the file there"
             )

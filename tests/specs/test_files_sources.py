@@ -198,6 +198,11 @@ async def test_a_generator_runs_once_where_many_want_what_it_writes(tmp_path: Pa
         ("import sys, os; os.mkfifo(sys.argv[-1])", "is no plain file"),
         ("import sys, os; os.mkdir(sys.argv[-1])", f"and the specification says {SHA256}"),
         ("import sys, os; os.mkdir(sys.argv[-1]); os.symlink('../..', sys.argv[-1] + '/up')", "holds up, a link to ../.."),
+        (
+            "import sys, os; os.makedirs(sys.argv[-1] + '/a/b'); os.chdir(sys.argv[-1])\n"
+            "os.symlink('../..', 'a/b/top'); os.symlink('top/../../home', 'a/b/out')",
+            "holds a/b/out, a link to top/../../home, which leads out",  # though by its text alone it does not
+        ),
     ],
 )
 async def test_a_generator_that_fails(tmp_path: Path, text: str, reason: str) -> None:
