@@ -104,7 +104,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     option("iter", dest="iterations", type=common.whole(1), default=10, metavar="N", help="runs that are timed")
     option("run_individual", dest="operators", type=truth, nargs="?", const=True, default=False, help="time each operator too")
     option("sleep_before_run", type=common.whole(0), default=0, metavar="SECONDS", help="between the warm-up and what is timed")
-    option("threads", type=common.whole(1), metavar="N", help="of one operator; default: what the libraries take")
+    option("threads", type=common.whole(1), metavar="N", help="of one operator; default: OMP_NUM_THREADS, else 1")
     option("backend", default="", choices=("", *OWN_CHOICE, *BACKENDS), help="must execute; default: what the network names")
     options = parser.parse_args(argv)
     options.backend = "" if options.backend in OWN_CHOICE else options.backend
@@ -348,8 +348,8 @@ def save_text(outputs: Mapping[str, np.ndarray], directory: str | None) -> None:
     if directory is None:
         return
     try:
-        for name, value in outputs.items():
-            with open(os.path.join(directory, common.file_name(name)[: -len(".npy")] + ".txt"), "w") as file:
+        for name, value in zip(common.file_names(outputs), outputs.values()):  # noqa: B905
+            with open(os.path.join(directory, f"{name}.txt"), "w") as file:
                 print(", ".join(map(str, value.shape or (1,))), file=file)
                 print(",".join(f"{number:.9g}" for number in value.ravel().tolist()), file=file)
     except OSError as error:

@@ -23,6 +23,8 @@ import contextlib
 import ctypes
 import gc
 import hashlib
+import importlib
+import itertools
 import json
 import os
 import sys
@@ -38,12 +40,15 @@ except ImportError as absent:
 
 MYPY = False
 if MYPY:  # typing alone takes milliseconds of each trial
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when libraries are loaded: frameworks are equal where nobody says
 
 FAILED, UNUSABLE, OTHER_BACKEND = 1, 2, 3  # exit status
 SEED = 0
 PROFILED = 10  # iterations at most: profiles grow large, and each process is one sample anyway
+LONGEST = 200  # letters of an output's name in a file's
 
 TYPES = {
     "float": "float32",
@@ -56,10 +61,13 @@ TYPES = {
     "uint8_t": "uint8",
     "int8": "int8",
     "int16": "int16",
+    "uint16": "uint16",
     "int": "int32",
     "int32": "int32",
+    "uint32": "uint32",
     "long": "int64",
     "int64": "int64",
+    "uint64": "uint64",
     "bool": "bool",
 }
 
@@ -76,7 +84,11 @@ class Network:
     """A network in a framework's hands, with its inputs. A runner derives its own."""
 
     def run(self) -> None:
-        """Run it once; returns when the outputs are there."""
+        """Run it once; returns when the outputs are there.
+
+        From inputs that lie where the backend reads them to outputs that lie where it leaves them: no copy to or from it, so that
+        all frameworks are timed for the same work.
+        """
         raise NotImplementedError
 
     def settle(self) -> None:
@@ -146,7 +158,7 @@ def _measure(
     network.settle()
     observe("latency", "us", values=_latencies(network.run, options.iterations))
 
-    outputs = network.outputs()
+    outputs = numeric(network.outputs())
     observe("output_digest", "", info_string=digest(list(outputs.values())))
     network.save(outputs, options.output_directory)
     if options.operators:
@@ -168,7 +180,7 @@ def add_options(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
     parser.add_argument("--input-file", metavar="FILES", help='.npy files, such as "a.npy;b.npy", instead of seeded inputs')
     parser.add_argument("--warmup", type=whole(0), default=1, metavar="N", help="runs after the first and before those timed")
     parser.add_argument("--iterations", type=whole(1), default=10, metavar="N", help="runs that are timed")
-    parser.add_argument("--threads", type=whole(1), metavar="N", help="of one operator; default: what the framework takes")
+    parser.add_argument("--threads", type=whole(1), metavar="N", help="of one operator; default: OMP_NUM_THREADS, else 1")
     parser.add_argument("--backend", default="", choices=("", *backends), help="must execute; default: the framework's choice")
     parser.add_argument("--operators", action="store_true", help="time each operator too")
     parser.add_argument("--output-directory", metavar="DIRECTORY", help="where each output is written, as <name>.npy")
@@ -192,8 +204,8 @@ def observe(observer: str, metric: str, unit: str, *, kind: str = "NET", **facts
 
 
 def fail(name: str, status: int, message: object) -> int:
-    """Say why on standard error; the exit status."""
-    print(f"{name}: {message}", file=sys.stderr)
+    """Say why on standard error, in one row; the exit status."""
+    print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
     return status
 
 
@@ -208,6 +220,38 @@ def _place_of(error: BaseException) -> str:
     foreign = [frame for frame in frames if os.path.dirname(frame.filename) != os.path.dirname(__file__)]
     own = [frame for frame in foreign if f"{os.sep}site-packages{os.sep}" not in frame.filename]
     return f" at {own[-1].filename}:{own[-1].lineno}" if own else ""
+
+
+def threads(options: argparse.Namespace) -> int:
+    """How many one operator may have, for frameworks that do not read OMP_NUM_THREADS themselves."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(options.threads or (text if text.isdecimal() else 1)))
+
+
+def made(reference: str) -> Any:
+    """What the function of no arguments returns that ``MODULE:FACTORY`` names, in the watched repository.
+
+    Raises:
+        UnusableError: there is no such function.
+    """
+    name, _, factory = reference.partition(":")
+    if not name or not factory:
+        raise UnusableError(f"--module {reference}: expected MODULE:FACTORY, such as engine:squeezenet")
+    step_aside()
+    try:
+        make = getattr(importlib.import_module(name), factory)
+    except (ImportError, AttributeError) as error:
+        raise UnusableError(f"--module {reference}: {first_line(error)}") from error
+    return make()
+
+
+def step_aside() -> None:
+    """Leave the names of our own files to the network's: it may well have a module ``common``."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
+    for name, module in list(sys.modules.items()):
+        if "." not in name and name != "__main__" and os.path.dirname(getattr(module, "__file__", None) or "") == here:
+            del sys.modules[name]
 
 
 # ---------------------------------------------------------------- inputs
@@ -272,19 +316,32 @@ def as_nchw(values: Sequence[np.ndarray], layout: str) -> list[np.ndarray]:
 
 
 def from_file(path: str) -> np.ndarray:
-    """The array in a .npy file.
+    """The array in a .npy file, in the order of C: frameworks would turn another within what is timed.
 
     Raises:
         UnusableError: it is none.
     """
     try:
-        value: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        with open(path, "rb") as file:
+            value: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # numpy raises much of what is no such file
         raise UnusableError(f"--input-file {path}: cannot be read as .npy: {first_line(error)}") from error
-    return value
+    return np.asarray(value, order="C")
 
 
 # ---------------------------------------------------------------- outputs
+
+
+def numeric(outputs: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+    """The outputs.
+
+    Raises:
+        UnusableError: one is text, or no tensor at all: nothing that can be compared.
+    """
+    for name, value in outputs.items():
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
+            raise UnusableError(f"its output {name} is no tensor of numbers")
+    return outputs
 
 
 def digest(values: Sequence[np.ndarray]) -> str:
@@ -301,16 +358,23 @@ def save(outputs: Mapping[str, np.ndarray], directory: str | None) -> None:
     if directory is None:
         return
     try:
-        for name, value in outputs.items():
-            np.save(os.path.join(directory, file_name(name)), np.asarray(value, order="C"))
+        for name, value in zip(file_names(outputs), outputs.values()):  # noqa: B905  Python 3.7
+            np.save(os.path.join(directory, f"{name}.npy"), np.asarray(value, order="C"))
     except OSError as error:
         raise UnusableError(f"--output-directory {directory}: {error}") from error
 
 
-def file_name(name: str) -> str:
-    """An output's name as the name of a file: letters, digits, ``_``, ``-`` and dots within stay, all else becomes ``_``."""
-    safe = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in name).strip(".")
-    return (safe or "output") + ".npy"
+def file_names(names: Iterable[str]) -> list[str]:
+    """Outputs' names as those of files, which all differ: of several that would be the same, later ones end in ``_2`` and so on.
+
+    Letters, digits, ``_``, ``-`` and dots within stay, all else becomes ``_``.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        safe = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in name[:LONGEST]).strip(".") or "output"
+        candidates = itertools.chain([safe], (f"{safe}_{number}" for number in itertools.count(2)))
+        found[next(candidate for candidate in candidates if candidate not in found)] = None
+    return list(found)
 
 
 # ---------------------------------------------------------------- time

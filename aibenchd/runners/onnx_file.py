@@ -178,8 +178,13 @@ def _external(fields: Fields, dtype: np.dtype[Any], directory: str) -> np.ndarra
     if os.path.isabs(named["location"]) or ".." in named["location"].split("/"):
         raise MalformedError(f"weights lie outside of the file's directory: {named['location']}")
     with open(os.path.join(directory, named["location"]), "rb") as file:
-        file.seek(int(named.get("offset", 0)))
-        return _as_array(memoryview(file.read(int(named["length"]) if "length" in named else -1)), dtype)
+        offset = int(named.get("offset", 0))
+        there = os.fstat(file.fileno()).st_size - offset
+        length = int(named.get("length", there))
+        if offset < 0 or not 0 <= length <= there:
+            raise MalformedError(f"{named['location']} does not have {length} bytes from {offset} on")
+        file.seek(offset)
+        return _as_array(memoryview(file.read(length)), dtype)
 
 
 def _as_array(content: memoryview, dtype: np.dtype[Any]) -> np.ndarray:
@@ -242,7 +247,7 @@ def _last(fields: Fields, number: int, otherwise: Any = None) -> Any:
 
 
 def _text(value: memoryview | bytes) -> str:
-    return bytes(value).decode()
+    return bytes(memoryview(value)).decode()  # of a number bytes() would make as many
 
 
 def _signed(value: int) -> int:

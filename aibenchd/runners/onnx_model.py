@@ -7,8 +7,6 @@ fixes the shapes of its inputs, ``--input-dims`` may be left out: the file's sha
 from __future__ import annotations
 
 import argparse
-import importlib
-import os
 
 MYPY = False
 if MYPY:
@@ -69,14 +67,7 @@ def model_of(options: argparse.Namespace) -> bytes | str:
     if options.model:
         path: str = options.model
         return path
-    name, _, factory = options.module.partition(":")
-    if not name or not factory:
-        raise common.UnusableError(f"--module {options.module}: expected MODULE:FACTORY, such as engine:squeezenet")
-    try:
-        make = getattr(importlib.import_module(name), factory)
-    except (ImportError, AttributeError) as error:
-        raise common.UnusableError(f"--module {options.module}: {common.first_line(error)}") from error
-    model = make()
+    model = common.made(options.module)
     if not isinstance(model, (bytes, str)):
         raise common.UnusableError(
             f"--module {options.module}: returned {type(model).__name__}, expected the bytes of an ONNX file, or its path"
@@ -95,9 +86,3 @@ def graph_of(model: bytes | str) -> onnx_file.Graph:
     except (OSError, onnx_file.MalformedError) as error:
         name = model if isinstance(model, str) else "the model"
         raise common.UnusableError(f"{name}: cannot be read as an ONNX file: {common.first_line(error)}") from error
-
-
-def threads(options: argparse.Namespace) -> int:
-    """How many one operator may have: as the options say, else OMP_NUM_THREADS, so that frameworks are equal; else 0."""
-    text = os.environ.get("OMP_NUM_THREADS", "")
-    return int(options.threads or (text if text.isdecimal() else 0))

@@ -48,8 +48,9 @@ try:
 except ImportError as absent:
     sys.exit(common.fail(NAME, common.UNUSABLE, f"onnxruntime cannot be imported: {absent}"))
 
+CUDA = "CUDAExecutionProvider"
 PROVIDERS = {  # the most telling first
-    "cuda": "CUDAExecutionProvider",
+    "cuda": CUDA,
     "dsp": "QNNExecutionProvider",
     "onednn": "DnnlExecutionProvider",
     "xnnpack": "XnnpackExecutionProvider",
@@ -76,26 +77,23 @@ class OrtNetwork(common.Network):
         self._model = model
         self._plugin = plug_in(PROVIDERS.get(options.backend, ""))
         self._providers = providers(options.backend)
-        self._threads = onnx_model.threads(options)
+        self._threads = common.threads(options)
         self._profiled = (min(options.iterations, common.PROFILED) if options.operators else 0) + 1
         self._session = self._make()
         self._inputs = by_name(self._session, inputs)
         self._names = [one.name for one in self._session.get_outputs()]
-        self._outputs: list[Any] = []
+        self._binding = self._bound(self._session)
         self._runs: list[list[dict[str, Any]]] = []
 
     def run(self) -> None:
-        self._outputs = self._session.run(self._names, self._inputs)
+        executed(self._session, self._binding)
 
-    def outputs(self) -> Mapping[str, np.ndarray]:
-        for name, value in zip(self._names, self._outputs):  # noqa: B905  Python 3.9
-            if not isinstance(value, np.ndarray) or value.dtype.kind == "O":
-                raise common.UnusableError(f"its output {name} is no tensor of numbers")
-        return dict(zip(self._names, self._outputs))  # noqa: B905
+    def outputs(self) -> Mapping[str, Any]:
+        return dict(zip(self._names, self._binding.copy_outputs_to_cpu()))  # noqa: B905  Python 3.9
 
     def evidence(self) -> Mapping[str, Mapping[str, int]]:
-        executed = collections.Counter(node["args"].get("provider", "") for node in self._profile()[0])
-        return {backend: {provider: executed[provider]} for backend, provider in PROVIDERS.items() if executed[provider]}
+        nodes = collections.Counter(node["args"].get("provider", "") for node in self._profile()[0])
+        return {backend: {provider: nodes[provider]} for backend, provider in PROVIDERS.items() if nodes[provider]}
 
     def operators(self, iterations: int) -> Mapping[tuple[int, str], Sequence[float]]:
         if "cuda" in self.evidence():
@@ -125,17 +123,34 @@ class OrtNetwork(common.Network):
                 f"{self._model}: ONNX Runtime {onnxruntime.__version__} makes no session of it: {common.first_line(error)}"
             ) from error
 
+    def _bound(self, session: Any) -> Any:
+        """The inputs where the first provider reads them, and outputs that stay where it leaves them."""
+        memory = "cuda" if CUDA in session.get_providers() else "cpu"
+        binding = session.io_binding()
+        for name, value in self._inputs.items():
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value, memory, 0))
+        for name in self._names:
+            binding.bind_output(name, memory)
+        return binding
+
     def _profile(self) -> list[list[dict[str, Any]]]:
         """The nodes of each run of a session that is profiled. The first run is a warm-up."""
         if not self._runs:
-            self._session = None  # two sessions at once would be what the most memory is found to be
+            self._session = self._binding = None  # two sessions at once would be what the most memory is found to be
             with tempfile.TemporaryDirectory() as directory:
                 session = self._make(os.path.join(directory, "profile"))
+                binding = self._bound(session)
                 for _ in range(self._profiled):
-                    session.run(self._names, self._inputs)
+                    executed(session, binding)
                 with open(session.end_profiling(), encoding="utf-8") as file:
                     self._runs = list(runs_in(json.load(file)))
         return self._runs
+
+
+def executed(session: Any, binding: Any) -> None:
+    """Run it once, until the outputs are there."""
+    session.run_with_iobinding(binding)
+    binding.synchronize_outputs()
 
 
 def providers(backend: str) -> list[str]:

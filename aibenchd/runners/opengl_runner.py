@@ -4,10 +4,10 @@
     opengl_runner.py --model net.onnx --warmup 3 --iterations 20 --operators
 
 Needs common.py, onnx_file.py, onnx_model.py and opengl_operators.py beside it, moderngl, and an OpenGL 4.3 that EGL finds; no
-display. Options, what is printed, and the exit status: see common.py and onnx_model.py. A run gives the inputs to OpenGL,
-dispatches one shader or more for each operator, waits until all are done, and takes the outputs back. The evidence names the
-renderer; Mesa's llvmpipe is software, and has as many threads as ``--threads`` or else OMP_NUM_THREADS says. Drivers keep
-compiled shaders in a cache of the user's, so the first run ever takes longer than that of a later process.
+display. Options, what is printed, and the exit status: see common.py and onnx_model.py. A run dispatches one shader or more for
+each operator, and waits until all are done. The evidence names the renderer; Mesa's llvmpipe is software, and has as many threads
+as ``--threads`` or else OMP_NUM_THREADS says. Drivers keep compiled shaders in a cache of the user's, so the first run ever takes
+longer than that of a later process.
 
 All numbers are float32. Which operators there are: see opengl_operators.py.
 """
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def load(options: argparse.Namespace, inputs: list[np.ndarray]) -> OpenGlNetwork:
     graph = onnx_model.graph_of(onnx_model.model_of(options))
-    os.environ.setdefault("LP_NUM_THREADS", str(onnx_model.threads(options) or ""))
+    os.environ.setdefault("LP_NUM_THREADS", str(common.threads(options)))
     return OpenGlNetwork(context(), graph, inputs)
 
 
@@ -99,8 +99,7 @@ class OpenGlNetwork(common.Network):
         self._shaders: dict[str, Any] = {}
         self._values: dict[str, Value] = {}
         self._steps: list[tuple[str, list[Dispatch]]] = []  # of each node, by its operator
-        self._outputs: dict[str, np.ndarray] = {}
-        self._inputs = self._given(inputs)
+        self._give(inputs)
         for node in graph.nodes:
             self._compile(node)
         self._results = {name: self.value(name) for name in graph.outputs}
@@ -108,19 +107,14 @@ class OpenGlNetwork(common.Network):
     # ------------------------------------------------------------ what is measured
 
     def run(self) -> None:
-        for buffer, content in self._inputs:
-            buffer.write(content)
         for _, dispatches in self._steps:
             self._dispatch(dispatches)
         self._gl.finish()
-        self._outputs = {
-            name: np.frombuffer(one.buffer.read(), np.float32).reshape(one.shape) for name, one in self._results.items()
-        }
         if self._gl.error != GOOD:
             raise RuntimeError("OpenGL reports an error of what was dispatched, such as memory that ran out")
 
     def outputs(self) -> Mapping[str, np.ndarray]:
-        return self._outputs
+        return {name: np.frombuffer(one.buffer.read(), np.float32).reshape(one.shape) for name, one in self._results.items()}
 
     def evidence(self) -> Mapping[str, Mapping[str, int]]:
         renderer, version = self._gl.info["GL_RENDERER"], self._gl.info["GL_VERSION"]
@@ -206,8 +200,8 @@ class OpenGlNetwork(common.Network):
 
     # ------------------------------------------------------------
 
-    def _given(self, inputs: Sequence[np.ndarray]) -> list[tuple[Any, bytes]]:
-        """A buffer for each input, and what is written into it."""
+    def _give(self, inputs: Sequence[np.ndarray]) -> None:
+        """Put the inputs into OpenGL's memory, where no shader writes to them."""
         expected = list(self._graph.inputs)
         if len(inputs) != len(expected):
             raise common.UnusableError(f"the network takes {len(expected)} inputs ({', '.join(expected)}), not {len(inputs)}")
@@ -215,12 +209,15 @@ class OpenGlNetwork(common.Network):
             if value.dtype != np.float32:
                 raise common.UnusableError(f"its input {name} is {value.dtype}; here all numbers are float32")
             self._values[name] = self.upload(value)
-        return [(self._values[name].buffer, value.tobytes()) for name, value in zip(expected, inputs)]  # noqa: B905
 
     def _compile(self, node: onnx_file.Node) -> None:
         """Add what computes a node; nothing where only its shape changes."""
         self._steps.append((node.operator, []))
-        opengl_operators.compile(self, node)
+        try:
+            opengl_operators.compile(self, node)
+        except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            problem = f"{type(error).__name__}: {common.first_line(error)}"
+            raise common.UnusableError(f"the node {node.name!r} is not what ONNX has as {node.operator}: {problem}") from error
         if not self._steps[-1][1]:
             self._steps.pop()
 

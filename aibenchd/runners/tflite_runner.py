@@ -75,14 +75,7 @@ ABSENT = ("use_gpu", "use_nnapi", "use_legacy_nnapi", "use_hexagon", "use_coreml
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = parse_arguments(argv)
-    try:
-        complete(options)
-    except common.UnusableError as error:
-        return common.fail(NAME, common.UNUSABLE, error)
-    except common.OtherBackendError as error:
-        return common.fail(NAME, common.OTHER_BACKEND, error)
-    return common.main(NAME, options, LiteRt)
+    return common.main(NAME, parse_arguments(argv), LiteRt, inputs=make_inputs)
 
 
 # ---------------------------------------------------------------- options
@@ -120,8 +113,8 @@ def kernels(text: str) -> str:
     return "xnnpack" if switch(text) else "cpu"
 
 
-def complete(options: argparse.Namespace) -> None:
-    """Take shapes and types from the network where the options give none.
+def make_inputs(options: argparse.Namespace) -> list[np.ndarray]:
+    """The inputs that the options name; where these give no shapes or types, the network's own.
 
     Raises:
         UnusableError: the file is no network, or its inputs are not those of the options.
@@ -132,17 +125,11 @@ def complete(options: argparse.Namespace) -> None:
         raise common.OtherBackendError(f"--{asked[0]}: LiteRT for Python has {' and '.join(BACKENDS)} alone")
     if options.operators:
         check_profiler()
-    options.threads = options.threads or threads_of_environment()
     described = opened(options.model, litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, 1).get_input_details()
     shapes = [",".join(map(str, one["shape"])) for one in described]
     options.input_dims = options.input_dims or ";".join(given_shapes(options, [one["name"] for one in described], shapes))
     options.input_type = options.input_type or ";".join(np.dtype(one["dtype"]).name for one in described)
-
-
-def threads_of_environment() -> int:
-    """OMP_NUM_THREADS, which LiteRT does not read itself; 1, LiteRT's own choice, where it does not say."""
-    text = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(text)) if text.isdecimal() else 1
+    return common.make_inputs(options)
 
 
 def given_shapes(options: argparse.Namespace, names: list[str], shapes: list[str]) -> list[str]:
@@ -184,7 +171,7 @@ class LiteRt(common.Network):
         self._options, self._inputs = options, inputs
         kinds = litert.OpResolverType
         kernels = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if options.backend == "cpu" else kinds.AUTO
-        self._interpreter = opened(options.model, kernels, options.threads)
+        self._interpreter = opened(options.model, kernels, common.threads(options))
         self._fill()
 
     def _fill(self) -> None:
@@ -358,7 +345,7 @@ class Profiled:
         kernels = "builtin" if options.backend == "cpu" else "xnnpack"
         texts = {
             "runtime_options_string": "enable_profiling = true\n",
-            "xnnpack": f'kernel_mode = "{kernels}"\nnum_threads = {options.threads}\n',  # the name of all CPU options
+            "xnnpack": f'kernel_mode = "{kernels}"\nnum_threads = {common.threads(options)}\n',  # the name of all CPU options
         }
         for name, text in texts.items():
             self._call("LiteRtAddOpaqueOptions", made, self._opaque(name, text))

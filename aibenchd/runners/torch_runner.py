@@ -250,6 +250,8 @@ def load(options: argparse.Namespace, inputs: list[np.ndarray]) -> Network:
     tensors = as_tensors(inputs, options.input_memory_format, device)
     torch.manual_seed(common.SEED)
     module = (from_module(options.module) if options.module else from_file(options.model)).to(device)
+    with contextlib.suppress(RuntimeError):  # the network's own code has set it, and it can be set once
+        torch.set_num_interop_threads(torch.get_num_threads())  # else as many as there are processors
     return Network(compiled(module, options) if options.compile else module, tensors, options)
 
 
@@ -266,25 +268,10 @@ def from_file(path: str) -> torch.nn.Module:
 
 
 def from_module(text: str) -> torch.nn.Module:
-    name, _, factory = text.partition(":")
-    if not name or not factory:
-        raise common.UnusableError(f"--module {text}: expected MODULE:FACTORY, such as engine:squeezenet")
-    step_aside()
-    try:
-        make = getattr(importlib.import_module(name), factory)
-    except (ImportError, AttributeError) as error:
-        raise common.UnusableError(f"--module {text}: {common.first_line(error)}") from error
-    network = make()
+    network = common.made(text)
     if not isinstance(network, torch.nn.Module):
         raise common.UnusableError(f"--module {text}: returned {type(network).__name__}, expected torch.nn.Module")
     return network.eval()
-
-
-def step_aside() -> None:
-    """Leave the names of our own files to the network's: it may well have a module ``common``."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
-    sys.modules.pop("common", None)
 
 
 def compiled(module: torch.nn.Module, options: argparse.Namespace) -> torch.nn.Module:

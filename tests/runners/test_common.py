@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aibenchd import model
@@ -189,16 +189,34 @@ def test_the_cold_start_is_the_processs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("prob", "prob.npy"), ("a/b:0", "a_b_0.npy"), ("../../x", "_.._x.npy"), ("..", "output.npy"), ("", "output.npy")],
+    ("name", "expected"), [("prob", "prob"), ("a/b:0", "a_b_0"), ("../../x", "_.._x"), ("..", "output"), ("", "output")]
 )
 def test_names_of_outputs_lead_nowhere(name: str, expected: str) -> None:
-    assert common.file_name(name) == expected
+    assert common.file_names([name]) == [expected]
 
 
-@given(st.text())
-def test_no_name_leaves_the_directory(name: str) -> None:
-    assert Path(common.file_name(name)).name == common.file_name(name)
+@given(st.lists(st.text(alphabet="a/:_2.") | st.text(), unique=True, max_size=8))
+@example(["a/b", "a:b", "a_b_2", "a b"])
+def test_no_name_leaves_the_directory_and_none_takes_another_s_place(names: list[str]) -> None:
+    files = common.file_names(names)
+    assert len(set(files)) == len(names)
+    assert all(Path(file).name == file for file in files)
+
+
+@pytest.mark.parametrize(("given", "variable", "expected"), [(None, "3", 3), (2, "3", 2), (None, "many", 1), (None, "0", 1)])
+def test_threads_are_those_of_the_environment_where_options_do_not_say(
+    monkeypatch: pytest.MonkeyPatch, given: int | None, variable: str, expected: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert common.threads(argparse.Namespace(threads=given)) == expected
+
+
+def test_every_framework_has_one_thread_where_nobody_says() -> None:
+    program = "import os, common; print(os.environ['OMP_NUM_THREADS'])"
+    for said, expected in (({}, "1"), ({"OMP_NUM_THREADS": "3"}, "3")):
+        environment = {"PYTHONPATH": str(Path(common.__file__).parent), **said}
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
 
 def test_the_digest_is_of_values_types_and_shapes() -> None:
@@ -265,9 +283,35 @@ def test_what_cannot_be_used_is_one_clear_line(run: Any, arguments: tuple[str, .
     assert said in done.err
 
 
-def test_objects_are_not_read_from_a_file(run: Any, tmp_path: Path) -> None:
-    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
-    assert run("--input-file", str(tmp_path / "objects.npy")).status == common.UNUSABLE
+def test_what_is_no_array_is_not_read_from_a_file(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "objects.npy"
+    np.save(path, np.array([{}]), allow_pickle=True)
+    assert run("--input-file", str(path)).status == common.UNUSABLE
+    with path.open("wb") as file:
+        np.savez(file, a=np.arange(3))
+    assert run("--input-file", str(path)).status == common.UNUSABLE
+    np.save(path, np.arange(300))
+    content = path.read_bytes()
+    for damaged in (b"", content[:5], content[:60], content[:-1], content.replace(b"(300,), ", b"(3" + b"0" * 15 + b",)")):
+        path.write_bytes(damaged)
+        done = run("--input-file", str(path))
+        assert (done.status, done.err.count("\n")) == (common.UNUSABLE, 1), damaged
+
+
+def test_an_array_in_a_file_is_turned_once_and_not_in_each_run(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.asfortranarray(np.arange(6).reshape(2, 3)))
+    np.save(tmp_path / "b.npy", np.float32(3))
+    first, second = inputs("--input-file", f"{tmp_path}/a.npy;{tmp_path}/b.npy")
+    assert first.flags.c_contiguous
+    assert first.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert second.shape == ()
+
+
+@pytest.mark.parametrize("output", [np.array([{}]), np.array(["text"]), [1, 2]])
+def test_outputs_that_are_no_numbers_are_refused(run: Any, monkeypatch: pytest.MonkeyPatch, output: object) -> None:
+    monkeypatch.setattr(Sums, "outputs", lambda _: {"y": output})
+    done = run("--input-dims", "1")
+    assert (done.status, done.err) == (common.UNUSABLE, "a_runner: its output y is no tensor of numbers\n")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +320,8 @@ def test_objects_are_not_read_from_a_file(run: Any, tmp_path: Path) -> None:
         (common.UnusableError("net.x: is none"), 2, "a_runner: net.x: is none\n"),
         (common.OtherBackendError("there is none"), 3, "a_runner: there is none\n"),
         (ValueError("first\nsecond"), 1, "ValueError: first\n"),
-        (MemoryError(), 1, "MemoryError: \n"),
+        (MemoryError(), 1, "MemoryError:\n"),
+        (common.UnusableError("an output a\nb is none"), 2, "a_runner: an output a b is none\n"),
         (ValueError("x" * 9000), 1, f"ValueError: {'x' * 500}\n"),
     ],
 )

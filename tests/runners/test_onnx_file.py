@@ -86,6 +86,16 @@ def test_weights_in_a_file_beside_it(tmp_path: Path) -> None:
     assert onnx_file.read(str(tmp_path / "net.onnx")).weights["w"].tolist() == [3, 4]
 
 
+@pytest.mark.parametrize(
+    "place", [{"offset": "4", "length": "13"}, {"length": "1" + "0" * 15}, {"offset": "17"}, {"offset": "-4"}, {"length": "-4"}]
+)
+def test_more_weights_than_a_file_has_are_refused(tmp_path: Path, place: dict[str, str]) -> None:
+    (tmp_path / "net.data").write_bytes(bytes(16))
+    (tmp_path / "net.onnx").write_bytes(in_file("net.data", **place))
+    with pytest.raises(onnx_file.MalformedError, match=r"net\.data does not have"):
+        onnx_file.read(str(tmp_path / "net.onnx"))
+
+
 @pytest.mark.parametrize("location", ["../net.data", "/etc/passwd", "a/../../b"])
 def test_weights_elsewhere_are_refused(location: str) -> None:
     with pytest.raises(onnx_file.MalformedError, match="outside of the file's directory"):
@@ -104,6 +114,7 @@ def test_weights_elsewhere_are_refused(location: str) -> None:
         (onnxfile.model(field(5, field(1, 1) + field(2, 1) + field(9, b"123"))), "no whole number of float32"),
         (onnxfile.model(field(5, field(1, 1) + field(2, 8) + field(8, "w"))), "w is of a type that is not read here"),
         (onnxfile.model(field(1, field(4, b"\xff"))), "is not what ONNX has there"),
+        (onnxfile.model(field(1, field(4, 1 << 60))), "is not what ONNX has there"),  # a text of as many bytes
     ],
 )
 def test_what_is_no_onnx_file_is_said(content: bytes, said: str) -> None:

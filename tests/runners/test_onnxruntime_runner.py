@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import collections
 import importlib.util
 import os
@@ -116,6 +115,21 @@ def test_inputs_of_every_type(kind: str, tmp_path: Path) -> None:
     assert np.array_equal(np.load(tmp_path / "y.npy"), common.seeded((2, 5), kind).astype(np.float64))
 
 
+def test_a_repository_may_have_modules_called_as_ours(tmp_path: Path) -> None:
+    path = onnxfile.write(tmp_path / "net.onnx", [Node("Relu", ["x"], ["y"])], {"x": ("float32", [2])}, ["y"])
+    (tmp_path / "common.py").write_text(f"PATH = {str(path)!r}\n")
+    (tmp_path / "onnx_file.py").write_text("import common\nnet = lambda: common.PATH\n")
+    run("--module", "onnx_file:net", "--input-dims", "2", PYTHONPATH=str(tmp_path))
+
+
+def test_outputs_that_would_be_one_file_are_two(tmp_path: Path) -> None:
+    nodes = [Node("Relu", ["x"], ["a/b"]), Node("Neg", ["x"], ["a:b"])]
+    path = onnxfile.write(tmp_path / "net.onnx", nodes, {"x": ("float32", [2, 3])}, ["a/b", "a:b"])
+    run("--model", path, "--output-directory", tmp_path)
+    assert np.load(tmp_path / "a_b.npy").min() >= 0
+    assert np.load(tmp_path / "a_b_2.npy").min() < 0
+
+
 def test_inputs_of_several_types_from_the_file_itself(tmp_path: Path) -> None:
     nodes = [Node("Cast", ["n"], ["f"], {"to": 1}), Node("Add", ["x", "f"], ["sum"])]
     path = onnxfile.write(tmp_path / "net.onnx", nodes, {"x": ("float32", [2, 3]), "n": ("int64", [3])}, ["sum"])
@@ -210,15 +224,6 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
     import onnxruntime_runner
 
     return onnxruntime_runner
-
-
-def test_threads_are_those_of_the_environment_where_options_do_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = runner(monkeypatch).onnx_model.threads
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads(argparse.Namespace(threads=None)) == 3
-    assert threads(argparse.Namespace(threads=2)) == 2
-    monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    assert threads(argparse.Namespace(threads=None)) == 0
 
 
 # ---------------------------------------------------------------- what cannot be used

@@ -217,6 +217,10 @@ def test_a_run_takes_its_inputs_anew(runner: Any, gl: Any, tmp_path: Path) -> No
         (Node("Reshape", ["x", "w"], ["y"]), "the shape [1, 3, 8, 8] cannot become"),
         (Node("MatMul", ["x", "w"], ["y"]), "for the product of [1, 3, 8, 8] and [4, 3, 3, 3]"),
         (Node("MaxPool", ["x"], ["y", "z"], {"kernel_shape": [2, 2]}), "for MaxPool over [1, 3, 8, 8] to 2 outputs"),
+        (Node("MaxPool", ["x"], ["y"]), "is not what ONNX has as MaxPool: KeyError: 'kernel_shape'"),
+        (Node("MaxPool", ["x"], ["y"], {"kernel_shape": [2, 2], "strides": [0, 0]}), "as MaxPool: ZeroDivisionError"),
+        (Node("Relu", [], ["y"]), "is not what ONNX has as Relu: IndexError"),
+        (Node("Add", ["x", "w"], ["y"]), "is not what ONNX has as Add: ValueError"),
     ],
 )
 def test_what_has_no_shader_is_named(node: Node, said: str, tmp_path: Path) -> None:

@@ -202,16 +202,6 @@ def test_inputs_go_by_their_names(tmp_path: Path) -> None:
     assert np.load(tmp_path / "output.npy").shape == (2, 8, 8, 3)
 
 
-def test_threads_are_those_of_the_environment_where_options_do_not_say(squeezenet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(RUNNERS))
-    import tflite_runner
-
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert tflite_runner.threads_of_environment() == 3
-    monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    assert tflite_runner.threads_of_environment() == 1
-
-
 # ---------------------------------------------------------------- what cannot be used
 
 

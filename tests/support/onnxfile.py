@@ -9,7 +9,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-TYPES = ("", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "", "bool", "float16", "float64")
+TYPES = (
+    "",
+    "float32",
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "int32",
+    "int64",
+    "",
+    "bool",
+    "float16",
+    "float64",
+    "uint32",
+    "uint64",
+)
 Sizes = Sequence[int | str | None]  # a name, or None, where any size will do
 
 
