@@ -9,8 +9,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -54,14 +57,14 @@ class VerifiedFile:
 
 
 class Partial:
-    """Bytes on their way, with the digests of those that have arrived."""
+    """Bytes on their way, with the digests of those that have arrived; ``file`` is open at ``path`` for who has this alone."""
 
-    def __init__(self, path: Path, algorithms: Iterable[str]) -> None:
+    def __init__(self, path: Path, file: IO[bytes], algorithms: Iterable[str]) -> None:
         self.path = path
         self._algorithms = frozenset(algorithms) | {"sha256"}
         self._hashes = _hashes(self._algorithms)
         self.size = 0
-        self._file: IO[bytes] = path.open("ab+")
+        self._file = file
         self._file.seek(0)
         while chunk := self._file.read(CHUNK):
             self._count(chunk)
@@ -131,8 +134,13 @@ class Content:
         return (self._root / algorithm / expected[algorithm]).resolve()
 
     def partial(self, origin: str, algorithms: Iterable[str]) -> Partial:
-        """The bytes that have come from ``origin`` so far, for one caller at a time; close it."""
-        return Partial(self._below("partial", _name(origin)), algorithms)
+        """The bytes that have come from ``origin`` so far; close it. Where another process fetches them too: none of them."""
+        path = self._below("partial", _name(origin))
+        file = _opened_alone(path)
+        if file is None:
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
+            path, file = Path(name), os.fdopen(handle, "ab+")
+        return Partial(path, file, algorithms)
 
     def keep(self, partial: Partial, name: str) -> VerifiedFile:
         """Take over bytes whose digests the caller has compared."""
@@ -147,9 +155,9 @@ class Content:
             link(self._below("md5", found["md5"]), known.path)
         return known
 
-    def staging(self, origin: str) -> Path:
-        """Where a directory from ``origin`` is to be copied to; nothing is there."""
-        path = self._below("partial", f"{_name(origin)}.d")
+    def staging(self, partial: Partial) -> Path:
+        """Where a directory is to be copied to by who has ``partial``; nothing is there."""
+        path = partial.path.with_name(f"{partial.path.name}.d")
         trees.delete(path)
         return path
 
@@ -193,6 +201,20 @@ class Content:
         directory = self._root / kind
         directory.mkdir(parents=True, exist_ok=True)
         return directory / name
+
+
+def _opened_alone(path: Path) -> IO[bytes] | None:
+    """For appending; None where another process has it, or has just taken it over."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("ab+"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                stack.pop_all()
+                return file
+        except OSError:  # one of the directory's own is told by who makes another file there
+            pass
+    return None
 
 
 def link(path: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import urllib.parse
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,15 +123,15 @@ class Sources:
         with await anyio.to_thread.run_sync(self._content.partial, wanted.origin(source), wanted.expected) as partial:
             await self._downloader.download(source, partial, told)
             if wanted.file.is_directory:
-                return await self._unpacked(wanted, source, partial)
+                return await self._unpacked(wanted, partial)
             return await self._kept(wanted, partial)
 
     async def _taken(self, wanted: Wanted, source: schema.Source, path: Path) -> content.VerifiedFile:
         """From a file or directory of this host."""
         try:
-            if await anyio.Path(path).is_dir():
-                return await self._tree(wanted, source, path)
             with await anyio.to_thread.run_sync(self._content.partial, wanted.origin(source), wanted.expected) as partial:
+                if await anyio.Path(path).is_dir():
+                    return await self._tree(wanted, path, partial)
                 await anyio.to_thread.run_sync(_fill, partial, path, self._max_size)
                 return await self._kept(wanted, partial)
         except _WrongBytesError as error:
@@ -147,26 +147,27 @@ class Sources:
             raise _WrongBytesError(wanted, found)
         return await anyio.to_thread.run_sync(self._content.keep, partial, wanted.file.filename)
 
-    async def _tree(self, wanted: Wanted, source: schema.Source, path: Path) -> content.VerifiedFile:
+    async def _tree(self, wanted: Wanted, path: Path, partial: content.Partial) -> content.VerifiedFile:
         if "md5" in wanted.expected:
             raise errors.ModelFileError("is a directory, which has no MD5: write md5: directory, and its sha256")
-        staged = await anyio.to_thread.run_sync(self._content.staging, wanted.origin(source))
-        await anyio.to_thread.run_sync(trees.copy, path, staged, self._max_size, anyio.from_thread.check_cancelled)
-        return await self._kept_tree(wanted, staged)
+        return await self._staged(wanted, partial, trees.copy, path)
 
-    async def _unpacked(self, wanted: Wanted, source: schema.Source, partial: content.Partial) -> content.VerifiedFile:
+    async def _unpacked(self, wanted: Wanted, partial: content.Partial) -> content.VerifiedFile:
         from aibenchd.specs import archives  # and what it needs, which the daemon's start need not wait for
 
         await anyio.to_thread.run_sync(partial.flush)
-        staged = await anyio.to_thread.run_sync(self._content.staging, wanted.origin(source))
+        return await self._staged(wanted, partial, archives.unpack, partial.path)
+
+    async def _staged(
+        self, wanted: Wanted, partial: content.Partial, fill: Callable[[Path, Path, int, Callable[[], None]], None], path: Path
+    ) -> content.VerifiedFile:
+        """Fill a new directory from ``path``, until its caller is cancelled, and keep it."""
+        staged = await anyio.to_thread.run_sync(self._content.staging, partial)
         try:
-            await anyio.to_thread.run_sync(
-                archives.unpack, partial.path, staged, self._max_size, anyio.from_thread.check_cancelled
-            )
-            found = await self._kept_tree(wanted, staged)
+            await anyio.to_thread.run_sync(fill, path, staged, self._max_size, anyio.from_thread.check_cancelled)
+            return await self._kept_tree(wanted, staged)
         finally:
             partial.path.unlink()
-        return found
 
     async def _kept_tree(self, wanted: Wanted, staged: Path) -> content.VerifiedFile:
         found = await anyio.to_thread.run_sync(digests.of_tree, staged)
