@@ -19,6 +19,10 @@ _NAME = r"(?:(?:access|refresh|auth|private)[_-]?)?token|api[_-]?key|(?:client[_
 _SECRET_KEY = re.compile(rf"(?:.*[_-])?(?:{_NAME}|authorization|cookie)", re.IGNORECASE)
 _PATTERNS = (
     (re.compile(r"(?<=://)[^/\s@'\"<>]+(?=@)"), MASK),  # user:password@ of a URL
+    (
+        re.compile(r"([?&](?:[\w-]+-)?sig(?:nature)?=)(?!\[)[^&\s\"'<>]+", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),  # of an address that is signed
     (re.compile(r"\b(Bearer\s+)[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(r"\b(Authorization\W+Basic\s+)[A-Za-z0-9+/=]+", re.IGNORECASE), rf"\1{MASK}"),
     # token=…, "access_token": "…", also where the JSON is itself quoted

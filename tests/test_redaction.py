@@ -29,6 +29,9 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
         "API_KEY='s3cr3t-value'",
         "MY_PASSWORD=s3cr3t-value",
         "client_secret: s3cr3t-value",
+        "https://host/net.onnx?X-Amz-Expires=60&X-Amz-Signature=s3cr3t0",  # an address that is a key by itself
+        "https://host/net.onnx?sv=2024&sig=s3cr3t%2Bvalue&se=2026 answers 403",
+        "generator fetch.sh 'https://host/net?Signature=s3cr3t-value&Expires=1'",
     ],
 )
 def test_what_looks_like_a_credential_is_masked(text: str) -> None:
@@ -40,7 +43,15 @@ def test_what_looks_like_a_credential_is_masked(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["token_file: /etc/aibenchd/token", "git@host:group/project.git", "the token was refused", "https://host:8080/a@b", "p50=1"],
+    [
+        "token_file: /etc/aibenchd/token",
+        "git@host:group/project.git",
+        "the token was refused",
+        "https://host:8080/a@b",
+        "p50=1",
+        "no signature=x here",
+        "x?design=1",
+    ],
 )
 def test_other_text_is_left_alone(text: str) -> None:
     assert redaction.text(text) == text

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from aibenchd import board, events
+from aibenchd import board, events, redaction
 
 PAUSE_SECONDS = 1.0  # between two words on one file
 
@@ -26,8 +26,9 @@ class Progress:
         Args:
             file: what people call it; one at a time.
             state: ``downloading`` or ``generating``.
-            source: where it comes from.
+            source: where it comes from; secrets in it are masked.
         """
+        source = redaction.text(source)
         unit, last = f"model/{file}", time.monotonic()
         self._board.put(unit, state, source)
 

@@ -14,7 +14,7 @@ import anyio.from_thread
 import anyio.to_thread
 import structlog
 
-from aibenchd import digests, errors, redaction
+from aibenchd import digests, errors
 from aibenchd.specs import content, download, generate, progress, schema, trees
 
 log = structlog.get_logger()
@@ -85,7 +85,7 @@ class Sources:
                     return await self._taken(wanted, source, written)
         if not schema.remote(source):
             return await self._taken(wanted, source, await self.local(wanted, source))
-        with self._told.of(wanted.name, "downloading", redaction.text(source)) as told:
+        with self._told.of(wanted.name, "downloading", source) as told:
             return await self._downloaded(wanted, source, told)
 
     def place(self, wanted: Wanted, source: str) -> Path:

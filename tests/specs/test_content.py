@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_who_opened_what_another_takes_over_just_then_does_not_write_there(
     def lock(_file: object, _how: int) -> None:
         one.path.rename(taken)
 
-    monkeypatch.setattr(content.fcntl, "flock", lock)
+    monkeypatch.setattr(fcntl, "flock", lock)
     with kept.partial("origin", ()) as other:
         other.write(b"more")
     assert taken.read_bytes() == BODY

@@ -596,6 +596,22 @@ async def test_a_download_shows_on_the_board_and_is_gone_at_its_end(
     assert {"file": "net/net.pb", "bytes": 35_000, "total": 70_000} in [event.facts for event in seen]
 
 
+async def test_what_a_generator_is_told_in_confidence_is_not_shown(
+    tmp_path: Path, watched: tuple[files.House, list[events.Event]]
+) -> None:
+    house, _ = watched
+    generator(tmp_path, "import time; time.sleep(100)")
+    location = {"generator": ["make.py", "--token=hunter22"]}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cache(tmp_path, house).ensure, benchmark(tmp_path, location=location, sha256=SHA256))
+        with anyio.fail_after(20):
+            while not house.board.notices("model"):
+                await anyio.sleep(0.01)
+        (notice,) = house.board.notices("model")
+        tasks.cancel_scope.cancel()
+    assert notice.reason == "generator make.py --token=[redacted]"
+
+
 async def test_progress_is_told_now_and_then_only(
     tmp_path: Path, file_server: fileserver.FileServer, watched: tuple[files.House, list[events.Event]]
 ) -> None:
