@@ -38,8 +38,9 @@ def copy_out(root: Path, path: Path, target: Path, limit: int) -> None:
         OSError: such as where a program has taken the right to read it.
     """
     partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
     try:
-        with _opened(root, path) as source, partial.open("wb") as file:
+        with _opened(root, path) as source, partial.open("xb") as file:  # x: nothing that a program put there is followed
             size = os.fstat(source).st_size
             if size > limit:
                 raise errors.CommandError(f"{path}: {size} bytes are more than the {limit} that pull_limit lets through")

@@ -20,6 +20,8 @@ from aibenchd.specs import schema
 # The scripts below {FAIPEPROOT} are Python's, and want the interpreter that aibenchd has.
 SEARCH_PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 LARGEST_CONVERTED = 16 << 20  # bytes of an output file that is read for metrics
+LARGEST_SAID = 1 << 20  # bytes that are kept of what one command prints
+READ_ONLY_DIRECTORY, READ_ONLY_FILE = 0o2750, 0o640  # for programs, by their group
 
 
 class FailedError(Exception):
@@ -31,13 +33,16 @@ class Around:
 
     def __init__(self, sides: placing.Sides, placed: placing.Placed, place: frameworks.Place) -> None:
         self._sides, self._placed, self._place = sides, placed, place
+        self._pulled = Path(place.host_directory).with_name(placing.PULLED)
+        self._seconds_left = placed.conditions.timeout  # of all commands on this host together
         self.printed: list[str] = []
 
     async def begin(self) -> None:
         """Empty what the trial before left."""
         host = await self._sides.host()
-        for name in (placing.HOST_WORK, placing.PULLED):
-            await host.directory(name)
+        await host.directory(placing.HOST_WORK)
+        # What came here is read by us, who may be root: programs cannot put a link in its place.
+        await anyio.Path(await host.directory(placing.PULLED)).chmod(READ_ONLY_DIRECTORY)
 
     async def before(self, index: int) -> None:
         """What precedes a repeat's commands on the device."""
@@ -60,16 +65,18 @@ class Around:
                 await self._sides.device.pull(PurePosixPath(source), self.output(key))
             except errors.CommandError as error:
                 raise FailedError(f"output {key}: {error}") from error
+            await anyio.Path(self.output(key)).chmod(READ_ONLY_FILE)
         await self._run("postprocess", self._placed.test.postprocess, index)
 
     async def last(self, index: int) -> None:
         """What follows the last repeat."""
         await self._run("the model's postprocess", self._placed.whole.postprocess, index)
 
-    async def metrics(self) -> list[model.Series]:
-        """What the commands printed and what converters read in output files, as series."""
-        printed = self._placed.framework.parse("\n".join(self.printed), self._placed.benchmark).series
-        return [*printed, *(series for found in await self._converted() for series in found)]
+    async def converted(self) -> list[model.Series]:
+        """What converters read in output files, as series."""
+        wanted = {key: file for key, file in self._placed.test.output_files.items() if file.converter}
+        found = [await anyio.to_thread.run_sync(self._convert, key, file) for key, file in wanted.items()]
+        return [series for one in found for series in one]
 
     def output(self, key: str) -> Path:
         """Where an output file is on this host."""
@@ -98,10 +105,13 @@ class Around:
             raise FailedError(str(error)) from error
 
     async def _push(self, key: str, path: str, name: str) -> str:
-        if not await anyio.Path(path).is_file():
-            raise FailedError(f"input_files.{key}: {path} is not there; a preprocess command is to make it")
-        digest = await anyio.to_thread.run_sync(digests.of_file, Path(path))
-        return str(await self._sides.device.push(devices.Push(Path(path), digest, PurePosixPath(name).name)))
+        copy = self._pulled / "made"
+        try:
+            await (await self._sides.host()).pull(PurePosixPath(path), copy)
+        except errors.CommandError as error:
+            raise FailedError(f"input_files.{key}: {error}; a preprocess command is to make it") from error
+        digest = await anyio.to_thread.run_sync(digests.of_file, copy)
+        return str(await self._sides.device.push(devices.Push(copy, digest, PurePosixPath(name).name)))
 
     async def _run(self, what: str, process: schema.Process | None, index: int) -> None:
         if process is None:
@@ -114,16 +124,14 @@ class Around:
                     shell=True,
                     cwd=PurePosixPath(place.host_directory),
                     env={"PATH": SEARCH_PATH, **self._placed.conditions.env},
-                    timeout=self._placed.conditions.timeout,
+                    timeout=max(self._seconds_left, 0.001),
+                    output_limit=LARGEST_SAID,
                 )
             )
+            self._seconds_left -= completed.seconds
             self.printed += [completed.stdout, completed.stderr]
             if completed.failure:
                 raise FailedError(f"{what}: {command[:200]}: {completed.failure}")
-
-    async def _converted(self) -> list[tuple[model.Series, ...]]:
-        wanted = {key: file for key, file in self._placed.test.output_files.items() if file.converter}
-        return [await anyio.to_thread.run_sync(self._convert, key, file) for key, file in wanted.items()]
 
     def _convert(self, key: str, file: schema.OutputFile) -> tuple[model.Series, ...]:
         assert file.converter is not None  # noqa: S101

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import shutil
@@ -22,7 +23,7 @@ from aibenchd.specs import conditions, content, files, schema
 WORK = "work"  # of both arms: a path that differs would be a difference between them
 HOST_WORK = "host"  # {HOSTDIR}
 OUTPUTS = "outputs"  # below the state directory
-PULLED = "pulled"  # where output files come to on this host
+PULLED = "pulled"  # where output files come to on this host, beside HOST_WORK
 
 
 class Sides:
@@ -36,9 +37,16 @@ class Sides:
         self._host: devices.Session | None = None
 
     async def host(self) -> devices.Session:
-        """This host, for what is done around the program."""
+        """This host, for what is done around the program.
+
+        Raises:
+            HarnessError: nothing can be done there now.
+        """
         if self._host is None:
-            self._host = await self._open_host()
+            try:
+                self._host = await self._open_host()
+            except errors.DeviceLostError as error:  # what needs no host goes on
+                raise errors.HarnessError(f"this host, for what is done around programs: {error}") from error
         return self._host
 
 
@@ -153,6 +161,11 @@ async def _on_device(
     place = await _place(session, variant, build, verified, device_hash, work, host.host_directory if host else work)
     test, _ = schema.typed(placeholders.settled(variant.benchmark, place))
     outputs = {key: file.location or f"{work}/{PurePosixPath(file.filename).name}" for key, file in test.output_files.items()}
+    if shared := [path for path, count in collections.Counter(outputs.values()).items() if count > 1]:
+        raise errors.CommandError(
+            f"{variant.benchmark.source}: {variant.benchmark.identifier}: output_files: several lie at {shared[0]};"
+            " give each a location of its own"
+        )
     return dataclasses.replace(place, output_files=outputs)
 
 
@@ -167,7 +180,10 @@ async def _on_host(
     return dataclasses.replace(
         place,
         input_files={**place.input_files, **made},
-        output_files={key: str(pulled / file.filename.replace("/", "_")) for key, file in test.output_files.items()},
+        output_files={
+            key: str(pulled / f"{number}-{PurePosixPath(file.filename).name}")  # files of two directories may have one name
+            for number, (key, file) in enumerate(test.output_files.items())
+        },
         host_files=await _push(session, verified.host_files),
     )
 

@@ -23,7 +23,8 @@ from aibenchd.frameworks import base as frameworks
 from aibenchd.measure import around, outputs, placing
 from aibenchd.specs import conditions
 
-RERUNS = 1_000  # processes of one trial at most, where a program prints one record per run
+RERUNS = 1_000  # repeats of one trial at most, where a program prints one record per run and none is asked for
+LOG_BOUND = 256 << 10  # characters kept of what a trial printed
 PARSED_AT_ONCE = 64 << 10  # characters; more would hold up the event loop
 SHELL_WORDS = re.compile(r"[^\w@%+=:,./~\"' -]")  # a command without any of these needs no shell
 WRONG = "wrong output"  # how the reason of a trial begins whose outputs are not the golden ones
@@ -55,17 +56,19 @@ async def run(sides: placing.Sides, device: devices.DeviceSettings, placed: plac
     started, clock = datetime.now(UTC), time.monotonic()
     running = _Running(sides, device, placed)
     reason = await running.to_the_end()
-    series = {**running.series, **{one.key: one for one in _energy(running.energies)}}
-    reason = reason or _mismatch(placed.variant, placed.framework, running.backend) or _emptiness(series, placed.benchmark)
+    energy = {one.key: one for one in _energy(running.energies)}
+    decided_on = {**running.series, **(energy if placed.benchmark.metric == "power" else {})}
+    reason = reason or _mismatch(placed.variant, placed.framework, running.backend) or _emptiness(decided_on, placed.benchmark)
+    measured = {**running.series, **running.errors, **energy}
     wrong = "" if reason else running.wrong()
     trial = model.Trial(
         arm=placed.arm,
         outcome=_outcome(running.completed, reason),
         started=started,
         seconds=time.monotonic() - clock,
-        series=() if reason else (*series.values(), *_accounts(running.completed), *_sizes(placed.sizes)),
+        series=() if reason else (*measured.values(), *_accounts(running.completed), *_sizes(placed.sizes)),
         backend=running.backend,
-        agreement=running.agreement(wrong),
+        agreement=model.Agreement.UNKNOWN if reason else running.agreement(wrong),
         reason=reason or (f"{WRONG}: {wrong}" if wrong else ""),
     )
     keep = placed.conditions.log_output or bool(trial.reason)
@@ -73,7 +76,12 @@ async def run(sides: placing.Sides, device: devices.DeviceSettings, placed: plac
 
 
 class _Running:
-    """One trial on its way: its repeats, and what they gave so far."""
+    """One trial on its way: its repeats, and what they gave so far.
+
+    Attributes:
+        completed: processes that count, without what they printed; where one was tried again, its last try.
+        errors: measures of its outputs.
+    """
 
     def __init__(self, sides: placing.Sides, device: devices.DeviceSettings, placed: placing.Placed) -> None:
         self._sides, self._device, self._placed = sides, device, placed
@@ -81,8 +89,10 @@ class _Running:
         self.completed: list[devices.Completed] = []
         self.energies: list[metering.Energy] = []
         self.series: dict[str, model.Series] = {}
+        self.errors: dict[str, model.Series] = {}
         self.backend = ""
         self._compared: dict[str, outputs.Compared] = {}
+        self._spent, self._said = 0.0, ""
 
     async def to_the_end(self) -> str:
         """All repeats; why it failed, empty where it did not."""
@@ -92,8 +102,10 @@ class _Running:
             last = await self._repeats()
             if self._around:
                 await self._around.last(last)
+                said = await _parsed(self._placed.framework, "\n".join(self._around.printed), self._placed.benchmark)
+                _gather(self.series, [*said.series, *await self._around.converted()])
                 self._compared = await self._around.compared()
-                _gather(self.series, [*await self._around.metrics(), *around.error_series(self._compared)])
+                self.errors = {one.key: one for one in around.error_series(self._compared)}
         except around.FailedError as error:
             return str(error)
         return ""
@@ -101,7 +113,7 @@ class _Running:
     async def _repeats(self) -> int:
         """Repeat until there are enough samples; the index of the last."""
         how = self._placed.conditions
-        for index in range(RERUNS):
+        for index in range(max(RERUNS, how.repeat)):
             output = await self._repeat(index)
             gained = _gather(self.series, output.series)
             self.backend = output.backend or self.backend
@@ -114,30 +126,35 @@ class _Running:
         if self._around:
             await self._around.before(index)
             place = dataclasses.replace(place, input_files={**place.input_files, **await self._around.made()})
-        first = len(self.completed)
-        for command in self._composed(place):
-            await self._command(command, place)
+        printed = [await self._command(command, place) for command in self._composed(place)]
         if self._around:
             await self._around.after(index)
-        return await _parsed(self._placed.framework, _printed(self.completed[first:]), self._placed.benchmark)
+        return await _parsed(self._placed.framework, "\n".join(filter(None, printed)), self._placed.benchmark)
 
     def _composed(self, place: frameworks.Place) -> tuple[str, ...]:
         with _blamed(self._placed.framework):
             return self._placed.framework.commands(self._placed.variant.benchmark, place)
 
-    async def _command(self, text: str, place: frameworks.Place) -> None:
+    async def _command(self, text: str, place: frameworks.Place) -> str:
+        """Run one command; what it printed when it was last tried."""
         arguments = self._placed.conditions.platform_args
         for left in reversed(range(arguments.retry + 1)):
             await anyio.sleep(self._placed.conditions.sleep_before_run)
             async with self._sides.meter.metering(self._placed.metering) as energy:
                 completed = await self._sides.device.run(self._process(text, place))
-            self.completed.append(completed)
-            self.energies.append(energy)
+            printed = _printed(completed)
+            self._spent += completed.seconds
+            self._said = f"{self._said}\n{printed}"[-LOG_BOUND:]
             exited = completed.ending is devices.Ending.EXITED
-            if not completed.failure or (exited and arguments.ignore_status):
-                return
-            if not left or not exited:
+            failed = bool(completed.failure) and not (exited and arguments.ignore_status)
+            if failed and left and exited:
+                continue
+            self.completed.append(dataclasses.replace(completed, stdout="", stderr=""))
+            self.energies.append(energy)
+            if failed:
                 raise around.FailedError(completed.failure)
+            break
+        return printed
 
     def _process(self, text: str, place: frameworks.Place) -> devices.Command:
         how = self._placed.conditions
@@ -151,7 +168,7 @@ class _Running:
             cwd=PurePosixPath(place.target_directory),
             env={**libraries, **threads, **self._device.env, **how.env, **group},
             cpus=how.cpus or self._device.cpus,
-            timeout=max(how.timeout - _spent(self.completed), 0.001),
+            timeout=max(how.timeout - self._spent, 0.001),
         )
 
     def wrong(self) -> str:
@@ -166,9 +183,9 @@ class _Running:
         return model.Agreement.WRONG if wrong else model.Agreement.RIGHT
 
     def printed(self) -> str:
-        """All that its processes printed, those on this host too."""
+        """The end of what its processes printed, then of those on this host."""
         around_it = self._around.printed if self._around else []
-        return "\n".join(filter(None, [_printed(self.completed), *around_it]))
+        return "\n".join(filter(None, [self._said.strip("\n"), *around_it]))[-LOG_BOUND:]
 
     def kept(self) -> dict[str, Path]:
         """Output files that are to be compared with others, or uploaded, where they lie now; by key."""
@@ -213,9 +230,9 @@ def _spent(completed: Iterable[devices.Completed]) -> float:
     return sum(one.seconds for one in completed)
 
 
-def _printed(completed: Iterable[devices.Completed]) -> str:
+def _printed(completed: devices.Completed) -> str:
     # Caffe2's observer writes to stderr and PyTorch's to stdout: FAI-PEP reads both, and so do we.
-    return "\n".join(text for one in completed for text in (one.stdout, one.stderr) if text)
+    return "\n".join(filter(None, (completed.stdout, completed.stderr)))
 
 
 def _gather(gathered: dict[str, model.Series], more: Sequence[model.Series]) -> bool:

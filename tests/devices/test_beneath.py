@@ -73,6 +73,17 @@ def test_a_directory_that_becomes_a_link_meanwhile_is_no_way_out(
     assert (tmp_path / "outside" / "file").read_text() == "outside"
 
 
+def test_a_link_where_the_copy_is_made_is_not_followed(root: Path, tmp_path: Path) -> None:
+    """Programs may write in the directory that it is copied to, too."""
+    (tmp_path / ".copy.partial").symlink_to(tmp_path / "outside" / "file")
+    (tmp_path / "copy").symlink_to(tmp_path / "outside" / "file")
+
+    beneath.copy_out(root, root / "inner" / "file", tmp_path / "copy", 100)
+
+    assert (tmp_path / "copy").read_text() == "file"
+    assert (tmp_path / "outside" / "file").read_text() == "outside"
+
+
 def test_a_copy_is_whole_or_not_there(root: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").write_text("before")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import lab
+import launchers
 import numpy as np
 import pytest
 
@@ -181,6 +183,71 @@ async def test_without_a_golden_output_the_arms_are_laid_beside_each_other(tmp_p
         assert "differ from block to block" in reasons[3]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to run programs as another user")
+async def test_no_link_of_a_program_leads_the_daemon_astray() -> None:
+    """What it would follow: where a pulled file is made, and an input that is pushed."""
+    with launchers.reachable_directory() as directory:
+        secret = directory / "secret"
+        secret.write_text("root's own\n")
+        secret.chmod(0o600)
+        test = {**ACCURACY["tests"][0], "preprocess": {"commands": [f"ln -s {secret} {{input_files.lines}}"]}}
+        made = make(directory, {**ACCURACY, "tests": [test]}, COUNT)
+        made.configure(run={"user": "nobody"})
+        async with made.daemon():
+            (reason,) = await ended(made, "broken")
+            assert "input_files.lines" in reason
+            assert "not inside" in reason
+    with launchers.reachable_directory() as directory:
+        secret = directory / "secret"
+        secret.write_text("root's own\n")
+        pulled = directory / "state/host/host/work/pulled"
+        hostile = f'echo 7 > "$2"; for name in 0-out.txt .0-out.txt.partial; do ln -sf {secret} {pulled}/$name; done'
+        specification = outputs(tolerance={"max_absolute": 1}, shape=[1])
+        specification["tests"][0] |= {"postprocess": {"commands": [f"ln -sf {secret} {{output_files.out}} || true"]}}
+        made = make(directory, specification, hostile)
+        made.configure(run={"user": "nobody"})
+        async with made.daemon():
+            assert await ended(made, "measured") == [""]
+        assert secret.read_text() == "root's own\n"
+
+
+async def test_files_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    golden = {}
+    for number in (1, 2):
+        np.save(tmp_path / f"golden{number}.npy", np.full(1, number, np.float32))
+        golden[number] = {"filename": f"golden{number}.npy", "location": f"golden{number}.npy"}
+    specification = outputs()
+    specification["tests"][0] |= {
+        "commands": ["mkdir {TGTDIR}/a {TGTDIR}/b", "{program} {output_files.one} {output_files.two}"],
+        "output_files": {
+            "one": {"filename": "out.txt", "location": "{TGTDIR}a/out.txt", "golden": golden[1]},
+            "two": {"filename": "out.txt", "location": "{TGTDIR}b/out.txt", "golden": golden[2]},
+        },
+    }
+    made = make(tmp_path, specification, 'echo 1 > "$1"; echo 2 > "$2"')
+    async with made.daemon():
+        assert await ended(made, "measured") == [""]
+
+
+async def test_what_a_try_printed_that_failed_does_not_count(tmp_path: Path) -> None:
+    specification = outputs()
+    del specification["tests"][0]["output_files"]
+    specification["tests"][0] |= {"platform_args": {"retry": 1}, "commands": ["{program} -"]}
+    record = '{"type": "NET", "metric": "latency", "unit": "us", "value": 7}'
+    made = make(tmp_path, specification, f"[ -e tried ] || {{ touch tried; echo 'PyTorchObserver {record}'; exit 5; }}")
+    async with made.daemon():
+        assert await ended(made, "measured") == [""]
+        assert made.rows("SELECT count(*) FROM samples WHERE \"values\" LIKE '%[7.0%' AND type = 'NET'") == [(0,)]
+
+
+async def test_commands_around_the_program_share_the_timeout(tmp_path: Path) -> None:
+    test = {**ACCURACY["tests"][0], "timeout": 0.5, "preprocess": {"commands": ["sleep 0.3", "sleep 0.3", "sleep 0.3"]}}
+    made = make(tmp_path, {**ACCURACY, "tests": [test]}, COUNT)
+    async with made.daemon():
+        (reason,) = await ended(made, "broken")
+        assert "preprocess: sleep 0.3: timed out" in reason
+
+
 async def test_platform_arguments_and_converters_do_what_they_say(tmp_path: Path) -> None:
     record = '{\\"type\\": \\"NET\\", \\"metric\\": \\"size\\", \\"unit\\": \\"B\\", \\"value\\": 7}'
     flaky = f'if [ ! -e tried ]; then touch tried; exit 5; fi; echo "{record}" > "$2"'
@@ -212,6 +279,17 @@ async def test_a_cell_that_the_others_of_its_row_contradict_is_wrong(tmp_path: P
         reasons = dict(made.rows("SELECT backend, reason FROM experiments ORDER BY decided_at"))  # the last of each stays
         assert reasons["eigen"].startswith("wrong output: out: max_absolute 1 (at most 0.01) from generic@host/")
         assert reasons["cpu"] == reasons["mkl"] == ""
+
+
+async def test_a_commit_that_changes_the_numbers_of_a_whole_row_has_improved_nothing(tmp_path: Path) -> None:
+    says = """echo 'PyTorchObserver {"type": "NET", "metric": "backend", "info_string": "'$3'"}'"""
+    specification = outputs(tolerance={"max_absolute": 0.01})
+    specification["tests"][0] |= {"metric": "error", "commands": ["{program} - {output_files.out} {backend}"]}
+    made = make(tmp_path, specification, *(f"{WRITE.format(values=text)}\n{says}" for text in ("1 2 3", "1 2 4")))
+    made.configure(benchmarks=[{"specification": "net.json", "backends": ["cpu", "mkl", "eigen"]}])
+    async with made.daemon():
+        await made.until("SELECT count(*) = 6 FROM experiments WHERE state = 'decided'")
+        assert made.rows(VERDICTS) == [("measured",)] * 3 + [("regressed",)] * 3, made.rows(REASONS)
 
 
 async def test_power_is_decided_on_what_a_meter_says(tmp_path: Path) -> None:
