@@ -8,6 +8,7 @@ Printed, as ``PyTorchObserver {"type": …, "metric": …, "unit": …, "value"|
     NET load, NET first_run      us; once per process: the network made, and run for the first time
     NET cold_start               us; from the start of the process to the first outputs, in steps of the kernel's clock tick
     NET latency                  us; one value per iteration, in order
+    NET peak_memory              B; the most that the process has held so far: without what profiles and evidence take later
     NET input_digest             SHA-256 over the types, shapes and bytes of all inputs, images as NCHW
     NET output_digest            SHA-256 over the types, shapes and bytes of all outputs, in order
     ID_<n>_<operator> latency    us; with --operators: one value per profiled iteration, after all of the above was timed
@@ -157,6 +158,8 @@ def _measure(
         network.run()
     network.settle()
     observe("latency", "us", values=_latencies(network.run, options.iterations))
+    if peak_memory():
+        observe("peak_memory", "B", value=peak_memory())
 
     outputs = numeric(network.outputs())
     observe("output_digest", "", info_string=digest(list(outputs.values())))
@@ -402,6 +405,12 @@ def since_start() -> float:
         ticks = int(file.read().rpartition(")")[2].split()[19])
     now = time.clock_gettime(7)  # CLOCK_BOOTTIME, which has no name in Python 3.7's time
     return max(0.0, now - ticks / os.sysconf("SC_CLK_TCK")) * 1e6
+
+
+def peak_memory() -> int:
+    """Bytes, by the kernel's own record of this process since its exec; 0 where it keeps none."""
+    with open("/proc/self/status") as file:
+        return next((int(row.split()[1]) << 10 for row in file if row.startswith("VmHWM:")), 0)
 
 
 # ---------------------------------------------------------------- backends

@@ -172,6 +172,7 @@ class LiteRt(common.Network):
         kinds = litert.OpResolverType
         kernels = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if options.backend == "cpu" else kinds.AUTO
         self._interpreter = opened(options.model, kernels, common.threads(options))
+        self._found: Mapping[str, Mapping[str, int]] = {}
         self._fill()
 
     def _fill(self) -> None:
@@ -201,6 +202,10 @@ class LiteRt(common.Network):
 
     def evidence(self) -> Mapping[str, Mapping[str, int]]:
         """The nodes of the network by type: those that the delegate took, and those that are still executed one by one."""
+        self._found = self._found or self._nodes()
+        return self._found
+
+    def _nodes(self) -> Mapping[str, Mapping[str, int]]:
         nodes = self._interpreter._get_ops_details()
         outputs = [one["index"] for one in self._interpreter.get_output_details()]
         executed = reached(nodes, outputs)
@@ -211,7 +216,10 @@ class LiteRt(common.Network):
         return {"xnnpack": all_of_them - left, "cpu": left}
 
     def operators(self, iterations: int) -> Mapping[tuple[int, str], Sequence[float]]:
-        profiled = Profiled(self._options, self._inputs, list(self.outputs().values()))
+        outputs = list(self.outputs().values())
+        self.evidence()  # while the graph is there
+        self._interpreter = None  # two networks at once would be what the most memory is found to be
+        profiled = Profiled(self._options, self._inputs, outputs)
         found = collections.defaultdict(list)
         for _ in range(iterations):
             for index, (tag, microseconds) in enumerate(profiled.run()):

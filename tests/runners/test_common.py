@@ -156,6 +156,7 @@ def test_all_that_is_known_is_printed(run: Any) -> None:
         "NET first_run": 1,
         "NET cold_start": 1,
         "NET latency": 20,
+        "NET peak_memory": 1,
         "NET output_digest": 0,
         "NET evidence": 0,
         "ID_0_Sum latency": common.PROFILED,
@@ -186,6 +187,18 @@ def test_the_cold_start_is_the_processs() -> None:
     environment = {"PYTHONPATH": str(Path(common.__file__).parent)}
     said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout
     assert 0.2e6 < float(said) < (time.monotonic() - began + 0.02) * 1e6
+
+
+def test_the_peak_of_memory_is_the_processs() -> None:
+    """Not that of the process which started it, which is what the kernel says of a child."""
+    program = (
+        "import common; before = common.peak_memory(); held = bytearray(b'x') * (64 << 20); print(before, common.peak_memory())"
+    )
+    held = bytearray(b"x") * (512 << 20)
+    environment = {"PYTHONPATH": str(Path(common.__file__).parent)}
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout
+    before, after = map(int, said.split())
+    assert before + (60 << 20) < after < len(held)
 
 
 @pytest.mark.parametrize(

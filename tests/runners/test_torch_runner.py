@@ -120,9 +120,9 @@ def test_a_network_of_a_function_with_its_operators() -> None:
     found = run("--module", "engine:net", *LARGE, "--warmup", "1", "--iterations", "3", "--operators", "--threads", "1")
     series = by_key(found)
     counts = {key: len(one.values) for key, one in series.items() if one.values}
-    once = ["NET load", "NET first_run", "NET cold_start"]
+    once = ["NET load", "NET first_run", "NET cold_start", "NET peak_memory"]
     assert counts == dict.fromkeys(once, 1) | dict.fromkeys(["NET latency", *OPERATORS], 3)
-    assert {one.unit for one in series.values() if one.values} == {"us"}
+    assert {one.unit for one in series.values() if one.values} == {"us", "B"}
     assert all(value > 0 for one in series.values() for value in one.values)
     assert found.backend == "onednn"
     assert series["NET evidence"].text == "onednn convolution x 1, mkl SGEMM x 1, cpu operator x 4"
