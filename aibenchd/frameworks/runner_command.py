@@ -27,7 +27,8 @@ def compose(benchmark: model.Benchmark, names: Sequence[str]) -> str:
     """A command with placeholders: the network, its inputs, what to measure of it, where its outputs go.
 
     The network is the model's only file, or the first of ``names`` that is a key of its files; where there are no files, the
-    function that the model's key ``module`` names. Inputs are the test's ``inputs``, else its ``input_files``.
+    function that the model's key ``module`` names. Inputs are the test's ``input_files``, else seeded ones of the shapes of its
+    ``inputs``.
 
     Raises:
         CommandError: the model does not tell which file is the network.
@@ -51,12 +52,12 @@ def _network(benchmark: model.Benchmark, names: Sequence[str]) -> str:
 
 def _inputs(benchmark: model.Benchmark) -> list[str]:
     inputs, files = _mapping(benchmark.test, "inputs"), _mapping(benchmark.test, "input_files")
+    if files:
+        return ['--input-file "' + ";".join(f"{{input_files.{name}}}" for name in files) + '"']
     if inputs:
         dims = ";".join(",".join(map(str, one["shapes"][0])) for one in inputs.values())
         types = ";".join(str(one.get("type", "float")) for one in inputs.values())
         return [f"--input-dims {shlex.quote(dims)}", f"--input-type {shlex.quote(types)}"]
-    if files:
-        return ['--input-file "' + ";".join(f"{{input_files.{name}}}" for name in files) + '"']
     return []
 
 

@@ -41,6 +41,14 @@ def test_the_network_is_one_of_several_files_by_its_key() -> None:
         composed({"files": {"labels": NETWORK, "weights": NETWORK}}, IMAGE)
 
 
+def test_files_of_inputs_count_and_not_what_is_said_of_their_shapes() -> None:
+    """As in Caffe2's command, which has both."""
+    given = {"image": {"filename": "a.npy", "location": "a.npy"}, "index": {"filename": "b.npy", "location": "b.npy"}}
+    paths = {"image": "/d/a.npy", "index": "/d/b.npy"}
+    command = composed({"files": {"any": NETWORK}}, {**IMAGE, "input_files": given}, files={"any": "/d/n"}, input_files=paths)
+    assert command.startswith('/p --model /d/n --input-file "/d/a.npy;/d/b.npy" --backend=')
+
+
 def test_commands_of_its_own_are_left_as_they_are() -> None:
     test = {"commands": ["{program} --model {files.any} --use_bundled_input 0 --backend={backend}"], **IMAGE}
     command = composed({"files": {"any": NETWORK}}, test, files={"any": "/d/net.pt"})
