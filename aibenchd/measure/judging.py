@@ -14,6 +14,8 @@ from aibenchd.store import experiments
 BROKEN_AFTER = 3  # blocks in a row in which all arms failed, or the only one
 NO_ERROR = 0.0  # of a test of outputs that are laid beside the other arm's alone
 LEAST_ACCURACY = 1e-6  # a lower one counts as this, so that it has a reciprocal
+# Shares of the rule's alpha where outputs are compared: that they are wrong, or differ, and the time together err at alpha.
+OF_TIME, OF_EACH_OUTPUT_TEST = 1 / 2, 1 / 4
 BOLDNESS = 0.95  # of bets on which arm fails, as in aibenchd.decide.sequential
 
 Numbers = Mapping[model.ArmName, float | None]
@@ -67,6 +69,8 @@ def decision(
         verdict, reason = numbers_changed
         return dataclasses.replace(so_far, verdict=verdict, reason=reason)
     if so_far.verdict not in (None, model.Verdict.INCONCLUSIVE):
+        if _suspected(design, blocks):
+            return dataclasses.replace(so_far, verdict=None)
         return dataclasses.replace(so_far, reason=so_far.reason or _remark(latest, reasons))
     failing = _failing(design, blocks)
     if failing:
@@ -86,14 +90,32 @@ def _by_outputs(
     """The verdict that the arms' outputs give, with its reason; None where they give none."""
     if design.arms == 1:
         return None
-    treatment, control = ([block.agreements.get(arm) is model.Agreement.WRONG for block in blocks] for arm in model.ArmName)
-    if _fails_alone(treatment, control, design.rule.alpha):
+    treatment, control = _wrong(blocks)
+    alpha = design.rule.alpha * OF_EACH_OUTPUT_TEST
+    if _fails_alone(treatment, control, alpha):
         return model.Verdict.REGRESSED, reasons[model.ArmName.TREATMENT]
-    if _fails_alone(control, treatment, design.rule.alpha):
+    if _fails_alone(control, treatment, alpha):
         return model.Verdict.IMPROVED, f"the control's is no longer so: {reasons[model.ArmName.CONTROL]}"
-    if _differ(blocks, design.rule.alpha):
+    if _differ(blocks, alpha):
         return model.Verdict.REGRESSED, reasons[model.ArmName.TREATMENT]
     return None
+
+
+def _suspected(design: model.Design, blocks: Sequence[experiments.Journalled]) -> bool:
+    """Whether outputs told the arms apart in every block so far, in too few of them to be sure: time must not decide first."""
+    if design.arms == 1 or len(blocks) >= design.rule.max_blocks or _seconds(blocks) >= design.rule.max_seconds:
+        return False
+    treatment, control = _wrong(blocks)
+    alpha = design.rule.alpha * OF_EACH_OUTPUT_TEST
+    early = len(treatment) < _opening(alpha) and ((all(treatment) and not any(control)) or (all(control) and not any(treatment)))
+    return early or (len(treatment) < _tosses(alpha) and _always_differ(blocks))
+
+
+def _wrong(blocks: Sequence[experiments.Journalled]) -> tuple[list[bool], list[bool]]:
+    """Of each block in which both arms had outputs, whether the treatment's were wrong; and the control's."""
+    valid = [block.agreements for block in blocks if block.valid]
+    treatment, control = ([one.get(arm) is model.Agreement.WRONG for one in valid] for arm in model.ArmName)
+    return treatment, control
 
 
 def _differ(blocks: Sequence[experiments.Journalled], alpha: float) -> bool:
@@ -102,9 +124,15 @@ def _differ(blocks: Sequence[experiments.Journalled], alpha: float) -> bool:
     If the arms were the same, then which of a block's two outputs is the treatment's would be a fair toss. That n tosses
     sort 2 n outputs into two sorts by their arms has probability 2 / 2^n at most.
     """
-    found = [block.agreements.get(model.ArmName.TREATMENT) for block in blocks if block.valid]
-    least = math.ceil(math.log2(2 / alpha))
-    return len(found) >= least and all(one is model.Agreement.DIFFERS for one in found)
+    return _always_differ(blocks) and sum(block.valid for block in blocks) >= _tosses(alpha)
+
+
+def _always_differ(blocks: Sequence[experiments.Journalled]) -> bool:
+    return all(block.agreements.get(model.ArmName.TREATMENT) is model.Agreement.DIFFERS for block in blocks if block.valid)
+
+
+def _tosses(alpha: float) -> int:
+    return math.ceil(math.log2(2 / alpha))
 
 
 def _remark(latest: experiments.Journalled, reasons: Mapping[model.ArmName, str]) -> str:
@@ -126,22 +154,35 @@ def _compared(design: model.Design, blocks: Sequence[experiments.Journalled]) ->
         for block in blocks
         if block.valid and block.treatment is not None and block.control is not None
     ]
+    alpha = design.rule.alpha * (OF_TIME if _compares_outputs(design) else 1)
     return verdict.decide(
         [treatment for treatment, _, _, _ in pairs],
         [control for _, control, _, _ in pairs],
-        design.rule,
+        dataclasses.replace(design.rule, alpha=alpha),
         orders=[order for _, _, order, _ in pairs],
         numbers=[number for _, _, _, number in pairs],
         kind=design.order,
-        seconds=sum(block.seconds for block in blocks),
+        seconds=_seconds(blocks),
     )
+
+
+def _compares_outputs(design: model.Design) -> bool:
+    files = design.benchmark.test.get("output_files")
+    every = files.values() if isinstance(files, Mapping) else ()
+    return any(isinstance(file, Mapping) and bool(file.get("golden") or file.get("tolerance")) for file in every)
 
 
 def _agreeing(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
     """Of a test of outputs alone: unchanged once a change would have shown."""
     done = sum(block.valid for block in blocks)
-    enough = max(_opening(design.rule.alpha), math.ceil(math.log2(2 / design.rule.alpha)))
-    return model.Decision(model.Verdict.UNCHANGED if done >= enough else None, done)
+    alpha = design.rule.alpha * OF_EACH_OUTPUT_TEST
+    if done >= max(_opening(alpha), _tosses(alpha)):
+        return model.Decision(model.Verdict.UNCHANGED, done)
+    return model.Decision(model.Verdict.INCONCLUSIVE if _seconds(blocks) >= design.rule.max_seconds else None, done)
+
+
+def _seconds(blocks: Sequence[experiments.Journalled]) -> float:
+    return sum(block.seconds for block in blocks)
 
 
 def _opening(alpha: float) -> int:

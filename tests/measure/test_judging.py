@@ -1,5 +1,6 @@
 """What blocks amount to."""
 
+import dataclasses
 import math
 import random
 from datetime import UTC, datetime
@@ -110,6 +111,7 @@ def test_a_budget_that_is_spent_on_failures_is_spent() -> None:
 
 WRONG, RIGHT, DIFFERS = model.Agreement.WRONG, model.Agreement.RIGHT, model.Agreement.DIFFERS
 ERROR = model.Design(model.Benchmark({"name": "net"}, {"identifier": "net", "metric": "error"}), "generic", RULE)
+WRONG_OPENING, TOSSES = 6, 10  # blocks: 4 ** -6 and 2 / 2 ** 10 are below shares of alpha
 SAID = {model.ArmName.TREATMENT: "wrong output: softmax: max_relative 0.5", model.ArmName.CONTROL: "wrong output: of the control"}
 
 
@@ -120,14 +122,14 @@ def agreeing(number: int, treatment: model.Agreement, control: model.Agreement) 
 
 @pytest.mark.parametrize("design", [TWO, ERROR])
 def test_a_treatment_whose_outputs_are_wrong_has_regressed(design: model.Design) -> None:
-    found = [agreeing(number, WRONG, RIGHT) for number in range(OPENING)]
+    found = [agreeing(number, WRONG, RIGHT) for number in range(WRONG_OPENING)]
     assert judge(design, found[:-1], SAID).verdict is None
     decided = judge(design, found, SAID)
     assert (decided.verdict, decided.reason) == (model.Verdict.REGRESSED, SAID[model.ArmName.TREATMENT])
 
 
 def test_a_treatment_whose_outputs_are_right_again_has_improved() -> None:
-    found = [agreeing(number, RIGHT, WRONG) for number in range(OPENING)]
+    found = [agreeing(number, RIGHT, WRONG) for number in range(WRONG_OPENING)]
     assert judge(ERROR, found, SAID).verdict is model.Verdict.IMPROVED
 
 
@@ -138,9 +140,35 @@ def test_arms_that_are_both_wrong_are_unchanged_and_said_to_be_wrong() -> None:
 
 
 def test_outputs_that_differ_between_the_arms_alone_are_a_regression() -> None:
-    found = [agreeing(number, DIFFERS, model.Agreement.UNKNOWN) for number in range(8)]
+    found = [agreeing(number, DIFFERS, model.Agreement.UNKNOWN) for number in range(TOSSES)]
     assert judge(ERROR, found[:-1], SAID).verdict is None
     assert judge(ERROR, found, SAID).verdict is model.Verdict.REGRESSED
+
+
+def test_a_time_that_is_decided_first_waits_for_outputs_that_differ() -> None:
+    """Its verdict comes once they turn out not to."""
+    faster = [
+        dataclasses.replace(agreeing(number, DIFFERS, model.Agreement.UNKNOWN), treatment=50 + number % 3)
+        for number in range(TOSSES)
+    ]
+    plain = [dataclasses.replace(one, agreements={}) for one in faster]
+    assert judge(TWO, plain[:-1]).verdict is model.Verdict.IMPROVED
+    assert judge(TWO, faster[:-1], SAID).verdict is None
+    assert judge(TWO, faster, SAID).verdict is model.Verdict.REGRESSED
+    right = dataclasses.replace(faster[-1], agreements={model.ArmName.TREATMENT: RIGHT})
+    assert judge(TWO, [*faster[:-1], right], SAID).verdict is model.Verdict.IMPROVED
+
+
+def test_outputs_of_a_block_in_which_an_arm_failed_accuse_nobody() -> None:
+    found = [
+        dataclasses.replace(agreeing(number, WRONG, model.Agreement.UNKNOWN), valid=False, control=None) for number in range(9)
+    ]
+    assert judge(TWO, found, REASONS).verdict is model.Verdict.INCONCLUSIVE
+
+
+def test_a_test_of_outputs_keeps_to_its_budget_of_time() -> None:
+    slow = [dataclasses.replace(agreeing(number, RIGHT, RIGHT), seconds=2_000.0) for number in range(2)]
+    assert judge(ERROR, slow, SAID).verdict is model.Verdict.INCONCLUSIVE
 
 
 def test_outputs_that_differ_from_block_to_block_accuse_nobody() -> None:
