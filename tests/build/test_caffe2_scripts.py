@@ -81,7 +81,7 @@ def test_an_engine_is_run_by_the_interpreter_that_has_caffe2(source: Path, progr
     moved = tmp_path / "elsewhere, it's moved"
     program.parent.rename(moved)
     names = sorted(path.relative_to(moved).as_posix() for path in moved.rglob("*") if path.is_file())
-    assert names == ["benchmark", "caffe2_runner/caffe2_runner.py", "caffe2_runner/common.py", "engine.py", "helper/__init__.py"]
+    assert names == ["benchmark", "engine.py", "helper/__init__.py", "runners/caffe2_runner.py", "runners/common.py"]
     for kind in ("predict", "init"):
         subprocess.run([sys.executable, GENERATOR, "shufflenet", f"caffe2-{kind}", tmp_path / kind], check=True)
     files = ("--net", tmp_path / "predict", "--init_net", tmp_path / "init")

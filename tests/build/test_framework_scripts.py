@@ -110,7 +110,7 @@ def test_pytorch_takes_packages_and_modules_and_runs_them_from_anywhere(source: 
     _write(source, files | left_out)
     ended = _build("pytorch", source, program)
     assert ended.returncode == 0, ended.stderr
-    ours = ["torch_runner/common.py", "torch_runner/torch_runner.py"]
+    ours = ["runners/common.py", "runners/torch_runner.py"]
     assert _names(program.parent) == ["benchmark", "engine/__init__.py", "engine/data/labels.txt", "helper.py", *ours]
     moved = tmp_path / "elsewhere, it's moved"
     program.parent.rename(moved)
@@ -145,6 +145,13 @@ def test_pytorch_quotes_the_interpreter(source: Path, program: Path, tmp_path: P
     assert _run(program) == "squeeze True ours\n"
 
 
+def test_a_package_in_the_place_of_our_runners_is_named(source: Path, program: Path) -> None:
+    _write(source, {"runners/__init__.py": ""})
+    ended = _build("pytorch", source, program)
+    assert (ended.returncode, program.exists()) == (1, False)
+    assert "the repository has a package called runners" in ended.stderr
+
+
 def test_pytorch_says_when_there_is_nothing_to_take(source: Path, program: Path) -> None:
     _write(source, {"README": "", "setup.py": ""})
     ended = _build("pytorch", source, program)
@@ -175,7 +182,9 @@ def test_pytorch_itself_is_built_with_the_libraries_that_its_program_needs(
     assert (source / "build/lib/asked").read_text() == "ON OFF"
     shutil.rmtree(source)
     program.parent.rename(tmp_path / "moved")
-    assert _run(tmp_path / "moved/benchmark", "--model", "net.pt") == "--model\nnet.pt\n--report_pep\ntrue\n"
+    assert (
+        _run(tmp_path / "moved/benchmark", "--model", "net.pt") == "--model\nnet.pt\n--pthreadpool_size=1\n--report_pep\ntrue\n"
+    )
 
 
 def test_pytorch_without_its_benchmark_program_says_so(source: Path, program: Path) -> None:
@@ -198,9 +207,9 @@ def test_speed_benchmark_takes_the_options_of_the_runner(tmp_path: Path) -> None
         *("--model", "a net.pt", "--input-dims", "1,3;1,10", "--input-type=float;int64", "--warmup", "3", "--iterations", "20"),
         *("--threads=2", "--backend=", "--operators", "--output-directory", "/data", "--vulkan", "true"),
     )
-    expected = "--model|a net.pt|--input_dims|1,3;1,10|--input_type=float;int64|--warmup|3|--iter|20|--pthreadpool_size=2|"
+    expected = "--model|a net.pt|--input_dims|1,3;1,10|--input_type=float;int64|--warmup|3|--iter|20|"
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == expected + "--vulkan|true|--report_pep|true|"
+    assert ended.stdout == expected + "--vulkan|true|--pthreadpool_size=2|--report_pep|true|"
 
 
 @pytest.mark.parametrize(
@@ -210,6 +219,7 @@ def test_speed_benchmark_takes_the_options_of_the_runner(tmp_path: Path) -> None
         (("--model", "x", "--backend", "mkl"), 3, "asked for mkl, but"),
         (("--model", "x", "--backend=cuda"), 3, "asked for cuda, but"),
         (("--model", "x", "--backend=cpu", "--vulkan", "true"), 3, "asked for cpu, and for Vulkan"),
+        (("--vulkan=true", "--model", "x", "--backend=cpu"), 3, "asked for cpu, and for Vulkan"),
         (("--model", "x", "--backend"), 2, "--backend: expected a value"),
         (("--model", "x", "--input-file", "a.npy"), 2, "has no --input-file"),
         (("--module=engine:net",), 2, "has no --module"),
@@ -225,7 +235,7 @@ def test_speed_benchmark_states_the_processor_where_it_is_asked_for(tmp_path: Pa
     ended = _speed_benchmark(tmp_path, "--model", "x", "--backend=cpu")
     stated, options = ended.stdout.splitlines()
     assert json.loads(stated.partition(" ")[2]) == {"type": "NET", "metric": "backend", "unit": "", "info_string": "cpu"}
-    assert options == "--model|x|--report_pep|true|"
+    assert options == "--model|x|--pthreadpool_size=1|--report_pep|true|"
 
 
 @pytest.fixture
@@ -250,7 +260,7 @@ def test_pytorch_is_built_for_android(source: Path, program: Path, tmp_path: Pat
     assert program.read_text().startswith("#!/system/bin/sh\n")
     said = subprocess.run(["sh", program, "--model", "x"], capture_output=True, text=True, check=True).stdout
     options = "-DBUILD_BINARY=ON -DBUILD_LITE_INTERPRETER=OFF"
-    assert said == f"for arm64-v8a {options} by {ndk}: --model x --report_pep true\n"
+    assert said == f"for arm64-v8a {options} by {ndk}: --model x --pthreadpool_size=1 --report_pep true\n"
 
 
 def test_what_a_build_for_android_lacks_is_named(source: Path, program: Path, tmp_path: Path, ndk: Path) -> None:

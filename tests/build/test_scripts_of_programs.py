@@ -137,10 +137,10 @@ def test_benchmark_model_takes_the_runner_s_options(files: Mapping[str, str], to
     arguments = ["--model", "a b.tflite", "--warmup=1", "--iterations", "3", "--threads=2", "--backend", "xnnpack", "--operators"]
     ran = place.run(*arguments, "--input-dims", "1,2", "--output-directory=/x", "--min_secs=1")
     assert ran.stdout == (
-        "benchmark_model --graph=a b.tflite --warmup_runs=1 --num_runs=3 --num_threads=2 --use_xnnpack=true"
-        " --enable_op_profiling=true --min_secs=1\n"
+        "benchmark_model --graph=a b.tflite --warmup_runs=1 --num_runs=3 --use_xnnpack=true"
+        " --enable_op_profiling=true --min_secs=1 --num_threads=2\n"
     )
-    assert place.run("--graph=x", "--backend=").stdout == "benchmark_model --graph=x\n"
+    assert place.run("--graph=x", "--backend=").stdout == "benchmark_model --graph=x --num_threads=1\n"
 
 
 def test_each_backend_has_benchmark_model_s_options(place: Place) -> None:
@@ -148,7 +148,7 @@ def test_each_backend_has_benchmark_model_s_options(place: Place) -> None:
     place.write({"cmake": CMAKE}, "bin")
     assert place.build("tflite/host").returncode == 0
     for backend, options in tflite.OPTIONS.items():
-        assert place.run("--backend", backend).stdout == f"benchmark_model {options}\n"
+        assert place.run("--backend", backend).stdout == f"benchmark_model {options} --num_threads=1\n"
     refused = place.run("--backend=cuda")
     assert (refused.returncode, "asked for cuda" in refused.stderr) == (3, True)
     assert [place.run(word).returncode for word in ("--input-file=a.npy", "--model")] == [2, 2]

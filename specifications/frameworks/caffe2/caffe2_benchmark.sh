@@ -1,6 +1,7 @@
 # Runs the caffe2_benchmark beside it, and takes the options of caffe2_runner.py by which a model is run everywhere: what it
 # cannot do is refused. It leaves its seeded inputs as the memory was, says not by which library it computes, and writes
-# outputs that are no .npy: outputs are only to be compared with --input_file and --text_output true.
+# outputs that are no .npy: outputs are only to be compared with --input_file and --text_output true. Threads are OMP_NUM_THREADS
+# where --threads does not say, else one.
 
 refuse() {
     echo "caffe2_benchmark: $2" >&2
@@ -29,4 +30,5 @@ while [ "$left" -gt 0 ]; do
     *) set -- "$@" "$word" ;;
     esac
 done
-LD_LIBRARY_PATH=$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$here/caffe2_benchmark" "$@"
+LD_LIBRARY_PATH=$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} \
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec "$here/caffe2_benchmark" "$@"

@@ -1,7 +1,7 @@
 # Runs the onnxruntime_perf_test beside it, and takes the options of onnxruntime_runner.py by which a model is run everywhere.
 # The program draws numbers of its own for inputs, of the shapes that the file fixes, and keeps no outputs: a cell that it
-# measures can be compared in time, and not in what it computed. It warms up once. Which execution provider took the nodes is
-# read from the profile of one more run.
+# measures can be compared in time, and not in what it computed. It warms up once. Threads are OMP_NUM_THREADS where --threads
+# does not say, else one. Which execution provider took the nodes is read from the profile of one more run.
 
 refuse() {
     echo "onnxruntime_perf_test: $2" >&2
@@ -12,7 +12,7 @@ value() { # of an option, as one word or two
     case $1 in *=*) echo "${1#*=}" ;; *) echo "$2" ;; esac
 }
 
-model= iterations=10 threads= backend=
+model= iterations=10 threads=${OMP_NUM_THREADS:-1} backend=
 while [ $# -gt 0 ]; do
     case $1 in
     --operators) shift && continue ;;
@@ -41,7 +41,7 @@ esac
 here=$(cd "$(dirname "$0")" && pwd)
 measure() {
     LD_LIBRARY_PATH=$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} \
-        "$here/onnxruntime_perf_test" -I -s -m times -e "$kind" ${threads:+-x "$threads"} "$@" "$model"
+        "$here/onnxruntime_perf_test" -I -s -m times -e "$kind" -x "$threads" "$@" "$model"
 }
 
 measure -r "$iterations" || refuse 1 "failed with $model"

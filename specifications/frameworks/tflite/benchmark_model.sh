@@ -1,6 +1,7 @@
 # Runs the benchmark_model beside it, and takes the options of tflite_runner.py by which a model is run everywhere. Its own
 # options are passed on. The program draws numbers of its own for inputs, of the network's own shapes, and keeps no outputs: a
-# cell that it measures can be compared in time, and not in what it computed.
+# cell that it measures can be compared in time, and not in what it computed. Threads are OMP_NUM_THREADS where options do not
+# say, else one.
 
 refuse() {
     echo "benchmark_model: $2" >&2
@@ -8,7 +9,7 @@ refuse() {
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
-left=$#
+left=$# threads=${OMP_NUM_THREADS:-1}
 while [ "$left" -gt 0 ]; do
     word=$1
     shift
@@ -34,8 +35,8 @@ while [ "$left" -gt 0 ]; do
     --model=*) set -- "$@" "--graph=${word#*=}" ;;
     --warmup=*) set -- "$@" "--warmup_runs=${word#*=}" ;;
     --iterations=*) set -- "$@" "--num_runs=${word#*=}" ;;
-    --threads=*) set -- "$@" "--num_threads=${word#*=}" ;;
+    --threads=* | --num_threads=*) threads=${word#*=} ;;
     *) set -- "$@" "$word" ;;
     esac
 done
-exec "$here/benchmark_model" "$@"
+exec "$here/benchmark_model" "$@" --num_threads="$threads"

@@ -19,14 +19,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-source=$1
-program=$2
-destination=$(dirname "$program")
-
-fail() {
-    echo "$*" >&2
-    exit 1
-}
+. "$here/../../building.sh"
 
 build_caffe2() {
     [ -f "$source/binaries/caffe2_benchmark.cc" ] ||
@@ -42,52 +35,15 @@ build_caffe2() {
     cp "$source/build/bin/caffe2_benchmark" "$destination/"
     find "$source/build/lib" -name 'lib*.so*' -exec cp -P {} "$destination/" \;
     { echo '#!/bin/sh'; cat "$here/../caffe2_benchmark.sh"; } > "$program"
+    chmod +x "$program"
 }
 
-copy() {
-    echo "taking ${1#"$source"/}"
-    cp -R -P "$1" "$destination/"
-}
-
-copy_engine() {
-    for root in "$source" "$source/src"; do
-        for package in "$root"/*/; do
-            package=${package%/}
-            case ${package##*/} in test | tests | docs | examples) continue ;; esac
-            if [ -f "$package/__init__.py" ]; then copy "$package"; fi
-        done
-        for module in "$root"/*.py; do
-            case ${module##*/} in setup.py | conftest.py | test_*.py) continue ;; esac
-            if [ -f "$module" ]; then copy "$module"; fi
-        done
-    done
-    [ -n "$(ls -A "$destination")" ] ||
-        fail "no Python package or module at the root of the repository or below src/, no caffe2/core, and no executable build.sh"
-    find "$destination" -type d -name __pycache__ -prune -exec rm -rf {} +
-}
-
-# In a directory of its own: an engine may well have a module "common" too.
-copy_runner() {
-    mkdir "$destination/caffe2_runner"
-    cp "$AIBENCHD_RUNNERS/caffe2_runner.py" "$AIBENCHD_RUNNERS/common.py" "$destination/caffe2_runner/"
-    # The path of the interpreter as one word of the shell's, whatever is in it.
-    python=$(printf '%s\n' "$AIBENCHD_CAFFE2_PYTHON" | sed "s/'/'\\\\''/g")
-    cat > "$program" <<WRAPPER
-#!/bin/sh
-here=\$(cd "\$(dirname "\$0")" && pwd)
-PYTHONPATH=\$here exec '$python' -B "\$here/caffe2_runner/caffe2_runner.py" "\$@"
-WRAPPER
-}
-
-if [ -x "$source/build.sh" ]; then
-    echo "building by the repository's own build.sh"
-    exec "$source/build.sh" "$source" "$program"
-elif [ -d "$source/caffe2/core" ]; then
+build_by_its_own
+if [ -d "$source/caffe2/core" ]; then
     build_caffe2
 else
     [ -n "${AIBENCHD_CAFFE2_PYTHON:-}" ] || fail "AIBENCHD_CAFFE2_PYTHON is not set; set it in builds.env to an interpreter that" \
         "has caffe2, such as DIRECTORY/bin/python after $(cd "$here/.." && pwd)/make_caffe2.sh DIRECTORY"
     copy_engine
-    copy_runner
+    write_program "$AIBENCHD_CAFFE2_PYTHON" caffe2_runner
 fi
-chmod +x "$program"

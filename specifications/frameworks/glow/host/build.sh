@@ -11,19 +11,10 @@
 #   MAX_JOBS       compilers at the same time; default: as many as there are processors
 set -eu
 
-source=$1
-program=$2
-destination=$(dirname "$program")
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../../building.sh"
 
-fail() {
-    echo "$*" >&2
-    exit 1
-}
-
-if [ -x "$source/build.sh" ]; then
-    echo "building by the repository's own build.sh"
-    exec "$source/build.sh" "$source" "$program"
-fi
+build_by_its_own
 
 [ -f "$source/tools/loader/CMakeLists.txt" ] ||
     fail "no tools/loader/CMakeLists.txt: only Glow itself is built here; give other repositories a build.sh"

@@ -14,20 +14,11 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-source=$1
-program=$2
-destination=$(dirname "$program")
+. "$here/../../building.sh"
 
-fail() {
-    echo "$*" >&2
-    exit 1
-}
-
-if ! [ -f "$source/tools/ci_build/build.py" ]; then
-    [ -x "$source/build.sh" ] ||
-        fail "no tools/ci_build/build.py: only ONNX Runtime itself is built for Android; give other repositories a build.sh"
-    echo "building by the repository's own build.sh"
-    exec "$source/build.sh" "$source" "$program"
+if ! [ -f "$source/tools/ci_build/build.py" ]; then # ONNX Runtime has a build.sh at its root too
+    build_by_its_own
+    fail "no tools/ci_build/build.py: only ONNX Runtime itself is built for Android; give other repositories a build.sh"
 fi
 
 [ -d "${ANDROID_HOME:-}" ] || fail "ANDROID_HOME=${ANDROID_HOME:-}: set it in builds.env to the directory of Android's SDK"

@@ -20,14 +20,8 @@
 #   MAX_JOBS           compilers at the same time; default: as many as there are processors
 set -eu
 
-source=$1
-program=$2
-destination=$(dirname "$program")
-
-fail() {
-    echo "$*" >&2
-    exit 1
-}
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../../building.sh"
 
 build_onnxruntime() {
     # shellcheck disable=SC2086  the flags are several words
@@ -39,52 +33,11 @@ build_onnxruntime() {
     "$AIBENCHD_PYTHON" -m zipfile -e "$wheel" "$destination"
 }
 
-copy() {
-    echo "taking ${1#"$source"/}"
-    cp -R -P "$1" "$destination/"
-}
-
-copy_engine() {
-    for root in "$source" "$source/src"; do
-        for package in "$root"/*/; do
-            package=${package%/}
-            case ${package##*/} in test | tests | docs | examples) continue ;; esac
-            if [ -f "$package/__init__.py" ]; then copy "$package"; fi
-        done
-        for module in "$root"/*.py; do
-            case ${module##*/} in setup.py | conftest.py | test_*.py) continue ;; esac
-            if [ -f "$module" ]; then copy "$module"; fi
-        done
-    done
-    [ -n "$(ls -A "$destination")" ] ||
-        fail "no Python package or module at the root of the repository or below src/, and no executable build.sh"
-    find "$destination" -type d -name __pycache__ -prune -exec rm -rf {} +
-}
-
-# In a directory of their own: an engine may well have a module "common" too.
-copy_runners() {
-    mkdir "$destination/runners"
-    for file in common onnx_file onnx_model onnxruntime_runner opengl_operators opengl_runner; do
-        cp "$AIBENCHD_RUNNERS/$file.py" "$destination/runners/"
-    done
-    # The path of the interpreter as one word of the shell's, whatever is in it.
-    python=$(printf '%s\n' "${DEVICE_PYTHON:-$AIBENCHD_PYTHON}" | sed "s/'/'\\\\''/g")
-    cat > "$program" <<WRAPPER
-#!/bin/sh
-here=\$(cd "\$(dirname "\$0")" && pwd)
-runner=onnxruntime_runner
-case " \$* " in *" --backend=opengl "* | *" --backend opengl "*) runner=opengl_runner ;; esac
-PYTHONPATH=\$here exec '$python' -B "\$here/runners/\$runner.py" "\$@"
-WRAPPER
-}
-
-if [ -f "$source/tools/ci_build/build.py" ]; then
+if [ -f "$source/tools/ci_build/build.py" ]; then # which has a build.sh at its root too
     build_onnxruntime
-elif [ -x "$source/build.sh" ]; then
-    echo "building by the repository's own build.sh"
-    exec "$source/build.sh" "$source" "$program"
 else
+    build_by_its_own
     copy_engine
 fi
-copy_runners
-chmod +x "$program"
+choice='case " $* " in *" --backend=opengl "* | *" --backend opengl "*) runner=opengl_runner ;; esac'
+write_program "${DEVICE_PYTHON:-$AIBENCHD_PYTHON}" onnxruntime_runner onnx_file onnx_model opengl_operators opengl_runner

@@ -11,26 +11,14 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-source=$1
-program=$2
-destination=$(dirname "$program")
+. "$here/../../building.sh"
 
-fail() {
-    echo "$*" >&2
-    exit 1
-}
-
-if [ -x "$source/build.sh" ]; then
-    echo "building by the repository's own build.sh"
-    exec "$source/build.sh" "$source" "$program"
-fi
+build_by_its_own
 
 for file in binaries/speed_benchmark_torch.cc scripts/build_android.sh; do
     [ -f "$source/$file" ] || fail "no $file: only PyTorch itself is built for Android; give other repositories a build.sh"
 done
-[ -n "${ANDROID_NDK:-}" ] || fail "ANDROID_NDK is not set; set it in builds.env to the directory of Android's NDK"
-[ -f "$ANDROID_NDK/build/cmake/android.toolchain.cmake" ] ||
-    fail "ANDROID_NDK=$ANDROID_NDK: has no build/cmake/android.toolchain.cmake; it must be the directory of an unpacked NDK"
+need_ndk
 command -v cmake >/dev/null || fail "PyTorch is built by cmake, and there is none on PATH; install cmake and ninja-build"
 export PYTHON="${PYTHON:-python3}"
 "$PYTHON" -c 'import yaml, typing_extensions' ||

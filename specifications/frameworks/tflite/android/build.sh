@@ -15,25 +15,13 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-source=$1
-program=$2
+. "$here/../../building.sh"
 
-fail() {
-    echo "$*" >&2
-    exit 1
-}
-
-if [ -x "$source/build.sh" ]; then
-    echo "building by the repository's own build.sh"
-    exec "$source/build.sh" "$source" "$program"
-fi
+build_by_its_own
 
 [ -d "$source/tensorflow" ] ||
     fail "no tensorflow/: only TensorFlow itself is built for Android; give other repositories a build.sh"
-[ -n "${ANDROID_NDK:-}" ] || fail "ANDROID_NDK is not set; set it in builds.env to the directory of Android's NDK"
-toolchain=$ANDROID_NDK/build/cmake/android.toolchain.cmake
-[ -f "$toolchain" ] ||
-    fail "ANDROID_NDK=$ANDROID_NDK: has no build/cmake/android.toolchain.cmake; it must be the directory of an unpacked NDK"
+need_ndk
 
 export BAZEL_FLAGS="${BAZEL_FLAGS:---config=android_arm64}" ANDROID_NDK_HOME="$ANDROID_NDK"
 # shellcheck disable=SC2086  the flags are several words

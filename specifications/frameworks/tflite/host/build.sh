@@ -18,14 +18,9 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-source=$1
-program=$2
-destination=$(dirname "$program")
+. "$here/../../building.sh"
 
-if [ -x "$source/build.sh" ]; then
-    echo "building by the repository's own build.sh"
-    exec "$source/build.sh" "$source" "$program"
-fi
+build_by_its_own
 
 if [ -d "$source/tensorflow/lite" ] || [ -d "$source/tensorflow/contrib/lite" ]; then
     exec "$here/../make_benchmark_model.sh" "$source" "$program"
@@ -33,21 +28,10 @@ fi
 
 for root in "$source" "$source/src"; do
     if [ -f "$root/ai_edge_litert/__init__.py" ]; then
-        echo "taking ${root#"$source"}/ai_edge_litert"
-        cp -R -P "$root/ai_edge_litert" "$destination/"
-        find "$destination" -type d -name __pycache__ -prune -exec rm -rf {} +
+        copy "$root/ai_edge_litert"
+        leave_out_compiled
     fi
 done
 [ -d "$destination/ai_edge_litert" ] || echo "no package ai_edge_litert: the program runs on the LiteRT that its interpreter has"
 
-mkdir "$destination/runners"
-cp "$AIBENCHD_RUNNERS/common.py" "$AIBENCHD_RUNNERS/tflite_runner.py" "$destination/runners/"
-
-# The path of the interpreter as one word of the shell's, whatever is in it.
-python=$(printf '%s\n' "${DEVICE_PYTHON:-$AIBENCHD_PYTHON}" | sed "s/'/'\\\\''/g")
-cat > "$program" <<WRAPPER
-#!/bin/sh
-here=\$(cd "\$(dirname "\$0")" && pwd)
-PYTHONPATH=\$here exec '$python' -B "\$here/runners/tflite_runner.py" "\$@"
-WRAPPER
-chmod +x "$program"
+write_program "${DEVICE_PYTHON:-$AIBENCHD_PYTHON}" tflite_runner
