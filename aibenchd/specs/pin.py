@@ -199,7 +199,7 @@ def _reads(path: Path, value: Any) -> bool:
 
 
 def _put(path: Path, text: str, like: os.stat_result) -> None:
-    with path.open("wb") as file:
+    with path.open("xb") as file:  # never through a link that lies there
         file.write(text.encode())
         os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
         if os.geteuid() == 0:

@@ -157,6 +157,16 @@ async def test_a_byte_order_mark_and_the_mode_stay(tmp_path: Path) -> None:
     assert not [left for left in tmp_path.iterdir() if left.name.startswith(".")]
 
 
+async def test_nothing_is_written_through_a_link_where_the_new_text_would_lie(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("as it was")
+    path = tmp_path / "net.json"
+    path.write_text(specification())
+    (tmp_path / f".net.json.{os.getpid()}.json").symlink_to("victim")
+    with pytest.raises(errors.ModelFileError, match="cannot be written: File exists"):
+        await pin.pin(path, cache(tmp_path), renew=False)
+    assert (path.read_text(), (tmp_path / "victim").read_text()) == (specification(), "as it was")
+
+
 async def test_files_of_the_network_and_of_generators(tmp_path: Path, server: fileserver.FileServer) -> None:
     (tmp_path / "make.py").write_text("import sys; open(sys.argv[-1], 'w').write(sys.argv[1])")
     files_ = {
