@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -35,16 +36,23 @@ def interval_of_median(values: Sequence[float], confidence: float = CONFIDENCE) 
     Args:
         values: at least one.
     """
-    ordered, count = sorted(values), len(values)
+    ordered = sorted(values)
+    rank, outside = _rank(len(ordered), confidence)
+    if not rank:
+        return Interval(ordered[0], ordered[0], 0.0)
+    return Interval(ordered[rank - 1], ordered[-rank], 1 - outside)
+
+
+@functools.cache  # cells are many, and their counts of processes few: views.BLOCKS at most
+def _rank(count: int, confidence: float) -> tuple[int, float]:
+    """From either end, of the values that enclose the median, and how likely it lies outside; 0 where there is none."""
     outside, rank = 0.0, 0
     for below in range(count // 2):
         more = outside + math.ldexp(math.comb(count, below), 1 - count)
         if rank and more > 1 - confidence:
             break
         outside, rank = more, below + 1
-    if not rank:
-        return Interval(ordered[0], ordered[0], 0.0)
-    return Interval(ordered[rank - 1], ordered[-rank], 1 - outside)
+    return rank, outside
 
 
 def answer(configured: Sequence[server.Cell], known: dict[views.CellKey, views.CellFacts]) -> list[views.Item]:

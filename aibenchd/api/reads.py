@@ -78,8 +78,9 @@ async def coverage(request: web.Request) -> web.Response:
 
     def view(connection: sa.Connection) -> views.Item:
         cells = controls.cells()
-        shown = matrix.answer(cells[: views.CELLS], views.coverage(connection))
-        return {"coverage": shown, "left_out": max(0, len(cells) - views.CELLS)}
+        shown = cells[: views.CELLS]
+        known = views.coverage(connection, {(cell.repository, cell.benchmark_digest) for cell in shown})
+        return {"coverage": matrix.answer(shown, known), "left_out": len(cells) - len(shown)}
 
     return await _shown(request, view)
 

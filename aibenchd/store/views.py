@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
@@ -229,10 +229,11 @@ class CellFacts:
 CellKey: TypeAlias = tuple[str, str, str, str]  # repository, digest of the benchmark, device, backend
 
 
-def coverage(connection: sa.Connection) -> dict[CellKey, CellFacts]:
-    """What is known of each cell, of those that were planned last."""
+def coverage(connection: sa.Connection, rows: Collection[tuple[str, str]]) -> dict[CellKey, CellFacts]:
+    """What is known of each cell of these rows, (repository, digest of the benchmark); of those that were planned last."""
     table = schema.cells
-    shown = sa.select(table).order_by(table.c.newest.desc()).limit(CELLS).cte("shown")
+    asked = (table.c.repository.in_({row[0] for row in rows}), table.c.benchmark.in_({row[1] for row in rows}))
+    shown = sa.select(table).where(*asked).order_by(table.c.newest.desc()).limit(CELLS).cte("shown")
     numbers: dict[int, list[float]] = defaultdict(list)
     blocks = schema.blocks.c
     measured = sa.select(blocks.experiment, blocks.treatment).join(shown, shown.c.decided == blocks.experiment)

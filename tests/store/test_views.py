@@ -132,9 +132,22 @@ def test_cells_have_their_newest_and_their_newest_decided_experiments(
             for experiment, key, by_request in planned
             if not by_request and verdicts.get(experiment, "identical") != "identical"
         }
-        shown = views.coverage(connection)
+        shown = views.coverage(connection, [("engine", "a"), ("engine", "b")])
         assert {key: facts.newest.id for key, facts in shown.items()} == newest
         assert {key: facts.decided.id for key, facts in shown.items() if facts.decided} == decided
+    finally:
+        connection.rollback()
+
+
+def test_cells_that_are_no_more_leave_those_that_are_shown(connection: sa.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "CELLS", 3)
+    try:
+        tx = store.Transaction(connection)
+        pair, built = statusd.pair(tx, "a"), statusd.build(tx, "a")
+        for benchmark in ("kept", *(f"edited {number}" for number in range(5))):
+            statusd.experiment(tx, pair, built, benchmark=benchmark, device="phone", backend="cpu")
+        assert list(views.coverage(connection, [("engine", "kept")])) == [("engine", "kept", "phone", "cpu")]
+        assert len(views.coverage(connection, [("engine", f"edited {number}") for number in range(5)])) == 3
     finally:
         connection.rollback()
 
@@ -153,7 +166,7 @@ QUESTIONS = {
     "verdicts": lambda c: views.verdicts(c, 10),
     "findings": lambda c: views.findings(c, views.Page()),
     "revisions": lambda c: views.revisions(c, views.RevisionQuery(repository="engine")),
-    "coverage": views.coverage,
+    "coverage": lambda c: views.coverage(c, [("engine", "squeeze"), ("engine", "other")]),
     "history": lambda c: views.history(c, views.HistoryQuery(benchmark="squeeze", device="phone")),
     "builds": lambda c: views.builds(c, views.BuildQuery()),
     "a request": lambda c: views.request(c, 1),
