@@ -6,7 +6,6 @@ import functools
 import hashlib
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import caffe2env
 import numpy as np
 import pytest
 
@@ -191,6 +191,7 @@ def test_litert_runs_it(network: str, kernels: str, make: Make) -> None:
 
 CAFFE2 = """
 import sys
+import caffe2env
 import numpy as np
 from caffe2.proto import caffe2_pb2
 from caffe2.python import workspace
@@ -211,9 +212,7 @@ np.save(output, workspace.FetchBlob("output"))
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_caffe2_runs_it(network: str, make: Make, tmp_path: Path) -> None:
-    python = os.environ.get("AIBENCHD_CAFFE2_PYTHON", "")
-    if not python:
-        pytest.skip("no Caffe2: set AIBENCHD_CAFFE2_PYTHON to a Python that can import caffe2")
+    python = caffe2env.interpreter()
     made = [make(network, form) for form in ("caffe2-init", "caffe2-predict", "input")]
     subprocess.run([python, "-c", CAFFE2, *made, tmp_path / "output.npy"], check=True, capture_output=True)
     _agrees(np.load(tmp_path / "output.npy"), network, make)

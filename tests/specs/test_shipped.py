@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import caffe2env
 import pytest
 
 from aibenchd import model, plugins, settings
@@ -25,7 +26,6 @@ SPECIFICATIONS = ROOT / "specifications"
 RUNNERS = ROOT / "aibenchd/runners"
 
 NETWORKS = ("squeezenet", "mobilenet_v2", "shufflenet", "resnet50", "transformer")
-CAFFE2 = "AIBENCHD_CAFFE2_PYTHON"
 PROGRAMS = {  # of a framework: the module that it needs, and the runner
     "pytorch": ("torch", "torch_runner.py"),
     "onnxruntime": ("onnxruntime", "onnxruntime_runner.py"),
@@ -139,9 +139,7 @@ async def test_a_network_is_run_by_its_command_and_gives_its_golden_output(
 def runner_of(framework: str) -> str:
     """How the runner of a framework is called; skips the test where the framework is not here."""
     module, program = PROGRAMS[framework]
-    python = os.environ.get(CAFFE2, "") if framework == "caffe2" else sys.executable
-    if not python:
-        pytest.skip(f"no Caffe2: set {CAFFE2} to a Python that can import caffe2")
+    python = caffe2env.interpreter() if framework == "caffe2" else sys.executable
     if framework != "caffe2" and importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
     return f"{python} {RUNNERS / program}"
