@@ -191,7 +191,6 @@ def test_litert_runs_it(network: str, kernels: str, make: Make) -> None:
 
 CAFFE2 = """
 import sys
-import caffe2env
 import numpy as np
 from caffe2.proto import caffe2_pb2
 from caffe2.python import workspace
