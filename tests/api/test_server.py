@@ -1,14 +1,18 @@
 """The socket itself."""
 
 import contextlib
+import json
 import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 import statusd
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aibenchd import errors, settings
 from aibenchd.api import answers, server
@@ -142,6 +146,18 @@ async def test_a_client_that_talks_nonsense_hurts_nobody(daemon: statusd.Daemon)
                 answer = await connection.receive()
         assert b" 200 " not in answer
     assert (await daemon.get("/v1/status"))[0] == 200
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_lists_are_encoded_item_by_item_and_nobody_sees_it(value: dict[str, Any]) -> None:
+    assert answers.dumps(value) == json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
 def test_json_has_no_word_for_what_is_not_finite() -> None:
