@@ -394,7 +394,7 @@ class Daemon:
         """Decide an experiment whose arms are the same."""
         decision = model.Decision(model.Verdict.IDENTICAL, 0, 0.0, 0.0, 0.0, "programs, files and commands are the same")
         experiments.decide(tx, experiment, decision)
-        left = self.house.recorder.of_decision(experiments.by_id(tx.connection, experiment), decision, {}, "", {})
+        left = self.house.recorder.of_decision(experiments.by_id(tx.connection, experiment), decision, (), {}, "", {})
         self.house.recorder.write(tx, experiment, left)
 
     def _fill(self, tasks: anyio.abc.TaskGroup) -> None:

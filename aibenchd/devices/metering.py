@@ -116,6 +116,7 @@ class Program(Meter):
                 stdout=printed,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, **env},
+                start_new_session=True,  # so that what it starts ends with it
             )
         except OSError as error:
             raise errors.HarnessError(f"the meter {self._shown} cannot be started: {error}") from error
@@ -123,16 +124,20 @@ class Program(Meter):
             yield process
         finally:
             with anyio.CancelScope(shield=True):
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                _signal(process, signal.SIGKILL)
                 await process.wait()
 
 
 async def _told_to_end(process: anyio.abc.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
+    _signal(process, signal.SIGTERM)
     with anyio.move_on_after(STOP_DEADLINE):
         await process.wait()
+
+
+def _signal(process: anyio.abc.Process, number: int) -> None:
+    """To a meter's program and all that it started, such as the other end of its pipe."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _watts(printed: IO[bytes]) -> list[float]:
@@ -195,7 +200,7 @@ async def _of_helper(path: Path) -> list[Zone]:
             raise errors.HarnessError(f"the helper {path} does not read energy: {said['error']}")
         wanted = ("package", "psys", "dram")
         found = [Zone(one["name"], one["microjoules"], one["range"]) for one in said["zones"]]
-    except (OSError, anyio.EndOfStream, TimeoutError, ValueError, KeyError, TypeError) as error:
+    except (OSError, anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError, ValueError, KeyError, TypeError) as error:
         raise errors.HarnessError(
             f"the helper {path} does not answer: {error or type(error).__name__}; is its socket unit on?"
         ) from error

@@ -49,6 +49,7 @@ class Recorder(Protocol[Left]):
         self,
         experiment: experiments.Experiment,
         decision: model.Decision,
+        latest: Sequence[model.Series],
         series: Mapping[model.ArmName, Sequence[model.Series]],
         backend: str,
         fingerprint: Mapping[str, str],
@@ -219,7 +220,12 @@ class Worker:
             series, backend = await self._house.store.read(
                 lambda connection: experiments.measured(connection, experiment.id, block)
             )
-            left.append(await anyio.to_thread.run_sync(recorder.of_decision, experiment, decision, series, backend, fingerprint))
+            of_treatment = next(one.series for one in block.trials if one.arm is model.ArmName.TREATMENT)
+            left.append(
+                await anyio.to_thread.run_sync(
+                    recorder.of_decision, experiment, decision, of_treatment, series, backend, fingerprint
+                )
+            )
         turn = order.turn(experiment.design.seed, experiment.round + 1)
 
         def write(tx: store.Transaction) -> None:

@@ -110,7 +110,7 @@ def verdict_records(
         backend: what really ran, by the trials' evidence; empty where there is none.
         time: of the decision; aware, UTC.
 
-    An experiment without samples (identical, broken) yields one record, for the metric that is decided on.
+    The metric that is decided on has a record, also where there are no samples of it (identical, broken).
     """
     arms = {arm: _by_key(series.get(arm, ())) for arm in model.ArmName}
     common = _common(experiment, backend, time)
@@ -127,7 +127,7 @@ def verdict_records(
                 "values": {arm.value: _medians(arms[arm].get(key, ())) for arm in arms},
             },
         )
-        for key in _keys(arms) or [experiment.decided_on]
+        for key in dict.fromkeys([*_keys(arms), experiment.decided_on])
     ]
 
 

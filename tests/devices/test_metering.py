@@ -99,6 +99,37 @@ async def test_a_program_that_prints_watts_is_averaged_over_the_time_it_ran(tmp_
     assert energy.seconds >= 0.3
 
 
+async def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
+    meter = program(tmp_path, f"(echo $$; exec sh -c 'echo $$ > {tmp_path}/child; exec sleep 1000') | sed -u s/x/x/")
+    async with meter.metering({}):
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
+            await anyio.sleep(0.01)
+    child = int((tmp_path / "child").read_text())
+    with anyio.fail_after(10):
+        while Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
+            await anyio.sleep(0.01)
+
+
+async def test_a_helper_that_hangs_up_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "helper.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def hang_up() -> None:
+            connection, _ = listening.accept()
+            connection.recv(1)  # the rest is left unread: the other end is told that its connection was reset
+            connection.close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        meter = metering.Rapl(base.MeterSettings(kind="rapl", helper=path))
+        with pytest.raises(errors.HarnessError, match=r"helper\.sock does not answer"):
+            async with meter.metering({}):
+                pass
+        thread.join(10)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"), [(["echo none; exit 1"], "printed no number"), (["sleep 60"], "printed no number")]
 )

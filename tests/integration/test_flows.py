@@ -287,9 +287,26 @@ async def test_a_commit_that_changes_the_numbers_of_a_whole_row_has_improved_not
     specification["tests"][0] |= {"metric": "error", "commands": ["{program} - {output_files.out} {backend}"]}
     made = make(tmp_path, specification, *(f"{WRITE.format(values=text)}\n{says}" for text in ("1 2 3", "1 2 4")))
     made.configure(benchmarks=[{"specification": "net.json", "backends": ["cpu", "mkl", "eigen"]}])
+    made.configure(sinks=[{"name": "nobody", "kind": "http", "url": "http://127.0.0.1:9/"}])
     async with made.daemon():
         await made.until("SELECT count(*) = 6 FROM experiments WHERE state = 'decided'")
+        said = "SELECT DISTINCT payload ->> 'key' FROM outbox WHERE payload ->> 'verdict' = 'regressed'"
+        assert made.rows(said) == [("ARMS out max_absolute",)]
         assert made.rows(VERDICTS) == [("measured",)] * 3 + [("regressed",)] * 3, made.rows(REASONS)
+
+
+async def test_the_first_number_that_a_program_prints_is_decided_on_whatever_its_name(tmp_path: Path) -> None:
+    says = 'echo \'PyTorchObserver {{"type": "{type}", "metric": "size", "unit": "B", "value": {value}}}\''
+    works = (f"{says.format(type='B', value=size)}; {says.format(type='A', value=7)}; exit 0" for size in (10, 20))
+    specification = outputs()
+    del specification["tests"][0]["output_files"]
+    specification["tests"][0] |= {"metric": "generic", "commands": ["{program}"]}
+    made = make(tmp_path, specification, *works)
+    made.configure(sinks=[{"name": "nobody", "kind": "http", "url": "http://127.0.0.1:9/"}])
+    async with made.daemon():
+        await ended(made, "measured", "regressed")
+        said = "SELECT payload ->> 'key' FROM outbox WHERE payload ->> 'verdict' = 'regressed'"
+        assert made.rows(said) == [("B size",)]
 
 
 async def test_power_is_decided_on_what_a_meter_says(tmp_path: Path) -> None:

@@ -69,6 +69,15 @@ def test_experiment_without_samples_still_yields_its_verdict(experiment: records
     assert payload["estimate"] is None
 
 
+def test_verdict_on_a_metric_without_samples_is_in_a_record_of_its_own(experiment: records.Experiment) -> None:
+    series = {model.ArmName.TREATMENT: [model.Series("PROCESS", "wall_time", "s", (1.0,))]}
+    made = records.verdict_records(experiment, model.Decision(model.Verdict.REGRESSED, 9), series, backend="", time=NOW)
+    assert {record.payload["key"]: record.payload["verdict"] for record in made} == {
+        "PROCESS wall_time": None,
+        "NET latency": "regressed",
+    }
+
+
 def test_samples_are_those_of_the_block_as_they_were_taken(experiment: records.Experiment) -> None:
     (record,) = records.samples_records(experiment, block((3.0, 1.0, 2.0)), time=NOW)
     assert record.kind == "samples"
