@@ -14,7 +14,7 @@ before the network is loaded: it is in the cold start and in the peak of memory,
 
 Backends are XNNPACK, and ``cpu``: ExecuTorch's own kernels, with no delegate. Which one executed each instruction is read from
 ExecuTorch's trace of a run of its own (ETDump), after all that is timed. Operators within XNNPACK's delegate are those that it
-names, in whole microseconds. Threads are OMP_NUM_THREADS where ``--threads`` does not say, as for other frameworks' runners.
+names, in whole microseconds.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ TRACE = "devtools/etdump/etdump_schema_flatcc.fbs"
 BACKENDS = ("xnnpack", "cpu")
 DELEGATES = {"XnnpackBackend": "xnnpack"}
 KERNEL_CALL, DELEGATE_CALL = "OPERATOR_CALL", "DELEGATE_CALL"  # how the trace calls an instruction
+NO_JSON = re.compile(r'(?<="double_val": )-?(?:inf|nan)')  # how flatc writes constants that JSON has not
 TYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64", 11: "bool"}
 ADVICE = {
     "cpu": "; the program was lowered to a delegate: export it without a partitioner",
@@ -111,16 +112,18 @@ def exported(options: argparse.Namespace, inputs: Sequence[np.ndarray]) -> str:
     warnings.simplefilter("ignore")  # of what torch and its exporter tell their own developers
     logging.disable(logging.WARNING)
     exir: Any = importlib.import_module("executorch.exir")
+    passes: Any = importlib.import_module("executorch.exir.passes")
     partition: Any = importlib.import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
     partitioners = [] if options.backend == "cpu" else [partition.XnnpackPartitioner()]
+    where_they_lie = passes.MemoryPlanningPass(alloc_graph_input=False)  # inputs are read, and no copy of them is timed
     torch.manual_seed(common.SEED)
     network = torch_runner.from_module(options.module)
-    program = torch.export.export(network, tuple(tensors(inputs)))
+    program = exir.to_edge_transform_and_lower(torch.export.export(network, tuple(tensors(inputs))), partitioner=partitioners)
     directory = tempfile.mkdtemp(prefix="executorch-export-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     path = os.path.join(directory, "network.pte")
     with open(path, "wb") as file:
-        exir.to_edge_transform_and_lower(program, partitioner=partitioners).to_executorch().write_to_file(file)
+        program.to_executorch(exir.ExecutorchBackendConfig(memory_planning_pass=where_they_lie)).write_to_file(file)
     return path
 
 
@@ -153,7 +156,7 @@ class Program(common.Network):
         self._profiled = (min(options.iterations, common.PROFILED) if options.operators else 0) + 1
         self._inputs = tensors(inputs)
         self._runs: list[list[Call]] = []
-        take_threads(options)
+        runtime._unsafe_reset_threadpool(common.threads(options))
         self._program = opened(self._path)
         self._method = method_of(self._program, self._path)
         self._check()
@@ -167,13 +170,13 @@ class Program(common.Network):
             raise common.UnusableError(message) from error
 
     def run(self) -> None:
-        self._method.set_inputs(self._inputs)  # each time: their memory may be planned to be used again within a run
+        self._method.set_inputs(self._inputs)  # each time: a program may plan to use their memory again within a run
         self._method.execute()
 
     def outputs(self) -> Mapping[str, np.ndarray]:
-        return {
-            name: torch_runner.as_array(value) for name, value in torch_runner.named(unwrapped(self._method.get_outputs()), "")
-        }
+        given = self._method.get_outputs()
+        every = torch_runner.named(given[0] if len(given) == 1 else given, "")
+        return {name: torch_runner.as_array(value) for name, value in every}
 
     def evidence(self) -> Mapping[str, Mapping[str, int]]:
         found = evidence_of(self._trace()[0])
@@ -221,18 +224,6 @@ def method_of(program: Any, path: str) -> Any:
             message = f"{path}: is lowered to {', '.join(absent)}, which ExecuTorch lacks here; it has {', '.join(there)}"
             raise common.OtherBackendError(message) from error
         raise common.UnusableError(f"{path}: cannot be loaded: {common.first_line(error)}") from error
-
-
-def take_threads(options: argparse.Namespace) -> None:
-    text = os.environ.get("OMP_NUM_THREADS", "")
-    threads = options.threads or (int(text) if text.isdecimal() else 0)
-    if threads:
-        runtime._unsafe_reset_threadpool(threads)
-
-
-def unwrapped(outputs: Sequence[Any]) -> Any:
-    """A network's only output by itself, so that it is named as torch_runner names it."""
-    return outputs[0] if len(outputs) == 1 else outputs
 
 
 # ---------------------------------------------------------------- what executed
@@ -291,7 +282,7 @@ def as_json(schema: str, path: str, *options: str) -> Any:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (name,) = os.listdir(directory)
         with open(os.path.join(directory, name), encoding="utf-8") as file:
-            return json.load(file)
+            return json.loads(NO_JSON.sub("null", file.read()))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@
 #                      Nothing is compiled, so that equal sources give equal builds
 #
 # From the environment:
-#   AIBENCHD_RUNNERS  the directory that the runners are in
-#   AIBENCHD_PYTHON   this host's interpreter; for ExecuTorch itself it must have what its build needs
-#   DEVICE_PYTHON     the interpreter that runs the program of an engine, with executorch and torch; default: that of
-#                     AIBENCHD_PYTHON
+#   AIBENCHD_RUNNERS            the directory that the runners are in
+#   AIBENCHD_EXECUTORCH_PYTHON  for an engine: an interpreter that has executorch and torch; default: AIBENCHD_PYTHON
 #   and for ExecuTorch itself those of ../make_executor_runner.sh
 set -eu
 
@@ -56,7 +54,7 @@ copy_runners() {
         cp "$AIBENCHD_RUNNERS/$file.py" "$destination/runners/"
     done
     # The path of the interpreter as one word of the shell's, whatever is in it.
-    python=$(printf '%s\n' "${DEVICE_PYTHON:-$AIBENCHD_PYTHON}" | sed "s/'/'\\\\''/g")
+    python=$(printf '%s\n' "${AIBENCHD_EXECUTORCH_PYTHON:-$AIBENCHD_PYTHON}" | sed "s/'/'\\\\''/g")
     cat > "$program" <<WRAPPER
 #!/bin/sh
 here=\$(cd "\$(dirname "\$0")" && pwd)
