@@ -230,7 +230,12 @@ def link(path: Path, target: Path) -> None:
 
 
 def show(root: Path, path: Path, target: Path) -> None:
-    """A link to ``target`` at ``path``, below ``root``, for people; none where other links have that path for a directory."""
+    """A link to ``target`` at ``path``, below ``root``, for people; none where other links have that path for a directory.
+
+    And none among the verified bytes, whatever a format is called.
+    """
+    if path.is_relative_to(root / DIRECTORY):
+        return
     for parent in path.parents:
         if parent == root:
             break

@@ -168,13 +168,14 @@ class ModelCache:
         return max(left, 0)
 
     def _digests(self, benchmark: model.Benchmark) -> Iterator[str]:
-        """The files of a benchmark by the SHA-256 of what they are here now."""
-        for _, _, wanted, _ in self._wanted(benchmark):
-            if wanted.expected:
-                yield self._content.path(wanted.expected).name
-            for source in () if wanted.expected else wanted.file.sources:
-                with contextlib.suppress(errors.ModelFileError):
-                    yield self._content.last_seen(self._sources.place(wanted, str(source)))
+        """The files of a benchmark by the SHA-256 of what they are here now; none of one that is not valid (any more)."""
+        with contextlib.suppress(errors.CommandError):
+            for _, _, wanted, _ in self._wanted(benchmark):
+                if wanted.expected:
+                    yield self._content.path(wanted.expected).name
+                for source in () if wanted.expected else wanted.file.sources:
+                    with contextlib.suppress(errors.ModelFileError):
+                        yield self._content.last_seen(self._sources.place(wanted, str(source)))
 
     def _wanted(self, benchmark: model.Benchmark) -> Iterator[tuple[str, str, sources.Wanted, Path]]:
         """Each file with its group, its key there, and where people find it."""

@@ -59,3 +59,12 @@ def test_directories_that_two_processes_copy_at_once_do_not_mix(tmp_path: Path) 
         first.mkdir()
         assert kept.staging(other) != first
         assert first.is_dir()
+
+
+def test_nothing_is_shown_in_the_place_of_verified_bytes(tmp_path: Path) -> None:
+    kept = content.Content(tmp_path / content.DIRECTORY)
+    with kept.partial("origin", ()) as one:
+        one.write(BODY)
+        found = kept.keep(one, "net.pb")
+    content.show(tmp_path, found.path, tmp_path / "other")  # of a format .content, a model sha256 and a file of that digest
+    assert found.unchanged()

@@ -183,6 +183,13 @@ async def test_downloads_that_nobody_goes_on_with_go_after_a_week(tmp_path: Path
     assert list((tmp_path / "generate").iterdir()) == []
 
 
+async def test_an_experiment_that_an_older_version_planned_and_this_one_does_not_understand_needs_nothing(tmp_path: Path) -> None:
+    await fetched(tmp_path, "a", "b")
+    odd = model.Benchmark({"name": "net", "files": {"a": {"filename": 7}}}, {"metric": "delay", "commands": ["x"]}, "/net.json")
+    assert await cache(tmp_path, cache_size="0B").trim([odd]) == 0
+    assert left(tmp_path) == set()
+
+
 async def test_a_cache_that_is_not_there_has_nothing_to_let_go(tmp_path: Path) -> None:
     assert (await cache(tmp_path).excess(), await cache(tmp_path).trim([])) == (0, 0)
     assert not (tmp_path / "cache").exists()
