@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio.to_thread
 import sqlalchemy as sa
 import structlog
 
@@ -94,12 +95,11 @@ class Planning:
         return again_in
 
     async def _plan(self, world: World, repository: configuration.RepositorySettings) -> float:
-        cells = world.cells(repository)
         present = [device.name for device in world.settings.devices]
 
         def look(connection: sa.Connection) -> planner.Plan:
             seen = planning.window(connection, repository.name, present, datetime.now(UTC))
-            return planner.plan(seen, repository, cells)
+            return planner.plan(seen, repository, world.cells(repository))  # of which there may be many
 
         def write(tx: store.Transaction) -> None:
             planning.carry_out(tx, repository, made.steps, world.settings.experiment)
@@ -166,7 +166,7 @@ async def compare(journal: store.Store, world: World, wanted: Comparison) -> int
     Raises:
         CommandError: it cannot be done; the message says why, to who asked.
     """
-    homes = world.homes()
+    homes = await anyio.to_thread.run_sync(world.homes)
     names = coverage.rows(homes)
     sides = []
     for place in (wanted.treatment, wanted.control):
