@@ -71,7 +71,7 @@ def decision(
     if so_far.verdict not in (None, model.Verdict.INCONCLUSIVE):
         if _suspected(design, blocks):
             return dataclasses.replace(so_far, verdict=None)
-        return dataclasses.replace(so_far, reason=so_far.reason or _remark(latest, reasons))
+        return dataclasses.replace(so_far, reason=so_far.reason or _remark(latest, reasons) or _once_wrong(blocks))
     failing = _failing(design, blocks)
     if failing:
         reason = "; ".join(f"{arm.value}: {reasons[arm]}" for arm in failing)
@@ -139,6 +139,12 @@ def _remark(latest: experiments.Journalled, reasons: Mapping[model.ArmName, str]
     """What is wrong with the outputs though the verdict is of something else: of one arm alone, or of both."""
     wrong = [arm for arm, agreement in latest.agreements.items() if agreement is not model.Agreement.RIGHT]
     return next((reasons[arm] for arm in model.ArmName if arm in wrong), "")
+
+
+def _once_wrong(blocks: Sequence[experiments.Journalled]) -> str:
+    """That the treatment's outputs were wrong, though not the last."""
+    treatment, _ = _wrong(blocks)
+    return f"wrong output in {sum(treatment)} of {len(treatment)} blocks; their trials say what" if any(treatment) else ""
 
 
 def _measured(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:

@@ -295,6 +295,18 @@ async def test_a_commit_that_changes_the_numbers_of_a_whole_row_has_improved_not
         assert made.rows(VERDICTS) == [("measured",)] * 3 + [("regressed",)] * 3, made.rows(REASONS)
 
 
+async def test_energy_is_no_sample_of_a_program_that_prints_none(tmp_path: Path) -> None:
+    specification = outputs()
+    del specification["tests"][0]["output_files"]
+    specification["tests"][0] |= {"metric": "generic", "commands": ["{program}"]}
+    made = make(tmp_path, specification, "exit 0")
+    meter = {"kind": "program", "command": ["/bin/sh", "-c", "while :; do echo 2.0; sleep 0.01; done"]}
+    made.configure(devices=[{"name": "host", "kind": "local", "meter": meter}])
+    async with made.daemon():
+        (reason,) = await ended(made, "broken")
+        assert "printed no sample" in reason
+
+
 async def test_the_first_number_that_a_program_prints_is_decided_on_whatever_its_name(tmp_path: Path) -> None:
     says = 'echo \'PyTorchObserver {{"type": "{type}", "metric": "size", "unit": "B", "value": {value}}}\''
     works = (f"{says.format(type='B', value=size)}; {says.format(type='A', value=7)}; exit 0" for size in (10, 20))

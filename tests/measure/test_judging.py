@@ -197,6 +197,14 @@ def test_one_arm_that_is_wrong_says_so() -> None:
     assert (decided.verdict, decided.reason) == (model.Verdict.MEASURED, SAID[model.ArmName.TREATMENT])
 
 
+def test_one_that_was_wrong_once_says_so_too() -> None:
+    found = [
+        experiments.Journalled(number, "T", True, 5.0, None, 1.0, {model.ArmName.TREATMENT: said})
+        for number, said in enumerate((WRONG, RIGHT))
+    ]
+    assert judge(ONE, found).reason == "wrong output in 1 of 2 blocks; their trials say what"
+
+
 # ---------------------------------------------------------------- the number of a process
 
 
