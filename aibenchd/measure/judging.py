@@ -71,7 +71,7 @@ def decision(
     if so_far.verdict not in (None, model.Verdict.INCONCLUSIVE):
         if _suspected(design, blocks):
             return dataclasses.replace(so_far, verdict=None)
-        return dataclasses.replace(so_far, reason=so_far.reason or _remark(latest, reasons) or _once_wrong(blocks))
+        return dataclasses.replace(so_far, reason=so_far.reason or _remark(blocks, reasons) or _once_wrong(blocks))
     failing = _failing(design, blocks)
     if failing:
         reason = "; ".join(f"{arm.value}: {reasons[arm]}" for arm in failing)
@@ -135,10 +135,14 @@ def _tosses(alpha: float) -> int:
     return math.ceil(math.log2(2 / alpha))
 
 
-def _remark(latest: experiments.Journalled, reasons: Mapping[model.ArmName, str]) -> str:
-    """What is wrong with the outputs though the verdict is of something else: of one arm alone, or of both."""
-    wrong = [arm for arm, agreement in latest.agreements.items() if agreement is not model.Agreement.RIGHT]
-    return next((reasons[arm] for arm in model.ArmName if arm in wrong), "")
+def _remark(blocks: Sequence[experiments.Journalled], reasons: Mapping[model.ArmName, str]) -> str:
+    """What is wrong with the last outputs though the verdict is of something else: of one arm alone, or of both."""
+    agreements = blocks[-1].agreements
+    wrong = [arm for arm, agreement in agreements.items() if agreement is not model.Agreement.RIGHT]
+    said = next((reasons[arm] for arm in model.ArmName if arm in wrong), "")
+    if agreements.get(model.ArmName.TREATMENT) is model.Agreement.DIFFERS and not _always_differ(blocks):
+        return f"the program's outputs differ from block to block; in the last: {said}"
+    return said
 
 
 def _once_wrong(blocks: Sequence[experiments.Journalled]) -> str:

@@ -145,6 +145,13 @@ def test_outputs_that_differ_between_the_arms_alone_are_a_regression() -> None:
     assert judge(ERROR, found, SAID).verdict is model.Verdict.REGRESSED
 
 
+def test_outputs_that_differ_in_the_last_block_by_chance_are_still_said_to_differ_from_block_to_block() -> None:
+    found = [agreeing(number, model.Agreement.UNSTEADY if number % 3 else DIFFERS, RIGHT) for number in range(10)]
+    decided = judge(ERROR, found, SAID)
+    assert decided.verdict is model.Verdict.UNCHANGED
+    assert decided.reason.startswith("the program's outputs differ from block to block; in the last: ")
+
+
 def test_a_time_that_is_decided_first_waits_for_outputs_that_differ() -> None:
     """Its verdict comes once they turn out not to."""
     faster = [
