@@ -15,6 +15,8 @@ called for, and Eigen's operators are those of the engine that Caffe2 did not re
 Those logs can only be switched on before a library is first used, so a second process reads them: it is forked before the
 network is loaded, and loads and runs it once, operator by operator, when all has been timed.
 
+Threads are those of OpenMP and MKL: Caffe2's NNPACK and Eigen compute by one, whatever ``--threads`` says.
+
 What is printed, and the exit status: see common.py. Operators are those of a simple net: one after the other.
 """
 

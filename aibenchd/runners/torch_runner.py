@@ -6,8 +6,9 @@
 
 ``--model`` takes TorchScript, or what ``torch.export.save`` wrote where its name ends in ``.pt2``; ``--module`` a function of
 no arguments that returns a network. ``--compile`` has torch.compile do it: anew in each process, in the first run, with nothing
-kept from an earlier one. What is printed, and the exit status: see ``common.py``. The evidence says too which GPU executed, and
-how many compiled graphs were called, and how many operators outside of them.
+kept from an earlier one; with ``--operators`` the code that is timed has marks for the profiler in it. What is printed, and the
+exit status: see ``common.py``. The evidence says too which GPU executed, and how many compiled graphs were called, and how many
+operators outside of them.
 
 The GPU is the first that the process sees; ``CUDA_VISIBLE_DEVICES`` says which that is.
 
