@@ -42,7 +42,7 @@ class Window:
     Attributes:
         pending: revisions in state ``new``, newest first.
         line: the watched line below the newest pending revision, newest first, pending ones included.
-        undecided: how many pairs have experiments that wait or run.
+        undecided: how many revisions have experiments that wait or run.
         planned_at: when a revision was last planned.
         newest: the newest pair that was planned of itself and whose treatment is not known not to build, to be completed
             when cells are added.

@@ -18,11 +18,13 @@ from aibenchd.store import builds, experiments, requests, revisions, schema, sto
 LINE = 2_000  # revisions of the watched line that the planner sees
 PENDING = 2_000  # revisions that wait for a plan; older ones are seen when these are dealt with
 ORPHANS = 100
+CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
 CONTROL_DOES_NOT_BUILD = "the control does not build"
 REBUILT_DIFFERENTLY = "its programs were lost from the cache and came out different when they were built again"
 TREATMENT_DOES_NOT_BUILD = "the treatment does not build"
 
 _revisions, _pairs, _experiments = schema.revisions, schema.pairs, schema.experiments
+_ORPHANED = _experiments.c.reason == CONTROL_DOES_NOT_BUILD
 
 
 def window(connection: sa.Connection, repository: str, present: Collection[str], now: datetime) -> planner.Window:
@@ -165,7 +167,8 @@ def design_of(cell: coverage.Cell, framework: str, experiment: settings.Experime
 def promote(transaction: store.Transaction, identical: Callable[[store.Transaction, int], None]) -> int:
     """Open the experiments whose builds are there, and end those whose builds never will be; how many were moved.
 
-    ``identical`` is called with each experiment whose two builds are byte for byte the same, to decide it.
+    ``identical`` is called with each experiment whose two builds are byte for byte the same, to decide it. One that nobody
+    asked for is opened with one arm instead where its cell would never be measured otherwise.
     """
     waiting = transaction.connection.execute(_ended_waits().limit(1_000)).all()
     for row in waiting:
@@ -176,13 +179,43 @@ def promote(transaction: store.Transaction, identical: Callable[[store.Transacti
             experiments.skip(transaction, row.id, CONTROL_DOES_NOT_BUILD)
         elif row.blocks and row.digests != digests:
             experiments.skip(transaction, row.id, REBUILT_DIFFERENTLY)
-        elif row.treatment_digest == row.control_digest and row.run_type != model.RunType.COMPARE:
-            identical(transaction, row.id)
+        elif row.treatment_digest != row.control_digest or row.run_type == model.RunType.COMPARE:
+            _open(transaction, row.id, digests=digests)
+        elif row.request is None and not _measured_otherwise(transaction.connection, row):
+            _open_alone(transaction, row)
         else:
-            opened = _experiments.update().where(_experiments.c.id == row.id).values(state="open", digests=digests)
-            transaction.connection.execute(opened)
-            transaction.announce("experiment.open", id=row.id)
+            identical(transaction, row.id)
     return len(waiting)
+
+
+def _measured_otherwise(connection: sa.Connection, row: sa.Row[Any]) -> bool:
+    """Whether a cell has been measured with no one asking, or another of its experiments is to tell."""
+    known = sa.exists().where(
+        schema.cells.c.repository == row.repository,
+        *(schema.cells.c[name] == row._mapping[name] for name in CELL),
+        schema.cells.c.decided.is_not(None),
+    )
+    other = sa.exists().where(
+        _experiments.c.state.in_(("waiting", "open")),
+        *(_experiments.c[name] == row._mapping[name] for name in CELL),
+        _experiments.c.id != row.id,
+        _pairs.c.id == _experiments.c.pair,
+        _pairs.c.repository == row.repository,
+        _pairs.c.request.is_(None),
+    )
+    return bool(connection.scalar(sa.select(sa.or_(known, other))))
+
+
+def _open(transaction: store.Transaction, experiment: int, **values: object) -> None:
+    transaction.connection.execute(_experiments.update().where(_experiments.c.id == experiment).values(state="open", **values))
+    transaction.announce("experiment.open", id=experiment)
+
+
+def _open_alone(transaction: store.Transaction, row: sa.Row[Any]) -> None:
+    """Open an experiment with its treatment alone."""
+    design = transaction.connection.scalars(sa.select(_experiments.c.design).where(_experiments.c.id == row.id)).one()
+    alone = {"control_build": None, "design": {**design, "arms": 1}}
+    _open(transaction, row.id, digests=f"{row.treatment_digest} -", **alone)
 
 
 def promotable(connection: sa.Connection) -> bool:
@@ -241,6 +274,9 @@ def _ended_waits() -> sa.Select[Any]:
             _experiments.c.blocks,
             _experiments.c.digests,
             _pairs.c.run_type,
+            _pairs.c.request,
+            _pairs.c.repository,
+            *(_experiments.c[name] for name in CELL),
         )
         .join(_pairs, _pairs.c.id == _experiments.c.pair)
         .join(treatment, treatment.c.id == _experiments.c.treatment_build)
@@ -267,7 +303,7 @@ def _undecided(connection: sa.Connection, repository: str, present: Collection[s
         _experiments.c.device.in_(present),
     )
     recent = _recent(repository)
-    return connection.execute(sa.select(sa.func.count()).select_from(_pairs).where(*recent, waits)).scalar_one()
+    return connection.execute(sa.select(sa.func.count(_pairs.c.treatment.distinct())).where(*recent, waits)).scalar_one()
 
 
 def _recent(repository: str) -> tuple[sa.ColumnElement[bool], ...]:
@@ -277,10 +313,10 @@ def _recent(repository: str) -> tuple[sa.ColumnElement[bool], ...]:
     return (*planned, _pairs.c.id > sa.func.coalesce(oldest, 0))
 
 
-def _pair(connection: sa.Connection, row: sa.Row[Any], *conditions: sa.ColumnElement[bool]) -> planner.Pair:
-    """A pair with those of its cells whose experiments meet all conditions."""
-    key = (_experiments.c.benchmark, _experiments.c.device, _experiments.c.backend)
-    cells = connection.execute(sa.select(*key).where(_experiments.c.pair == row.id, *conditions))
+def _orphan(connection: sa.Connection, row: sa.Row[Any]) -> planner.Pair:
+    """A pair with those of its cells whose control does not build."""
+    key = (_experiments.c[name] for name in CELL)
+    cells = connection.execute(sa.select(*key).where(_experiments.c.pair == row.id, _ORPHANED))
     treatment = revisions.one(connection, row.repository, row.treatment)
     return planner.Pair(row.id, treatment, frozenset(tuple(cell) for cell in cells))
 
@@ -297,16 +333,28 @@ def _newest(connection: sa.Connection, repository: str) -> planner.Pair | None:
         .order_by(_revisions.c.position.desc(), _pairs.c.id.desc())
         .limit(1)
     ).one_or_none()
-    return None if row is None else _pair(connection, row)
+    if row is None:
+        return None
+    return planner.Pair(row.id, revisions.one(connection, repository, row.treatment), _covered(connection, row))
+
+
+def _covered(connection: sa.Connection, pair: sa.Row[Any]) -> frozenset[tuple[str, str, str]]:
+    """The cells that are planned at a pair's treatment, whichever control each was given."""
+    found = connection.execute(
+        sa.select(*(_experiments.c[name] for name in CELL))
+        .join(_pairs)
+        .where(_pairs.c.repository == pair.repository, _pairs.c.treatment == pair.treatment, _pairs.c.request.is_(None))
+    )
+    return frozenset(tuple(cell) for cell in found)
 
 
 def _orphans(connection: sa.Connection, repository: str) -> list[planner.Pair]:
-    later, orphaned = _pairs.alias("later"), _experiments.c.reason == CONTROL_DOES_NOT_BUILD
+    later = _pairs.alias("later")
     rows = connection.execute(
         sa.select(_pairs)
         .where(
             *_recent(repository),
-            sa.exists().where(_experiments.c.pair == _pairs.c.id, orphaned),
+            sa.exists().where(_experiments.c.pair == _pairs.c.id, _ORPHANED),
             ~sa.exists().where(
                 later.c.request.is_(None),
                 later.c.repository == _pairs.c.repository,
@@ -317,7 +365,7 @@ def _orphans(connection: sa.Connection, repository: str) -> list[planner.Pair]:
         .order_by(_pairs.c.id)
         .limit(ORPHANS)
     ).all()
-    return [_pair(connection, row, orphaned) for row in rows]
+    return [_orphan(connection, row) for row in rows]
 
 
 def _good(connection: sa.Connection, repository: str) -> frozenset[str]:

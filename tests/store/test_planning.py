@@ -14,7 +14,7 @@ import statusd
 from aibenchd import events, model, settings
 from aibenchd.devices import base
 from aibenchd.plan import coverage, planner
-from aibenchd.store import builds, experiments, planning, revisions, schema, store
+from aibenchd.store import builds, experiments, planning, requests, revisions, schema, store
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DEVICE = base.DeviceSettings(name="host", kind="local")
@@ -92,6 +92,68 @@ async def test_what_does_not_build_is_not_where_new_cells_are_measured(journal: 
     newest = (await journal.read(window)).newest
     assert newest is not None
     assert newest.treatment.commit == "a"
+
+
+def ended(tx: store.Transaction, name: str, **values: object) -> None:
+    """The experiments of a benchmark that wait have ended."""
+    table = schema.experiments
+    tx.connection.execute(table.update().where(table.c.identifier == name, table.c.state == "waiting").values(**values))
+
+
+async def test_cells_that_were_given_another_control_do_not_hide_the_others_of_their_revision(journal: store.Store) -> None:
+    here, there = cell("here"), cell("there")
+
+    def write(tx: store.Transaction) -> None:
+        first, second, third = line(tx, "a", "b", "c")
+        planned(tx, planner.PlanPair(third, second, (here, there)))
+        ended(tx, "there", state="skipped", reason=planning.CONTROL_DOES_NOT_BUILD)
+        planned(tx, planner.PlanPair(third, first, (there,)))
+
+    await journal.write(write)
+    newest = (await journal.read(window)).newest
+    assert newest is not None
+    assert newest.cells == {here.key, there.key}
+    assert (await journal.read(window)).undecided == 1  # revision, whatever it is compared with
+
+
+async def test_a_cell_that_no_one_has_measured_yet_is_measured_though_the_builds_are_the_same(journal: store.Store) -> None:
+    new, known = cell("new"), cell("known")
+    same: list[int] = []
+
+    def write(tx: store.Transaction) -> None:
+        first, second, third = line(tx, "a", "b", "c")
+        planned(tx, planner.PlanPair(first, None, (known,)))
+        ended(tx, "known", state="decided", verdict=model.Verdict.MEASURED)
+        planned(tx, planner.PlanPair(second, first, (new, known)), planner.PlanPair(third, second, (new, known)))
+        tx.connection.execute(schema.builds.update().values(state="built", digest="same"))
+        assert planning.promote(tx, identical) == 4
+
+    def identical(tx: store.Transaction, experiment: int) -> None:
+        same.append(experiment)
+        experiments.decide(tx, experiment, model.Decision(model.Verdict.IDENTICAL, 0, 0.0, 0.0, 0.0, ""))
+
+    await journal.write(write)
+    found = await journal.read(lambda connection: [experiments.by_id(connection, number) for number in range(1, 6)])
+    assert same == [2, 3, 5]  # of the new cell the one that is the last to tell is left
+    names = [one.design.benchmark.identifier for one in found]
+    assert names == ["known", "new", "known", "new", "known"]
+    assert (found[3].design.arms, found[3].control_build, found[3].treatment.commit) == (1, None, "c")
+
+
+async def test_who_asks_for_two_builds_that_are_the_same_is_told_so(journal: store.Store) -> None:
+    same: list[int] = []
+
+    def write(tx: store.Transaction) -> None:
+        first, second = line(tx, "a", "b")
+        request = requests.add(
+            tx, repository="engine", treatment="b", control="a", benchmarks=[], devices=[], priority=0, requested_by="me"
+        )
+        planning.carry_out(tx, ENGINE, [planner.PlanPair(second, first, (cell("new"),))], EXPERIMENT, request=request)
+        tx.connection.execute(schema.builds.update().values(state="built", digest="same"))
+        planning.promote(tx, lambda _, experiment: same.append(experiment))
+
+    await journal.write(write)
+    assert same == [1]
 
 
 def sides(tx: store.Transaction) -> tuple[planning.Side, planning.Side]:
