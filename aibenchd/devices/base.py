@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 import pydantic
 
@@ -58,6 +58,31 @@ class MeterSettings(pydantic.BaseModel):
         return self
 
 
+class Conditioning(pydantic.BaseModel):
+    """What is seen to before blocks, and what a device is changed to while experiments run on it."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    frequency: Annotated[
+        str,
+        pydantic.Field(
+            pattern=r"^$|^(max|min|mid|[1-9][0-9]*)$", description="of the CPUs: max, min, mid or Hz; empty: left alone"
+        ),
+    ] = ""
+    governor: Annotated[
+        str, pydantic.Field(pattern=r"^[a-z_]*$", description="of the CPUs, such as performance; empty: left alone")
+    ] = ""
+    max_temperature: Annotated[
+        float | None, pydantic.Field(gt=0, description="°C above which no block begins; null: whatever it is")
+    ] = None
+    max_load: Annotated[
+        float | None, pydantic.Field(ge=0, description="of the last minute, above which no block begins; null: whatever it is")
+    ] = None
+    min_battery: Annotated[float | None, pydantic.Field(ge=0, le=100, description="percent below which no block begins")] = None
+    max_wait: Annotated[quantities.Interval, pydantic.Field(description="for these, before it is shown as a fault")] = 600.0
+    reboot: Annotated[bool, pydantic.Field(description="before each experiment's first block")] = False
+
+
 class DeviceSettings(pydantic.BaseModel):
     """What every kind of device has in the YAML file; a kind adds its own keys by deriving from it."""
 
@@ -90,6 +115,17 @@ class DeviceSettings(pydantic.BaseModel):
         MeterSettings | None,
         pydantic.Field(description="of its energy; default: the kernel's counters, on this host, where all may read"),
     ] = None
+
+
+Action: TypeAlias = Mapping[str, Any]  # JSON, with a ``verb`` that the device's kind knows; kept in the journal
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that is changed on a device, and how it is undone; ``undo`` is journalled before ``do`` is done."""
+
+    do: Action
+    undo: Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +254,36 @@ class Session(abc.ABC):
 
     async def disturb(self) -> None:  # noqa: B027  a device without caches has nothing to do
         """Push the last trial out of the device's caches, the same for both arms."""
+
+    async def state(self) -> Mapping[str, str]:
+        """What of the device may be another from block to block, read now; quick, for it is asked before and after each block.
+
+        Names that gates and reports know: ``temperature`` (°C, of the hottest part that counts), ``load`` (of the last minute),
+        ``throttled`` (why it runs slower than it could; empty where it does not), ``battery`` (percent); others are shown.
+        """
+        return {}
+
+    async def changes(self, wanted: Conditioning) -> Sequence[Change]:
+        """What has to be changed to have the device as ``wanted``, with how to undo each; nothing is changed yet.
+
+        Raises:
+            CommandError: the device cannot be had so; the message says why.
+        """
+        if wanted.frequency or wanted.governor:
+            raise errors.CommandError("the frequency of this kind of device cannot be set; remove it from its conditioning")
+        return ()
+
+    async def apply(self, action: Action) -> None:
+        """Do what a :class:`Change` says, or undo it; after a crash also what an earlier session's said. Twice does no harm."""
+        raise errors.HarnessError(f"this kind of device knows no action {action.get('verb')!r}")
+
+    async def reboot(self) -> None:
+        """Start the device anew; returns when it can be used again, and nothing that was pushed or changed need be there.
+
+        Raises:
+            CommandError: this kind cannot be rebooted.
+        """
+        raise errors.CommandError("this kind of device cannot be rebooted; remove reboot from its conditioning")
 
 
 class Device(abc.ABC):
