@@ -82,7 +82,7 @@ def test_squeezenet_with_its_nodes(squeezenet: Path, tmp_path: Path) -> None:
     assert [one.type.split("_")[1] for one in nodes] == [str(index) for index in range(len(nodes))]
     assert {len(one.values) for one in nodes} == {3}
     assert sum(map(sum, (one.values for one in nodes))) > 0
-    assert {one.unit for one in found.series if one.values} == {"us"}
+    assert {one.unit for one in found.series if one.values} == {"us", "B"}
     assert [len(series[f"NET {metric}"].values) for metric in ("load", "first_run", "latency")] == [1, 1, 3]
     assert list(temporary.iterdir()) == []  # no profile is left, and nothing for telemetry
 
