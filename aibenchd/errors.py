@@ -72,6 +72,10 @@ class HarnessError(AibenchdError):
     """aibenchd itself, or the host it runs on, is at fault; the same block is tried again."""
 
 
+class SourceAwayError(HarnessError):
+    """Where a model file comes from does not answer; tried again for a while, and then given up."""
+
+
 class CredentialError(AibenchdError):
     """A secret cannot be read, or others could read it too."""
 

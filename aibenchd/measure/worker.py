@@ -29,6 +29,7 @@ from aibenchd.store import builds, experiments, store
 IDLE_SECONDS = 60.0  # between two looks at a device that has nothing to do
 PAUSE_SECONDS = (1.0, 300.0)  # first and longest pause before a lost device, or a block that failed by our fault, is tried again
 LEAST_REST_SECONDS = 0.1
+AWAY_SECONDS = 3600.0  # that a model file's server may be away; a mistyped one must not hold up a repository for ever
 PLACED = 256  # experiments whose pushed files a worker remembers
 
 log = structlog.get_logger()
@@ -81,9 +82,10 @@ class House:
 
 @dataclass(slots=True)
 class _Rest:
-    """An experiment whose block failed by our fault; ``until`` is by the event loop's clock."""
+    """An experiment whose block failed by our fault; ``since`` and ``until`` are by the event loop's clock."""
 
     pauses: backoff.Backoff
+    since: float
     until: float = 0.0
 
 
@@ -165,6 +167,11 @@ class Worker:
                 await self._block(sides, experiment, fingerprint)
             except (errors.ModelFileError, errors.CommandError, errors.UnknownKindError) as error:
                 await self._give_up(experiment, str(error))
+            except errors.SourceAwayError as error:
+                if self._rested_for(experiment.id) < AWAY_SECONDS:
+                    self._try_later(experiment, str(error))
+                else:
+                    await self._give_up(experiment, str(error))
             except (errors.HarnessError, errors.StoreError, OSError) as error:
                 self._placed.pop(experiment.id, None)
                 self._try_later(experiment, str(error))
@@ -250,12 +257,17 @@ class Worker:
 
     def _try_later(self, experiment: experiments.Experiment, reason: str) -> None:
         """The same block again, after a rest; other experiments go on meanwhile."""
-        rest = self._rests.setdefault(experiment.id, _Rest(backoff.Backoff(*PAUSE_SECONDS, self._rng)))
+        rest = self._rests.setdefault(experiment.id, _Rest(backoff.Backoff(*PAUSE_SECONDS, self._rng), anyio.current_time()))
         rest.until = anyio.current_time() + rest.pauses.next()
         log.warning("block could not be run", reason=reason)
         self._house.board.put(
             f"{self.unit}/blocks", "harness at fault", f"{experiments.cell_text(experiment)}: {reason}", fault=True
         )
+
+    def _rested_for(self, experiment: int) -> float:
+        """Seconds since a block of it first failed by our fault."""
+        rest = self._rests.get(experiment)
+        return anyio.current_time() - rest.since if rest else 0.0
 
     def _rested(self, experiment: int) -> None:
         """A block of it was run, or it has ended."""

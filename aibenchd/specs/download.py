@@ -44,7 +44,8 @@ class Downloader:
         """Have all bytes of ``url`` in ``partial``, going on from those that are there; ``told`` of each piece.
 
         Raises:
-            ModelFileError: the server refuses it, it is too large, or no try came to its end.
+            ModelFileError: the server refuses it, or it is too large.
+            SourceAwayError: no try came to its end.
         """
         pauses = backoff.Backoff(self._first_pause, LONGEST_PAUSE, random.Random())  # noqa: S311  jitter
         shown = redaction.text(url)
@@ -58,7 +59,7 @@ class Downloader:
                     log.info("a download broke off", url=shown, reason=reason, bytes=partial.size, tries_left=left)
                 if left:
                     await anyio.sleep(pauses.next())
-        raise errors.ModelFileError(f"cannot be downloaded: {reason}; {partial.size} bytes are kept to go on from")
+        raise errors.SourceAwayError(f"cannot be downloaded: {reason}; {partial.size} bytes are kept to go on from")
 
     async def _try(self, url: str, partial: content.Partial, told: progress.Told) -> None:
         client = await anyio.to_thread.run_sync(_client, self._stall)

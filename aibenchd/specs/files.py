@@ -108,6 +108,7 @@ class ModelCache:
 
         Raises:
             ModelFileError: some cannot be had, or their bytes are not those of their digests also when fetched anew.
+            SourceAwayError: a server that may have some of them does not answer.
             HarnessError: generators cannot be run here.
             CommandError: the benchmark is not valid.
         """
@@ -230,14 +231,16 @@ class ModelCache:
     async def _fetched(self, wanted: sources.Wanted) -> content.VerifiedFile:
         """From the first source that has it."""
         reasons: list[str] = []
+        away = False
         async with self._limiter:
             for source in wanted.file.sources:
                 try:
                     return await self._sources.fetch(wanted, source)
-                except errors.ModelFileError as error:
+                except (errors.ModelFileError, errors.SourceAwayError) as error:
+                    away |= isinstance(error, errors.SourceAwayError)
                     reasons.append(f"{redaction.text(str(source))} {error}")
                     log.warning("a source does not have a model file", file=wanted.shown, reason=reasons[-1])
-        raise _none(wanted, reasons)
+        raise errors.SourceAwayError(str(_none(wanted, reasons))) if away else _none(wanted, reasons)
 
     def _unusable(self, wanted: sources.Wanted, error: OSError) -> errors.ModelFileError:
         return errors.ModelFileError(f"{wanted.shown}: the model cache {self._directory} cannot be used: {error.strerror}")

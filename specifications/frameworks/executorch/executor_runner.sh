@@ -14,7 +14,7 @@ value() { # of an option, as one word or two
     case $1 in *=*) echo "${1#*=}" ;; *) echo "$2" ;; esac
 }
 
-model= warmup=1 iterations=10 threads= backend=
+model= warmup=1 iterations=10 threads=${OMP_NUM_THREADS:-1} backend=
 while [ $# -gt 0 ]; do
     case $1 in
     --operators) shift && continue ;;
@@ -49,7 +49,7 @@ before=$((warmup + 1)) # the first run, and the warm-up
 log=$(mktemp) || refuse 1 "there is no room for a log"
 trap 'rm -f "$log"' EXIT
 "$here/executor_runner" "--model_path=$model" "--num_executions=$((before + iterations))" \
-    ${threads:+"--cpu_threads=$threads"} > "$log" 2>&1 || { cat "$log" >&2; refuse 1 "failed with $model"; }
+    "--cpu_threads=$threads" > "$log" 2>&1 || { cat "$log" >&2; refuse 1 "failed with $model"; }
 while IFS= read -r row; do
     case $row in
     *"] Iteration "*" of "*)
