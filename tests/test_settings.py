@@ -55,6 +55,11 @@ def with_http(text: str) -> str:
     return text[:start] + re.sub(r"^  # ", "  ", text[start:end], flags=re.MULTILINE) + text[end:]
 
 
+def with_examples(text: str) -> str:
+    """The shipped configuration with all its examples switched on; devices of this host then need CPUs of their own."""
+    return re.sub(r"^  # (?=- |  )", "  ", text, flags=re.MULTILINE).replace("cpus: []", "cpus: [0]", 1)
+
+
 def test_devices_and_sinks_are_of_their_own_kind(tmp_path: Path) -> None:
     loaded = settings.load(write(tmp_path, GOOD))
     (device,), (sink,) = loaded.devices, loaded.sinks
@@ -330,8 +335,9 @@ def test_the_shipped_configuration_carries_every_key(tmp_path: Path) -> None:
     assert missing_keys(yamlfile.load(path).value, settings.load(path)) == []
 
 
-def test_the_shipped_configuration_shows_every_kind_and_all_its_keys() -> None:
-    text = with_http(CONFIG.read_text())
+def test_the_shipped_configuration_shows_every_kind_and_all_its_keys(tmp_path: Path) -> None:
+    text = with_examples(CONFIG.read_text())
+    assert {device.kind for device in settings.load(write(tmp_path, text)).devices} == set(plugins.names("devices"))
     for group in ("devices", "sinks"):
         section = text[text.index(f"\n{group}:") : text.index("# ------", text.index(f"\n{group}:"))]
         for kind in plugins.names(group):
