@@ -1,0 +1,88 @@
+"""From a push to verdicts on simulated devices, whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lab
+
+# A build whose program is a file of no content, and says what it is like.
+BUILD = '#!/bin/sh\nset -e\n: > "$2"\ncp "$1/bench" "$(dirname "$2")/simulated.json"\n'
+COUNTED = "SELECT count(*), count(DISTINCT number), min(number), max(number) + 1 FROM blocks"
+
+
+def make(directory: Path, **device: Any) -> lab.Lab:
+    made = lab.make(directory)
+    made.configure(devices=[{"name": f"dream-{seed}", "kind": "simulated", "seed": seed} | device for seed in range(3)])
+    return made
+
+
+def commit(made: lab.Lab, subject: str, **truth: Any) -> str:
+    return made.commit(subject, bench=json.dumps(truth), build=BUILD)
+
+
+def begin(made: lab.Lab) -> None:
+    (chosen,) = made.configuration["repositories"]
+    baseline = {"rule": "pinned", "commit": made.commits[0]}
+    made.configure(repositories=[chosen | {"start_at": made.commits[0], "baseline": baseline}])
+
+
+def verdicts(made: lab.Lab, commit: str) -> str:
+    return (
+        "SELECT e.device, e.verdict FROM experiments e JOIN pairs p ON p.id = e.pair"
+        f" WHERE p.run_type = 'benchmark' AND p.treatment = '{commit}' ORDER BY 1"
+    )
+
+
+def on_all(verdict: str) -> list[tuple[str, str]]:
+    return [(f"dream-{seed}", verdict) for seed in range(3)]
+
+
+async def test_verdicts_are_the_truth_whatever_the_device_does_meanwhile(tmp_path: Path) -> None:
+    heat = {"throttles_at": 40, "slowdown": 1.3}
+    made = make(tmp_path, drift=0.5, heat=heat, program={"seconds": 30, "noise": 0.01})
+    commit(made, "first", latency=1000)
+    same = commit(made, "another program, as quick", latency=1000, samples=9)
+    slower = commit(made, "slower", latency=1060)
+    faster = commit(made, "faster", latency=930)
+    broken = commit(made, "broken", fails=1)
+    begin(made)
+    async with made.daemon():
+        await made.until(verdicts(made, broken), on_all("broken"))
+        await made.until(verdicts(made, faster), on_all("improved"))
+        await made.until(verdicts(made, slower), on_all("regressed"))
+        await made.until(verdicts(made, same), on_all("unchanged"))
+        shown = {device["name"]: device for device in (await made.ctl("devices"))["devices"]}
+    assert set(shown) == {"dream-0", "dream-1", "dream-2"}
+    ((levels,),) = made.rows("SELECT count(*) FROM blocks WHERE control > 1250")
+    assert levels > 0  # it did throttle
+
+
+async def test_what_was_interrupted_by_a_lost_device_goes_on_at_its_block(tmp_path: Path) -> None:
+    made = make(tmp_path, pace=1e-4, away="100s", program={"loses": 0.05, "hangs": 0.05, "latency": 1000})
+    commit(made, "first")
+    slower = commit(made, "slower", latency=1050)
+    begin(made)
+    async with made.daemon():
+        await made.until(verdicts(made, slower), on_all("regressed"))
+    assert "lost during a run" in made.log() or "does not answer" in made.log()
+    for device, _ in on_all(""):
+        query = f"{COUNTED} WHERE experiment = (SELECT max(id) FROM experiments WHERE device = '{device}')"
+        ((count, different, first, last),) = made.rows(query)
+        assert (different, first, last) == (count, 0, count)  # each block once, none left out
+
+
+async def test_an_experiment_survives_the_daemon_and_draws_anew(tmp_path: Path) -> None:
+    made = make(tmp_path, pace=1e-3)
+    commit(made, "first", latency=1000)
+    same = commit(made, "another program, as quick", latency=1000, samples=9)
+    begin(made)
+    async with made.daemon() as process:
+        await made.until("SELECT count(*) > 10 FROM blocks")
+        process.kill()
+    async with made.daemon():
+        await made.until(verdicts(made, same), on_all("unchanged"))
+    ((count, different),) = made.rows("SELECT count(*), count(DISTINCT treatment) FROM blocks")
+    assert count == different
