@@ -135,7 +135,7 @@ class Measuring(services.Service):
         device_settings, run = chosen
         kind: type[devices.Device] = plugins.load("devices", device_settings.kind)
         device = kind(device_settings, daemon.directory / "devices" / device_settings.name, run)
-        gate = daemon.gate if kind.on_this_host else hostgate.OpenGate()
+        gate = daemon.gate if device.on_this_host else hostgate.OpenGate()
         self.worker = worker.Worker(device, replace(daemon.house, gate=gate), daemon.rng)
         self.worker.drain(draining=device_settings.name in daemon.drained)
 

@@ -7,6 +7,7 @@ package's entry points.
 from __future__ import annotations
 
 import abc
+import contextlib
 import enum
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -294,7 +295,7 @@ class Device(abc.ABC):
     """
 
     Settings: ClassVar[type[DeviceSettings]]
-    on_this_host: ClassVar[bool] = False  # whether its programs run on this host, where a build would disturb them
+    on_this_host: bool = False  # whether its programs run on this host, where a build would disturb them
 
     def __init__(self, settings: DeviceSettings, state_directory: Path, run: RunSettings) -> None:
         self.settings = settings
@@ -308,6 +309,10 @@ class Device(abc.ABC):
         Raises:
             DeviceLostError: it cannot be reached; the message says what to do.
         """
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Held for the length of one block; a kind whose devices share something waits here until the others are done with it."""
+        return contextlib.nullcontext()
 
     async def reach(self) -> None:
         """Look whether a session could be had, for a person who asks before the daemon does.

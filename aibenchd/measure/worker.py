@@ -185,8 +185,8 @@ class Worker:
             return
         keeper = keeping.Keeper(self._house.state_directory, experiment.id, self.name)
         bench = blocks.Bench(sides, self.device.settings, keeper)
-        async with self._house.gate.measuring():
-            if self._stopping or self._resting():  # while this one waited for a build
+        async with self.device.turn(), self._house.gate.measuring():
+            if self._stopping or self._resting():  # while this one waited for a build, or its turn
                 return
             block = await blocks.run(bench, experiment.design, experiment.blocks, placed)
         await self._journal(experiment, block, fingerprint)
