@@ -52,6 +52,8 @@ PATTERNS = {
     r"^([^-]|$)": "text that does not begin with '-'",
     r"^0[0-7]{3}$": 'four octal digits in quotes, such as "0660"',
     r"^$|^.+:[0-9]{1,5}$": "host:port, such as 127.0.0.1:9464",
+    r"^$|^(max|min|mid|[1-9][0-9]*)$": "max, min, mid or a number of Hz",
+    r"^[a-z_]*$": "a governor's name of small letters and '_', such as performance",
 }
 
 

@@ -112,6 +112,10 @@ class DeviceSettings(pydantic.BaseModel):
     ] = ()
     env: Annotated[dict[str, str], pydantic.Field(description="environment of every program on this device")] = {}
     cooldown: Annotated[quantities.Duration, pydantic.Field(description="pause before each trial")] = 0.0
+    conditioning: Annotated[Conditioning, pydantic.Field(description="what is seen to before blocks")] = Conditioning()
+    quarantine_after: Annotated[
+        int, pydantic.Field(ge=1, le=1_000_000, description="failures in a row that are not a program's; then it is only probed")
+    ] = 5
     meter: Annotated[
         MeterSettings | None,
         pydantic.Field(description="of its energy; default: the kernel's counters, on this host, where all may read"),
@@ -251,7 +255,14 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     async def fingerprint(self) -> Mapping[str, str]:
-        """What it is: ``model kernel abi os cpu governor …``; names and values for a person."""
+        """What it is, read now; quick, for it is asked before and after each block: what cannot change may be remembered.
+
+        Names and values for a person. Those that the house knows: ``hash`` (what tells it from others of its sort, such as a
+        serial number), ``abi``, ``os``, ``model``, ``release`` and ``sdk`` (of Android) are what benchmarks choose devices by;
+        ``governor``, ``frequency`` (where it is held), ``turbo`` (on or off), ``siblings`` (CPUs of its trials that share a core
+        with others) and ``swap`` tell of hazards. A block during which any of it changes does not count, so nothing may be in it
+        that a program could bring about, such as heat or throttling: that is its :meth:`state`.
+        """
 
     async def disturb(self) -> None:  # noqa: B027  a device without caches has nothing to do
         """Push the last trial out of the device's caches, the same for both arms."""

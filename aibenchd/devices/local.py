@@ -10,7 +10,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar, TypeVar, cast
+from typing import Annotated, ClassVar, Self, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -43,6 +43,15 @@ class Settings(base.DeviceSettings):
         quantities.Size,
         pydantic.Field(ge=1 << 20, description="memory written before each trial; more than the last cache holds"),
     ] = 64 << 20
+    helper: Annotated[
+        Path | None, pydantic.Field(description="socket of aibenchd-helper, which sets governor and frequency where only root may")
+    ] = None
+
+    @pydantic.model_validator(mode="after")
+    def _stays_up(self) -> Self:
+        if self.conditioning.reboot:
+            raise ValueError("conditioning.reboot: this host runs aibenchd itself, and cannot be rebooted for an experiment")
+        return self
 
 
 class Local(base.Device):
