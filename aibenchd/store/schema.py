@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0003"  # the newest migration: what this code reads and writes
+VERSION = "0004"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -172,6 +172,29 @@ experiments = sa.Table(
     sa.Index("experiments_by_control_build", "control_build"),
 )
 
+# What devices were found to be: each fingerprint that one ever had.
+fingerprints = sa.Table(
+    "fingerprints",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("device", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.UniqueConstraint("device", "digest"),
+)
+
+# Each device as it was when it was last looked at, and its last block.
+devices = sa.Table(
+    "devices",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.Integer, sa.ForeignKey("fingerprints.id"), nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+    sa.Column("experiment", sa.Integer),
+    sa.Column("block_at", Instant),
+    sqlite_with_rowid=False,
+)
+
 blocks = sa.Table(
     "blocks",
     metadata,
@@ -186,7 +209,24 @@ blocks = sa.Table(
     sa.Column("estimate", sa.Float),
     sa.Column("low", sa.Float),
     sa.Column("high", sa.Float),
+    sa.Column("stratum", sa.Integer, nullable=False, server_default="0"),  # one more at each change of the fingerprint
+    sa.Column("fingerprint", sa.Integer, sa.ForeignKey("fingerprints.id")),
+    sa.Column("conditions", sa.JSON),  # the device's state before it and after it
     sqlite_with_rowid=False,
+)
+
+# Trials that do not count, because the block that they are of was broken off or voided, and run again.
+exclusions = sa.Table(
+    "exclusions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("experiment", sa.Integer, sa.ForeignKey("experiments.id"), nullable=False),
+    sa.Column("block", sa.Integer, nullable=False),
+    sa.Column("arm", sa.Text, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),  # "device lost", "harness at fault" or "device changed"
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("excluded_at", Instant, nullable=False),
+    sa.Index("exclusions_of_experiment", "experiment"),
 )
 
 trials = sa.Table(

@@ -135,9 +135,9 @@ def shape(connection: sa.Connection) -> dict[str, object]:
     for kind, name, sql in connection.exec_driver_sql(f"SELECT type, name, sql {named}").all():
         if kind == "table":
             facts = ("table_xinfo", "foreign_key_list", "index_list")
-            rows = [tuple(row) for fact in facts for row in connection.exec_driver_sql(f"PRAGMA {fact}({name})")]
-            indices = [row[1:] for row in rows if len(row) == 5]  # whatever the order in which they were made
-            found[f"table {name}"] = ([row for row in rows if len(row) != 5], sorted(indices), "WITHOUT ROWID" in sql)
+            columns, *others = [[tuple(row) for row in connection.exec_driver_sql(f"PRAGMA {fact}({name})")] for fact in facts]
+            unordered = [sorted(row[1:] for row in rows) for rows in others]  # whatever the order in which they were made
+            found[f"table {name}"] = (columns, unordered, "WITHOUT ROWID" in sql)
         else:
             found[f"{kind} {name}"] = " ".join((sql or "").split())
     return found

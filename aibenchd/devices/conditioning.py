@@ -1,0 +1,70 @@
+"""Whether a device is fit for a block, by what was read before it; and what about it makes figures vary. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from aibenchd.devices import base
+
+FIXED = ("performance", "userspace")  # governors that hold a frequency
+HELD = "; have it held with conditioning: {governor: performance}, or with 'sudo cpupower frequency-set -g performance'"
+
+
+def obstacle(wanted: base.Conditioning, state: Mapping[str, str]) -> str:
+    """Why no block may begin now, such as ``81 °C, begins at 70 or below``; empty where one may.
+
+    A limit on what the device does not tell is an obstacle too: nobody could say that it was kept.
+    """
+    return next(_obstacles(wanted, state), "")
+
+
+def _obstacles(wanted: base.Conditioning, state: Mapping[str, str]) -> Iterator[str]:
+    for name, unit, limit in (("temperature", " °C", wanted.max_temperature), ("load", "", wanted.max_load)):
+        if limit is not None and not (found := _number(state, name)) <= limit:
+            yield _unknown(name, f"max_{name}") if math.isnan(found) else f"{_named(name, found, unit)}, begins at {limit:g} or below"
+    if wanted.min_battery is not None and not (found := _number(state, "battery")) >= wanted.min_battery:
+        known = f"battery at {found:g} %, begins at {wanted.min_battery:g} or above"
+        yield _unknown("battery", "min_battery") if math.isnan(found) else known
+
+
+def _named(name: str, value: float, unit: str) -> str:
+    return f"{value:g}{unit}" if unit else f"{name} {value:g}"
+
+
+def _unknown(name: str, key: str) -> str:
+    return f"the device does not tell its {name}; remove conditioning.{key}"
+
+
+def _number(state: Mapping[str, str], name: str) -> float:
+    try:
+        return float(state.get(name, ""))
+    except ValueError:
+        return math.nan
+
+
+def hazards(fingerprint: Mapping[str, str], state: Mapping[str, str]) -> dict[str, str]:
+    """What makes figures vary more than they need to: a word or two, and a sentence with what mends it."""
+    found = {}
+    governor = fingerprint.get("governor", "")
+    if governor and governor not in FIXED and "frequency" not in fingerprint:
+        found["governor not fixed"] = f"the governor {governor} lets the frequency vary{HELD}"
+    if fingerprint.get("turbo") == "on":
+        found["turbo on"] = (
+            "turbo is on: the frequency varies with heat and with what other cores do; switch it off with"
+            " 'echo 1 | sudo tee /sys/devices/system/cpu/intel_pstate/no_turbo', or with"
+            " 'echo 0 | sudo tee /sys/devices/system/cpu/cpufreq/boost' where that is there"
+        )
+    if fingerprint.get("siblings"):
+        found["core shared"] = (
+            f"{fingerprint['siblings']}; take cpus that are all of their cores, or switch SMT off with"
+            " 'echo off | sudo tee /sys/devices/system/cpu/smt/control'"
+        )
+    if fingerprint.get("swap"):
+        found["swap on"] = f"memory can be swapped out to {fingerprint['swap']}; switch it off with 'sudo swapoff -a'"
+    if state.get("throttled"):
+        found["throttled"] = (
+            f"it runs slower than it could: {state['throttled']}; cool it, lower its frequency with conditioning.frequency, or"
+            " have blocks wait with conditioning.max_temperature"
+        )
+    return found
