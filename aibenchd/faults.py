@@ -53,6 +53,7 @@ PATTERNS = {
     r"^0[0-7]{3}$": 'four octal digits in quotes, such as "0660"',
     r"^$|^.+:[0-9]{1,5}$": "host:port, such as 127.0.0.1:9464",
     r"^$|^(max|min|mid|[1-9][0-9]*)$": "max, min, mid or a number of Hz",
+    r"^$|^(GPU|MIG)-[0-9A-Za-z/-]+$": "a UUID as nvidia-smi -L shows it, such as GPU-9b1f7c0a-58f2-4b0e-8f57-3c1f0c7d2e11",
     r"^[a-z_]*$": "a governor's name of small letters and '_', such as performance",
 }
 

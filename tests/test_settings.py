@@ -143,7 +143,7 @@ FAULTS = [
     ('status: {mode: "rw"}', 1, "status.mode", 'four octal digits in quotes, such as "0660"'),
     ("status: {metrics_listen: '9464'}", 1, "status.metrics_listen", "expected host:port, such as 127.0.0.1:9464"),
     ("run: {user: a, launcher: /b}", 1, "run", "user and launcher exclude each other"),
-    ("devices:\n- name: a", 2, "devices[0].kind", "is required, as text; known: local"),
+    ("devices:\n- name: a", 2, "devices[0].kind", "is required, as text; known: "),
     (
         "devices:\n- {name: a, kind: lokal}",
         2,

@@ -44,18 +44,23 @@ class MeterSettings(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    kind: Annotated[str, pydantic.Field(description="rapl: this host's processor; program: one that prints watts")]
+    kind: Annotated[
+        str, pydantic.Field(description="rapl: this host's processor; nvml: an NVIDIA GPU; program: one that prints watts")
+    ]
     command: Annotated[
         tuple[str, ...], pydantic.Field(description="of the kind program: what prints watts, one number a row, until SIGTERM")
     ] = ()
+    gpu: Annotated[str, pydantic.Field(description="of the kind nvml: the GPU's index or UUID")] = ""
     helper: Annotated[
         Path | None, pydantic.Field(description="of the kind rapl: socket of aibenchd-helper, where only root may read counters")
     ] = None
 
     @pydantic.model_validator(mode="after")
-    def _something_to_run(self) -> Self:
+    def _something_to_meter(self) -> Self:
         if self.kind == "program" and not self.command:
             raise ValueError("a meter of the kind program needs its command, a list")
+        if self.kind == "nvml" and not self.gpu:
+            raise ValueError("a meter of the kind nvml needs its gpu, an index or UUID as nvidia-smi -L shows them")
         return self
 
 

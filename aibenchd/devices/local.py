@@ -44,7 +44,8 @@ class Settings(base.DeviceSettings):
         pydantic.Field(ge=1 << 20, description="memory written before each trial; more than the last cache holds"),
     ] = 64 << 20
     helper: Annotated[
-        Path | None, pydantic.Field(description="socket of aibenchd-helper, which sets governor and frequency where only root may")
+        Path | None,
+        pydantic.Field(description="socket of aibenchd-helper, which sets governor and frequency where only root may"),
     ] = None
 
     @pydantic.model_validator(mode="after")
@@ -64,6 +65,11 @@ class Local(base.Device):
         """What is run in place of a command. Pure; called for each process of a trial, and for nothing of our own."""
         return command
 
+    def served(self, launcher: launching.Launcher) -> LocalSession:
+        """A session that is not open yet; a kind whose sessions can do more makes one of its own."""
+        settings = cast("Settings", self.settings)
+        return LocalSession(settings, settings.directory or self.state_directory, launcher, self.started)
+
     def session(self) -> AbstractAsyncContextManager[base.Session]:
         return self._session()
 
@@ -78,14 +84,13 @@ class Local(base.Device):
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:
-        settings = cast("Settings", self.settings)
         async with contextlib.AsyncExitStack() as stack:
             try:
                 launcher = await stack.enter_async_context(launching.Launcher(self.run))
-                session = LocalSession(settings, settings.directory or self.state_directory, launcher, self.started)
+                session = self.served(launcher)
                 await session.open()
             except (errors.HarnessError, OSError) as error:
-                raise errors.DeviceLostError(f"{settings.name}: {error}") from error
+                raise errors.DeviceLostError(f"{self.settings.name}: {error}") from error
             stack.callback(session.close)
             yield session
 
