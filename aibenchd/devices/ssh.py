@@ -1,0 +1,390 @@
+"""A Linux machine that is reached over SSH.
+
+One connection is kept for the length of a session. One channel of it is a supervisor's, a small program that is sent there
+and does all that is done there but for the bytes of files, which go over SFTP. It takes Linux, an SSH server with SFTP, and
+Python 3.6 on the device, and nothing of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar, Self, cast
+
+import anyio
+import anyio.to_thread
+import asyncssh
+import pydantic
+
+from aibenchd import errors, quantities
+from aibenchd.devices import base, linux, ssh_access, ssh_link, ssh_upload
+
+SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
+DIGEST_LENGTH = 32  # hexadecimal digits in a path: the same for every digest, so that the arms' paths are of equal length
+OWN_DEADLINE = 600.0  # seconds, of what takes as long as there are bytes
+SMALL_DEADLINE = 60.0  # seconds, of what takes none
+RUN_MARGIN = 60.0  # seconds beyond a program's own timeout: caches disturbed before it, killing, and its output on its way
+INLINE_BOUND = 64 << 10  # bytes; more is decoded in a worker thread
+REBOOT_PAUSE = 2.0  # seconds between two looks whether it is back
+OUTPUT_BOUND = 64 << 10  # bytes kept of what a command of our own prints
+
+
+class Settings(base.DeviceSettings, ssh_access.Endpoint):
+    """Keys of a device of the kind ``ssh``."""
+
+    jump: Annotated[
+        tuple[ssh_access.Endpoint, ...], pydantic.Field(description="servers that the way there leads through, in order")
+    ] = ()
+    connect_timeout: Annotated[quantities.Interval, pydantic.Field(description="to be connected, through all of jump")] = 15.0
+    keepalive: Annotated[
+        quantities.Interval, pydantic.Field(description="of silence, after which a sign of life is asked for")
+    ] = 5.0
+    lost_after: Annotated[
+        quantities.Interval, pydantic.Field(description="of silence, after which each side takes the other for dead")
+    ] = 20.0
+    directory: Annotated[
+        str, pydantic.Field(description="on the device, of this device alone; empty: .aibenchd/<name> of its user's home")
+    ] = ""
+    python: Annotated[str, pydantic.Field(min_length=1, description="of the device, 3.6 or later")] = "python3"
+    store_size: Annotated[quantities.Size, pydantic.Field(description="of what is pushed; the least recently used goes")] = (
+        10 << 30
+    )
+    pull_limit: Annotated[quantities.Size, pydantic.Field(description="of one file that a program wrote")] = 1 << 30
+    minimum_free: Annotated[quantities.Size, pydantic.Field(description="disk space without which no block is run")] = 1 << 30
+    disturb_size: Annotated[
+        quantities.Size,
+        pydantic.Field(ge=1 << 20, description="memory written before each trial; more than the last cache holds"),
+    ] = 64 << 20
+    reboot_command: Annotated[
+        tuple[str, ...], pydantic.Field(min_length=1, description="what starts the device anew, as its user may run it")
+    ] = ("systemctl", "reboot")
+    reboot_timeout: Annotated[quantities.Interval, pydantic.Field(description="for the device to come back")] = 600.0
+
+    @pydantic.model_validator(mode="after")
+    def _patient(self) -> Self:
+        if self.lost_after < 2 * self.keepalive:
+            raise ValueError("lost_after must be twice keepalive at least: one sign of life may be late")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The directory on the device, as its shell's user would write it."""
+        return self.directory or f"~/.aibenchd/{self.name}"
+
+
+class Ssh(base.Device):
+    """A kind that starts programs in a way of its own derives from it."""
+
+    Settings: ClassVar[type[base.DeviceSettings]] = Settings
+
+    def started(self, command: base.Command) -> base.Command:
+        """What is run in place of a command. Pure; called for each process of a trial, and for nothing of our own."""
+        return command
+
+    def session(self) -> AbstractAsyncContextManager[base.Session]:
+        return self._session()
+
+    async def reach(self) -> None:
+        """Connect, and look without touching its directory, because a session may be in it."""
+        settings = cast("Settings", self.settings)
+        with _named(settings.name):
+            async with contextlib.AsyncExitStack() as stack:
+                await _look(await _linked(settings, stack), settings)
+
+    @contextlib.asynccontextmanager
+    async def _session(self) -> AsyncIterator[base.Session]:
+        settings = cast("Settings", self.settings)
+        session = SshSession(settings, self.started)
+        try:
+            with _named(settings.name):
+                await session.open()
+            yield session
+        finally:
+            with anyio.CancelScope(shield=True):
+                await session.close()
+
+
+class SshSession(base.Session):
+    """See :class:`aibenchd.devices.base.Session`."""
+
+    def __init__(self, settings: Settings, started: Callable[[base.Command], base.Command]) -> None:
+        self._settings, self._started = settings, started
+        self._stack = contextlib.AsyncExitStack()
+        self._link: ssh_link.Link
+        self._sftp: asyncssh.SFTPClient | None = None
+        self._directory = PurePosixPath()
+        self._throttles: Mapping[str, int] = {}
+        self._busy = "its opening"
+
+    async def open(self) -> None:
+        """Connect, and lay out the directory; what an earlier session left in ``work`` is removed.
+
+        Raises:
+            DeviceLostError: it cannot be reached.
+            HarnessError: programs could not run there.
+        """
+        settings = self._settings
+        self._link = await _linked(settings, self._stack)
+        await _look(self._link, settings)
+        opened = await self._link.ask(
+            "open",
+            OWN_DEADLINE,
+            directory=settings.place,
+            silence=settings.lost_after,
+            store_size=settings.store_size,
+        )
+        self._directory = PurePosixPath(opened.facts["directory"])
+        self._throttles = linux.throttles(await self._read(linux.STATE))
+        self._busy = ""
+
+    async def close(self) -> None:
+        """Disconnect; whatever is asked of it now is an error."""
+        self._busy = "the session's end"
+        self._sftp = None
+        await self._stack.aclose()
+
+    async def push(self, push: base.Push) -> PurePosixPath:
+        named = {"place": push.digest[:DIGEST_LENGTH], "name": base.file_name(push.name), "digest": push.digest}
+        with self._alone("push"):
+            there = (await self._link.ask("have", OWN_DEADLINE, **named)).facts
+            if "incoming" in there:
+                await self._send(push, PurePosixPath(there["incoming"]))
+                found = (await self._link.ask("keep", OWN_DEADLINE, **named)).facts.get("found", push.digest)
+                if found != push.digest:
+                    raise errors.HarnessError(
+                        f"{push.source}: its digest on the device is {found}, not {push.digest}: it has changed since it was made"
+                    )
+            return PurePosixPath(there["path"])
+
+    async def directory(self, name: str) -> PurePosixPath:
+        with self._alone("directory"):
+            self._link.check()
+            self._link.before("make", name=base.file_name(name))
+            return self._directory / "work" / name
+
+    async def run(self, command: base.Command) -> base.Completed:
+        with self._alone("run"):
+            return await self._run(self._started(command))
+
+    async def pull(self, source: PurePosixPath, target: Path) -> None:
+        with self._alone("pull"):
+            found = (await self._link.ask("find", SMALL_DEADLINE, path=str(source))).facts
+            if found["size"] > self._settings.pull_limit:
+                raise errors.CommandError(
+                    f"{source}: {found['size']} bytes are more than the {self._settings.pull_limit} that pull_limit lets through"
+                )
+            with self._transferring():
+                await ssh_upload.get(await self._transfer(), found["path"], target, found["size"])
+
+    async def remove(self, path: PurePosixPath) -> None:
+        with self._alone("remove"):
+            await self._link.ask("remove", OWN_DEADLINE, path=str(path))
+
+    async def health(self) -> None:
+        with self._alone("health"):
+            await _look(self._link, self._settings)
+
+    async def fingerprint(self) -> Mapping[str, str]:
+        with self._alone("fingerprint"):
+            greeting = self._link.greeting
+            return linux.facts(await self._read(linux.FACTS), self._cpus, greeting["kernel"], greeting["abi"])
+
+    async def disturb(self) -> None:
+        with self._alone("disturb"):
+            self._link.check()
+            self._link.before("disturb", size=self._settings.disturb_size, cpus=list(self._settings.cpus))
+
+    async def state(self) -> Mapping[str, str]:
+        with self._alone("state"):
+            texts = await self._read(linux.STATE)
+            before, self._throttles = self._throttles, linux.throttles(texts)
+            return linux.state(texts, before)
+
+    async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
+        if not wanted.frequency and not wanted.governor:
+            return ()
+        with self._alone("changes"):
+            found = linux.changes(await self._read(linux.FREQUENCY), self._cpus, wanted)
+            paths = sorted({path for change in found for path, _ in change.do["writes"]})
+            closed = (await self._link.ask("closed", SMALL_DEADLINE, paths=paths)).facts["paths"]
+            if closed:
+                user = self._link.greeting["user"]
+                raise errors.CommandError(
+                    f"{user} may not set the frequency there; log in as root, or have this run there at each start:"
+                    f" chown {user} {' '.join(closed)}"
+                )
+            return found
+
+    async def apply(self, action: base.Action) -> None:
+        with self._alone("apply"):
+            if action.get("verb") != "write":
+                raise errors.HarnessError(f"an SSH device knows no action {action.get('verb')!r}")
+            await self._link.ask("write", SMALL_DEADLINE, writes=action["writes"])
+
+    async def reboot(self) -> None:
+        with self._alone("reboot"):
+            before = self._link.greeting["boot"]
+            await self._order_reboot()
+            await self.close()
+            try:
+                with anyio.fail_after(self._settings.reboot_timeout):
+                    await self._come_back(before)
+            except TimeoutError:
+                raise errors.DeviceLostError(
+                    f"it has not come back within {self._settings.reboot_timeout:g} s since it was rebooted"
+                ) from None
+
+    # ---- what these are made of
+
+    @property
+    def _cpus(self) -> Sequence[int]:
+        return self._settings.cpus or self._link.greeting["cpus"]
+
+    @contextlib.contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        if self._busy:
+            raise errors.HarnessError(f"{self._settings.name}: {what} during {self._busy}; a session serves one caller at a time")
+        self._busy = what
+        try:
+            yield
+        except errors.DeviceLostError as error:
+            raise errors.DeviceLostError(f"{self._settings.name}: {error}") from error
+        except errors.HarnessError as error:
+            raise errors.HarnessError(f"{self._settings.name}: {what}: {error}") from error
+        finally:
+            if self._busy == what:
+                self._busy = ""
+
+    async def _run(self, command: base.Command) -> base.Completed:
+        answer = await self._link.ask(
+            "run",
+            command.timeout + RUN_MARGIN,
+            argv=["/bin/sh", "-c", *command.argv] if command.shell else list(command.argv),
+            cwd=str(command.cwd),
+            env={**_environment(command.cwd), **self._settings.env, **command.env},
+            cpus=list(command.cpus or self._settings.cpus),
+            timeout=command.timeout,
+            limit=command.output_limit,
+        )
+        stdout, stderr = [await _text(payload) for payload in answer.payloads]
+        return _completed(answer.facts, stdout, stderr)
+
+    async def _read(self, patterns: Sequence[str]) -> Mapping[str, str]:
+        texts: Mapping[str, str] = (await self._link.ask("read", SMALL_DEADLINE, patterns=list(patterns))).facts["texts"]
+        return texts
+
+    async def _send(self, push: base.Push, incoming: PurePosixPath) -> None:
+        with self._transferring():
+            await ssh_upload.put(await self._transfer(), push.source, incoming)
+
+    async def _transfer(self) -> asyncssh.SFTPClient:
+        if self._sftp is None:
+            try:
+                self._sftp = await self._link.connection.start_sftp_client()
+            except asyncssh.ChannelOpenError as error:
+                raise errors.HarnessError(
+                    f"its SSH server has no SFTP ({error.reason}); add 'Subsystem sftp internal-sftp' to its sshd_config"
+                ) from error
+        return self._sftp
+
+    @contextlib.contextmanager
+    def _transferring(self) -> Iterator[None]:
+        """What a transfer fails with, as what it means; a connection that broke is lost."""
+        try:
+            yield
+        except (asyncssh.SFTPNoConnection, asyncssh.SFTPConnectionLost, asyncssh.DisconnectError, ConnectionError) as error:
+            raise self._link.lose(f"the connection broke: {error}") from error
+        except asyncssh.SFTPError as error:
+            raise errors.HarnessError(f"the device cannot take or give a file: {error.reason}") from error
+        except asyncssh.Error as error:
+            raise self._link.lose(f"the connection broke: {error}") from error
+        except OSError as error:
+            raise errors.HarnessError(str(error)) from error
+
+    async def _order_reboot(self) -> None:
+        command = base.Command(self._settings.reboot_command, self._directory, timeout=SMALL_DEADLINE, output_limit=OUTPUT_BOUND)
+        with contextlib.suppress(errors.DeviceLostError):  # it may be gone before it has answered
+            completed = await self._run(command)
+            if completed.failure:
+                user = self._link.greeting["user"]
+                raise errors.CommandError(
+                    f"{' '.join(self._settings.reboot_command)}: {completed.failure}; let {user} do that,"
+                    " such as with a rule of sudo and reboot_command: [sudo, -n, systemctl, reboot]"
+                )
+
+    async def _come_back(self, before: str) -> None:
+        """Connect again and again until another boot than ``before`` answers."""
+        while True:
+            await anyio.sleep(REBOOT_PAUSE)
+            self._stack = contextlib.AsyncExitStack()
+            with contextlib.suppress(errors.DeviceLostError, errors.HarnessError):
+                await self.open()
+                if self._link.greeting["boot"] != before:
+                    return
+            await self.close()
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Whatever keeps a session from being had is a lost device, and says which."""
+    try:
+        yield
+    except (errors.HarnessError, errors.DeviceLostError, errors.CredentialError) as error:
+        raise errors.DeviceLostError(f"{name}: {error}") from error
+
+
+async def _linked(settings: Settings, stack: contextlib.AsyncExitStack) -> ssh_link.Link:
+    """A supervisor on the device, until ``stack`` is closed."""
+    program = await anyio.to_thread.run_sync(ssh_link.PROGRAM.read_bytes)
+    connection = await stack.enter_async_context(
+        ssh_access.connected([*settings.jump, settings], settings.connect_timeout, settings.keepalive, settings.lost_after)
+    )
+    link = ssh_link.Link(connection, settings.keepalive, settings.lost_after)
+    await link.start(settings.python, program)
+    stack.push_async_callback(link.close)
+    return link
+
+
+async def _look(link: ssh_link.Link, settings: Settings) -> None:
+    try:
+        found = (await link.ask("look", SMALL_DEADLINE, directory=settings.place, cpus=list(settings.cpus))).facts
+    except errors.HarnessError as error:
+        raise errors.DeviceLostError(str(error)) from error
+    if found["free"] < settings.minimum_free:
+        raise errors.DeviceLostError(
+            f"{found['free']} bytes are free at {found['place']}, fewer than minimum_free ({settings.minimum_free});"
+            " free some, or lower store_size"
+        )
+
+
+async def _text(data: bytes) -> str:
+    if len(data) <= INLINE_BOUND:
+        return data.decode(errors="replace")
+    return await anyio.to_thread.run_sync(lambda: data.decode(errors="replace"))
+
+
+def _completed(facts: Mapping[str, Any], stdout: str, stderr: str) -> base.Completed:
+    code = facts["code"]
+    if facts["ending"] == "timed out":
+        ending, code = base.Ending.TIMED_OUT, int(signal.SIGKILL)
+    else:
+        ending, code = (base.Ending.SIGNALLED, -code) if code < 0 else (base.Ending.EXITED, code)
+    usage = {name: facts.get(name, math.nan) for name in ("seconds", "cpu_seconds", "peak_bytes", "instructions")}
+    return base.Completed(ending, code, stdout, stderr, **usage)
+
+
+def _environment(cwd: PurePosixPath) -> dict[str, str]:
+    """What every program gets: as on this host."""
+    return {
+        "PATH": SEARCH_PATH,
+        "HOME": str(cwd),
+        "TMPDIR": str(cwd),
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",  # else the first trial writes what later ones read
+    }

@@ -1,0 +1,165 @@
+"""How a device is reached over SSH: where it listens, whom we are there, and by what we know that it is itself."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import anyio.to_thread
+import asyncssh
+import pydantic
+
+from aibenchd import credentials, errors
+
+CLOSE_DEADLINE = 5.0  # seconds
+FINGERPRINT_LENGTH = 43  # of a SHA-256 in base64, without padding
+
+logging.getLogger("asyncssh").setLevel(logging.CRITICAL)  # what it says, our errors say
+
+
+def _fingerprint(text: str) -> str:
+    if text and (not text.startswith("SHA256:") or len(text) != len("SHA256:") + FINGERPRINT_LENGTH):
+        raise ValueError(
+            "expected a fingerprint, SHA256: and 43 characters; `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints it"
+        )
+    return text
+
+
+class Endpoint(pydantic.BaseModel):
+    """An SSH server."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    host: Annotated[str, pydantic.Field(min_length=1, description="name or address of its SSH server")]
+    port: Annotated[int, pydantic.Field(ge=1, le=65535, description="of its SSH server")] = 22
+    username: Annotated[str, pydantic.Field(description="whom programs run as there; empty: the daemon's own name")] = ""
+    key_file: Annotated[
+        credentials.File | None,
+        pydantic.Field(description="private key without a passphrase; null: those in ~/.ssh of the daemon's user"),
+    ] = None
+    certificate_file: Annotated[
+        Path | None, pydantic.Field(description="that an authority signed for key_file, as ssh-keygen -s makes it; null: none")
+    ] = None
+    agent: Annotated[bool, pydantic.Field(description="try the keys of the agent at SSH_AUTH_SOCK first")] = False
+    known_hosts_file: Annotated[
+        credentials.File | None, pydantic.Field(description="host keys that are accepted; null: those of the daemon's user")
+    ] = None
+    host_key: Annotated[
+        str,
+        pydantic.AfterValidator(_fingerprint),
+        pydantic.Field(description="fingerprint of the only host key that is accepted, SHA256:…; empty: known_hosts decides"),
+    ] = ""
+
+    def __str__(self) -> str:
+        return f"{self.username}@{self.host}:{self.port}" if self.username else f"{self.host}:{self.port}"
+
+
+class _Identified(asyncssh.SSHClient):
+    """Remembers the host key that was refused, and accepts the pinned one."""
+
+    def __init__(self, pinned: str) -> None:
+        self._pinned = pinned
+        self.refused = ""
+
+    def validate_host_public_key(self, _host: str, _addr: str, _port: int, key: asyncssh.SSHKey) -> bool:
+        found = key.get_fingerprint()
+        self.refused = "" if found == self._pinned else f"{found} ({key.get_algorithm()})"
+        return not self.refused
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    way: Sequence[Endpoint], timeout: float, keepalive: float, lost_after: float
+) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """A connection to the last of ``way``, through those before it; it closes itself where nothing comes back any more.
+
+    Raises:
+        DeviceLostError: it cannot be had within ``timeout`` seconds; the message says what to do.
+    """
+    options = {
+        "keepalive_interval": keepalive,
+        "keepalive_count_max": max(1, round(lost_after / keepalive) - 1),
+        "config": None,  # what a person's ~/.ssh/config says is not in our configuration
+        "preferred_auth": "publickey",
+        "agent_forwarding": False,
+        "encoding": None,
+    }
+    connection: asyncssh.SSHClientConnection | None = None
+    reached = way[0]
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            with anyio.fail_after(timeout):
+                for reached in way:
+                    connection = await _connect(reached, tunnel=connection, **options)
+                    stack.push_async_callback(_close, connection)
+        except TimeoutError:
+            raise errors.DeviceLostError(
+                f"{reached}: no answer within {timeout:g} s; see whether it is on and reachable"
+            ) from None
+        assert connection is not None  # noqa: S101
+        yield connection
+
+
+async def _connect(endpoint: Endpoint, **options: Any) -> asyncssh.SSHClientConnection:
+    identified = _Identified(endpoint.host_key)
+    try:
+        return await asyncssh.connect(
+            endpoint.host,
+            endpoint.port,
+            username=endpoint.username or (),
+            client_keys=await anyio.to_thread.run_sync(_keys, endpoint),
+            agent_path=() if endpoint.agent else None,
+            known_hosts=_known_hosts(endpoint),
+            client_factory=lambda: identified,
+            **options,
+        )
+    except (asyncssh.Error, OSError, ValueError) as error:
+        raise errors.DeviceLostError(f"{endpoint}: {_reason(endpoint, identified, error)}") from error
+
+
+def _keys(endpoint: Endpoint) -> Any:
+    """As asyncssh takes them. Blocking."""
+    if endpoint.key_file is None:
+        return ()
+    path = credentials.path_of(endpoint.key_file)
+    try:
+        key = asyncssh.read_private_key(path)
+    except (OSError, asyncssh.KeyImportError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise errors.DeviceLostError(
+            f"key_file {path}: {reason}; name a private key that needs no passphrase, or set agent"
+        ) from error
+    return [(key, str(endpoint.certificate_file))] if endpoint.certificate_file else [key]
+
+
+def _known_hosts(endpoint: Endpoint) -> Any:
+    if endpoint.host_key:
+        return [], [], []  # none is known; what is pinned is accepted when it is seen
+    return str(credentials.path_of(endpoint.known_hosts_file)) if endpoint.known_hosts_file else ()
+
+
+def _reason(endpoint: Endpoint, identified: _Identified, error: Exception) -> str:
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        expected = f"is not the pinned {endpoint.host_key}" if endpoint.host_key else "is not among the known hosts"
+        return (
+            f"its host key {identified.refused} {expected}: it was set up anew, or somebody stands between; compare it with"
+            " `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the device, then set host_key"
+        )
+    if isinstance(error, asyncssh.PermissionDenied):
+        key = f"the public half of {endpoint.key_file}" if endpoint.key_file else "a public key of ours"
+        return f"it does not let us in ({error.reason}); put {key} into ~/.ssh/authorized_keys there: passwords are never used"
+    if isinstance(error, asyncssh.DisconnectError | asyncssh.ChannelOpenError):
+        return f"the connection failed: {error.reason}"
+    return f"it cannot be reached: {error}"
+
+
+async def _close(connection: asyncssh.SSHClientConnection) -> None:
+    connection.close()
+    with anyio.move_on_after(CLOSE_DEADLINE, shield=True) as waiting:
+        await connection.wait_closed()
+    if waiting.cancelled_caught:
+        connection.abort()

@@ -1,0 +1,108 @@
+"""Files to and from a device over SFTP. Files of this host are read and written in worker threads."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePath, PurePosixPath
+from typing import cast
+
+import anyio
+import anyio.to_thread
+import asyncssh
+
+from aibenchd import errors
+
+AT_ONCE = 8  # files of a directory
+CHUNK = 1 << 20  # bytes under way of one file
+
+
+async def put(sftp: asyncssh.SFTPClient, source: Path, target: PurePosixPath) -> None:
+    """Send a file, or a directory with all that is in it, to where nothing is yet.
+
+    Raises:
+        CommandError: a link in it leads out of it, or it holds what is no file.
+        OSError: it cannot be read.
+        asyncssh.Error: it cannot be written, or the connection broke.
+    """
+    if not await anyio.to_thread.run_sync(source.is_dir):
+        await _put_file(sftp, source, target)
+        return
+    files: list[Path] = []
+    await sftp.mkdir(str(target))
+    for entry in await anyio.to_thread.run_sync(lambda: list(_entries(source))):
+        place = target / entry.relative_to(source)
+        if entry.is_symlink():
+            await sftp.symlink(str(_inside(source, entry)), str(place))
+        elif entry.is_dir():
+            await sftp.mkdir(str(place))
+        else:
+            files.append(entry)
+    await _put_files(sftp, source, target, files)
+
+
+async def get(sftp: asyncssh.SFTPClient, source: str, target: Path, size: int) -> None:
+    """Copy ``size`` bytes of a file to ``target``, which has either all of them or what it had before.
+
+    Raises:
+        OSError: it cannot be written here.
+        asyncssh.Error: it cannot be read, or the connection broke.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    await anyio.to_thread.run_sync(lambda: partial.unlink(missing_ok=True))
+    try:
+        async with await anyio.open_file(partial, "xb") as file, sftp.open(source, "rb", encoding=None) as remote:
+            left = size
+            while left and (data := cast("bytes", await remote.read(min(left, CHUNK)))):
+                await file.write(data)
+                left -= len(data)
+        await anyio.to_thread.run_sync(partial.replace, target)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(lambda: partial.unlink(missing_ok=True))
+
+
+async def _put_files(sftp: asyncssh.SFTPClient, source: Path, target: PurePosixPath, files: list[Path]) -> None:
+    limiter = anyio.CapacityLimiter(AT_ONCE)
+
+    async def one(file: Path) -> None:
+        async with limiter:
+            await _put_file(sftp, file, target / file.relative_to(source))
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for file in files:
+                tasks.start_soon(one, file)
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+async def _put_file(sftp: asyncssh.SFTPClient, source: Path, target: PurePosixPath) -> None:
+    mode = (await anyio.to_thread.run_sync(source.stat)).st_mode
+    if not stat.S_ISREG(mode):
+        raise errors.CommandError(f"{source}: neither a file nor a directory, and cannot be pushed")
+    permissions = 0o700 if mode & 0o111 else 0o600
+    async with (
+        await anyio.open_file(source, "rb") as file,
+        sftp.open(str(target), "xb", asyncssh.SFTPAttrs(permissions=permissions), encoding=None) as remote,
+    ):
+        while data := await file.read(CHUNK):
+            await remote.write(data)
+
+
+def _entries(directory: Path) -> Iterator[Path]:
+    """All below it, a directory before what is in it; links are not followed."""
+    for entry in sorted(directory.iterdir()):
+        yield entry
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _entries(entry)
+
+
+def _inside(root: Path, link: Path) -> PurePath:
+    """A link's text, where it leads to something below ``root``, wherever ``root`` is copied to."""
+    text = link.readlink()
+    end = os.path.normpath(link.parent / text)
+    if text.is_absolute() or not PurePath(end).is_relative_to(root):
+        raise errors.CommandError(f"{link}: a link to {text}, which is not in what is pushed; put a copy of the file there")
+    return text
