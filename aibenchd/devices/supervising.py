@@ -1,0 +1,187 @@
+"""A shell script that runs one program on a device, kills all that it started, and says how it ended.
+
+It wants a POSIX shell (Android's mksh, dash, busybox), ``env``, ``grep`` and ``sleep``; ``taskset`` only where CPUs are
+named. Where ``setsid`` is missing programs are found by their environment alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import secrets
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from aibenchd import errors
+from aibenchd.devices import base
+
+TAG = "AIBENCHD_RUN"  # a variable in the environment of all that a program starts, by which it is found again
+GRACE = 10.0  # seconds beyond a program's timeout, after which the device kills it whoever asks
+LONGEST = 60_000  # bytes of a command line; adb carries no more
+TERMINATED = 128  # a shell's status of what a signal ended is this and the signal's number
+LAST_SIGNAL = 64
+
+SCRIPT = rb"""# Arguments: the run's tag, the word its account begins with, seconds after which it is killed whoever asks,
+# the CPUs as a hexadecimal mask (- for all), its directory, a command and its arguments.
+# Standard input stays open while it runs: a line, or the end of it, kills the run.
+tag=$1 mark=$2 limit=$3 mask=$4 directory=$5
+shift 5
+exec 3<&0 </dev/null
+account=${0%/*}/account
+cd "$directory" || exit 125
+
+kill_all() {
+    group=$1
+    [ -z "$group" ] || kill -9 "-$group" 2>/dev/null
+    rounds=0
+    while [ $rounds -lt 20 ]; do
+        found=$(grep -lsF "AIBENCHD_RUN=$tag" /proc/[0-9]*/environ)
+        [ -n "$found" ] || return
+        for one in $found; do
+            one=${one#/proc/}
+            kill -9 "${one%/environ}" 2>/dev/null
+        done
+        rounds=$((rounds + 1))
+    done
+}
+
+launch="env AIBENCHD_RUN=$tag"
+[ "$mask" = - ] || launch="taskset $mask $launch"
+group=
+if command -v setsid >/dev/null; then launch="setsid $launch" group=yes; fi
+read began rest </proc/uptime
+$launch "$@" 3<&- &
+child=$!
+[ -z "$group" ] || group=$child
+# Where this shell is hung up on, these two are what is left; and they must hold none of its outputs open.
+(
+    trap '' HUP
+    read line <&3
+    kill_all "$group"
+) >/dev/null 2>&1 &
+listener=$!
+(
+    trap '' HUP
+    exec 3<&-
+    AIBENCHD_RUN=$tag sleep "$limit"
+    kill_all "$group"
+) >/dev/null 2>&1 &
+sleeper=$!
+exec 3<&-
+wait $child
+code=$?
+read ended rest </proc/uptime
+times >"$account"
+{ kill -9 $sleeper $listener; wait $sleeper $listener; } 2>/dev/null
+kill_all "$group"
+echo
+echo "$mark $code $began $ended"
+cat "$account"
+"""
+
+SWEEP = """
+for one in $(grep -lsF {tag} /proc/[0-9]*/environ); do
+    one=${{one#/proc/}}
+    kill -9 "${{one%/environ}}" 2>/dev/null
+done
+"""
+
+_TIME = re.compile(rb"(\d+)m([\d.]+)s")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Supervised:
+    """A command line for the device's shell, and the word that its account begins with."""
+
+    text: str
+    mark: bytes
+
+
+def supervised(script: PurePosixPath, owner: str, command: base.Command) -> Supervised:
+    """What a command is run by.
+
+    Args:
+        script: where :data:`SCRIPT` lies on the device, in a directory that it may write to.
+        owner: a word without spaces that tells whose run it is.
+
+    Raises:
+        CommandError: it is too long.
+    """
+    run, mark = secrets.token_hex(8), secrets.token_hex(8)
+    argv = ("sh", "-c", *command.argv) if command.shell else command.argv
+    words = (
+        "sh",
+        str(script),
+        f"{owner}:{run}",
+        mark,
+        str(math.ceil(command.timeout + GRACE)),
+        mask(command.cpus),
+        str(command.cwd),
+        *(f"{name}={value}" for name, value in command.env.items()),
+        *argv,
+    )
+    text = shlex.join(words)
+    if len(text.encode(errors="surrogateescape")) > LONGEST:
+        raise errors.CommandError(f"the command is {len(text)} characters long; a device is handed {LONGEST} at most")
+    return Supervised(text, mark.encode())
+
+
+def mask(cpus: Sequence[int]) -> str:
+    """CPUs as ``taskset`` takes them; a hyphen where none is named."""
+    return f"{sum(1 << cpu for cpu in set(cpus)):x}" if cpus else "-"
+
+
+def sweep(owner: str) -> str:
+    """A shell's text that kills what earlier runs of ``owner`` have left."""
+    return SWEEP.format(tag=shlex.quote(f"{TAG}={owner}:"))
+
+
+def completed(stdout: bytes, stderr: bytes, mark: bytes, *, killed: bool) -> base.Completed:
+    """What the script says of a run.
+
+    A shell cannot tell a status over 128 from a signal: it is told as the signal.
+
+    Args:
+        stdout: with the script's account at its end.
+        killed: whether it was told to, because the program's time was over.
+
+    Raises:
+        HarnessError: there is no account of it.
+    """
+    printed, _, account = stdout.rpartition(b"\n" + mark + b" ")
+    head, _, times = account.partition(b"\n")
+    try:
+        code, began, ended = (float(word) for word in head.split())
+    except ValueError:
+        said = (stderr or stdout)[-base.LAST_WORDS :].decode(errors="replace").strip()
+        raise errors.HarnessError(f"what supervises programs on the device was killed, or could not begin: {said}") from None
+    status = int(code)
+    ending, status = (
+        (base.Ending.TIMED_OUT, 9)
+        if killed
+        else (base.Ending.SIGNALLED, status - TERMINATED)
+        if TERMINATED < status <= TERMINATED + LAST_SIGNAL
+        else (base.Ending.EXITED, status)
+    )
+    return base.Completed(
+        ending,
+        status,
+        printed.decode(errors="replace"),
+        stderr.decode(errors="replace"),
+        seconds=ended - began,
+        cpu_seconds=_cpu_seconds(times),
+    )
+
+
+def _cpu_seconds(times: bytes) -> float:
+    """Of the children, which the second row of the shell's ``times`` is about; NaN where it says nothing."""
+    found = [60 * int(minutes) + float(seconds) for minutes, seconds in _TIME.findall(times)]
+    return sum(found[2:4]) if len(found) == 4 else math.nan
+
+
+def environment(env: Mapping[str, str], libraries: Sequence[str]) -> dict[str, str]:
+    """``env`` with directories that shared libraries are looked for in after those that it names itself."""
+    directories = [*filter(None, [env.get("LD_LIBRARY_PATH", "")]), *libraries]
+    return {**env, "LD_LIBRARY_PATH": ":".join(directories)} if directories else dict(env)
