@@ -135,8 +135,10 @@ class Measuring(services.Service):
         device_settings, run = chosen
         kind: type[devices.Device] = plugins.load("devices", device_settings.kind)
         device = kind(device_settings, daemon.directory / "devices" / device_settings.name, run)
-        gate = daemon.gate if device.on_this_host else hostgate.OpenGate()
-        self.worker = worker.Worker(device, replace(daemon.house, gate=gate), daemon.rng)
+        house = daemon.house
+        if not device.on_this_host:  # what is done here around its programs is as a build is to those who measure here
+            house = replace(house, gate=hostgate.OpenGate(), beside=daemon.gate.building)
+        self.worker = worker.Worker(device, house, daemon.rng)
         self.worker.drain(draining=device_settings.name in daemon.drained)
 
     async def run(self) -> None:
@@ -262,6 +264,7 @@ class Daemon:
                 recorder=recording.Recorder(lambda: self._loaded.settings, await self.store.write(meta.installation)),
                 state_directory=self.directory,
                 paused=self.paused,
+                beside=contextlib.nullcontext,
                 host=self._host,
             )
             if self._loaded.faults:

@@ -10,6 +10,8 @@ from aibenchd.devices import base
 FIXED = ("performance", "userspace")  # governors that hold a frequency
 HELD = "; have it held with conditioning: {governor: performance}, or with 'sudo cpupower frequency-set -g performance'"
 
+UNKNOWN = "the device does not tell its {}; remove conditioning.{}"
+
 
 def obstacle(wanted: base.Conditioning, state: Mapping[str, str]) -> str:
     """Why no block may begin now, such as ``81 °C, begins at 70 or below``; empty where one may.
@@ -20,20 +22,24 @@ def obstacle(wanted: base.Conditioning, state: Mapping[str, str]) -> str:
 
 
 def _obstacles(wanted: base.Conditioning, state: Mapping[str, str]) -> Iterator[str]:
-    for name, unit, limit in (("temperature", " °C", wanted.max_temperature), ("load", "", wanted.max_load)):
-        if limit is not None and not (found := _number(state, name)) <= limit:
-            yield _unknown(name, f"max_{name}") if math.isnan(found) else f"{_named(name, found, unit)}, begins at {limit:g} or below"
-    if wanted.min_battery is not None and not (found := _number(state, "battery")) >= wanted.min_battery:
-        known = f"battery at {found:g} %, begins at {wanted.min_battery:g} or above"
-        yield _unknown("battery", "min_battery") if math.isnan(found) else known
-
-
-def _named(name: str, value: float, unit: str) -> str:
-    return f"{value:g}{unit}" if unit else f"{name} {value:g}"
-
-
-def _unknown(name: str, key: str) -> str:
-    return f"the device does not tell its {name}; remove conditioning.{key}"
+    if wanted.max_temperature is not None:
+        found = _number(state, "temperature")
+        if math.isnan(found):
+            yield UNKNOWN.format("temperature", "max_temperature")
+        elif found > wanted.max_temperature:
+            yield f"{found:g} °C, begins at {wanted.max_temperature:g} or below"
+    if wanted.max_load is not None:
+        found = _number(state, "load")
+        if math.isnan(found):
+            yield UNKNOWN.format("load", "max_load")
+        elif found > wanted.max_load:
+            yield f"load {found:g}, begins at {wanted.max_load:g} or below"
+    if wanted.min_battery is not None:
+        found = _number(state, "battery")
+        if math.isnan(found):
+            yield UNKNOWN.format("battery", "min_battery")
+        elif found < wanted.min_battery:
+            yield f"battery at {found:g} %, begins at {wanted.min_battery:g} or above"
 
 
 def _number(state: Mapping[str, str], name: str) -> float:

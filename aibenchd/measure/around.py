@@ -118,20 +118,22 @@ class Around:
             return
         host, place = await self._sides.host(), dataclasses.replace(self._place, index=index)
         for command in placeholders.compose(process.texts, self._placed.variant.benchmark, place):
-            completed = await host.run(
-                devices.Command(  # noqa: S604  FAI-PEP's are a shell's
-                    argv=(command,),
-                    shell=True,
-                    cwd=PurePosixPath(place.host_directory),
-                    env={"PATH": SEARCH_PATH, **self._placed.conditions.env},
-                    timeout=max(self._seconds_left, 0.001),
-                    output_limit=LARGEST_SAID,
-                )
-            )
+            async with self._sides.beside():
+                completed = await host.run(self._process(command, place))
             self._seconds_left -= completed.seconds
             self.printed += [completed.stdout, completed.stderr]
             if completed.failure:
                 raise FailedError(f"{what}: {command[:200]}: {completed.failure}")
+
+    def _process(self, command: str, place: frameworks.Place) -> devices.Command:
+        return devices.Command(  # noqa: S604  FAI-PEP's are a shell's
+            argv=(command,),
+            shell=True,
+            cwd=PurePosixPath(place.host_directory),
+            env={"PATH": SEARCH_PATH, **self._placed.conditions.env},
+            timeout=max(self._seconds_left, 0.001),
+            output_limit=LARGEST_SAID,
+        )
 
     def _convert(self, key: str, file: schema.OutputFile) -> tuple[model.Series, ...]:
         assert file.converter is not None  # noqa: S101

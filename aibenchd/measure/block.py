@@ -29,8 +29,17 @@ def arms(design: model.Design, block: int) -> tuple[model.ArmName, ...]:
     return order.arms(design.order, design.seed, block)
 
 
-async def run(bench: Bench, design: model.Design, number: int, placed: Mapping[model.ArmName, placing.Placed]) -> model.Block:
+async def run(
+    bench: Bench,
+    design: model.Design,
+    number: int,
+    placed: Mapping[model.ArmName, placing.Placed],
+    begun: list[model.ArmName],
+) -> model.Block:
     """Run a block.
+
+    Args:
+        begun: each arm is added when its trial begins; what was begun does not count where this raises.
 
     Raises:
         DeviceLostError, HarnessError: nothing of it counts, and it is to be run again, in the same order.
@@ -42,6 +51,7 @@ async def run(bench: Bench, design: model.Design, number: int, placed: Mapping[m
         if trials:
             crashpoints.reach("block.between-trials")
         await _condition(bench, design, placed[arm])
+        begun.append(arm)
         finished = await trial.run(bench.sides, bench.device, placed[arm])
         trials.append(await bench.keeper.take(finished, placed[arm], number))
     return await bench.keeper.side_by_side(model.Block(number, tuple(trials)), placed)

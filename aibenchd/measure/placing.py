@@ -7,6 +7,7 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -30,9 +31,14 @@ class Sides:
     """Where trials take place: a device and its meter, and beside it this host, opened when a benchmark first needs it."""
 
     def __init__(
-        self, device: devices.Session, meter: metering.Meter, open_host: Callable[[], Awaitable[devices.Session]]
+        self,
+        device: devices.Session,
+        meter: metering.Meter,
+        open_host: Callable[[], Awaitable[devices.Session]],
+        beside: Callable[[], AbstractAsyncContextManager[None]],
     ) -> None:
         self.device, self.meter = device, meter
+        self.beside = beside  # held by each command on this host: it must not run while another device's block does here
         self._open_host = open_host
         self._host: devices.Session | None = None
 

@@ -19,16 +19,20 @@ import structlog
 
 from aibenchd import backoff, board, crashpoints, errors, events, hostgate, model
 from aibenchd.devices import base as devices
+from aibenchd.devices import conditioning as gates
 from aibenchd.devices import metering
 from aibenchd.measure import block as blocks
-from aibenchd.measure import keeping, placing
+from aibenchd.measure import conditioning, health, keeping, placing
 from aibenchd.plan import order
 from aibenchd.specs import files
 from aibenchd.store import builds, experiments, store
+from aibenchd.store import devices as stored
 
 IDLE_SECONDS = 60.0  # between two looks at a device that has nothing to do
 PAUSE_SECONDS = (1.0, 300.0)  # first and longest pause before a lost device, or a block that failed by our fault, is tried again
 LEAST_REST_SECONDS = 0.1
+STALE_SECONDS = 10.0  # after which a device is looked at again when a block takes it
+GATE_SECONDS = (0.2, 5.0)  # first and longest pause between two looks at a device that is not fit for a block yet
 AWAY_SECONDS = 3600.0  # that a model file's server may be away; a mistyped one must not hold up a repository for ever
 PLACED = 256  # experiments whose pushed files a worker remembers
 
@@ -67,6 +71,7 @@ class House:
 
     Attributes:
         paused: whether no new block may begin now.
+        beside: passed through by what runs on this host beside a block that does not.
         host: a session on this host, for what is done around programs; each of its own for the name that is given.
     """
 
@@ -77,6 +82,7 @@ class House:
     recorder: Recorder[Any]
     state_directory: Path
     paused: Callable[[], bool]
+    beside: Callable[[], AbstractAsyncContextManager[None]]
     host: Callable[[str], AbstractAsyncContextManager[devices.Session]]
 
 
@@ -98,12 +104,17 @@ class Worker:
         self.unit = f"device/{self.name}"
         self.draining = False
         self._house = house
+        self._conditions = conditioning.House(device.settings, house.store, house.board)
+        self._health = health.Health(device.settings.quarantine_after, rng)
         self._meter = metering.make(device.settings.meter, on_this_host=device.on_this_host)
         self._stopping = False
+        self._released = 0  # how often
         self._bell = events.Bell()
         self._pauses = backoff.Backoff(*PAUSE_SECONDS, rng)
         self._placed: collections.OrderedDict[int, Placing] = collections.OrderedDict()
         self._rests: dict[int, _Rest] = {}
+        self._rebooted = 0  # the experiment that it was rebooted for last
+        self._heard = -math.inf  # when the device last answered, by the event loop's clock
         self._rng = rng
 
     def stop(self) -> None:
@@ -112,8 +123,15 @@ class Worker:
         self._bell.ring()
 
     def drain(self, draining: bool) -> None:
-        """Begin no other block until undrained; the session stays."""
+        """Begin no other block until undrained; the session stays, and what was changed on the device is undone."""
         self.draining = draining
+        self._bell.ring()
+
+    def release(self) -> None:
+        """Trust the device again, and try it now if it is lost."""
+        self._released += 1
+        self._health.release()
+        self._pauses.reset()
         self._bell.ring()
 
     async def run(self) -> None:
@@ -121,27 +139,75 @@ class Worker:
         with self._house.store.events.bell("experiment.open", "daemon.") as self._bell:
             while not self._stopping:
                 try:
-                    await self._hold()
+                    if self._health.quarantined:
+                        await self._probe()
+                    else:
+                        await self._hold()
                 except errors.DeviceLostError as error:
+                    self._failed(str(error))
                     await self._pause("lost", str(error))
-        self._house.board.take_down(self.unit)
-        self._house.board.take_down(f"{self.unit}/blocks")
+                except conditioning.UnfitError as error:
+                    await self._pause("waiting", str(error))
+        for unit in ("", "/blocks", "/hazards", "/health", "/undo"):
+            self._house.board.take_down(f"{self.unit}{unit}")
+
+    async def _probe(self) -> None:
+        """A device in quarantine: wait, then look at it."""
+        advice = f"it is looked at now and then, or at once after 'aibenchctl release {self.name}'"
+        self._house.board.put(self.unit, "quarantined", f"{self._health.text}: {self._health.reason}; {advice}", fault=True)
+        await self._sleep(self._health.pause())
+        if self._stopping or not self._health.quarantined:
+            return
+        try:
+            async with self.device.session() as session:
+                await session.health()
+        except (errors.DeviceLostError, errors.HarnessError) as error:
+            self._health.probed(str(error))
+        else:
+            self._health.probed("")
+        if not self._health.quarantined:
+            log.info("out of quarantine", device=self.name)
 
     async def _hold(self) -> None:
         self._house.board.put(self.unit, "connecting")
         async with self.device.session() as session, contextlib.AsyncExitStack() as stack:
-            sides = placing.Sides(session, self._meter, lambda: stack.enter_async_context(self._house.host(self.name)))
+            sides = placing.Sides(
+                session, self._meter, lambda: stack.enter_async_context(self._house.host(self.name)), self._house.beside
+            )
+            held = conditioning.Held(session, self._conditions)
             self._placed.clear()  # nothing is guaranteed of what lay on the device in another session
-            await session.health()
-            fingerprint = await session.fingerprint()
-            while not self._stopping:
-                experiment = None if self._resting() else await self._next()
-                if experiment is not None:
-                    await self._advance(sides, experiment, fingerprint)
-                else:
-                    self._house.board.put(self.unit, self._resting() or "ready")
-                    await self._bell.wait(self._idle_seconds())
-                    await session.health()
+            try:
+                await self._serve(sides, held)
+            finally:
+                await held.undo()
+
+    async def _serve(self, sides: placing.Sides, held: conditioning.Held) -> None:
+        """Blocks, one after another, until stopped or no longer trusted with any."""
+        await self._look_again(sides.device)
+        await self._tend(held)
+        await held.look()
+        while not (self._stopping or self._health.quarantined):
+            await self._tend(held)
+            experiment = None if self._resting() else await self._next()
+            if experiment is not None:
+                await self._advance(sides, held, experiment)
+            else:
+                self._house.board.put(self.unit, self._resting() or "ready")
+                await self._bell.wait(self._idle_seconds())
+                await self._look_again(sides.device)
+                if not self._rests:  # nothing is amiss
+                    self._succeeded()
+
+    async def _tend(self, held: conditioning.Held) -> None:
+        """What is changed on a device is so while blocks may run, and not while it is drained."""
+        if self.draining:
+            await held.undo()
+        else:
+            await held.make()
+
+    async def _look_again(self, session: devices.Session) -> None:
+        await session.health()
+        self._heard = anyio.current_time()
 
     def _resting(self) -> str:
         if self.draining:
@@ -158,13 +224,11 @@ class Worker:
         soonest = min((rest.until for rest in self._rests.values()), default=math.inf) - anyio.current_time()
         return min(IDLE_SECONDS, max(soonest, LEAST_REST_SECONDS))
 
-    async def _advance(self, sides: placing.Sides, experiment: experiments.Experiment, fingerprint: Mapping[str, str]) -> None:
+    async def _advance(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> None:
         """One block of one experiment; whatever goes wrong with it, other experiments go on."""
-        text = experiments.cell_text(experiment)
-        self._house.board.put(self.unit, "busy", f"{text}, block {experiment.blocks}")
         with structlog.contextvars.bound_contextvars(device=self.name, experiment=experiment.id):
             try:
-                await self._block(sides, experiment, fingerprint)
+                await self._block(sides, held, experiment)
             except (errors.ModelFileError, errors.CommandError, errors.UnknownKindError) as error:
                 await self._give_up(experiment, str(error))
             except errors.SourceAwayError as error:
@@ -172,28 +236,82 @@ class Worker:
                     self._try_later(experiment, str(error))
                 else:
                     await self._give_up(experiment, str(error))
-            except (errors.HarnessError, errors.StoreError, OSError) as error:
-                self._placed.pop(experiment.id, None)
+            except errors.StoreError as error:
                 self._try_later(experiment, str(error))
+            except (errors.HarnessError, OSError) as error:
+                self._placed.pop(experiment.id, None)
+                self._failed(str(error))
+                self._try_later(experiment, str(error))
+            except errors.DeviceLostError:
+                self._rest(experiment)  # it may be what this one does to the device: others go first
+                raise
             else:
-                self._pauses.reset()
                 self._rested(experiment.id)
 
-    async def _block(self, sides: placing.Sides, experiment: experiments.Experiment, fingerprint: Mapping[str, str]) -> None:
-        placed = await self._lay_out(sides, experiment, fingerprint)
+    async def _block(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> None:
+        self._busy(experiment)
+        if self.device.settings.conditioning.reboot and not experiment.blocks and self._rebooted != experiment.id:
+            await held.reboot()
+            self._placed.clear()
+            self._rebooted = experiment.id
+        placed = await self._lay_out(sides, held, experiment)
         if placed is None:
             return
         keeper = keeping.Keeper(self._house.state_directory, experiment.id, self.name)
         bench = blocks.Bench(sides, self.device.settings, keeper)
+        begun: list[model.ArmName] = []
         async with self.device.turn(), self._house.gate.measuring():
-            if self._stopping or self._resting():  # while this one waited for a build, or its turn
+            before = await self._fit(sides.device, held)
+            if before is None:
                 return
-            block = await blocks.run(bench, experiment.design, experiment.blocks, placed)
-        await self._journal(experiment, block, fingerprint)
+            self._busy(experiment)
+            try:
+                block = await blocks.run(bench, experiment.design, experiment.blocks, placed, begun)
+                after = await held.look_after(before)
+            except (errors.DeviceLostError, errors.HarnessError, OSError) as error:
+                await self._exclude(experiment, begun, error)
+                raise
+        self._heard = anyio.current_time()
+        await self._journal(experiment, block, held, before, after)
 
-    async def _lay_out(
-        self, sides: placing.Sides, experiment: experiments.Experiment, fingerprint: Mapping[str, str]
-    ) -> Placing | None:
+    def _busy(self, experiment: experiments.Experiment) -> None:
+        self._house.board.put(self.unit, "busy", f"{experiments.cell_text(experiment)}, block {experiment.blocks}")
+
+    async def _fit(self, session: devices.Session, held: conditioning.Held) -> conditioning.Look | None:
+        """Wait until the device is fit for a block; None where none may begin any more.
+
+        Raises:
+            UnfitError: that takes longer than it may.
+        """
+        wanted, began = self.device.settings.conditioning, anyio.current_time()
+        pauses = backoff.Backoff(*GATE_SECONDS, self._rng)
+        while not (self._stopping or self._resting()):  # also while this one waited for a build, or its turn
+            if anyio.current_time() - self._heard > STALE_SECONDS:
+                await self._look_again(session)
+            look = await held.look()
+            obstacle = gates.obstacle(wanted, look.state)
+            if not obstacle:
+                return look
+            if anyio.current_time() - began >= wanted.max_wait:
+                raise conditioning.UnfitError(f"{obstacle}; so for {wanted.max_wait:g} s, and tried again later")
+            self._house.board.put(self.unit, "waiting", obstacle)
+            await self._sleep(pauses.next())
+        return None
+
+    async def _exclude(self, experiment: experiments.Experiment, begun: Sequence[model.ArmName], error: Exception) -> None:
+        """Say which trials do not count. The block is run again whatever became of its trials: of both arms, or neither."""
+        cause = model.Outcome.HARNESS.value
+        if isinstance(error, errors.DeviceLostError):
+            cause = model.Outcome.LOST.value
+        elif isinstance(error, conditioning.ChangedError):
+            cause = stored.CHANGED
+        arms = tuple(begun)
+        log.warning("block does not count", number=experiment.blocks, cause=cause, arms=arms, reason=str(error))
+        await self._house.store.write(
+            lambda tx: stored.exclude(tx, experiment.id, experiment.blocks, arms, cause, str(error)),
+        )
+
+    async def _lay_out(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> Placing | None:
         """What an experiment needs, on the device; None where a build is gone and is made again first."""
         if experiment.id in self._placed:
             self._placed.move_to_end(experiment.id)
@@ -206,7 +324,7 @@ class Worker:
             return None
         await self._house.store.write(lambda tx: builds.touch(tx, [build.digest for build in present.values()]))
         verified = {arm: await self._house.models.ensure(experiment.design.of(arm).benchmark) for arm in present}
-        named = fingerprint.get("hash", self.name)
+        named = held.facts.get("hash", self.name)
         placed = {
             arm: await placing.lay_out(sides, experiment.design, arm, build, verified[arm], named)
             for arm, build in present.items()
@@ -216,12 +334,19 @@ class Worker:
             self._placed.popitem(last=False)
         return placed
 
-    async def _journal(self, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]) -> None:
+    async def _journal(
+        self,
+        experiment: experiments.Experiment,
+        block: model.Block,
+        held: conditioning.Held,
+        before: conditioning.Look,
+        after: conditioning.Look,
+    ) -> None:
         """Judge a block and write it, what it decided and the records that go out, as one."""
-        recorder = self._house.recorder
+        recorder, fingerprint = self._house.recorder, held.recorded
         finished = datetime.now(UTC)
         earlier = await self._house.store.read(lambda connection: experiments.journalled(connection, experiment.id))
-        latest, decision = await anyio.to_thread.run_sync(_judge, experiment, earlier, block, finished)
+        latest, decision = await anyio.to_thread.run_sync(_judge, experiment, earlier, block, before.number, finished)
         left = [await anyio.to_thread.run_sync(recorder.of_block, experiment, block, fingerprint)]
         if decision.verdict is not None:
             series, backend = await self._house.store.read(
@@ -236,7 +361,8 @@ class Worker:
         turn = order.turn(experiment.design.seed, experiment.round + 1)
 
         def write(tx: store.Transaction) -> None:
-            experiments.journal(tx, experiment, block, latest, decision, turn, finished)
+            conditions = {"before": dict(before.state), "after": dict(after.state)}
+            experiments.journal(tx, experiment, block, latest, decision, turn, finished, conditions)
             if decision.verdict is not None:
                 experiments.decide(tx, experiment.id, decision)
             for one in left:
@@ -245,6 +371,8 @@ class Worker:
 
         await self._house.store.write(write)
         crashpoints.reach("block.after-commit")
+        self._pauses.reset()
+        self._succeeded()
         log.info("block", number=block.number, valid=block.valid, verdict=decision.verdict, estimate=decision.estimate)
         if decision.verdict is not None:
             self._placed.pop(experiment.id, None)
@@ -257,12 +385,16 @@ class Worker:
 
     def _try_later(self, experiment: experiments.Experiment, reason: str) -> None:
         """The same block again, after a rest; other experiments go on meanwhile."""
-        rest = self._rests.setdefault(experiment.id, _Rest(backoff.Backoff(*PAUSE_SECONDS, self._rng), anyio.current_time()))
-        rest.until = anyio.current_time() + rest.pauses.next()
+        self._rest(experiment)
         log.warning("block could not be run", reason=reason)
         self._house.board.put(
             f"{self.unit}/blocks", "harness at fault", f"{experiments.cell_text(experiment)}: {reason}", fault=True
         )
+
+    def _rest(self, experiment: experiments.Experiment) -> None:
+        now = anyio.current_time()
+        rest = self._rests.setdefault(experiment.id, _Rest(backoff.Backoff(*PAUSE_SECONDS, self._rng), now))
+        rest.until = now + rest.pauses.next()
 
     def _rested_for(self, experiment: int) -> float:
         """Seconds since a block of it first failed by our fault."""
@@ -274,10 +406,24 @@ class Worker:
         if self._rests.pop(experiment, None) is not None and not self._rests:
             self._house.board.take_down(f"{self.unit}/blocks")
 
+    def _failed(self, reason: str) -> None:
+        self._health.failed(reason)
+        self._house.board.put(f"{self.unit}/health", self._health.text, reason)
+
+    def _succeeded(self) -> None:
+        if self._health.failures:
+            self._house.board.take_down(f"{self.unit}/health")
+        self._health.succeeded()
+
     async def _pause(self, state: str, reason: str) -> None:
         self._house.board.put(self.unit, state, reason, fault=True)
-        with anyio.move_on_after(self._pauses.next()):
-            while not self._stopping:
+        await self._sleep(self._pauses.next())
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until so much time has passed, the device is released, or no block may begin any more that might have."""
+        released, resting = self._released, self._resting()
+        with anyio.move_on_after(seconds):
+            while not self._stopping and (self._released, self._resting()) == (released, resting):
                 await self._bell.wait()
 
 
@@ -285,6 +431,7 @@ def _judge(
     experiment: experiments.Experiment,
     earlier: list[experiments.Journalled],
     block: model.Block,
+    fingerprint: int,
     finished: datetime,
 ) -> tuple[experiments.Journalled, model.Decision]:
     from aibenchd.measure import judging
@@ -298,9 +445,18 @@ def _judge(
         control=numbers.get(model.ArmName.CONTROL),
         seconds=(finished - block.trials[0].started).total_seconds(),
         agreements={one.arm: one.agreement for one in block.trials},
+        stratum=_stratum(earlier, fingerprint),
+        fingerprint=fingerprint,
     )
     reasons = {one.arm: one.reason for one in block.trials}
     return latest, judging.decision(experiment.design, earlier, latest, reasons)
+
+
+def _stratum(earlier: Sequence[experiments.Journalled], fingerprint: int) -> int:
+    """One more than that of the block before where the device is another since."""
+    if not earlier:
+        return 0
+    return earlier[-1].stratum + (earlier[-1].fingerprint not in (None, fingerprint))
 
 
 def _missing(present: Sequence[model.Build]) -> list[str]:

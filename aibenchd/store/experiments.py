@@ -47,6 +47,9 @@ class Journalled:
     Attributes:
         treatment, control: the one number of each process, None where it failed.
         agreements: of the outputs of those trials that had any to compare.
+        stratum, fingerprint: the number of what the device was like, in the experiment and in the journal. A ratio is taken
+            within a block, and what is expected of one only has to rest on those before it: so whatever a change of stratum
+            does to their noise, no false alarm comes of it, and none of them need be left out.
     """
 
     number: int
@@ -56,6 +59,8 @@ class Journalled:
     control: float | None
     seconds: float
     agreements: Mapping[model.ArmName, model.Agreement] = field(default_factory=dict)
+    stratum: int = 0
+    fingerprint: int | None = None
 
 
 def next_of(connection: sa.Connection, device: str, resting: Collection[int] = ()) -> Experiment | None:
@@ -129,6 +134,8 @@ def journalled(connection: sa.Connection, experiment: int) -> list[Journalled]:
             row.control,
             (row.finished_at - row.started_at).total_seconds(),
             agreements.get(row.number, {}),
+            row.stratum,
+            row.fingerprint,
         )
         for row in rows
     ]
@@ -142,8 +149,14 @@ def journal(
     decision: model.Decision,
     turn: float,
     finished: datetime,
+    conditions: model.JsonObject,
 ) -> None:
-    """Write a block with its trials and samples, and what is decided by it."""
+    """Write a block with its trials and samples, and what is decided by it.
+
+    Args:
+        turn: of the experiment in its next round.
+        conditions: the device's state ``before`` and ``after`` the block.
+    """
     started = block.trials[0].started
     transaction.connection.execute(
         _blocks.insert().values(
@@ -155,8 +168,16 @@ def journal(
             control=analysed.control,
             started_at=started,
             finished_at=finished,
+            stratum=analysed.stratum,
+            fingerprint=analysed.fingerprint,
+            conditions=conditions,
             **_interval(decision),
         )
+    )
+    transaction.connection.execute(
+        schema.devices.update()
+        .where(schema.devices.c.name == experiment.device)
+        .values(experiment=experiment.id, block_at=finished)
     )
     for trial in block.trials:
         _journal_trial(transaction, experiment.id, block.number, trial)

@@ -10,6 +10,7 @@ built and commanded as the daemon does it, beside the same command run bare.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shlex
@@ -114,14 +115,14 @@ async def _laid_out(
     session: devices.Session, build: model.Build, benchmark: model.Benchmark, framework: str, directory: Path
 ) -> Subject:
     design = model.Design(benchmark, framework, model.Rule(), disturb_caches=False)
-    sides = placing.Sides(session, metering.make(None, on_this_host=True), _no_host)
+    sides = placing.Sides(session, metering.make(None, on_this_host=True), _no_host, contextlib.nullcontext)
     no_files = files.BenchmarkFiles({}, {}, {})
     placed = {arm: await placing.lay_out(sides, design, arm, build, no_files, "host") for arm in model.ArmName}
     bench = block.Bench(sides, SETTINGS, keeping.Keeper(directory / "state", 1, "host"))
 
     async def trials() -> Took:
         began = time.perf_counter()
-        done = await block.run(bench, design, 0, placed)
+        done = await block.run(bench, design, 0, placed, [])
         took = time.perf_counter() - began
         return Took(took / len(done.trials), (took - sum(map(_own_seconds, done.trials))) / len(done.trials))
 

@@ -1,0 +1,184 @@
+"""A device while experiments run on it: what is changed on it and undone, what it is and what state it is in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+
+from aibenchd import board, errors
+from aibenchd.devices import base as devices
+from aibenchd.devices import conditioning
+from aibenchd.store import devices as stored
+from aibenchd.store import store, undo
+
+UNDO_SECONDS = 15.0  # to undo what was changed, also when the daemon ends
+
+log = structlog.get_logger()
+
+
+class UnfitError(errors.AibenchdError):
+    """A device cannot be had as its configuration asks, or was not fit for a block for too long; tried again later."""
+
+
+class ChangedError(errors.HarnessError):
+    """A device became another during a block, which therefore says nothing of the programs; the block is run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A device as it was at one time.
+
+    Attributes:
+        facts: its fingerprint; ``number`` is what the journal calls it.
+    """
+
+    number: int
+    facts: Mapping[str, str]
+    state: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class House:
+    """What of a device outlives its sessions; ``said`` are the hazards that were logged."""
+
+    settings: devices.DeviceSettings
+    store: store.Store
+    board: board.Board
+    said: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+
+class Held:
+    """A device in hand.
+
+    What is changed on it is undone by :meth:`undo`, which whoever made one calls when it lets go of the device. A row of the
+    journal says how, from before the change until it is undone: so it is undone after a crash too, by the next :meth:`make`.
+    """
+
+    def __init__(self, session: devices.Session, house: House) -> None:
+        self._session, self._house = session, house
+        self._made: bool | None = None  # None: not as it was found, or nobody knows
+        self._throttled = ""  # what it was last said to be throttled by: that it was at any time is a hazard
+        self._seen = Look(0, {}, {})
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Its fingerprint as it was last seen."""
+        return self._seen.facts
+
+    @property
+    def recorded(self) -> Mapping[str, str]:
+        """Its fingerprint for records, with the hazards by name."""
+        found = ", ".join(self._hazards())
+        return {**self._seen.facts, "hazards": found} if found else self._seen.facts
+
+    async def make(self) -> None:
+        """Have the device as it is configured, unless it is; what an earlier session left changed is undone first.
+
+        Raises:
+            UnfitError: it cannot be had so.
+            DeviceLostError: it is lost.
+        """
+        if self._made:
+            return
+        await self._undo()
+        self._made = None
+        wanted, name = self._house.settings.conditioning, self._house.name
+        try:
+            for change in await self._session.changes(wanted):
+                await self._house.store.write(functools.partial(undo.remember, device=name, action=change.undo))
+                await self._session.apply(change.do)
+                log.info("changed", device=name, action=dict(change.do))
+        except (errors.CommandError, errors.HarnessError) as error:
+            raise UnfitError(f"it cannot be had as its conditioning asks: {error}") from error
+        self._made = True
+
+    async def undo(self) -> None:
+        """Have the device as it was found. Whatever cannot be undone now is shown, and tried again in the next session."""
+        if self._made is False:
+            return
+        with anyio.move_on_after(UNDO_SECONDS, shield=True) as scope:
+            try:
+                await self._undo()
+            except errors.AibenchdError as error:
+                log.warning("not undone yet", device=self._house.name, reason=str(error))
+        if scope.cancelled_caught:
+            log.warning("not undone yet", device=self._house.name, reason=f"not done within {UNDO_SECONDS:g} s")
+
+    async def _undo(self) -> None:
+        unit, name, failed = f"device/{self._house.name}/undo", self._house.name, ""
+        for row in await self._house.store.read(lambda connection: undo.of(connection, name)):
+            try:
+                await self._session.apply(row.action)
+            except (errors.CommandError, errors.HarnessError) as error:
+                failed = f"{dict(row.action)}: {error}; it is tried again in the next session"
+                continue
+            await self._house.store.write(functools.partial(undo.forget, undone=row.id))
+            log.info("undone", device=name, action=dict(row.action))
+        self._made = False
+        if failed:
+            self._house.board.put(unit, "not undone", failed, fault=True)
+        else:
+            self._house.board.take_down(unit)
+
+    async def reboot(self) -> None:
+        """Start the device anew, and have it as it is configured again.
+
+        Raises:
+            UnfitError: this kind cannot be rebooted, or not be had as it is configured.
+        """
+        try:
+            await self._session.reboot()
+        except errors.CommandError as error:
+            raise UnfitError(str(error)) from error
+        self._made = None
+        await self.make()
+
+    async def look(self) -> Look:
+        """What it is now, and its state."""
+        facts, state = dict(await self._session.fingerprint()), dict(await self._session.state())
+        number = self._seen.number
+        if not number or facts != self._seen.facts:
+            name = self._house.name
+            number = await self._house.store.write(lambda tx: stored.see(tx, name, facts))
+        self._seen = Look(number, facts, state)
+        self._throttled = state.get("throttled", "") or self._throttled
+        self._say()
+        return self._seen
+
+    async def look_after(self, before: Look) -> Look:
+        """As :meth:`look`, at the end of a block.
+
+        Raises:
+            ChangedError: it is no longer what it was ``before`` the block.
+        """
+        after = await self.look()
+        if after.facts != before.facts:
+            raise ChangedError(f"the device changed during the block: {difference(before.facts, after.facts)}")
+        return after
+
+    def _hazards(self) -> Mapping[str, str]:
+        return conditioning.hazards(self._seen.facts, {"throttled": self._throttled})
+
+    def _say(self) -> None:
+        found, unit = self._hazards(), f"device/{self._house.name}/hazards"
+        for hazard in found.keys() - self._house.said:
+            log.warning("hazard", device=self._house.name, hazard=hazard, reason=found[hazard])
+        self._house.said |= found.keys()
+        if found:
+            self._house.board.put(unit, ", ".join(found), "; ".join(found.values()))
+        else:
+            self._house.board.take_down(unit)
+
+
+def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """How two fingerprints differ, as ``governor: performance, now powersave``."""
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return "; ".join(f"{name}: {before.get(name, 'not known')}, now {after.get(name, 'not known')}" for name in names)
