@@ -181,15 +181,10 @@ class Vendor(base.Device):
     def _host_settings(self) -> local.Settings:
         """This host, as the tools and the files that they take see it."""
         chosen = self.chosen
-        return local.Settings(
-            name=chosen.name,
-            kind="local",
-            directory=None if chosen.has_files else chosen.directory,
-            cpus=chosen.cpus,
-            store_size=chosen.store_size,
-            pull_limit=chosen.pull_limit,
-            minimum_free=chosen.minimum_free,
-        )
+        same = ("cpus", "store_size", "pull_limit", "minimum_free")
+        directory = None if chosen.has_files else chosen.directory
+        shared = {"directory": directory, **{key: getattr(chosen, key) for key in same}}
+        return local.Settings(name=chosen.name, kind="local").model_copy(update=shared)
 
 
 class Tool:
