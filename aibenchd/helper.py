@@ -182,7 +182,7 @@ def _read(path: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     # Neither made where it is not there, nor opened to be read, which root without capabilities may not everywhere.
-    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    file = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         os.write(file, text.encode())
     finally:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Self, TypeVar, cast
@@ -17,7 +17,7 @@ import anyio.to_thread
 import pydantic
 
 from aibenchd import errors, quantities
-from aibenchd.devices import base, beneath, host, launching, pushed
+from aibenchd.devices import base, beneath, cpufreq, host, launching, pushed
 
 T = TypeVar("T")
 
@@ -102,6 +102,8 @@ class LocalSession(base.Session):
     Where programs run as another user, both belong to that user's group, whose member the daemon must be.
     """
 
+    root: ClassVar[Path] = Path("/")  # of the kernel's files
+
     def __init__(
         self,
         settings: Settings,
@@ -115,6 +117,8 @@ class LocalSession(base.Session):
         self._launcher = launcher
         self._started = started
         self._pushed = pushed.Pushed(self._directory / "programs", settings.store_size)
+        self._cpus = settings.cpus or tuple(range(os.cpu_count() or 1))
+        self._host = host.Host(self._cpus, self.root)
         self._limiter = anyio.CapacityLimiter(1)
         self._busy = ""
 
@@ -162,8 +166,19 @@ class LocalSession(base.Session):
             await self._look()
 
     async def fingerprint(self) -> Mapping[str, str]:
-        cpus = self._settings.cpus or tuple(range(os.cpu_count() or 1))
-        return await self._in_thread(lambda: host.facts(cpus))
+        return await self._in_thread(self._host.facts)
+
+    async def state(self) -> Mapping[str, str]:
+        return await self._in_thread(self._host.state)
+
+    async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
+        return await self._in_thread(lambda: cpufreq.changes(self._cpus, wanted, self.root))
+
+    async def apply(self, action: base.Action) -> None:
+        if action.get("verb") in cpufreq.VERBS:
+            await cpufreq.apply(action, self._settings.helper, self.root)
+        else:
+            await super().apply(action)
 
     async def disturb(self) -> None:
         with self._alone("disturb"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import abc
 import contextlib
 import itertools
-import json
 import math
 import os
 import signal
@@ -26,11 +25,9 @@ import anyio.abc
 import anyio.to_thread
 
 from aibenchd import errors, plugins
-from aibenchd.devices import base
+from aibenchd.devices import base, helping
 
 ZONES = Path("/sys/class/powercap")
-ANSWER_BOUND = 64 << 10  # bytes of the helper's answer
-HELPER_DEADLINE = 5.0  # seconds
 STOP_DEADLINE = 5.0  # seconds that a meter's program has to end once it is told to
 MOST_ROWS = 10_000_000  # that are read of what a meter's program printed
 
@@ -188,22 +185,14 @@ def spent(before: Mapping[str, Zone], after: Mapping[str, Zone]) -> float:
 
 
 async def _of_helper(path: Path) -> list[Zone]:
+    said = await helping.ask(path, b'{"verb": "read-energy"}')
+    if "error" in said:
+        raise errors.HarnessError(f"the helper {path} does not read energy: {said['error']}")
+    wanted = ("package", "psys", "dram")
     try:
-        with anyio.fail_after(HELPER_DEADLINE):
-            async with await anyio.connect_unix(path) as stream:
-                await stream.send(b'{"verb": "read-energy"}\n')
-                answer = b""
-                while not answer.endswith(b"\n") and len(answer) < ANSWER_BOUND:
-                    answer += await stream.receive()
-        said = json.loads(answer)
-        if "error" in said:
-            raise errors.HarnessError(f"the helper {path} does not read energy: {said['error']}")
-        wanted = ("package", "psys", "dram")
         found = [Zone(one["name"], one["microjoules"], one["range"]) for one in said["zones"]]
-    except (OSError, anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError, ValueError, KeyError, TypeError) as error:
-        raise errors.HarnessError(
-            f"the helper {path} does not answer: {error or type(error).__name__}; is its socket unit on?"
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise errors.HarnessError(f"the helper {path} answers in another way than expected; is it of this version?") from error
     return [zone for zone in found if zone.name.startswith(wanted)]
 
 
