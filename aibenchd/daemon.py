@@ -370,6 +370,12 @@ class Daemon:
         self.drained.discard(device)
         self._drain(device)
 
+    async def release(self, device: str, by: str) -> None:
+        log.info("released", device=device, by=by)
+        service = self._measuring.services.get(device)
+        if service is not None:
+            service.worker.release()
+
     def paused(self) -> bool:
         """Whether no block and no build may begin."""
         return bool(self._paused)

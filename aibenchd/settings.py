@@ -157,7 +157,9 @@ class DeviceSelection(Model):
     kinds: Annotated[tuple[str, ...], Field(description="every device of these kinds")] = ()
     tags: Annotated[tuple[str, ...], Field(description="every device with one of these tags")] = ()
     hashes: Annotated[tuple[str, ...], Field(description="devices that turned out to have these, such as serial numbers")] = ()
-    models: Annotated[tuple[str, ...], Field(description="every device that turned out to be such a <model>-<release>-<sdk>")] = ()
+    models: Annotated[
+        tuple[str, ...], Field(description="every device that turned out to be a <model>-<release>-<sdk> of these")
+    ] = ()
     abis: Annotated[tuple[str, ...], Field(description="every device that turned out to run programs of these")] = ()
     exclude: Annotated[tuple[str, ...], Field(description="names of devices that are left out all the same")] = ()
 

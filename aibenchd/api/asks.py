@@ -119,6 +119,12 @@ async def undrain(request: web.Request) -> web.Response:
     return _done({"device": device, "drained": False})
 
 
+async def release(request: web.Request) -> web.Response:
+    device = await _device(request)
+    await request.app[reads.HOUSE].controls.release(device, request[PEER].name)
+    return _done({"device": device, "released": True})
+
+
 async def compare(request: web.Request) -> web.Response:
     """Queue a comparison; 202 with its number, by which ``GET /v1/requests/{id}`` tells how it goes."""
     house = request.app[reads.HOUSE]

@@ -339,7 +339,7 @@ GENERAL = {"socket": "PATH", "json": "", "help": "", "version": ""}
 PAGED = {"limit": "NUMBER", "cursor": "CURSOR"}
 COMMANDS = {
     "status": Command(status, "everything at a glance, faults first", "", {"watch": ""}),
-    "devices": Command(page("/v1/devices", pages.devices), "devices with their state and queue"),
+    "devices": Command(page("/v1/devices", pages.devices), "devices: what they are, their state, health and queue"),
     "experiments": Command(
         page("/v1/experiments", pages.experiments),
         "experiments, newest first",
@@ -381,6 +381,7 @@ COMMANDS = {
     "resume": Command(order("/v1/resume"), "go on"),
     "drain": Command(order("/v1/devices/{}/drain"), "take no more blocks on a device", "DEVICE"),
     "undrain": Command(order("/v1/devices/{}/undrain"), "take blocks on it again", "DEVICE"),
+    "release": Command(order("/v1/devices/{}/release"), "take a device out of quarantine, and try it now", "DEVICE"),
     "reload": Command(order("/v1/reload"), "read the configuration again"),
     "config": Command(config, "the settings in force"),
     "backup": Command(backup, "copy the journal into a new file", "FILE"),

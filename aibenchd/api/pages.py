@@ -19,7 +19,7 @@ def status(out: screen.Screen, answer: dict[str, Any]) -> None:
     _heading(out, answer)
     _faults(out, answer["faults"])
     _section(out, "REPOSITORIES", repositories, answer)
-    _section(out, "DEVICES", devices, answer)
+    _section(out, "DEVICES", at_work, answer)
     _section(out, "SINKS", sinks, answer)
     _section(out, "MODELS", models, answer)
     out.line()
@@ -33,6 +33,32 @@ def status(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 
 def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """What each is and how it is; then what about them makes figures vary."""
+    items = answer["devices"]
+    head = ("device", "kind", "hash", "abi", "os", "state", "since", "health", "queue", "last block", "doing")
+    rows = [
+        (
+            item["name"],
+            item["kind"],
+            item["hash"],
+            item["abi"],
+            item["model"] or item["os"],
+            item["state"],
+            out.ago(item["since"]),
+            item["health"],
+            str(item["experiments"].get("waiting", 0) + item["experiments"].get("open", 0)),
+            out.ago(item["last_block"] and item["last_block"]["finished_at"]),
+            item["reason"],
+        )
+        for item in items
+    ]
+    out.table(head, rows, [_style(item) for item in items])
+    for item in items:
+        for advice in item["advice"]:
+            out.line(f"{item['name']}: {advice}", "dim")
+
+
+def at_work(out: screen.Screen, answer: dict[str, Any]) -> None:
     items = answer["devices"]
     head = ("device", "kind", "state", "since", "waiting", "open", "doing")
     rows = [
@@ -142,6 +168,8 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     _facts(out, [(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
     builds = [(arm, build) for arm, build in answer["builds"].items() if build]
     _facts(out, [(f"{arm} build", f"{build['id']}, {build['state']}, {build['digest'][:SHORT]}") for arm, build in builds])
+    for lost in answer["excluded"]:
+        out.line(f"  {lost['trials']} trials of the {lost['arm']} do not count, {lost['cause']}: {lost['reason']}")
     if answer["blocks"]:
         out.line()
         _blocks(out, answer["blocks"])
@@ -311,10 +339,11 @@ def _facts(out: screen.Screen, facts: list[tuple[str, str | None]]) -> None:
 
 
 def _blocks(out: screen.Screen, blocks: list[dict[str, Any]]) -> None:
-    head = ("block", "order", "treatment", "control", "interval so far", "trials")
+    head = ("block", "stratum", "order", "treatment", "control", "interval so far", "trials")
     rows = [
         (
             str(block["number"]),
+            str(block["stratum"]),
             block["order"],
             _number(block["treatment"]),
             _number(block["control"]),

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from aibenchd import board, redaction
 from aibenchd.api import answers, matrix, metrics, server
+from aibenchd.devices import base as devices_base
 from aibenchd.store import outbox, views
 
 QUERY_SECONDS = 5.0  # of one question to the journal
@@ -33,7 +34,7 @@ async def status(request: web.Request) -> web.Response:
         return {
             **facts,
             "repositories": _repositories(house, views.repositories(connection)),
-            "devices": _devices(house, counts),
+            "devices": _devices(house, counts, views.devices(connection)),
             "experiments": counts.by_state(),
             "verdicts": counts.by_verdict(),
             "builds": dict(counts.builds),
@@ -46,8 +47,13 @@ async def status(request: web.Request) -> web.Response:
 
 
 async def devices(request: web.Request) -> web.Response:
+    """Each device: what it is, what it does, how it is, and what waits for it."""
     house = request.app[HOUSE]
-    return await _shown(request, lambda connection: {"devices": _devices(house, views.counts(connection))})
+
+    def view(connection: sa.Connection) -> views.Item:
+        return {"devices": _devices(house, views.counts(connection), views.devices(connection))}
+
+    return await _shown(request, view)
 
 
 async def sinks(request: web.Request) -> web.Response:
@@ -159,8 +165,9 @@ def _repositories(house: server.House, known: Mapping[str, views.Item]) -> list[
     ]
 
 
-def _devices(house: server.House, counts: views.Counts) -> list[views.Item]:
+def _devices(house: server.House, counts: views.Counts, known: Mapping[str, views.Item]) -> list[views.Item]:
     notices = _by_name(house.board, "device")
+    never: views.Item = {"fingerprint": {}, "seen_at": None, "last_block": None}
     return [
         {
             "name": device.name,
@@ -169,10 +176,28 @@ def _devices(house: server.House, counts: views.Counts) -> list[views.Item]:
             "tags": list(device.tags),
             "backends": list(device.backends),
             **_state(notices.get(device.name)),
+            **_health(notices, device.name),
+            **_identity(known.get(device.name, never)),
             "experiments": counts.by_state(device.name),
         }
         for device in house.settings().devices
     ]
+
+
+def _health(notices: Mapping[str, board.Notice], name: str) -> views.Item:
+    """Whether it let us down of late, and what about it makes figures vary, with what mends that."""
+    failing, hazards = notices.get(f"{name}/health"), notices.get(f"{name}/hazards")
+    return {
+        "health": failing.state if failing else "good" if name in notices else "unknown",
+        "hazards": hazards.state.split(", ") if hazards else [],
+        "advice": hazards.reason.splitlines() if hazards else [],
+    }
+
+
+def _identity(known: views.Item) -> views.Item:
+    facts = known["fingerprint"]
+    named = {name: facts.get(name, "") for name in ("hash", "abi", "os")}
+    return {**named, "model": devices_base.model_of(facts), **known}
 
 
 def _sinks(house: server.House, depths: list[outbox.Depth]) -> list[views.Item]:

@@ -36,7 +36,7 @@ async def _index(_request: web.Request) -> web.Response:
 ROUTES = (
     Route("GET", "/v1", _index, "this list"),
     Route("GET", "/v1/status", reads.status, "everything at a glance, faults first"),
-    Route("GET", "/v1/devices", reads.devices, "devices with their state and queue"),
+    Route("GET", "/v1/devices", reads.devices, "devices: what they are, their state, health and queue"),
     Route("GET", "/v1/experiments", reads.listed(views.ExperimentQuery, views.experiments), "newest first"),
     Route("GET", f"/v1/experiments/{NUMBER}", reads.single("experiment", views.experiment), "with blocks, trials, results"),
     Route("GET", "/v1/revisions", reads.listed(views.RevisionQuery, views.revisions), "newest first, with their verdicts"),
@@ -59,6 +59,7 @@ ROUTES = (
     Route("POST", "/v1/comparisons", asks.compare_cells, "compare two cells of a model"),
     Route("POST", "/v1/devices/{name}/drain", asks.drain, "take no more blocks on a device"),
     Route("POST", "/v1/devices/{name}/undrain", asks.undrain, "take blocks on it again"),
+    Route("POST", "/v1/devices/{name}/release", asks.release, "take it out of quarantine, and try it now"),
     Route("POST", "/v1/sinks/{name}/resend", asks.resend, "deliver dead letters again"),
     Route("POST", f"/v1/builds/{NUMBER}/rebuild", asks.rebuild, "try a failed build again"),
     Route("POST", "/v1/backup", asks.backup, "copy the journal into a new file", BACKUP_SECONDS),

@@ -91,6 +91,9 @@ class Controls(Protocol):
 
     async def undrain(self, device: str, by: str) -> None: ...
 
+    async def release(self, device: str, by: str) -> None:
+        """Trust a device again that is in quarantine, and try one now that is lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class House:

@@ -353,6 +353,12 @@ def file_name(name: str) -> str:
     return name
 
 
+def model_of(facts: Mapping[str, str]) -> str:
+    """``<model>-<release>-<sdk>`` of a fingerprint, which FAI-PEP calls the kind of a phone; empty where it does not tell."""
+    parts = [facts.get(name, "") for name in ("model", "release", "sdk")]
+    return "-".join(parts) if all(parts) else ""
+
+
 def platforms(devices: Sequence[DeviceSettings]) -> tuple[str, ...]:
     """The platforms that builds are needed for; sorted."""
     return tuple(sorted({device.platform for device in devices}))

@@ -173,7 +173,7 @@ class Held:
             log.warning("hazard", device=self._house.name, hazard=hazard, reason=found[hazard])
         self._house.said |= found.keys()
         if found:
-            self._house.board.put(unit, ", ".join(found), "; ".join(found.values()))
+            self._house.board.put(unit, ", ".join(found), "\n".join(found.values()))
         else:
             self._house.board.take_down(unit)
 

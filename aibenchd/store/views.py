@@ -133,6 +133,20 @@ def counts(connection: sa.Connection) -> Counts:
     )
 
 
+def devices(connection: sa.Connection) -> dict[str, Item]:
+    """By name: the ``fingerprint`` that it had when it was ``seen_at``, and its ``last_block``, null before the first."""
+    table, facts = schema.devices.c, schema.fingerprints.c.facts
+    query = sa.select(table.name, table.seen_at, table.experiment, table.block_at, facts).join(schema.fingerprints)
+    return {
+        row.name: {
+            "fingerprint": row.facts,
+            "seen_at": row.seen_at.isoformat(),
+            "last_block": row.block_at and {"experiment": row.experiment, "finished_at": row.block_at.isoformat()},
+        }
+        for row in connection.execute(query)
+    }
+
+
 def repositories(connection: sa.Connection) -> dict[str, Item]:
     """By name: the head that was read last, when, and the commit that it is."""
     table = schema.repositories.c
@@ -155,7 +169,11 @@ def experiments(connection: sa.Connection, query: ExperimentQuery) -> Item:
 
 
 def experiment(connection: sa.Connection, number: int) -> Item | None:
-    """One experiment with its design, builds, newest blocks with their trials, and results; None where there is none."""
+    """One experiment, whole; None where there is none.
+
+    With its design, builds, newest blocks with their trials, and results; what its device was in them (``fingerprints`` by
+    number), and the trials that do not count (``excluded``, by cause and arm).
+    """
     row = connection.execute(_experiments(_e.design, _e.round).where(_e.id == number)).mappings().one_or_none()
     if row is None:
         return None
@@ -163,6 +181,8 @@ def experiment(connection: sa.Connection, number: int) -> Item | None:
         "builds": _builds_of(connection, number),
         "blocks": _blocks_of(connection, number),
         "results": _results_of(connection, number),
+        "fingerprints": _fingerprints_of(connection, number),
+        "excluded": _excluded(connection, number),
     }
 
 
@@ -380,6 +400,22 @@ def _blocks_of(connection: sa.Connection, number: int) -> list[Item]:
 def _results_of(connection: sa.Connection, number: int) -> list[Item]:
     results = schema.results.c
     return _items(connection, sa.select(schema.results).where(results.experiment == number).limit(SERIES))
+
+
+def _fingerprints_of(connection: sa.Connection, number: int) -> dict[str, Item]:
+    table = schema.fingerprints.c
+    used = sa.select(schema.blocks.c.fingerprint).where(schema.blocks.c.experiment == number).distinct()
+    rows = connection.execute(sa.select(table.id, table.facts).where(table.id.in_(used)).order_by(table.id).limit(LIMIT))
+    return {str(row.id): row.facts for row in rows}
+
+
+def _excluded(connection: sa.Connection, number: int) -> list[Item]:
+    """How many trials of each arm do not count, by cause; with the reason of the last."""
+    table = schema.exclusions.c
+    count = sa.func.count().label("trials")
+    query = sa.select(table.cause, table.arm, count, sa.func.max(table.id), table.reason).where(table.experiment == number)
+    rows = connection.execute(query.group_by(table.cause, table.arm).order_by(table.cause, table.arm))
+    return [{"cause": row.cause, "arm": row.arm, "trials": row.trials, "reason": row.reason} for row in rows]
 
 
 def _add_results(connection: sa.Connection, items: Sequence[Item], metric: str | None) -> None:
