@@ -20,6 +20,7 @@ from aibenchd.build import script
 from aibenchd.devices import base as device
 from aibenchd.plan import coverage
 from aibenchd.specs import catalog
+from aibenchd.store import devices as stored
 
 DEVICE_DEADLINE = 30.0  # seconds
 DEVICES_AT_ONCE = 64
@@ -92,18 +93,34 @@ def _plan(document: yamlfile.Document, chosen: settings.Settings) -> Iterator[er
     except errors.InvalidFileError as error:
         yield from error.faults
         return
+    known = _known(chosen)
     if chosen.repositories and chosen.devices:
-        yield from _idle(document, chosen, found)
-    yield from _scripts(document, chosen, found)
+        yield from _idle(document, chosen, found, known)
+    yield from _scripts(document, chosen, found, known)
 
 
-def _idle(document: yamlfile.Document, chosen: settings.Settings, found: catalog.Catalog) -> Iterator[errors.Fault]:
+def _known(chosen: settings.Settings) -> coverage.Found:
+    """What devices turned out to be, as a daemon of this configuration wrote it down."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    directory = chosen.state_directory or (Path(given) if given else None)
+    return stored.known_in(directory / "journal.db") if directory else {}
+
+
+def _idle(
+    document: yamlfile.Document, chosen: settings.Settings, found: catalog.Catalog, known: coverage.Found
+) -> Iterator[errors.Fault]:
     """Selections that come to nothing: a name may be right and still fit nothing."""
     for index, selection in enumerate(chosen.benchmarks):
         selected = _selected(found, selection)
+        missing = coverage.absent(selection.devices, chosen.devices, known)
+        if missing and any(one.name not in known for one in chosen.devices):
+            continue  # it may be one that was never reached
+        if missing:
+            reason = f"no device turned out to be {', '.join(missing)}; 'aibenchctl devices' shows what they are"
+            yield document.fault(("benchmarks", index, "devices"), reason)
         if not selected and selection.specification.is_dir():
             continue  # of which the first file is yet to be dropped there
-        if not any(_cells(repository, selected, chosen) for repository in chosen.repositories):
+        if not any(_cells(repository, selected, chosen, known) for repository in chosen.repositories):
             wanted = ", ".join(sorted({one.benchmark.framework for one in selected} - {""})) or "any framework"
             reason = f"runs nowhere: no repository, device and backend fit it together ({len(selected)} benchmarks of {wanted})"
             yield document.fault(("benchmarks", index), reason)
@@ -114,16 +131,18 @@ def _selected(found: catalog.Catalog, selection: settings.BenchmarkSelection) ->
 
 
 def _cells(
-    repository: settings.RepositorySettings, selected: list[coverage.Selected], chosen: settings.Settings
+    repository: settings.RepositorySettings, selected: list[coverage.Selected], chosen: settings.Settings, known: coverage.Found
 ) -> tuple[coverage.Cell, ...]:
-    return coverage.cells(repository, selected, chosen.devices, planning.known_backends(repository.framework))
+    return coverage.cells(repository, selected, chosen.devices, planning.known_backends(repository.framework), known)
 
 
-def _scripts(document: yamlfile.Document, chosen: settings.Settings, found: catalog.Catalog) -> Iterator[errors.Fault]:
+def _scripts(
+    document: yamlfile.Document, chosen: settings.Settings, found: catalog.Catalog, known: coverage.Found
+) -> Iterator[errors.Fault]:
     """Each framework is built for each platform that its benchmarks are measured on."""
     selected = [one for selection in chosen.benchmarks for one in _selected(found, selection)]
     for index, repository in enumerate(chosen.repositories):
-        for platform in device.platforms([cell.device for cell in _cells(repository, selected, chosen)]):
+        for platform in device.platforms([cell.device for cell in _cells(repository, selected, chosen, known)]):
             try:
                 script.find(chosen.builds.frameworks_directory, repository.framework, platform)
             except errors.BuildError as error:

@@ -29,7 +29,8 @@ from aibenchd.measure import worker
 from aibenchd.plan import coverage
 from aibenchd.report import outbox, recording
 from aibenchd.specs import catalog, files, marks
-from aibenchd.store import experiments, meta, store
+from aibenchd.store import devices as stored
+from aibenchd.store import experiments, meta, store, undo
 from aibenchd.watch import base as watch
 from aibenchd.watch import watcher
 
@@ -213,6 +214,21 @@ class Specifications(services.Service):
             before = now
 
 
+class Knowing(services.Service):
+    """Follows what devices turn out to be, which benchmarks may choose them by."""
+
+    def __init__(self, _chosen: str, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    async def run(self) -> None:
+        daemon = self._daemon
+        with daemon.events.bell("device.changed", "daemon.reloaded") as bell:
+            while True:
+                await bell.wait()
+                await daemon.look_at_what_is_known()
+                daemon.events.publish(events.Event("daemon.devices", {}))
+
+
 class Housekeeping(services.Service):
     """Lets go of what is old."""
 
@@ -239,6 +255,7 @@ class Daemon:
         self.drained: set[str] = set()  # devices; one whose settings change, or that broke, stays drained
         self.seen = loaded.seen  # what specifications were read from last, be they good or not
         self._loaded = loaded
+        self._found: coverage.Found = coverage.NOTHING
         self._rosters: list[tuple[services.Roster[Any], Callable[[Loaded], dict[str, Any]]]] = []
         self._paused: dict[str, tuple[str, datetime]] = {}
         self._started = datetime.now(UTC)
@@ -272,6 +289,8 @@ class Daemon:
             await tasks.start(self._listen)
             await tasks.start(self._signals)
             await self._look_at_status_file()
+            await self.look_at_what_is_known()
+            await self._look_for_what_was_left_changed()
             self._fill(tasks)
             tasks.start_soon(self._watch_status_file)
             tasks.start_soon(self._notifier.watchdog, self._alive)
@@ -400,7 +419,26 @@ class Daemon:
 
     def world(self) -> planning.World:
         """What there is to plan with now."""
-        return planning.World(self._loaded.settings, self._loaded.selected, self.clone)
+        return planning.World(self._loaded.settings, self._loaded.selected, self.clone, self._found)
+
+    async def look_at_what_is_known(self) -> None:
+        """Take note of what devices turned out to be, and show what is to be measured on such as there are none."""
+        self._found = await self.store.read(stored.known)
+        for index, selection in enumerate(self._loaded.settings.benchmarks):
+            unit = f"selection/{index}"
+            missing = coverage.absent(selection.devices, self._loaded.settings.devices, self._found)
+            if missing:
+                reason = f"no device turned out to be {', '.join(missing)} yet; 'aibenchctl devices' shows what they are"
+                self.board.put(unit, "device absent", f"{selection.specification}: {reason}", fault=True)
+            else:
+                self.board.take_down(unit)
+
+    async def _look_for_what_was_left_changed(self) -> None:
+        """On devices that the configuration no longer has, so that nobody will undo it."""
+        there = {device.name for device in self._loaded.settings.devices}
+        for name in set(await self.store.read(undo.left)) - there:
+            advice = "it was left changed, and is not in the configuration any more: put it back there until this is undone"
+            self.board.put(f"device/{name}/undo", "not undone", advice, fault=True)
 
     def identical(self, tx: store.Transaction, experiment: int) -> None:
         """Decide an experiment whose arms are the same."""
@@ -424,6 +462,7 @@ class Daemon:
             (roster("builder", Building), lambda loaded: {"all": _of_builds(loaded.settings)}),
             (roster("planner", Planner), lambda _: {"all": ALWAYS}),
             (roster("specifications", Specifications), lambda _: {"all": ALWAYS}),
+            (roster("knowing", Knowing), lambda _: {"all": ALWAYS}),
             (roster("housekeeping", Housekeeping), lambda _: {"all": ALWAYS}),
         ]
         self._apply(self._loaded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,15 +30,21 @@ Identical = Callable[[store.Transaction, int], None]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What there is to plan with, at one time; ``clone`` gives a repository's clone."""
+    """What there is to plan with, at one time.
+
+    Attributes:
+        clone: gives a repository's clone.
+        found: what devices turned out to be.
+    """
 
     settings: configuration.Settings
     selected: Sequence[coverage.Selected]
     clone: Callable[[configuration.RepositorySettings], watch.Repository]
+    found: coverage.Found = field(default_factory=dict)
 
     def cells(self, repository: configuration.RepositorySettings) -> tuple[coverage.Cell, ...]:
         """The cells that a repository's builds are measured in."""
-        return coverage.cells(repository, self.selected, self.settings.devices, known_backends(repository.framework))
+        return coverage.cells(repository, self.selected, self.settings.devices, known_backends(repository.framework), self.found)
 
     def homes(self) -> tuple[coverage.Home, ...]:
         """All cells of the matrix, also those that are impossible."""
@@ -46,9 +52,9 @@ class World:
         own = (
             coverage.Home(one.name, one.framework, cell)
             for one in chosen.repositories
-            for cell in coverage.matrix(one, self.selected, chosen.devices, known_backends(one.framework))
+            for cell in coverage.matrix(one, self.selected, chosen.devices, known_backends(one.framework), self.found)
         )
-        return (*own, *coverage.homeless(chosen.repositories, self.selected, chosen.devices))
+        return (*own, *coverage.homeless(chosen.repositories, self.selected, chosen.devices, self.found))
 
     def named(self, repository: str) -> configuration.RepositorySettings | None:
         """A repository's settings; the only one's where no name is given."""

@@ -131,6 +131,7 @@ class Worker:
         """Trust the device again, and try it now if it is lost."""
         self._released += 1
         self._health.release()
+        self._show_health()
         self._pauses.reset()
         self._bell.ring()
 
@@ -143,12 +144,13 @@ class Worker:
                         await self._probe()
                     else:
                         await self._hold()
-                except errors.DeviceLostError as error:
+                except (errors.DeviceLostError, errors.HarnessError) as error:
                     self._failed(str(error))
-                    await self._pause("lost", str(error))
+                    if not self._health.quarantined:
+                        await self._pause("lost", str(error))
                 except conditioning.UnfitError as error:
                     await self._pause("waiting", str(error))
-        for unit in ("", "/blocks", "/hazards", "/health", "/undo"):
+        for unit in ("", "/blocks", "/hazards", "/health"):
             self._house.board.take_down(f"{self.unit}{unit}")
 
     async def _probe(self) -> None:
@@ -165,6 +167,7 @@ class Worker:
             self._health.probed(str(error))
         else:
             self._health.probed("")
+        self._show_health()
         if not self._health.quarantined:
             log.info("out of quarantine", device=self.name)
 
@@ -408,12 +411,17 @@ class Worker:
 
     def _failed(self, reason: str) -> None:
         self._health.failed(reason)
-        self._house.board.put(f"{self.unit}/health", self._health.text, reason)
+        self._show_health()
 
     def _succeeded(self) -> None:
-        if self._health.failures:
-            self._house.board.take_down(f"{self.unit}/health")
         self._health.succeeded()
+        self._show_health()
+
+    def _show_health(self) -> None:
+        if self._health.failures:
+            self._house.board.put(f"{self.unit}/health", self._health.text, self._health.reason)
+        else:
+            self._house.board.take_down(f"{self.unit}/health")
 
     async def _pause(self, state: str, reason: str) -> None:
         self._house.board.put(self.unit, state, reason, fault=True)

@@ -7,12 +7,16 @@ not been measured is scheduled. What can never be measured is in here too, with 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import types
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from aibenchd import errors, model, settings
 from aibenchd.devices import base as devices
+
+Found: TypeAlias = Mapping[str, Mapping[str, str]]  # the last fingerprint of each device that was ever reached, by name
+NOTHING: Found = types.MappingProxyType({})
 
 ALL = "all"  # in a selection's backends: every one that the framework can be asked for and the device offers
 
@@ -72,13 +76,15 @@ def cells(
     selected: Sequence[Selected],
     fleet: Sequence[devices.DeviceSettings],
     known: Collection[str],
+    found: Found = NOTHING,
 ) -> tuple[Cell, ...]:
     """The cells that builds of one repository are measured in; one that is selected twice, as the first selection has it.
 
     Args:
         known: the backends that the repository's framework can be asked for; empty where it does not say.
+        found: what devices turned out to be.
     """
-    return tuple(cell for cell in matrix(repository, selected, fleet, known) if not cell.impossible)
+    return tuple(cell for cell in matrix(repository, selected, fleet, known, found) if not cell.impossible)
 
 
 def matrix(
@@ -86,26 +92,28 @@ def matrix(
     selected: Sequence[Selected],
     fleet: Sequence[devices.DeviceSettings],
     known: Collection[str],
+    found: Found = NOTHING,
 ) -> tuple[Cell, ...]:
     """As :func:`cells`, with those that are impossible."""
-    found: dict[tuple[str, str, str], Cell] = {}
+    by_key: dict[tuple[str, str, str], Cell] = {}
     every = (
         Cell(one, device, backend, impossible(repository.framework, device, backend, known))
         for one in selected
         if fits(repository, one)
         for device in fleet
-        if chosen(device, one.selection.devices)
+        if chosen(device, one.selection.devices, found)
         for backend in backends(one.selection.backends, device.backends, known)
     )
     for cell in every:
-        found.setdefault(cell.key, cell)
-    return tuple(found.values())
+        by_key.setdefault(cell.key, cell)
+    return tuple(by_key.values())
 
 
 def homeless(
     repositories: Sequence[settings.RepositorySettings],
     selected: Sequence[Selected],
     fleet: Sequence[devices.DeviceSettings],
+    found: Found = NOTHING,
 ) -> tuple[Home, ...]:
     """A cell on each device for each benchmark that no repository's builds can run."""
     return tuple(
@@ -113,7 +121,7 @@ def homeless(
         for one in selected
         if not any(fits(repository, one) for repository in repositories)
         for device in fleet
-        if chosen(device, one.selection.devices)
+        if chosen(device, one.selection.devices, found)
     )
 
 
@@ -131,14 +139,36 @@ def fits(repository: settings.RepositorySettings, selected: Selected) -> bool:
     return selected.benchmark.framework in ("", repository.framework)
 
 
-def chosen(device: devices.DeviceSettings, selection: settings.DeviceSelection) -> bool:
-    """Whether a selection takes a device: all where it names nothing, and never what it excludes."""
+def chosen(device: devices.DeviceSettings, selection: settings.DeviceSelection, found: Found = NOTHING) -> bool:
+    """Whether a selection takes a device: all where it names nothing, and never what it excludes.
+
+    One that was never reached is not yet chosen by what it turns out to be.
+    """
     if device.name in selection.exclude:
         return False
-    named = bool(selection.names or selection.kinds or selection.tags)
-    return not named or (
-        device.name in selection.names or device.kind in selection.kinds or not set(device.tags).isdisjoint(selection.tags)
+    facts = found.get(device.name, {})
+    wanted = (
+        (selection.names, {device.name}),
+        (selection.kinds, {device.kind}),
+        (selection.tags, set(device.tags)),
+        *((texts, {fact(facts)}) for texts, fact in _turned_out(selection)),
     )
+    return not any(texts for texts, _ in wanted) or any(not own.isdisjoint(texts) for texts, own in wanted)
+
+
+def _turned_out(selection: settings.DeviceSelection) -> tuple[tuple[Sequence[str], Callable[[Mapping[str, str]], str]], ...]:
+    """What a selection names that only a device itself can tell, and how its fingerprint tells it."""
+    return (
+        (selection.hashes, lambda facts: facts.get("hash", "")),
+        (selection.models, devices.model_of),
+        (selection.abis, lambda facts: facts.get("abi", "")),
+    )
+
+
+def absent(selection: settings.DeviceSelection, fleet: Sequence[devices.DeviceSettings], found: Found) -> tuple[str, ...]:
+    """What a selection names that no device of the fleet turned out to be, so far."""
+    known = [found[device.name] for device in fleet if device.name in found]
+    return tuple(text for texts, fact in _turned_out(selection) for text in texts if text not in map(fact, known))
 
 
 def backends(wanted: Sequence[str], offered: Sequence[str], known: Collection[str]) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -38,6 +40,18 @@ def known(connection: sa.Connection) -> dict[str, dict[str, str]]:
     """The last fingerprint of each device that was ever reached, by its name."""
     query = sa.select(_devices.c.name, _fingerprints.c.facts).join(_fingerprints, _fingerprints.c.id == _devices.c.fingerprint)
     return {row.name: row.facts for row in connection.execute(query)}
+
+
+def known_in(journal: Path) -> dict[str, dict[str, str]]:
+    """As :func:`known`, of a journal that another process may be writing; nothing where there is none. Blocking."""
+    if not journal.exists():
+        return {}
+    engine = sa.create_engine(f"sqlite:///file:{quote(str(journal.absolute()))}?mode=ro&uri=true", poolclass=sa.pool.NullPool)
+    try:
+        with engine.connect() as connection:
+            return known(connection)
+    except sa.exc.DBAPIError:  # of an older version, or not to be read by this user
+        return {}
 
 
 def exclude(tx: store.Transaction, experiment: int, block: int, arms: Collection[str], cause: str, reason: str) -> None:

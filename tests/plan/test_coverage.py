@@ -133,6 +133,27 @@ def test_devices_are_chosen_by_name_kind_or_tag_and_excluded_by_name() -> None:
     assert chosen(names=("nobody",)) == []
 
 
+def test_devices_are_chosen_by_what_they_turned_out_to_be() -> None:
+    fleet = [device("a"), device("b"), device("never")]
+    pixel = {"model": "Pixel 6", "release": "12", "sdk": "31", "hash": "9B2C", "abi": "arm64-v8a"}
+    found = {"a": {"model": "Server", "hash": "77", "abi": "x86_64"}, "b": pixel}
+
+    def chosen(**keys: object) -> list[str]:
+        selection = settings.DeviceSelection.model_validate(keys)
+        return [one.name for one in fleet if coverage.chosen(one, selection, found)]
+
+    assert chosen() == ["a", "b", "never"]
+    assert chosen(hashes=("9B2C",)) == ["b"]
+    assert chosen(models=("Pixel 6-12-31",)) == ["b"]
+    assert chosen(abis=("x86_64", "arm64-v8a"), exclude=("a",)) == ["b"]
+    assert chosen(abis=("x86_64",), names=("never",)) == ["a", "never"]
+    assert chosen(hashes=("gone",)) == []
+    selection = settings.DeviceSelection(hashes=("9B2C", "gone"), abis=("x86_64",), models=("Pixel 7-13-33",))
+    assert coverage.absent(selection, fleet, found) == ("gone", "Pixel 7-13-33")
+    homes = coverage.homeless([REPOSITORY], [selected("net", framework="caffe2")], fleet, found)
+    assert len(homes) == 3
+
+
 def test_what_is_selected_twice_is_one_cell() -> None:
     again = [selected("squeezenet", priority=1), selected("squeezenet", priority=2)]
     (cell,) = coverage.cells(REPOSITORY, again, [device("a")], ())
