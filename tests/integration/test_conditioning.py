@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -291,3 +292,41 @@ async def test_what_runs_here_around_another_devices_programs_waits_for_those_wh
             spans[who][-1].append(float(when))
     assert all(len(found) >= 6 for found in spans.values())
     assert not any(one[0] < other[1] and other[0] < one[1] for one in spans["here"] for other in spans["around"])
+
+
+async def test_a_device_is_chosen_by_what_it_turned_out_to_be(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.configure(
+        devices=[{"name": "here", "kind": "local"}, {"name": "dream", "kind": "simulated"}],
+        benchmarks=[{"specification": "net.json", "devices": {"hashes": ["dream", "gone"]}}],
+    )
+    made.commit("first")
+    assert await check(made) == ""  # nobody knows yet what they are
+    async with made.daemon():
+        await made.until("SELECT device, verdict FROM experiments", [("dream", "measured")])
+        assert "no device turned out to be gone yet" in (await faults(made))["selection/0"]
+        shown = {one["name"]: one for one in (await made.ctl("devices"))["devices"]}
+        assert shown["dream"]["hash"] == "dream"
+        assert shown["here"]["fingerprint"]["kernel"]
+    assert "benchmarks[0].devices: no device turned out to be gone; 'aibenchctl devices' shows" in await check(made)
+    made.configure(benchmarks=[{"specification": "net.json", "devices": {"hashes": ["dream"]}}])
+    assert await check(made) == ""
+
+
+async def check(made: lab.Lab) -> str:
+    """What is wrong, as a person is told; empty where nothing is."""
+    done = await anyio.run_process([sys.executable, "-m", "aibenchd", "check", str(made.config)], check=False)
+    return done.stdout.decode() + done.stderr.decode() if done.returncode else ""
+
+
+async def test_what_was_left_changed_on_a_device_that_is_gone_is_shown(tmp_path: Path) -> None:
+    machine = oddhost.Machine(tmp_path, conditioning={"governor": "performance"})
+    made = machine.lab
+    async with made.daemon(**machine.env) as process:
+        await until(lambda: machine.governor == "performance", made)
+        process.kill()
+        await process.wait()
+    made.configure(devices=[{"name": "other", "kind": "simulated"}])
+    async with made.daemon(**machine.env):
+        await made.ready()
+        assert "not in the configuration any more" in (await faults(made))["device/odd/undo"]
