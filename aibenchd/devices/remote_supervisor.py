@@ -476,8 +476,8 @@ def execute(argv: "list[str]", env: "dict[str, str]") -> "NoReturn":
         os.execvpe(argv[0], argv, env)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        os.write(2, (f"{argv[0]}: {reason}\n").encode(errors="surrogateescape"))
-    os._exit(127 if shutil.which(argv[0], path=env.get("PATH")) is None else 126)
+        os.write(2, f"{argv[0]}: {reason}\n".encode(errors="surrogateescape"))
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
 def exit_code(status: int) -> int:
@@ -677,6 +677,7 @@ class Server:
                 "boot": read("/proc/sys/kernel/random/boot_id").strip(),
                 "kernel": system.release,
                 "abi": system.machine,
+                "cores": self._cores(),
                 "cpus": sorted(self._cpus),
             }
         )
@@ -798,14 +799,25 @@ class Server:
         return {"paths": [path for path in paths if not os.access(path, os.W_OK)]}
 
     def write(self, writes: "list[list[str]]") -> None:
-        """Write texts to files of /sys, in order."""
+        """Write texts to files of /sys, in order; of a file that is written twice, only the second time must succeed."""
+        failed = {}  # type: dict[str, str]
         for path, text in writes:
             if not os.path.normpath(path).startswith("/sys/"):
                 raise Refusal(f"{path} is not below /sys")
+            failed.pop(path, None)
             try:
                 write(path, text)
             except OSError as error:
-                raise Refusal(f"{path} cannot be set to {text}: {error.strerror}") from error
+                failed[path] = f"{path} cannot be set to {text}: {error.strerror}"
+        if failed:
+            raise Fault("; ".join(failed.values()))
+
+    def _cores(self) -> str:
+        found = set()
+        for path in glob.glob("/sys/devices/system/cpu/cpu[0-9]*/topology"):
+            with contextlib.suppress(OSError):
+                found.add((read(path + "/physical_package_id"), read(path + "/core_id")))
+        return f"{len(found) or len(self._cpus)} ({os.cpu_count()} threads)"
 
     @property
     def _work(self) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -21,7 +22,9 @@ import asyncssh
 import pydantic
 
 from aibenchd import errors, quantities
-from aibenchd.devices import base, linux, ssh_access, ssh_link, ssh_upload
+from aibenchd.devices import base, cpufreq, host, mirrored, ssh_access, ssh_link, ssh_upload
+
+T = TypeVar("T")
 
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 DIGEST_LENGTH = 32  # hexadecimal digits in a path: the same for every digest, so that the arms' paths are of equal length
@@ -117,7 +120,8 @@ class SshSession(base.Session):
         self._link: ssh_link.Link
         self._sftp: asyncssh.SFTPClient | None = None
         self._directory = PurePosixPath()
-        self._throttles: Mapping[str, int] = {}
+        self._root = Path()  # of what the device's kernel tells, on this host
+        self._host = host.Host(())
         self._busy = "its opening"
 
     async def open(self) -> None:
@@ -138,7 +142,9 @@ class SshSession(base.Session):
             store_size=settings.store_size,
         )
         self._directory = PurePosixPath(opened.facts["directory"])
-        self._throttles = linux.throttles(await self._read(linux.STATE))
+        self._root = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aibenchd-ssh-"))) / "root"
+        self._host = host.Host(self._cpus, self._root)
+        await self._told(self._host.state)
         self._busy = ""
 
     async def close(self) -> None:
@@ -190,8 +196,8 @@ class SshSession(base.Session):
 
     async def fingerprint(self) -> Mapping[str, str]:
         with self._alone("fingerprint"):
-            greeting = self._link.greeting
-            return linux.facts(await self._read(linux.FACTS), self._cpus, greeting["kernel"], greeting["abi"])
+            told = await self._told(self._host.facts)
+            return {**told, **{name: self._link.greeting[name] for name in ("kernel", "abi", "cores")}}
 
     async def disturb(self) -> None:
         with self._alone("disturb"):
@@ -200,16 +206,17 @@ class SshSession(base.Session):
 
     async def state(self) -> Mapping[str, str]:
         with self._alone("state"):
-            texts = await self._read(linux.STATE)
-            before, self._throttles = self._throttles, linux.throttles(texts)
-            return linux.state(texts, before)
+            return await self._told(self._host.state)
 
     async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
         if not wanted.frequency and not wanted.governor:
             return ()
         with self._alone("changes"):
-            found = linux.changes(await self._read(linux.FREQUENCY), self._cpus, wanted)
-            paths = sorted({path for change in found for path, _ in change.do["writes"]})
+            try:
+                found = await self._told(lambda: cpufreq.changes(self._cpus, wanted, self._root))
+            except errors.CommandError as error:
+                raise errors.CommandError(str(error).replace(str(self._root), "")) from error
+            paths = sorted({path for change in found for path, _ in _writes(change.do)})
             closed = (await self._link.ask("closed", SMALL_DEADLINE, paths=paths)).facts["paths"]
             if closed:
                 user = self._link.greeting["user"]
@@ -221,9 +228,7 @@ class SshSession(base.Session):
 
     async def apply(self, action: base.Action) -> None:
         with self._alone("apply"):
-            if action.get("verb") != "write":
-                raise errors.HarnessError(f"an SSH device knows no action {action.get('verb')!r}")
-            await self._link.ask("write", SMALL_DEADLINE, writes=action["writes"])
+            await self._link.ask("write", SMALL_DEADLINE, writes=_writes(action))
 
     async def reboot(self) -> None:
         with self._alone("reboot"):
@@ -273,9 +278,15 @@ class SshSession(base.Session):
         stdout, stderr = [await _text(payload) for payload in answer.payloads]
         return _completed(answer.facts, stdout, stderr)
 
-    async def _read(self, patterns: Sequence[str]) -> Mapping[str, str]:
-        texts: Mapping[str, str] = (await self._link.ask("read", SMALL_DEADLINE, patterns=list(patterns))).facts["texts"]
-        return texts
+    async def _told(self, look: Callable[[], T]) -> T:
+        """What is to be seen in what the device's kernel tells now."""
+        texts = (await self._link.ask("read", SMALL_DEADLINE, patterns=mirrored.patterns(self._cpus))).facts["texts"]
+
+        def lay_out_and_look() -> T:
+            mirrored.lay_out(self._root, texts)
+            return look()
+
+        return await anyio.to_thread.run_sync(lay_out_and_look)
 
     async def _send(self, push: base.Push, incoming: PurePosixPath) -> None:
         with self._transferring():
@@ -359,6 +370,22 @@ async def _look(link: ssh_link.Link, settings: Settings) -> None:
             f"{found['free']} bytes are free at {found['place']}, fewer than minimum_free ({settings.minimum_free});"
             " free some, or lower store_size"
         )
+
+
+def _writes(action: base.Action) -> list[list[str]]:
+    """What is written to which files there for an action of :mod:`aibenchd.devices.cpufreq`, in order."""
+    if action.get("verb") not in cpufreq.VERBS:
+        raise errors.HarnessError(f"an SSH device knows no action {action.get('verb')!r}")
+    found = []
+    for cpu in action["cpus"]:
+        place = f"{mirrored.CPU}/cpu{cpu}/cpufreq"
+        if action["verb"] == "set-governor":
+            found.append([f"{place}/scaling_governor", action["governor"]])
+        else:
+            # The kernel may refuse a maximum below the minimum that is yet to be lowered.
+            limits = {"max": str(action["most"]), "min": str(action["least"])}
+            found += [[f"{place}/scaling_{end}_freq", limits[end]] for end in ("max", "min", "max")]
+    return found
 
 
 async def _text(data: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -154,6 +155,8 @@ def _reason(endpoint: Endpoint, identified: _Identified, error: Exception) -> st
         return f"it does not let us in ({error.reason}); put {key} into ~/.ssh/authorized_keys there: passwords are never used"
     if isinstance(error, asyncssh.DisconnectError | asyncssh.ChannelOpenError):
         return f"the connection failed: {error.reason}"
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        return f"it cannot be reached: {os.strerror(error.errno or 0)}{f': {error.filename}' if error.filename else ''}"
     return f"it cannot be reached: {error}"
 
 

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,10 @@ import launchers
 import pytest
 import remotes
 
+from aibenchd import digests
 from aibenchd.devices import base, ssh
 
 PROGRAM = Path("/usr/sbin/sshd")
-RUNNING = ("lost_after: {0:g}s",)
 
 
 class Sshd(remotes.Ssh):
@@ -34,7 +32,9 @@ class Sshd(remotes.Ssh):
         super().__init__(directory, remotes.free_port())
         self.home = directory / "home of devices"
         self.host_key = directory / "host key"
-        text = self.configuration.read_text().replace("PasswordAuthentication no\n", "" if lines else "PasswordAuthentication no\n")
+        text = self.configuration.read_text().replace(
+            "PasswordAuthentication no\n", "" if lines else "PasswordAuthentication no\n"
+        )
         self.configuration.write_text("\n".join([*lines, text, "Subsystem sftp internal-sftp", "MaxStartups 1000", ""]))
         self._stack = contextlib.ExitStack()
         self._server: subprocess.Popen[bytes] | None = None
@@ -170,3 +170,10 @@ class Wire:
                 if self.carried >= self.cut_at:
                     self.cut()
         writer.transport.abort()
+
+
+def file(path: Path, data: bytes, mode: int = 0o644) -> base.Push:
+    """A file that is made, to be pushed."""
+    path.write_bytes(data)
+    path.chmod(mode)
+    return base.Push(path, digests.of_file(path), path.name)

@@ -1,0 +1,177 @@
+"""Who is let in, and whom we let in: host keys, keys, agents, certificates, jump hosts."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pydantic
+import pytest
+import remotes
+import sshd
+
+from aibenchd import errors, plugins
+from aibenchd.devices import ssh
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
+    with sshd.running(tmp_path_factory.mktemp("box") / "ssh") as made:
+        yield made
+
+
+async def refused(server: sshd.Sshd, match: str, **settings: Any) -> None:
+    with pytest.raises(errors.DeviceLostError, match=match):
+        await server.device(**settings).reach()
+
+
+def test_the_kind_is_installed() -> None:
+    assert plugins.load("devices", "ssh") is ssh.Ssh
+
+
+async def test_a_device_that_can_be_had_is_reached_and_left_as_it_is(server: sshd.Sshd) -> None:
+    await server.device("untouched").reach()
+
+    assert not (server.home / "untouched").exists()
+
+
+async def test_a_host_key_that_is_not_known_is_refused_and_told(server: sshd.Sshd) -> None:
+    words = f"box: .*its host key {re.escape(server.fingerprint())} .* is not among the known hosts: .*ssh-keygen -lf"
+    await refused(server, words, known_hosts_file=str(server.other_hosts))
+
+
+async def test_a_pinned_host_key_is_accepted_whatever_is_known(server: sshd.Sshd) -> None:
+    await server.device(host_key=server.fingerprint(), known_hosts_file=str(server.other_hosts)).reach()
+
+
+async def test_another_host_key_than_the_pinned_one_is_refused(server: sshd.Sshd) -> None:
+    pinned = "SHA256:" + 43 * "A"
+    await refused(server, f"{re.escape(server.fingerprint())} .* is not the pinned {pinned}", host_key=pinned)
+
+
+def test_a_fingerprint_that_is_none_is_refused(server: sshd.Sshd) -> None:
+    with pytest.raises(pydantic.ValidationError, match="expected a fingerprint, SHA256: and 43 characters"):
+        server.device(host_key="SHA256:short")
+
+
+async def test_a_key_that_is_not_admitted_is_told(server: sshd.Sshd) -> None:
+    words = r"it does not let us in .* put the public half of .*other key into ~/.ssh/authorized_keys there"
+    await refused(server, words, key_file=str(server.other_key))
+
+
+async def test_a_key_file_that_cannot_be_used_is_told(server: sshd.Sshd, tmp_path: Path) -> None:
+    await refused(server, "key_file .*none: No such file", key_file=str(tmp_path / "none"))
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "word", "-f", tmp_path / "locked"], check=True)
+    await refused(server, "key_file .*locked: .*needs no passphrase", key_file=str(tmp_path / "locked"))
+
+
+async def test_known_hosts_that_cannot_be_read_are_told(server: sshd.Sshd, tmp_path: Path) -> None:
+    await refused(server, "none", known_hosts_file=str(tmp_path / "none"))
+
+
+async def test_a_server_that_wants_a_password_gets_none(tmp_path: Path) -> None:
+    with sshd.running(tmp_path / "ssh", "PubkeyAuthentication no", "PasswordAuthentication yes") as server:
+        await refused(server, "it does not let us in .* passwords are never used")
+
+
+async def test_the_agent_has_the_key(server: sshd.Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["ssh-agent", "-D", "-a", tmp_path / "agent"], stdout=subprocess.DEVNULL) as agent:
+        with anyio.fail_after(20):
+            while not (tmp_path / "agent").exists():
+                await anyio.sleep(0.01)
+        environment = os.environ | {"SSH_AUTH_SOCK": str(tmp_path / "agent")}
+        subprocess.run(["ssh-add", "-q", server.key], check=True, env=environment)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        await refused(server, "it does not let us in", key_file=str(server.other_key))
+        await server.device(key_file=str(server.other_key), agent=True).reach()
+        agent.kill()
+
+
+async def test_an_authority_signs_a_key(tmp_path: Path) -> None:
+    with sshd.running(tmp_path / "ssh", f'TrustedUserCAKeys "{tmp_path}/authority.pub"') as server:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "authority"], check=True)
+        sign = ["ssh-keygen", "-q", "-s", tmp_path / "authority", "-I", "bench", "-n", server.user, f"{server.other_key}.pub"]
+        subprocess.run(sign, check=True)
+        await refused(server, "it does not let us in", key_file=str(server.other_key))
+        await server.device(key_file=str(server.other_key), certificate_file=f"{server.other_key}-cert.pub").reach()
+
+
+async def test_the_way_leads_through_another_server(server: sshd.Sshd, tmp_path: Path) -> None:
+    with sshd.running(tmp_path / "gate") as gate:
+        through = {"host": "127.0.0.1", "port": gate.port, "key_file": str(gate.key), "known_hosts_file": str(gate.known_hosts)}
+        await server.device(jump=[through]).reach()
+        wrong = through | {"key_file": str(server.key)}
+        await refused(server, f"127.0.0.1:{gate.port}: it does not let us in", jump=[wrong])
+        await refused(server, f"127.0.0.1:{server.port}: .*is not among", jump=[through], known_hosts_file=str(gate.known_hosts))
+        nowhere = remotes.free_port()
+        await refused(server, f"127.0.0.1:{nowhere}: the connection failed", jump=[through], port=nowhere)
+
+
+async def test_nobody_listens(server: sshd.Sshd) -> None:
+    await refused(server, "it cannot be reached: .*refused", port=remotes.free_port())
+
+
+async def test_a_name_that_nobody_has(server: sshd.Sshd) -> None:
+    await refused(server, "it cannot be reached", host="no-such-host.invalid")
+
+
+async def test_one_that_says_nothing_is_not_waited_for(server: sshd.Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        await refused(server, "no answer within 0.3 s", port=mute.getsockname()[1], connect_timeout="300ms")
+
+
+async def test_a_frozen_server_is_not_waited_for(tmp_path: Path) -> None:
+    with sshd.running(tmp_path / "ssh") as server:
+        server.signal(signal.SIGSTOP)
+        await refused(server, "no answer within 0.3 s", connect_timeout="300ms")
+
+
+async def test_no_python_is_told(server: sshd.Sshd) -> None:
+    await refused(server, "it has no Python: .*no-such-python.*apt-get install python3", python="no-such-python")
+
+
+async def test_a_python_that_is_too_old_is_told(server: sshd.Sshd, tmp_path: Path) -> None:
+    old = tmp_path / "old python"
+    old.write_text("#!/bin/sh\ncat > /dev/null & echo 'SyntaxError: invalid syntax' >&2; exit 1\n")
+    old.chmod(0o755)
+    await refused(server, "no supervisor can be started there, which needs Python 3.6: SyntaxError", python=str(old))
+
+
+async def test_what_a_login_shell_prints_is_passed_over(server: sshd.Sshd, tmp_path: Path) -> None:
+    chatty = tmp_path / "chatty"
+    chatty.write_text('#!/bin/sh\necho "Welcome to board 7"\necho\nexec python3 "$@"\n')
+    chatty.chmod(0o755)
+    await server.device(python=str(chatty)).reach()
+
+
+async def test_what_is_no_supervisor_is_told(server: sshd.Sshd, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("#!/bin/sh\necho '{\"oops'\nexec sleep 5\n")
+    other.chmod(0o755)
+    await refused(server, "its supervisor is not understood", python=str(other))
+
+
+async def test_a_server_without_sftp_is_told(tmp_path: Path) -> None:
+    with sshd.running(tmp_path / "ssh") as server:
+        server.stop()
+        server.configuration.write_text(server.configuration.read_text().replace("Subsystem sftp internal-sftp", ""))
+        server.start()
+        async with server.device().session() as session:
+            with pytest.raises(
+                errors.HarnessError, match=r"box: push: its SSH server has no SFTP .*Subsystem sftp internal-sftp"
+            ):
+                await session.push(sshd.file(tmp_path / "data", b"data"))
+
+
+async def test_cpus_and_space_that_the_device_lacks_are_told(server: sshd.Sshd, tmp_path: Path) -> None:
+    await refused(server, r"box: CPUs \[1023\] cannot be used", cpus=[1023])
+    await refused(server, r"\d+ bytes are free at .*, fewer than minimum_free", minimum_free="1000000TiB")
+    (tmp_path / "file").write_text("")
+    await refused(server, "file cannot be written to", directory=str(tmp_path / "file"))
