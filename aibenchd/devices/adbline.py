@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import adbutils  # type: ignore[import-untyped]
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 T = TypeVar("T")
 
 CHUNK = 64 << 10  # bytes of one message when files are sent; the protocol's most
+CONNECT_SECONDS = 3.0
 PACKET_BOUND = 16 << 20  # bytes; a longer packet of a shell's output is garbage
 STDIN, STDOUT, STDERR, EXIT = 0, 1, 2, 3  # kinds of packets of the shell protocol
 PACKET = struct.Struct("<BI")
@@ -40,10 +42,16 @@ class RefusedError(Exception):
 
 
 class Connection(adbutils.AdbConnection):  # type: ignore[misc]
-    """To the server that is there; where none is, that is an error."""
+    """To the server that is there; where none is, that is an error, and adbutils would start one."""
 
-    def _safe_connect(self) -> Any:
-        return self._create_socket()
+    def __init__(self, host: str, port: int) -> None:
+        self._where = (host, port)
+        super().__init__(host, port)
+
+    def _safe_connect(self) -> socket.socket:
+        connected = socket.create_connection(self._where, CONNECT_SECONDS)
+        connected.settimeout(None)
+        return connected
 
     def close(self) -> None:
         """At once: adbutils first waits."""
@@ -76,6 +84,11 @@ class Client(adbutils.AdbClient):  # type: ignore[misc]
         for one in self._opened:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """All that is still open: adbutils leaves what failed open."""
+        for one in self._opened:
+            one.close()
 
     def rows(self) -> list[tuple[str, str]]:
         """Serials and states of all devices that the server knows of."""
@@ -120,6 +133,8 @@ class Line:
                 outcome.append(work(client))
             except BaseException as error:  # noqa: BLE001  raised again where it is waited for
                 outcome.append(error)
+            finally:
+                client.close()
 
         late = False
 
@@ -137,6 +152,7 @@ class Line:
             tasks.cancel_scope.cancel()
         (result,) = outcome
         if isinstance(result, BROKEN):
+            await anyio.lowlevel.checkpoint_if_cancelled()  # of one that was cancelled this is no fault
             said = f"no answer within {seconds:.0f} s" if late else str(result) or type(result).__name__
             raise LineError(said) from result
         if isinstance(result, BaseException):

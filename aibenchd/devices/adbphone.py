@@ -69,7 +69,11 @@ class Phone:
         self._line.version = await self._ask_server(lambda client: client.server_version())
         state = await self.state()
         if self._address and state != READY:
-            state = await self._connect(state)
+            said = await self._connect(state)
+            if (state := await self.state()) == ABSENT:
+                raise errors.DeviceLostError(
+                    f"{self.name}: {self._server} says: {said}; is the phone on, in this network, and debugging over it on?"
+                )
         elif state == "offline":
             await self._ask_server(lambda client: client.reconnect(self.serial))
         state = await self.settled(SETTLE_SECONDS if state not in (ABSENT, TWICE, "unauthorized") else 0)
@@ -224,19 +228,10 @@ class Phone:
         return (states[0] if len(states) == 1 else TWICE) if states else ABSENT
 
     async def _connect(self, state: str) -> str:
-        """Connect one that has an address, after what is stale of it is gone; its state."""
+        """Connect one that has an address, after what is stale of it is gone; what the server says of it."""
         if state not in (ABSENT, "unauthorized"):
             await self._ask_server(lambda client: client.disconnect(self.serial))
-        try:
-            said = await self._line.call(lambda client: str(client.connect(self.serial)), CONNECT_SECONDS)
-        except adbline.LineError as error:
-            raise await self._lost(str(error)) from error
-        state = await self.state()
-        if state == ABSENT:
-            raise errors.DeviceLostError(
-                f"{self.name}: {self._server} says: {said.strip()}; is the phone on, in this network, and debugging over it on?"
-            )
-        return state
+        return await self._ask_server(lambda client: str(client.connect(self.serial)).strip(), CONNECT_SECONDS)
 
     async def _call(self, what: str, work: Callable[[adbline.Client], T], seconds: float) -> T:
         try:
@@ -246,9 +241,9 @@ class Phone:
         except adbline.LineError as error:
             raise await self._lost(f"{what}: {error}") from error
 
-    async def _ask_server(self, work: Callable[[adbline.Client], T]) -> T:
+    async def _ask_server(self, work: Callable[[adbline.Client], T], seconds: float = 0) -> T:
         try:
-            return await self._line.call(work, SERVER_SECONDS)
+            return await self._line.call(work, seconds or SERVER_SECONDS)
         except adbline.LineError as error:
             raise errors.DeviceLostError(
                 f"{self.name}: {self._server} does not answer: {error}; start or restart it: systemctl restart aibenchd-adb"
@@ -259,7 +254,8 @@ class Phone:
         rows = await self._ask_server(lambda client: client.rows())
         state = self._state(rows)
         if state == ABSENT:
-            others = ", ".join(f"{serial} ({state})" for serial, state in rows[:SHOWN]) or "none"
+            usable_first = sorted(rows, key=lambda row: row[1] != READY)
+            others = ", ".join(f"{serial} ({state})" for serial, state in usable_first[:SHOWN]) or "none"
             advice = f"is not there; {self._server} sees {others}"
         else:
             advice = next((text for begin, text in ADVICE.items() if state.startswith(begin)), "was lost")

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 CPUS = "/sys/devices/system/cpu"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-POLICIES = f"{CPUS}/cpufreq/policy* {CPUS}/cpu[0-9]*/cpufreq"  # the latter on old kernels, else as links to the former
+POLICIES = (f"{CPUS}/cpufreq/policy*", f"{CPUS}/cpu[0-9]*/cpufreq")  # the latter on old kernels, else as links to the former
 KHZ_OF_MHZ = 1000
 
 FACTS = {
     "properties": "getprop",
     "kernel": "uname -r",
-    "governor": f"cat {CPUS}/cpu[0-9]*/cpufreq/scaling_governor",
+    "governor": f"cat {POLICIES[0]}/scaling_governor {POLICIES[1]}/scaling_governor",
     "cpu": "cat /proc/cpuinfo",
     "memory": "grep MemTotal /proc/meminfo",
 }
@@ -24,7 +24,7 @@ STATE = {
     "thermal": "dumpsys thermalservice",
     "load": "cat /proc/loadavg",
     "governor": FACTS["governor"],
-    "frequency": f"cat {CPUS}/cpu[0-9]*/cpufreq/scaling_cur_freq",
+    "frequency": f"cat {POLICIES[0]}/scaling_cur_freq {POLICIES[1]}/scaling_cur_freq",
 }
 PROPERTIES = {
     "model": ("ro.product.model",),
@@ -144,7 +144,7 @@ class Policy:
 
 
 LIST_POLICIES = f"""
-for one in {POLICIES}; do
+for one in {" ".join(POLICIES)}; do
     [ -f $one/scaling_governor ] && [ ! -L $one ] || continue
     echo $one $(cat $one/scaling_governor $one/scaling_min_freq $one/scaling_max_freq $one/cpuinfo_min_freq \\
         $one/cpuinfo_max_freq $one/scaling_available_frequencies 2>/dev/null)

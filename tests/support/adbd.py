@@ -1,7 +1,7 @@
 """The phone's side of adb, over TCP, for the real client and server: real shells and real files, and faults on demand.
 
-A phone is a directory. What it calls /data, /sys and /proc/sys/kernel/random lies below that; its commands are Android's own shell
-and tools (mksh and toybox, from Debian), or this host's where they are not installed, and a few scripts in place of
+A phone is a directory. What it calls /data, /sys and /proc/sys/kernel/random lies below that; its commands are Android's own
+shell and tools (mksh and toybox, from Debian), or this host's where they are not installed, and a few scripts in place of
 Android's services. It asks for no key unless it is told to, and its programs run as whoever runs the test: loopback only.
 """
 
@@ -70,6 +70,7 @@ SCRIPTS = {
         case $3 in enable) echo 1 ;; disable) echo 0 ;; *) exit 1 ;; esac >{root}/phone/settings/airplane_mode_on
     """,
     "id": 'if [ -n "$PHONE_ROOT" ]; then echo 0; else echo 2000; fi',
+    "su": "echo 'su: not found' >&2; exit 127",
     "logcat": "cat {root}/phone/logcat 2>/dev/null",
 }
 SU = 'if [ "$1" = 0 ]; then shift; else shift; set -- sh -c "$@"; fi; PHONE_ROOT=yes exec "$@"'
@@ -504,15 +505,24 @@ class Server:
                 [adbutils.adb_path(), "nodaemon", "server"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         for _ in range(200):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.settimeout(10)
+                connection.sendall(b"000chost:version")
+                if connection.recv(4) == b"OKAY":
+                    return
             time.sleep(0.05)
         raise AssertionError((self._home / "adb.log").read_text())
 
     def stop(self) -> None:
-        assert self._process
+        if self._process is None:
+            return
         self._process.kill()
         self._process.wait()
+        self._process = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def signal(self, number: int) -> None:
         assert self._process

@@ -1,0 +1,636 @@
+"""Sessions on phones, through the real adb server, against a phone's side of the protocol that fails when it is told to."""
+
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path, PurePosixPath
+
+import adbd
+import anyio
+import launchers
+import pytest
+
+from aibenchd import digests, errors, plugins
+from aibenchd.devices import adb, adbline, adbphone, adbstore, base
+
+BIG = 30 << 20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[adbd.Server]:
+    with adbd.server(tmp_path_factory.mktemp("adb")) as server:
+        yield server
+
+
+@pytest.fixture
+async def phone(tmp_path: Path) -> AsyncIterator[adbd.Phone]:
+    async with adbd.phone(tmp_path / "phone") as phone:
+        yield phone
+
+
+@pytest.fixture
+async def old_phone(tmp_path: Path) -> AsyncIterator[adbd.Phone]:
+    """One from before Android 7, whose shells are terminals."""
+    async with adbd.phone(tmp_path / "old", features="cmd") as phone:
+        yield phone
+
+
+def device(server: adbd.Server, phone: adbd.Phone | None, **more: object) -> adb.Adb:
+    keys = {"address": phone.address} if phone else {}
+    given = {"name": "pixel", "kind": "adb", "server_port": server.port, "minimum_free": "1MiB", **keys, **more}
+    return adb.Adb(adb.Settings.model_validate(given), Path("/none"), base.RunSettings())
+
+
+@pytest.fixture
+async def session(server: adbd.Server, phone: adbd.Phone) -> AsyncIterator[base.Session]:
+    async with device(server, phone).session() as session:
+        yield session
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines that a test can wait for."""
+    for module, name in (
+        (adbphone, "ANSWER_SECONDS"),
+        (adbphone, "SERVER_SECONDS"),
+        (adbphone, "SETTLE_SECONDS"),
+        (adbphone, "CONNECT_SECONDS"),
+        (adbstore, "HASH_SECONDS"),
+    ):
+        monkeypatch.setattr(module, name, 1.5)
+    monkeypatch.setattr(adbphone, "SLOWEST", 100 << 20)
+
+
+def push_of(path: Path) -> base.Push:
+    return base.Push(path, digests.of_tree(path) if path.is_dir() else digests.of_file(path), path.name)
+
+
+def shell(text: str, cwd: PurePosixPath, **more: object) -> base.Command:
+    return base.Command((text,), cwd, shell=True, **more)  # type: ignore[arg-type]
+
+
+async def works(server: adbd.Server, phone: adbd.Phone) -> None:
+    """A session can be had, nothing of before runs, and a program does."""
+    with anyio.fail_after(30):
+        async with device(server, phone).session() as session:
+            completed = await session.run(shell("echo well", await session.directory("work")))
+    assert completed.stdout == "well\n"
+    await gone(phone)
+
+
+async def gone(phone: adbd.Phone) -> None:
+    with anyio.fail_after(10):
+        while phone.processes():
+            await anyio.sleep(0.02)
+
+
+async def running(phone: adbd.Phone, file: str = "begun") -> None:
+    await launchers.until_written(phone.directory / "work/work" / file)
+
+
+def test_the_kind_is_installed() -> None:
+    assert plugins.load("devices", "adb") is adb.Adb
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, "either a serial or an address"),
+        ({"serial": "a", "address": "b:5555"}, "either a serial or an address"),
+        ({"serial": "a", "directory": "tmp"}, "an absolute path on the phone"),
+        ({"serial": "a", "directory": "/data/my files"}, "without spaces"),
+    ],
+)
+def test_a_phone_is_named_in_one_way(keys: dict[str, str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        adb.Settings.model_validate({"name": "pixel", "kind": "adb", **keys})
+
+
+# ---- what works
+
+
+async def test_a_build_is_pushed_run_and_its_result_pulled(session: base.Session, tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    (build / "lib").mkdir(parents=True)
+    (build / "program").write_text('#!/bin/sh\ncat "${0%/*}/lib/data" - >result\necho $LD_LIBRARY_PATH\n')
+    (build / "program").chmod(0o755)
+    (build / "lib" / "data file").write_text("42\n")
+    (build / "lib" / "data").symlink_to("data file")
+    (build / "empty").mkdir()
+
+    there = await session.push(push_of(build))
+    work = await session.directory("work")
+    completed = await session.run(base.Command((str(there / "program"),), work, env={"LD_LIBRARY_PATH": "/own"}))
+    await session.pull(work / "result", tmp_path / "pulled")
+
+    assert completed.failure == ""
+    assert completed.stdout.startswith("/own:/")
+    assert completed.stdout.endswith(f"/{there.relative_to('/data')}\n")
+    assert (tmp_path / "pulled").read_text() == "42\n"
+
+
+async def test_thirty_megabytes_go_there_once_and_come_back(server: adbd.Server, phone: adbd.Phone, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(bytes(range(256)) * (BIG // 256))
+    for _ in range(2):
+        async with device(server, phone).session() as session:
+            there = await session.push(push_of(tmp_path / "big"))
+            assert await session.push(push_of(tmp_path / "big")) == there
+            work = await session.directory("work")
+            assert (await session.run(base.Command(("cp", str(there), "copy"), work))).failure == ""
+            await session.pull(work / "copy", tmp_path / "pulled")
+            assert digests.of_file(tmp_path / "pulled") == digests.of_file(tmp_path / "big")
+    assert sum(service == "sync:" for service in phone.services) == 5  # the supervisor twice, the file, and back twice
+
+
+async def test_bytes_that_are_not_those_of_the_digest_are_sent_again(
+    server: adbd.Server, phone: adbd.Phone, tmp_path: Path
+) -> None:
+    (tmp_path / "model").write_text("good")
+    async with device(server, phone).session() as session:
+        there = await session.push(push_of(tmp_path / "model"))
+    (phone.root / there.relative_to("/")).write_text("evil")
+    async with device(server, phone).session() as session:
+        assert await session.push(push_of(tmp_path / "model")) == there
+    assert (phone.root / there.relative_to("/")).read_text() == "good"
+
+
+async def test_the_least_recently_used_goes(server: adbd.Server, phone: adbd.Phone, tmp_path: Path) -> None:
+    files = [tmp_path / f"file{index}" for index in range(3)]
+    for index, file in enumerate(files):
+        file.write_bytes(bytes([index]) * (1 << 20))
+    paths = []
+    for file in files:
+        async with device(server, phone, store_size="2560KiB").session() as session:
+            paths.append(await session.push(push_of(file)))
+    assert [(phone.root / path.relative_to("/")).exists() for path in paths] == [False, True, True]
+
+
+async def test_a_link_out_of_what_is_pushed_is_refused(session: base.Session, tmp_path: Path) -> None:
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "link").symlink_to("../../etc/passwd")
+    with pytest.raises(errors.CommandError, match="a link to"):
+        await session.push(push_of(tmp_path / "build"))
+
+
+ENDINGS = [
+    ("exit 0", base.Ending.EXITED, 0),
+    ("exit 3", base.Ending.EXITED, 3),
+    ("exit 127", base.Ending.EXITED, 127),
+    ("kill -9 $$", base.Ending.SIGNALLED, 9),
+    ("kill -11 $$", base.Ending.SIGNALLED, 11),
+]
+
+
+@pytest.mark.parametrize(("text", "ending", "code"), ENDINGS)
+async def test_how_a_program_ended(session: base.Session, text: str, ending: base.Ending, code: int) -> None:
+    completed = await session.run(shell(f"echo out; echo err >&2; {text}", await session.directory("work")))
+    assert (completed.ending, completed.code, completed.stdout) == (ending, code, "out\n")
+    assert completed.stderr.startswith("err\n")
+
+
+@pytest.mark.parametrize(("text", "ending", "code"), ENDINGS)
+async def test_how_a_program_ended_on_an_old_phone(
+    server: adbd.Server, old_phone: adbd.Phone, text: str, ending: base.Ending, code: int
+) -> None:
+    async with device(server, old_phone).session() as session:
+        completed = await session.run(shell(f"echo out; echo more; {text}", await session.directory("work")))
+    assert (completed.ending, completed.code) == (ending, code)
+    assert completed.stdout.startswith("out\nmore\n")
+
+
+async def test_a_program_has_its_environment_directory_and_cpus(server: adbd.Server, phone: adbd.Phone) -> None:
+    async with device(server, phone, env={"A": "device", "B": "it's"}, cpus=[0]).session() as session:
+        work = await session.directory("work")
+        text = 'echo "$A $B $C"; pwd; grep Cpus_allowed_list /proc/self/status; cat'
+        completed = await session.run(shell(text, work, env={"C": "a b\nc"}))
+        await session.disturb()
+    assert completed.stdout.split("\n")[:2] == ["device it's a b", "c"]
+    assert completed.stdout.split("\n")[2].endswith(str(work))
+    assert completed.stdout.split("\n")[3].split()[1] == "0"
+    assert completed.seconds < 5
+    assert completed.cpu_seconds < 5
+
+
+async def test_output_is_bounded_and_what_is_cut_is_said(session: base.Session) -> None:
+    text = "echo begin; i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done; echo end"
+    completed = await session.run(shell(text, await session.directory("work"), output_limit=1000))
+    assert completed.stdout.startswith("begin\n")
+    assert completed.stdout.endswith("end\n")
+    assert "bytes cut here]" in completed.stdout
+    assert len(completed.stdout) < 1100
+    assert completed.code == 0
+
+
+async def test_a_directory_is_empty_again_whatever_a_program_left(session: base.Session, phone: adbd.Phone) -> None:
+    work = await session.directory("work")
+    await session.run(shell("mkdir -p a/b; echo >a/b/c; ln -s / root; chmod 0 a/b a", work))
+    assert await session.directory("work") == work
+    assert list((phone.directory / "work/work").iterdir()) == []
+    with pytest.raises(errors.HarnessError, match="is left alone"):
+        await session.remove(PurePosixPath("/data/local"))
+    await session.remove(work)
+    assert not (phone.directory / "work/work").exists()
+
+
+async def test_nothing_outside_is_pulled(session: base.Session, tmp_path: Path) -> None:
+    work = await session.directory("work")
+    await session.run(shell("ln -s /etc/passwd link; echo >plain", work))
+    for path, fault in {
+        work / "link": "not inside",
+        PurePosixPath("/etc/passwd"): "not inside",
+        work / "none": "has not written it",
+        work: "no plain file",
+    }.items():
+        with pytest.raises(errors.CommandError, match=fault):
+            await session.pull(path, tmp_path / "pulled")
+
+
+async def test_what_is_larger_than_the_limit_is_not_pulled(server: adbd.Server, phone: adbd.Phone, tmp_path: Path) -> None:
+    async with device(server, phone, pull_limit="1KiB").session() as session:
+        work = await session.directory("work")
+        await session.run(shell("dd if=/dev/zero of=large bs=2048 count=1", work))
+        with pytest.raises(errors.CommandError, match=r"more than pull_limit \(1024\)"):
+            await session.pull(work / "large", tmp_path / "pulled")
+
+
+async def test_the_phones_log_of_a_programs_time_comes_with_it(server: adbd.Server, phone: adbd.Phone) -> None:
+    (phone.root / "phone/logcat").write_text("11-24 13:00:00.000 1 1 I Bench: PyTorchObserver {}\n")
+    async with device(server, phone, logcat=True).session() as session:
+        completed = await session.run(shell("echo out", await session.directory("work")))
+    assert completed.stdout == "out\n"
+    assert "PyTorchObserver {}" in completed.stderr
+
+
+async def test_a_session_that_is_over_does_nothing(server: adbd.Server, phone: adbd.Phone) -> None:
+    async with device(server, phone).session() as session:
+        work = await session.directory("work")
+    with pytest.raises(errors.HarnessError, match="run during the session's end"):
+        await session.run(base.Command(("true",), work))
+
+
+async def test_many_sessions_at_once(server: adbd.Server, tmp_path: Path) -> None:
+    async def one(index: int) -> None:
+        async with adbd.phone(tmp_path / str(index)) as phone, device(server, phone).session() as session:
+            completed = await session.run(shell(f"echo {index}", await session.directory("work")))
+            assert completed.stdout == f"{index}\n"
+
+    async with anyio.create_task_group() as tasks:
+        for index in range(8):
+            tasks.start_soon(one, index)
+
+
+# ---- what is read
+
+
+async def test_a_phone_tells_what_it_is_and_how_it_is(session: base.Session, phone: adbd.Phone) -> None:
+    phone.heat(3, 61.5)
+    fingerprint, state = await session.fingerprint(), await session.state()
+    assert {name: fingerprint[name] for name in ("model", "release", "sdk", "abi", "os", "governor")} == {
+        "model": "Model T",
+        "release": "14",
+        "sdk": "34",
+        "abi": "x86_64",
+        "os": "Android 14",
+        "governor": "schedutil",
+    }
+    assert "0123456789" not in str(fingerprint)
+    assert len(fingerprint["hash"]) == 16
+    assert (state["temperature"], state["battery"], state["throttled"]) == (
+        "61.5",
+        "87",
+        "Android's thermal status is severe",
+    )
+    assert float(state["load"]) >= 0
+
+
+# ---- what is stopped
+
+
+async def test_a_timeout_kills_all_that_a_program_started(session: base.Session, phone: adbd.Phone) -> None:
+    work = await session.directory("work")
+    text = "(setsid sleep 1000 &) ; sleep 1001 & echo >begun; sleep 1002"
+    completed = await session.run(shell(text, work, timeout=0.5))
+    assert completed.ending is base.Ending.TIMED_OUT
+    assert completed.failure.startswith("timed out")
+    assert phone.processes() == []
+
+
+async def test_a_timeout_on_an_old_phone(server: adbd.Server, old_phone: adbd.Phone) -> None:
+    async with device(server, old_phone).session() as session:
+        completed = await session.run(shell("sleep 1000 & sleep 1001", await session.directory("work"), timeout=0.5))
+        assert completed.ending is base.Ending.TIMED_OUT
+        assert old_phone.processes() == []
+
+
+async def test_what_a_program_leaves_running_is_killed(session: base.Session, phone: adbd.Phone) -> None:
+    completed = await session.run(shell("setsid sleep 1000 >/dev/null & sleep 1001 &", await session.directory("work")))
+    assert completed.code == 0
+    assert phone.processes() == []
+
+
+async def test_a_phone_without_setsid(server: adbd.Server, phone: adbd.Phone) -> None:
+    (phone.root / "bin/setsid").unlink(missing_ok=True)
+    phone.script("command", "exit 1")
+    async with device(server, phone).session() as session:
+        completed = await session.run(shell("sleep 1000 & sleep 1001", await session.directory("work"), timeout=0.3))
+        assert completed.ending is base.Ending.TIMED_OUT
+        assert phone.processes() == []
+
+
+async def test_cancellation_kills_it(session: base.Session, phone: adbd.Phone) -> None:
+    work = await session.directory("work")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(session.run, shell("sleep 1000 & echo >begun; sleep 1001", work))
+        await running(phone)
+        with pytest.raises(errors.HarnessError, match="pixel: run during run; a session serves one caller at a time"):
+            await session.run(base.Command(("true",), work))
+        tasks.cancel_scope.cancel()
+    assert phone.processes() == []
+    assert (await session.run(shell("echo again", work))).stdout == "again\n"
+
+
+async def test_a_cancelled_push_leaves_a_session_that_works(session: base.Session, phone: adbd.Phone, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(b"x" * BIG)
+    phone.faults.append(adbd.Fault("sync", "hang", 1 << 20))
+    with anyio.move_on_after(1) as scope:
+        await session.push(push_of(tmp_path / "big"))
+    assert scope.cancelled_caught
+    there = await session.push(push_of(tmp_path / "big"))
+    assert (phone.root / there.relative_to("/")).stat().st_size == BIG
+
+
+# ---- what breaks
+
+
+@pytest.mark.parametrize("what", ["drop", "garbage", "close", "hang"])
+async def test_a_push_that_breaks(server: adbd.Server, phone: adbd.Phone, tmp_path: Path, quick: None, what: str) -> None:
+    (tmp_path / "big").write_bytes(b"x" * BIG)
+    async with device(server, phone).session() as session:
+        phone.faults.append(adbd.Fault("sync", what, 1 << 20))
+        with pytest.raises((errors.DeviceLostError, errors.HarnessError)):
+            await session.push(push_of(tmp_path / "big"))
+    assert not list((phone.directory / "programs").glob("[0-9a-f]*/big"))
+    await works(server, phone)
+
+
+@pytest.mark.parametrize("what", ["drop", "garbage", "close", "hang"])
+async def test_a_pull_that_breaks(server: adbd.Server, phone: adbd.Phone, tmp_path: Path, quick: None, what: str) -> None:
+    async with device(server, phone).session() as session:
+        work = await session.directory("work")
+        await session.run(shell(f"dd if=/dev/zero of=big bs={BIG} count=1", work))
+        phone.faults.append(adbd.Fault("sync", what, 1 << 20))
+        with pytest.raises((errors.DeviceLostError, errors.HarnessError)):
+            await session.pull(work / "big", tmp_path / "pulled")
+    await works(server, phone)
+
+
+async def test_a_line_that_drops_during_a_run_kills_it(server: adbd.Server, phone: adbd.Phone) -> None:
+    async with device(server, phone).session() as session, anyio.create_task_group() as tasks:
+        work = await session.directory("work")
+        tasks.start_soon(_drop_when_running, phone)
+        with pytest.raises(errors.DeviceLostError, match="pixel: "):
+            await session.run(shell("(setsid sleep 1000 &); sleep 1001 & echo >begun; sleep 1002", work))
+        await gone(phone)
+    await works(server, phone)
+
+
+async def _drop_when_running(phone: adbd.Phone) -> None:
+    await running(phone)
+    phone.drop()
+
+
+async def test_a_phone_that_hangs_in_a_run_is_lost_in_time(server: adbd.Server, phone: adbd.Phone, quick: None) -> None:
+    async with device(server, phone).session() as session:
+        work = await session.directory("work")
+        phone.faults.append(adbd.Fault("shell", "hang"))
+        with pytest.raises(errors.DeviceLostError, match="did not end although it was told to"), anyio.fail_after(20):
+            await session.run(shell("echo >begun; echo said; sleep 1000", work, timeout=0.3))
+    await works(server, phone)
+
+
+async def test_garbage_in_place_of_output_is_no_output(server: adbd.Server, phone: adbd.Phone) -> None:
+    async with device(server, phone).session() as session:
+        work = await session.directory("work")
+        phone.faults.append(adbd.Fault("shell", "garbage"))
+        with pytest.raises(errors.DeviceLostError, match="garbage"):
+            await session.run(shell("echo said", work))
+    await works(server, phone)
+
+
+async def test_a_thread_that_waits_for_a_server_that_is_frozen_is_freed(tmp_path: Path, quick: None) -> None:
+    with adbd.server(tmp_path) as frozen:
+        frozen.signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(
+                errors.DeviceLostError, match=r"does not answer: no answer within .* systemctl restart aibenchd-adb"
+            ):
+                async with device(frozen, None, serial="none").session():
+                    pass
+        finally:
+            frozen.signal(signal.SIGCONT)
+
+
+async def test_a_call_that_is_cancelled_frees_its_thread() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        line = adbline.Line("127.0.0.1", listening.getsockname()[1])
+        with anyio.move_on_after(0.2) as scope:
+            await line.call(lambda client: client.server_version(), 1000)
+        assert scope.cancelled_caught
+
+
+async def test_what_a_killed_session_left_running_is_killed_by_the_next(server: adbd.Server, phone: adbd.Phone) -> None:
+    """Its line hangs, so that the phone does not learn of it."""
+    tag = f"AIBENCHD_RUN={phone.directory}:0"
+    left = subprocess.Popen(["sleep", "1000"], env={"PATH": "/usr/bin:/bin", **dict([tag.split("=", 1)])})
+    try:
+        await works(server, phone)
+        assert left.wait(10) == -signal.SIGKILL
+    finally:
+        left.kill()
+        left.wait()
+
+
+# ---- what is wrong with a phone, and what is to be done
+
+
+async def lost(one: adb.Adb) -> str:
+    with pytest.raises(errors.DeviceLostError) as caught, anyio.fail_after(40):
+        await one.reach()
+    with pytest.raises(errors.DeviceLostError), anyio.fail_after(40):
+        async with one.session():
+            pass
+    return str(caught.value)
+
+
+async def test_no_server_is_started(tmp_path: Path) -> None:
+    absent = adbd.Server(tmp_path)
+    said = await lost(device(absent, None, serial="none"))
+    assert f"the adb server at 127.0.0.1:{absent.port} does not answer" in said
+    assert "systemctl restart aibenchd-adb" in said
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", absent.port), 1)
+
+
+async def test_a_phone_that_is_not_there_and_those_that_are(
+    server: adbd.Server, phone: adbd.Phone, session: base.Session
+) -> None:
+    said = await lost(device(server, None, serial="0A1B2C"))
+    assert "pixel: 0A1B2C is not there" in said
+    assert f"{phone.address} (device)" in said
+
+
+async def test_a_phone_in_the_network_that_is_off(server: adbd.Server, tmp_path: Path) -> None:
+    said = await lost(device(server, None, address=f"127.0.0.1:{adbd.free_port()}"))
+    assert "is the phone on, in this network, and debugging over it on?" in said
+
+
+async def test_a_phone_that_does_not_trust_this_host(server: adbd.Server, tmp_path: Path, quick: None) -> None:
+    async with adbd.phone(tmp_path / "phone", trusts=False) as phone:
+        assert "accept the key on the phone's screen" in await lost(device(server, phone))
+        phone.trusts = True
+        phone.drop()
+        await works(server, phone)
+
+
+async def test_a_phone_that_is_offline(server: adbd.Server, tmp_path: Path, quick: None) -> None:
+    async with adbd.phone(tmp_path / "phone", mute=True) as phone:
+        said = await lost(device(server, phone))
+        assert "pixel: " in said
+        phone.mute = False
+        phone.drop()
+        await works(server, phone)
+
+
+async def test_two_phones_of_one_serial_number(server: adbd.Server, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+    """The real server cannot be had to show two over the network."""
+    monkeypatch.setattr(adbline.Client, "rows", lambda self: [("same", "device"), ("same", "device")])
+    assert "two phones with one serial number" in await lost(device(server, None, serial="same"))
+
+
+async def test_a_server_that_is_replaced_by_another_version(
+    server: adbd.Server, phone: adbd.Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with device(server, phone).session() as session:
+        await session.health()
+        monkeypatch.setattr(adbline.adbutils.AdbClient, "server_version", lambda self: 39)
+        with pytest.raises(errors.DeviceLostError, match=r"version 39 in place of 41: two adb of different versions"):
+            await session.health()
+
+
+async def test_a_server_that_is_started_anew_is_found_again(tmp_path: Path, phone: adbd.Phone, quick: None) -> None:
+    with adbd.server(tmp_path) as server:
+        async with device(server, phone).session() as session:
+            server.stop()
+            with pytest.raises(errors.DeviceLostError, match="does not answer"):
+                await session.directory("work")
+        server.start()
+        await works(server, phone)
+
+
+async def test_a_phone_that_is_still_starting(server: adbd.Server, phone: adbd.Phone) -> None:
+    phone.set(**{"sys.boot_completed": ""})
+    with pytest.raises(errors.DeviceLostError, match="Android has not started yet"):
+        async with device(server, phone).session():
+            pass
+
+
+async def test_a_phone_that_is_full(server: adbd.Server, phone: adbd.Phone) -> None:
+    with pytest.raises(errors.DeviceLostError, match=r"fewer than minimum_free .*; free some, or lower store_size"):
+        async with device(server, phone, minimum_free="900000GiB").session():
+            pass
+
+
+# ---- what is changed
+
+
+WISHES = base.Conditioning(frequency="max", governor="performance")
+BEFORE = ("schedutil", "300000", "1800000")
+
+
+async def test_frequency_is_set_and_put_back_as_root(server: adbd.Server, phone: adbd.Phone) -> None:
+    phone.script("su", adbd.SU)
+    async with device(server, phone).session() as session:
+        changes = await session.changes(WISHES)
+        assert phone.frequencies() == BEFORE
+        for change in changes:
+            await session.apply(change.do)
+            await session.apply(change.do)
+        assert phone.frequencies() == ("performance", "1800000", "1800000")
+        assert phone.frequencies("policy4") == ("performance", "2800000", "2800000")
+        assert await session.changes(WISHES) == []
+        assert (await session.fingerprint())["frequency"] == "1800 MHz, 2800 MHz"
+    async with device(server, phone).session() as session:  # another, as after a crash
+        for change in reversed(changes):
+            await session.apply(change.undo)
+            await session.apply(change.undo)
+        assert "frequency" not in await session.fingerprint()
+    assert phone.frequencies() == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("wanted", "khz"), [("min", 300000), ("mid", 900000), ("max", 1800000), ("1000000000", 900000), ("1", 300000)]
+)
+async def test_each_way_to_name_a_frequency(server: adbd.Server, phone: adbd.Phone, wanted: str, khz: int) -> None:
+    phone.root_adbd = True
+    async with device(server, phone).session() as session:
+        for change in await session.changes(base.Conditioning(frequency=wanted)):
+            await session.apply(change.do)
+    assert phone.frequencies() == ("schedutil", str(khz), str(khz))
+
+
+async def test_adbd_becomes_root_where_it_may_and_is_put_back(server: adbd.Server, phone: adbd.Phone) -> None:
+    phone.set(**{"ro.debuggable": "1"})
+    async with device(server, phone).session() as session:
+        changes = await session.changes(WISHES)
+        for change in changes:
+            await session.apply(change.do)
+        assert phone.root_adbd
+        assert phone.frequencies()[0] == "performance"
+        for change in reversed(changes):
+            await session.apply(change.undo)
+    assert not phone.root_adbd
+    assert phone.frequencies() == BEFORE
+
+
+async def test_a_phone_without_root_has_its_frequency(session: base.Session) -> None:
+    with pytest.raises(errors.CommandError, match="can only be set by root"):
+        await session.changes(WISHES)
+    assert await session.changes(base.Conditioning()) == []
+
+
+async def test_a_frequency_that_does_not_stay_is_told(server: adbd.Server, phone: adbd.Phone) -> None:
+    phone.script(
+        "su", f"{adbd.SU.replace('exec', '')}; echo 600000 >{phone.root}/sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq"
+    )
+    async with device(server, phone).session() as session:
+        (change, *_) = await session.changes(WISHES)
+        with pytest.raises(errors.HarnessError, match="something on the phone sets it too"):
+            await session.apply(change.do)
+
+
+async def test_screen_sleep_and_radios_are_put_back(server: adbd.Server, phone: adbd.Phone) -> None:
+    def now() -> tuple[str, list[str]]:
+        settings = sorted(f"{path.name}={path.read_text().strip()}" for path in (phone.root / "phone/settings").iterdir())
+        return (phone.root / "phone/dumpsys/power").read_text(), settings
+
+    async with device(server, phone, screen_off=True, stay_awake=True, airplane_mode=True).session() as session:
+        changes = await session.changes(base.Conditioning())
+        for change in changes:
+            await session.apply(change.do)
+        assert now() == ("mWakefulness=Asleep\n", ["airplane_mode_on=1", "stay_on_while_plugged_in=15"])
+        assert await session.changes(base.Conditioning()) == []
+        for change in reversed(changes):
+            await session.apply(change.undo)
+        assert now() == ("mWakefulness=Awake\n", ["airplane_mode_on=0"])
+        with pytest.raises(errors.HarnessError, match="knows no action 'frob'"):
+            await session.apply({"verb": "frob"})
+
+
+async def test_a_phone_is_started_anew(server: adbd.Server, phone: adbd.Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adb, "BOOT_POLL_SECONDS", 0.2)
+    async with device(server, phone).session() as session:
+        before = (phone.root / "proc/sys/kernel/random/boot_id").read_text()
+        await session.reboot()
+        assert (phone.root / "proc/sys/kernel/random/boot_id").read_text() != before
+        assert (await session.run(shell("echo well", await session.directory("work")))).stdout == "well\n"
