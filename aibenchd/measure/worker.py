@@ -137,7 +137,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stopped. A device that is lost is tried again for ever, with what is wrong on the board."""
-        with self._house.store.events.bell("experiment.open", "daemon.") as self._bell:
+        with self._house.store.events.bell(f"experiment.open.{self.name}", "daemon.") as self._bell:
             while not self._stopping:
                 try:
                     if self._health.quarantined:

@@ -207,8 +207,9 @@ def _measured_otherwise(connection: sa.Connection, row: sa.Row[Any]) -> bool:
 
 
 def _open(transaction: store.Transaction, experiment: int, **values: object) -> None:
-    transaction.connection.execute(_experiments.update().where(_experiments.c.id == experiment).values(state="open", **values))
-    transaction.announce("experiment.open", id=experiment)
+    opened = _experiments.update().where(_experiments.c.id == experiment).values(state="open", **values)
+    device = transaction.connection.execute(opened.returning(_experiments.c.device)).scalar_one()
+    transaction.announce(f"experiment.open.{device}", id=experiment)  # of a thousand devices, this one is woken
 
 
 def _open_alone(transaction: store.Transaction, row: sa.Row[Any]) -> None:
