@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Self, cast
@@ -113,6 +113,11 @@ class Settings(base.DeviceSettings):
         quantities.Size, pydantic.Field(description="space on this host's disk without which nothing is run")
     ] = 1 << 30
 
+    helper: Annotated[
+        Path | None,
+        pydantic.Field(description="of conditioning where files are shared: socket of aibenchd-helper, as of the kind local"),
+    ] = None
+
     @property
     def has_files(self) -> bool:
         """Whether the device has files of its own."""
@@ -174,14 +179,14 @@ class Vendor(base.Device):
     async def _session(self) -> AsyncIterator[base.Session]:
         async with local.Local(self._host_settings(), self.state_directory, self.run).session() as host:
             tool = Tool(self.chosen, host.run, await host.directory(TOOL))
-            session = _Remote(self.chosen, host, tool) if self.chosen.has_files else VendorSession(self.chosen, host, tool)
+            session = (_There if self.chosen.has_files else _Here)(self.chosen, host, tool)
             await session.open()
             yield session
 
     def _host_settings(self) -> local.Settings:
         """This host, as the tools and the files that they take see it."""
         chosen = self.chosen
-        same = ("cpus", "store_size", "pull_limit", "minimum_free")
+        same = ("cpus", "store_size", "pull_limit", "minimum_free", "helper")
         directory = None if chosen.has_files else chosen.directory
         shared = {"directory": directory, **{key: getattr(chosen, key) for key in same}}
         return local.Settings(name=chosen.name, kind="local").model_copy(update=shared)
@@ -323,7 +328,7 @@ class Tool:
 
 
 class VendorSession(base.Session):
-    """See :class:`aibenchd.devices.base.Session`. Files are those of ``host``, which the device shares."""
+    """What is the same wherever the device's files are. See :class:`aibenchd.devices.base.Session`."""
 
     def __init__(self, settings: Settings, host: base.Session, tool: Tool) -> None:
         self._settings, self._host, self._tool = settings, host, tool
@@ -337,32 +342,15 @@ class VendorSession(base.Session):
         await self._tool.stop()
         await self._tool.look()
 
-    async def push(self, push: base.Push) -> PurePosixPath:
-        return await self._host.push(push)
-
-    async def directory(self, name: str) -> PurePosixPath:
-        return await self._host.directory(name)
-
     async def run(self, command: base.Command) -> base.Completed:
         return await self._tool.run(command)
-
-    async def pull(self, source: PurePosixPath, target: Path) -> None:
-        await self._host.pull(source, target)
-
-    async def remove(self, path: PurePosixPath) -> None:
-        await self._host.remove(path)
 
     async def health(self) -> None:
         await self._host.health()
         await self._tool.look()
 
     async def fingerprint(self) -> Mapping[str, str]:
-        """What the tool says, and what the host is that it runs on: names that begin with ``host_``."""
-        host = {f"host_{name}": value for name, value in (await self._host.fingerprint()).items()}
-        return {**await self._tool.facts("fingerprint"), **host}
-
-    async def disturb(self) -> None:
-        await self._host.disturb()
+        return await self._tool.facts("fingerprint")
 
     async def state(self) -> Mapping[str, str]:
         return await self._tool.facts("state")
@@ -384,7 +372,38 @@ class VendorSession(base.Session):
                 await anyio.sleep(PROBE_SECONDS)
 
 
-class _Remote(VendorSession):
+class _Here(VendorSession):
+    """A device that shares this host's files. What is true of the host is true of it, where the tool does not say otherwise."""
+
+    async def push(self, push: base.Push) -> PurePosixPath:
+        return await self._host.push(push)
+
+    async def directory(self, name: str) -> PurePosixPath:
+        return await self._host.directory(name)
+
+    async def pull(self, source: PurePosixPath, target: Path) -> None:
+        await self._host.pull(source, target)
+
+    async def remove(self, path: PurePosixPath) -> None:
+        await self._host.remove(path)
+
+    async def fingerprint(self) -> Mapping[str, str]:
+        return {**await self._host.fingerprint(), **await super().fingerprint()}
+
+    async def state(self) -> Mapping[str, str]:
+        return {**await self._host.state(), **await super().state()}
+
+    async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
+        return await self._host.changes(wanted)
+
+    async def apply(self, action: base.Action) -> None:
+        await self._host.apply(action)
+
+    async def disturb(self) -> None:
+        await self._host.disturb()
+
+
+class _There(VendorSession):
     """A device with files of its own, below ``settings.directory`` there. What goes there lies on this host first."""
 
     def __init__(self, settings: Settings, host: base.Session, tool: Tool) -> None:
@@ -399,7 +418,7 @@ class _Remote(VendorSession):
     async def push(self, push: base.Push) -> PurePosixPath:
         target = self._root / PROGRAMS / push.digest[: pushed.DIGEST_LENGTH] / base.file_name(push.name)
         if target not in self._there:
-            source = await super().push(push)
+            source = await self._host.push(push)
             size = await anyio.to_thread.run_sync(_size, Path(source))
             self._look_at_room(size)
             await self._make(target.parent)
@@ -422,9 +441,6 @@ class _Remote(VendorSession):
     async def remove(self, path: PurePosixPath) -> None:
         self._inside(path)
         await self._tool.ask("remove", errors.HarnessError, target=str(path))
-
-    async def disturb(self) -> None:
-        """Its caches are not reached from here."""
 
     async def reboot(self) -> None:
         await super().reboot()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -311,20 +312,26 @@ async def test_many_samples_are_read_and_too_many_are_left_out(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ['{"model": "V68", "cores": 4}', "Simulator 2.1\nmodel: V68\n  cores : 4\n\n"])
-async def test_a_fingerprint_is_rows_or_json_and_says_what_host_it_is_on(tmp_path: Path, text: str) -> None:
+async def test_a_fingerprint_is_rows_or_json_beside_what_the_host_is(tmp_path: Path, text: str) -> None:
     async with session(tmp_path, fingerprint=["printf", text.replace("{", "{{").replace("}", "}}")]) as opened:
         found = await opened.fingerprint()
 
     assert (found["model"], found["cores"]) == ("V68", "4")
-    assert found["host_kernel"]
+    assert found["kernel"] == os.uname().release
 
 
 async def test_state_is_what_the_tool_says_now(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("temperature: 41.5\nthrottled:\n")
     async with session(tmp_path, state=["cat", str(tmp_path / "state")]) as opened:
+        found = await opened.state()
+        assert (found["temperature"], found["throttled"]) == ("41.5", "")
+        assert float(found["load"]) >= 0  # the host's
+    async with session(tmp_path, **board(tmp_path), state=["cat", str(tmp_path / "state")]) as opened:
         assert await opened.state() == {"temperature": "41.5", "throttled": ""}
-    async with session(tmp_path) as opened:
-        assert await opened.state() == {}
+        assert await opened.fingerprint() == {}
+        assert await opened.changes(base.Conditioning()) == ()
+        with pytest.raises(errors.CommandError, match="the frequency of this kind of device cannot be set"):
+            await opened.changes(base.Conditioning(governor="performance"))
 
 
 @pytest.mark.parametrize("text", ["", "no colon", "{broken", "[1]"])
