@@ -165,3 +165,16 @@ async def test_an_older_journal_gains_its_cells(tmp_path: Path) -> None:
     async with store.opened(path, events.Events()) as opened:
         cells = await opened.read(lambda connection: connection.execute(sa.select(schema.cells)).all())
     assert [tuple(cell) for cell in cells] == [("engine", "d", "host", "cpu", 2, 1)]
+
+
+async def test_blocks_of_an_older_journal_are_of_the_first_stratum(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    migrations.upgrade(path, "0003")
+    with sqlite3.connect(path) as older:
+        older.execute("PRAGMA foreign_keys=OFF")
+        older.execute(
+            "INSERT INTO blocks (experiment, number, \"order\", valid, started_at, finished_at) VALUES (1, 0, 'T', 1, 1, 2)"
+        )
+    migrations.upgrade(path)
+    with sqlite3.connect(path) as newer:
+        assert newer.execute("SELECT stratum, fingerprint, conditions FROM blocks").fetchall() == [(0, None, None)]
