@@ -24,7 +24,7 @@ OUTCOMES = "SELECT t.outcome FROM trials t JOIN experiments e ON e.id = t.experi
 HANGS = ('print("backend dsp\\n");', 'print("backend dsp\\n"); for (;;) __asm__ volatile("");')
 
 
-def make(directory: Path, **device: Any) -> lab.Lab:
+def make(directory: Path, /, **device: Any) -> lab.Lab:
     """A lab whose one device is a Hexagon; its engine has no revision yet."""
     made = lab.make(directory)
     lab.git(directory, "init", "-q", "-b", "main", str(made.remote))
@@ -116,6 +116,26 @@ def of_operator(shown: Any, name: str) -> float:
     treatment, control = found["treatment"], found["control"]
     assert treatment["stdev"] == control["stdev"] == 0
     return float(treatment["mean"] - control["mean"])
+
+
+async def test_a_device_with_files_of_its_own_comes_to_the_same(tmp_path: Path) -> None:
+    files = {
+        "push": ["cp", "-R", "{source}", "{target}"],
+        "pull": ["cp", "{source}", "{target}"],
+        "remove": ["rm", "-rf", "{target}"],
+        "make": ["mkdir", "-p", "{target}"],
+        "directory": str(tmp_path / "board"),
+    }
+    made = make(tmp_path, **files)
+    commit(made, "first")
+    begin(made)
+    async with made.daemon():
+        await made.until(ENDED, [("measured",)])
+        commit(made, "three passes", "    rectify();\n", "    rectify();\n    rectify();\n    rectify();\n")
+        await made.until(ENDED, [("measured",), ("regressed",)])
+        regressed = await made.ctl("show", "2")
+    slow, fast = packets(regressed)
+    assert regressed["estimate"] == pytest.approx(slow / fast - 1, rel=1e-9)
 
 
 async def test_devices_of_one_lock_take_turns_block_by_block(tmp_path: Path) -> None:
