@@ -355,7 +355,7 @@ async def _linked(settings: Settings, stack: contextlib.AsyncExitStack) -> ssh_l
         ssh_access.connected([*settings.jump, settings], settings.connect_timeout, settings.keepalive, settings.lost_after)
     )
     link = ssh_link.Link(connection, settings.keepalive, settings.lost_after)
-    await link.start(settings.python, program)
+    await link.start(settings.python, program, settings.connect_timeout)
     stack.push_async_callback(link.close)
     return link
 

@@ -91,20 +91,23 @@ class Link:
         self._number = 0
         self._first: list[dict[str, Any]] = []
 
-    async def start(self, python: str, program: bytes) -> None:
-        """Have the supervisor begin.
+    async def start(self, python: str, program: bytes, within: float) -> None:
+        """Have the supervisor begin, within so many seconds.
 
         Raises:
             DeviceLostError: it cannot; the message says what to do.
         """
         command = f"exec env LC_ALL=C.UTF-8 {shlex.quote(python)} -IS -c {shlex.quote(BOOTSTRAP)}"
         try:
-            self._channel, stream = await self.connection.create_session(_Stream, command, encoding=None)
+            with anyio.fail_after(within):
+                self._channel, stream = await self.connection.create_session(_Stream, command, encoding=None)
+                self._stream = stream  # type: ignore[assignment]
+                self._channel.write(b"%d\n%b" % (len(program), program))
+                self.greeting = (await self._next()).facts
+        except TimeoutError:
+            raise self.lose(f"no supervisor has begun there within {within:g} s; is it very busy?") from None
         except (asyncssh.Error, OSError) as error:
             raise self.lose(f"the server starts no command: {error}") from error
-        self._stream = stream  # type: ignore[assignment]
-        self._channel.write(b"%d\n%b" % (len(program), program))
-        self.greeting = (await self._next()).facts
 
     async def ask(self, verb: str, within: float, **arguments: Any) -> Answer:
         """Have something done, after what was asked for :meth:`before <before>` it; ``within`` seconds, or it is lost.
@@ -210,11 +213,10 @@ class Link:
                 raise self.lose(self._ending())
             with anyio.move_on_after(self._keepalive) as waiting:
                 await self._stream.more()
-            if waiting.cancelled_caught:
+            if waiting.cancelled_caught and self.greeting:  # an interpreter may take long to start
                 if anyio.current_time() > self._stream.heard + self._lost_after:
                     raise self.lose(f"nothing has come from it for {self._lost_after:g} s")
-                if self.greeting:
-                    self._send({"ping": 1})
+                self._send({"ping": 1})
 
     def _ending(self) -> str:
         said = self._stream.said.decode(errors="replace").strip().rpartition("\n")[2][-300:]

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,17 +38,24 @@ class Sshd(remotes.Ssh):
             "PasswordAuthentication no\n", "" if lines else "PasswordAuthentication no\n"
         )
         self.configuration.write_text("\n".join([*lines, text, "Subsystem sftp internal-sftp", "MaxStartups 1000", ""]))
-        self._stack = contextlib.ExitStack()
+        self.around: list[str] = []  # what starts the server, such as in a namespace
+        self.address, self.namespace = "127.0.0.1", ""
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._server = self._stack.enter_context(remotes.started(self.command, self.port))
+        with (self.home.with_name("sshd.log")).open("ab") as log:
+            self._server = subprocess.Popen([*self.around, *self.command], stdout=log, stderr=log)
+        for _ in range(600):
+            with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1):
+                return
+            assert self._server.poll() is None, self.home.with_name("sshd.log").read_text()
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """Kill the server and what serves its connections; what ran there is left to itself."""
         if self._server:
             self.signal(signal.SIGKILL)
-            self._stack.close()
+            self._server.wait()
             self._server = None
 
     def signal(self, number: int) -> None:
@@ -88,6 +97,10 @@ class Sshd(remotes.Ssh):
         settings = ssh.Settings.model_validate(self.settings(name, **more))
         return ssh.Ssh(settings, self.home / "unused", base.RunSettings())
 
+    def supervisor(self, name: str = "box") -> int:
+        """The process that works in a device's directory, or worked there last."""
+        return int((self.home / name / "lock").read_text())
+
     def fingerprint(self) -> str:
         """Of its host key, as ssh-keygen prints it."""
         listed = subprocess.run(["ssh-keygen", "-lf", str(self.host_key)], check=True, capture_output=True, text=True)
@@ -110,7 +123,8 @@ class Wire:
 
     Attributes:
         port: where it listens.
-        carried: bytes that went towards the server.
+        carried: bytes that went either way.
+        cut_at: so many bytes, after which it is cut.
     """
 
     def __init__(self, to: int) -> None:
@@ -154,19 +168,19 @@ class Wire:
         there, back = await asyncio.open_connection("127.0.0.1", self._to)
         self._connections |= {writer, back}
         try:
-            await asyncio.gather(self._pump(reader, back, counted=True), self._pump(there, writer))
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
         finally:
             for end in (writer, back):
                 self._connections.discard(end)
                 end.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool = False) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 14):
                 await self._flows.wait()
                 writer.write(data)
                 await writer.drain()
-                self.carried += len(data) if counted else 0
+                self.carried += len(data)
                 if self.carried >= self.cut_at:
                     self.cut()
         writer.transport.abort()
