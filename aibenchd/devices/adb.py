@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Self, cast
 
 import anyio
+import anyio.to_thread
 import pydantic
 
 from aibenchd import errors, quantities
-from aibenchd.devices import adbchanges, adbphone, adbreading, adbstore, base, supervising
+from aibenchd.devices import adbapp, adbchanges, adbphone, adbreading, adbstore, base, supervising
 from aibenchd.devices.adbphone import quoted
 
 OWN_DEADLINE = 120.0  # seconds for deleting what a program left
@@ -116,6 +117,7 @@ class AdbSession(base.Session):
         self._store = adbstore.Store(phone, self._directory / "programs", settings.store_size)
         self._changes = adbchanges.Changes(phone, settings)
         self._builds: set[PurePosixPath] = set()  # directories that were pushed
+        self._app = ""  # the package of the app that runs
         self._busy = ""
 
     async def open(self) -> None:
@@ -125,6 +127,7 @@ class AdbSession(base.Session):
             DeviceLostError: the phone was lost; HarnessError: it cannot be laid out.
         """
         await self._phone.ask(supervising.sweep(str(self._directory)))
+        await self._stop(f"$(cat {quoted(self._directory / adbapp.INSTALLED)})")
         directory, work = quoted(self._directory), quoted(self._work)
         text = f"mkdir -p {directory}/programs && chmod -R u+rwX {directory} && rm -rf {work} && mkdir {work}"
         await self._phone.do(text, f"{self._directory} cannot be laid out", OWN_DEADLINE)
@@ -154,15 +157,21 @@ class AdbSession(base.Session):
             await self._phone.do(f"mkdir {quoted(path)}", f"{path} cannot be made")
             return path
 
+    def app_command(self, app: base.App, command: base.Command) -> base.Command:
+        if command.shell:
+            raise errors.CommandError(f"{app.package} is an app, and is handed options; {command.argv[0]!r} is a shell's")
+        self._app = app.package
+        return adbapp.command(app, command, self._directory)
+
     async def run(self, command: base.Command) -> base.Completed:
         with self._alone("run"):
-            since = await self._clock() if self._settings.logcat else ""
-            supervised = supervising.supervised(self._script, str(self._directory), self._complete(command))
-            printed, late = await self._phone.run(supervised.text, command.output_limit, command.timeout)
-            completed = supervising.completed(printed.stdout, printed.stderr, supervised.mark, killed=late)
-            if not since:
-                return completed
-            return dataclasses.replace(completed, stderr=completed.stderr + await self._logged(since))
+            try:
+                return await self._run(command)
+            finally:
+                if self._app:
+                    with anyio.CancelScope(shield=True):  # it is no child of what was run
+                        await self._stop(quoted(self._app))
+                    self._app = ""
 
     async def pull(self, source: PurePosixPath, target: Path) -> None:
         with self._alone("pull"):
@@ -231,6 +240,22 @@ class AdbSession(base.Session):
         finally:
             if self._busy == what:
                 self._busy = ""
+
+    async def _run(self, command: base.Command) -> base.Completed:
+        since = await self._clock() if self._settings.logcat and not self._app else ""
+        supervised = supervising.supervised(self._script, str(self._directory), self._complete(command))
+        printed, late = await self._phone.run(supervised.text, command.output_limit, command.timeout)
+        completed = await anyio.to_thread.run_sync(
+            lambda: supervising.completed(printed.stdout, printed.stderr, supervised.mark, killed=late)
+        )
+        if not since:
+            return completed
+        return dataclasses.replace(completed, stderr=completed.stderr + await self._logged(since))
+
+    async def _stop(self, package: str) -> None:
+        """Stop an app, if it runs; ``package`` is a word of the shell's."""
+        installed = quoted(self._directory / adbapp.INSTALLED)
+        await self._phone.ask(f"if [ -f {installed} ]; then am force-stop {package}; rm -f {installed}; fi")
 
     async def _delete(self, path: PurePosixPath) -> None:
         there = quoted(path)

@@ -132,7 +132,7 @@ class Phone:
             DeviceLostError: it did not answer.
         """
         mark = secrets.token_hex(8)
-        shell = self._shell(f"{text}\ncode=$?; echo; echo {mark} $code", ANSWER_BOUND)
+        shell = self._shell(f"umask 022\n{text}\ncode=$?; echo; echo {mark} $code", ANSWER_BOUND)
         printed = await self._call("shell", shell.run, seconds)
         told, _, code = printed.stdout.decode(errors="replace").rpartition(f"\n{mark} ")
         if not code.strip().isdecimal():

@@ -175,6 +175,14 @@ class Command:
     output_limit: int = 16 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class App:
+    """An Android app that is a benchmark: its package, and the activity of it that is started."""
+
+    package: str
+    activity: str
+
+
 class Ending(enum.StrEnum):
     """How a process ended, as its device saw it."""
 
@@ -241,6 +249,14 @@ class Session(abc.ABC):
     @abc.abstractmethod
     async def run(self, command: Command) -> Completed:
         """Run one process to its end, or kill it and its children at its timeout."""
+
+    def app_command(self, app: App, command: Command) -> Command:  # noqa: ARG002
+        """What is run in place of ``command``, whose program is an app's package file, and whose options the app is handed.
+
+        Raises:
+            CommandError: this kind runs programs only, or the command is a shell's.
+        """
+        raise errors.CommandError(f"{app.package} is an Android app; this device runs programs")
 
     @abc.abstractmethod
     async def pull(self, source: PurePosixPath, target: Path) -> None:

@@ -122,7 +122,7 @@ async def lay_out(
     """
     variant = design.of(arm)
     test, whole = schema.typed(variant.benchmark)
-    _refuse(variant.benchmark, test, whole)
+    _refuse(variant.benchmark, test)
     host = None
     if needs_host(variant.benchmark):
         host = await _on_host(await sides.host(), variant, build, verified, device_hash)
@@ -147,10 +147,8 @@ async def lay_out(
     )
 
 
-def _refuse(benchmark: model.Benchmark, test: schema.Test, whole: schema.Model) -> None:
+def _refuse(benchmark: model.Benchmark, test: schema.Test) -> None:
     shown = f"{benchmark.source}: {benchmark.identifier}"
-    if whole.app is not None:
-        raise errors.CommandError(f"{shown}: is an Android app, {whole.app.package}; this device runs programs")
     if test.metric == "error" and not any(file.limits for file in test.output_files.values()):
         raise errors.CommandError(f"{shown}: 'error' compares outputs; give an output file its golden one, or a tolerance")
 

@@ -132,6 +132,8 @@ class _Running:
         return await _parsed(self._placed.framework, "\n".join(filter(None, printed)), self._placed.benchmark)
 
     def _composed(self, place: frameworks.Place) -> tuple[str, ...]:
+        if self._placed.whole.app and not self._placed.test.says_what_to_run:
+            return (place.programs["program"],)
         with _blamed(self._placed.framework):
             return self._placed.framework.commands(self._placed.variant.benchmark, place)
 
@@ -162,7 +164,7 @@ class _Running:
         libraries = {"LD_LIBRARY_PATH": ":".join(self._placed.libraries)} if self._placed.libraries else {}
         threads = how.threads if self._device.platform in conditions.HOSTS else {}
         group = {"AIBENCH_TREATMENT_GROUP": "1" if self._placed.arm is model.ArmName.TREATMENT else "0"}
-        return devices.Command(
+        command = devices.Command(
             argv=argv,
             shell=shell,
             cwd=PurePosixPath(place.target_directory),
@@ -170,6 +172,8 @@ class _Running:
             cpus=how.cpus or self._device.cpus,
             timeout=max(how.timeout - self._spent, 0.001),
         )
+        app = self._placed.whole.app
+        return self._sides.device.app_command(devices.App(app.package, app.activity), command) if app else command
 
     def wrong(self) -> str:
         """What is wrong with the outputs that have golden ones; empty where nothing is."""
@@ -281,6 +285,8 @@ def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -
         return "nothing measured the device's power; give the device a meter"
     if decisive is None and not outputs_alone:
         return f"nothing that was printed is named {benchmark.metric!r}, which the test is decided on"
+    if decisive and benchmark.metric == "accuracy" and min(decisive.values) < 0:
+        return f"{decisive.key} holds {min(decisive.values):g}; an accuracy cannot be negative"
     if decisive and benchmark.metric in ("delay", "generic", "power") and min(decisive.values) <= 0:
         return f"{decisive.key} holds {min(decisive.values):g}; what is decided on is compared as a ratio, and must be positive"
     return ""

@@ -3,8 +3,9 @@
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import adbd
 import anyio
@@ -634,3 +635,65 @@ async def test_a_phone_is_started_anew(server: adbd.Server, phone: adbd.Phone, m
         await session.reboot()
         assert (phone.root / "proc/sys/kernel/random/boot_id").read_text() != before
         assert (await session.run(shell("echo well", await session.directory("work")))).stdout == "well\n"
+
+
+# ---- apps
+
+APP = base.App("org.example.bench", ".Main")
+REPORTS = """
+echo starting
+echo "PyTorchObserver {\\"options\\": $(cat $1)}"
+"""
+
+
+async def started(session: base.Session, tmp_path: Path, text: str, *words: str, timeout: float = 20) -> base.Completed:
+    (tmp_path / "program").write_text(text)
+    program = await session.push(push_of(tmp_path / "program"))
+    command = base.Command((str(program), *words), await session.directory("work"), timeout=timeout)
+    return await session.run(session.app_command(APP, command))
+
+
+async def test_an_app_is_installed_handed_its_options_and_read_in_the_log(
+    session: base.Session, phone: adbd.Phone, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        completed = await started(session, tmp_path, REPORTS, "--net", "a.pb", "--iter=50", "--warm", "--input", "x y")
+        assert completed.failure == ""
+        (line,) = [row for row in completed.stdout.splitlines() if "PyTorchObserver" in row]
+        assert line.endswith('PyTorchObserver {"options": {"input": "x y", "iter": "50", "net": "a.pb", "warm": "true"}}')
+    assert not (phone.directory / "app").exists()
+    assert (await session.run(shell("echo a program", await session.directory("work")))).stdout == "a program\n"
+
+
+async def test_an_app_that_dies_has_failed(session: base.Session, tmp_path: Path) -> None:
+    completed = await started(session, tmp_path, "echo began; exit 1")
+    assert (completed.ending, completed.code) == (base.Ending.EXITED, 1)
+    assert "began" in completed.stdout
+
+
+async def test_an_app_that_does_not_end_is_stopped(session: base.Session, phone: adbd.Phone, tmp_path: Path) -> None:
+    completed = await started(session, tmp_path, "sleep 1000", timeout=3)
+    assert completed.ending is base.Ending.TIMED_OUT
+    await gone(phone)
+
+
+async def test_an_app_that_a_killed_session_left_is_stopped_by_the_next(
+    server: adbd.Server, phone: adbd.Phone, session: base.Session, tmp_path: Path
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_suppressed, started(session, tmp_path, "sleep 1000"))
+        await launchers.until_written(phone.root / "phone/pid")
+        (phone.directory / "app").rename(phone.directory / "kept")  # so that this session does not stop it
+        tasks.cancel_scope.cancel()
+    assert phone.processes()
+    (phone.directory / "kept").rename(phone.directory / "app")
+    await works(server, phone)
+
+
+async def _suppressed(work: Coroutine[Any, Any, base.Completed]) -> None:
+    await work
+
+
+async def test_an_app_is_no_shells_command(session: base.Session) -> None:
+    with pytest.raises(errors.CommandError, match="is a shell's"):
+        session.app_command(APP, shell("echo > x", PurePosixPath("/")))

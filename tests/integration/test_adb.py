@@ -183,3 +183,34 @@ async def test_check_says_what_is_wrong_with_a_phone(tmp_path: Path, server: adb
 async def check(made: lab.Lab) -> tuple[int, str]:
     done = await anyio.run_process([sys.executable, "-m", "aibenchd", "check", str(made.config)], check=False)
     return done.returncode, done.stderr.decode()
+
+
+APP = """#!/bin/sh
+echo "PyTorchObserver {{\\"type\\": \\"NET\\", \\"metric\\": \\"latency\\", \\"unit\\": \\"us\\", \\"values\\": [{latency}]}}"
+"""
+
+
+async def test_an_app_that_got_slower(tmp_path: Path, server: adbd.Server, phone: adbd.Phone) -> None:
+    made = make(tmp_path, server, phone)
+    app = {"platform": "android", "app": {"package": "org.example.bench", "activity": ".Main"}}
+    specification = lab.specification("net")
+    made.write_specification("net.json", specification | {"model": specification["model"] | app})
+    experiment = {"alpha": 0.4, "beta": 0.4, "min_effect": 0.2, "max_blocks": 8}
+    made.configure(experiment=made.configuration["experiment"] | experiment)
+    made.commit("first", bench=APP.format(latency=100))
+    begin(made)
+    async with made.daemon():
+        await made.until(ENDED, [("measured",)])
+        made.commit("slower", bench=APP.format(latency=150))
+        await made.until(ENDED, [("measured",), ("regressed",)], within=2 * lab.WAIT)
+    assert phone.processes() == []
+
+
+async def test_what_runs_programs_only_is_not_handed_an_app(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    specification = lab.specification("net")
+    app = {"app": {"package": "org.example.bench", "activity": ".Main"}}
+    made.write_specification("net.json", specification | {"model": specification["model"] | app})
+    made.commit("first")
+    async with made.daemon():
+        await made.until("SELECT reason FROM experiments", [("org.example.bench is an Android app; this device runs programs",)])

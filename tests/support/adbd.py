@@ -71,7 +71,32 @@ SCRIPTS = {
     """,
     "id": 'if [ -n "$PHONE_ROOT" ]; then echo 0; else echo 2000; fi',
     "su": "echo 'su: not found' >&2; exit 127",
-    "logcat": "cat {root}/phone/logcat 2>/dev/null",
+    "logcat": """
+        [ -f {root}/phone/logcat ] || : >{root}/phone/logcat
+        case $1 in -d) cat {root}/phone/logcat ;; *) exec tail -f -n 10000 {root}/phone/logcat ;; esac
+    """,
+    # An app is a script, which is told its arguments' file, and started beside what starts it.
+    "pm": """
+        case $1 in
+            install) cp $3 {root}/phone/app ;;
+            uninstall) : >{root}/phone/logcat; rm -f {root}/phone/app ;;
+        esac
+    """,
+    "am": """
+        case $1 in
+            start) env -u AIBENCHD_RUN setsid sh {root}/bin/zygote $5 >/dev/null 2>&1 </dev/null & ;;
+            force-stop) kill -9 -$(cat {root}/phone/pid) 2>/dev/null; true ;;
+        esac
+    """,
+    "zygote": """
+        echo $$ >{root}/phone/pid
+        say() { while read -r line; do echo "11-24 13:00:00.000  1000  1000 I Bench : $line"; done >>{root}/phone/logcat; }
+        sh {root}/phone/app {root}/data/local/tmp/benchmark.json >{root}/phone/said
+        code=$?
+        say <{root}/phone/said
+        if [ $code = 0 ]; then echo "$1 BENCHMARK_DONE" | say; fi
+        echo "11-24 13:00:00.000  500  500 I ActivityManager: Process ${1%%/*} (pid $$) has died" >>{root}/phone/logcat
+    """,
 }
 SU = 'if [ "$1" = 0 ]; then shift; else shift; set -- sh -c "$@"; fi; PHONE_ROOT=yes exec "$@"'
 
