@@ -49,6 +49,7 @@ READ_BOUND = 64 << 10  # bytes of one file of /proc or /sys
 OWN_MEMORY_MARGIN = 1 << 20  # bytes; a program's peak within it of ours may be ours
 OOM_SCORE_ADJUSTMENT = "500"  # of 1000: where memory runs out a program dies before what it is run by
 INCOMING = ".incoming"
+GROUPS = "aibenchd-device-"  # how control groups of ours are named
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 SYS_CLONE3 = 435  # on every architecture
@@ -227,7 +228,7 @@ class Group:
         self.path, self._must_join = "", False
         with contextlib.suppress(OSError):
             for base in base_groups():
-                path = os.path.join(base, f"aibenchd-{os.getpid()}")
+                path = os.path.join(base, f"{GROUPS}{os.getpid()}")
                 with contextlib.suppress(OSError):
                     os.mkdir(path)
                     self.path = path
@@ -866,7 +867,7 @@ def locked(file: int, within: float) -> bool:
 def sweep_groups() -> None:
     """Remove the control groups of those who were killed, and what runs in them with nobody to supervise it."""
     with contextlib.suppress(OSError):
-        for path in (path for base in base_groups() for path in glob.glob(os.path.join(base, "aibenchd-*"))):
+        for path in (path for base in base_groups() for path in glob.glob(os.path.join(base, GROUPS + "*"))):
             number = path.rpartition("-")[2]
             if number.isdigit() and not os.path.exists("/proc/" + number):
                 with contextlib.suppress(OSError):
