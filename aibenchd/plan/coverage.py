@@ -151,24 +151,26 @@ def chosen(device: devices.DeviceSettings, selection: settings.DeviceSelection, 
         (selection.names, {device.name}),
         (selection.kinds, {device.kind}),
         (selection.tags, set(device.tags)),
-        *((texts, {fact(facts)}) for texts, fact in _turned_out(selection)),
+        *((texts, told(facts)) for texts, told in _turned_out(selection)),
     )
     return not any(texts for texts, _ in wanted) or any(not own.isdisjoint(texts) for texts, own in wanted)
 
 
-def _turned_out(selection: settings.DeviceSelection) -> tuple[tuple[Sequence[str], Callable[[Mapping[str, str]], str]], ...]:
+def _turned_out(selection: settings.DeviceSelection) -> tuple[tuple[Sequence[str], Callable[[Mapping[str, str]], set[str]]], ...]:
     """What a selection names that only a device itself can tell, and how its fingerprint tells it."""
     return (
-        (selection.hashes, lambda facts: facts.get("hash", "")),
-        (selection.models, devices.model_of),
-        (selection.abis, lambda facts: facts.get("abi", "")),
+        (selection.hashes, lambda facts: {facts.get("hash", ""), facts.get("serial", "")}),
+        (selection.models, lambda facts: {devices.model_of(facts)}),
+        (selection.abis, lambda facts: {facts.get("abi", "")}),
     )
 
 
 def absent(selection: settings.DeviceSelection, fleet: Sequence[devices.DeviceSettings], found: Found) -> tuple[str, ...]:
     """What a selection names that no device of the fleet turned out to be, so far."""
     known = [found[device.name] for device in fleet if device.name in found]
-    return tuple(text for texts, fact in _turned_out(selection) for text in texts if text not in map(fact, known))
+    return tuple(
+        text for texts, told in _turned_out(selection) for text in texts if not any(text in told(facts) for facts in known)
+    )
 
 
 def backends(wanted: Sequence[str], offered: Sequence[str], known: Collection[str]) -> tuple[str, ...]:

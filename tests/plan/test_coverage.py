@@ -135,7 +135,7 @@ def test_devices_are_chosen_by_name_kind_or_tag_and_excluded_by_name() -> None:
 
 def test_devices_are_chosen_by_what_they_turned_out_to_be() -> None:
     fleet = [device("a"), device("b"), device("never")]
-    pixel = {"model": "Pixel 6", "release": "12", "sdk": "31", "hash": "9B2C", "abi": "arm64-v8a"}
+    pixel = {"model": "Pixel 6", "release": "12", "sdk": "31", "hash": "9B2C", "serial": "R5CT", "abi": "arm64-v8a"}
     found = {"a": {"model": "Server", "hash": "77", "abi": "x86_64"}, "b": pixel}
 
     def chosen(**keys: object) -> list[str]:
@@ -144,6 +144,7 @@ def test_devices_are_chosen_by_what_they_turned_out_to_be() -> None:
 
     assert chosen() == ["a", "b", "never"]
     assert chosen(hashes=("9B2C",)) == ["b"]
+    assert chosen(hashes=("R5CT",)) == ["b"]
     assert chosen(models=("Pixel 6-12-31",)) == ["b"]
     assert chosen(abis=("x86_64", "arm64-v8a"), exclude=("a",)) == ["b"]
     assert chosen(abis=("x86_64",), names=("never",)) == ["a", "never"]
