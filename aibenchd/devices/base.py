@@ -278,11 +278,11 @@ class Session(abc.ABC):
     async def fingerprint(self) -> Mapping[str, str]:
         """What it is, read now; quick, for it is asked before and after each block: what cannot change may be remembered.
 
-        Names and values for a person. Those that the house knows: ``hash`` (what tells it from others of its sort) and
-        ``serial`` (its number), ``abi``, ``os``, ``model``, ``release`` and ``sdk`` (of Android) are what benchmarks choose devices by;
-        ``governor``, ``frequency`` (where it is held), ``turbo`` (on or off), ``siblings`` (CPUs of its trials that share a core
-        with others) and ``swap`` tell of hazards. A block during which any of it changes does not count, so nothing may be in it
-        that a program could bring about, such as heat or throttling: that is its :meth:`state`.
+        Names and values for a person. Those that the house knows: ``hash`` (what tells it from others of its sort), ``serial``,
+        ``abi``, ``model``, ``release`` and ``sdk`` (of Android) are what benchmarks choose devices by; ``os`` is shown beside
+        them; ``governor``, ``frequency`` (where it is held), ``turbo`` (on or off), ``siblings`` (CPUs of its trials that share
+        a core with others) and ``swap`` tell of hazards. A block during which any of it changes does not count, so nothing may
+        be in it that a program could bring about, such as heat or throttling: that is its :meth:`state`.
         """
 
     async def disturb(self) -> None:  # noqa: B027  a device without caches has nothing to do
