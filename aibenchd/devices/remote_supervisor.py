@@ -700,6 +700,10 @@ class Server:
     def open(self, directory: str, silence: float, store_size: int) -> "dict[str, Any]":
         """Have a directory to ourselves, with nothing left in ``work``; an earlier session that still has it is ended."""
         root = os.path.realpath(os.path.expanduser(directory))
+        if root.split() != [root]:
+            raise Fault(
+                f"{root!r} has white space in it, which the commands of benchmarks would be cut at; name another directory"
+            )
         os.makedirs(root, mode=0o700, exist_ok=True)
         self._lock = take_over(os.path.join(root, "lock"))
         sweep_groups()

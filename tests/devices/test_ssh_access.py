@@ -175,3 +175,10 @@ async def test_cpus_and_space_that_the_device_lacks_are_told(server: sshd.Sshd, 
     await refused(server, r"\d+ bytes are free at .*, fewer than minimum_free", minimum_free="1000000TiB")
     (tmp_path / "file").write_text("")
     await refused(server, "file cannot be written to", directory=str(tmp_path / "file"))
+
+
+async def test_a_directory_that_commands_could_not_name_is_told(server: sshd.Sshd, tmp_path: Path) -> None:
+    with pytest.raises(errors.DeviceLostError, match=r"box: '.*/a b' has white space in it"):
+        async with server.device(directory=str(tmp_path / "a b")).session():
+            pass
+    assert not (tmp_path / "a b").exists()

@@ -32,7 +32,7 @@ class Sshd(remotes.Ssh):
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # Debian's sshd wants it; its unit makes it
         super().__init__(directory, remotes.free_port())
-        self.home = directory / "home of devices"
+        self.home = directory / "devices"
         self.host_key = directory / "host key"
         text = self.configuration.read_text().replace(
             "PasswordAuthentication no\n", "" if lines else "PasswordAuthentication no\n"
