@@ -45,10 +45,10 @@ class Settings(base.DeviceSettings, ssh_access.Endpoint):
     connect_timeout: Annotated[quantities.Interval, pydantic.Field(description="to be connected, through all of jump")] = 15.0
     keepalive: Annotated[
         quantities.Interval, pydantic.Field(description="of silence, after which a sign of life is asked for")
-    ] = 5.0
+    ] = 15.0
     lost_after: Annotated[
         quantities.Interval, pydantic.Field(description="of silence, after which each side takes the other for dead")
-    ] = 20.0
+    ] = 60.0
     directory: Annotated[
         str, pydantic.Field(description="on the device, of this device alone; empty: .aibenchd/<name> of its user's home")
     ] = ""

@@ -13,11 +13,15 @@ import anyio
 import anyio.to_thread
 import asyncssh
 import pydantic
+from anyio.lowlevel import RunVar
 
 from aibenchd import credentials, errors
 
 CLOSE_DEADLINE = 5.0  # seconds
+AT_ONCE = 64  # connections that are being made; each takes 20 ms of this processor, which a thousand would wait too long for
 FINGERPRINT_LENGTH = 43  # of a SHA-256 in base64, without padding
+
+_connecting: RunVar[anyio.CapacityLimiter] = RunVar("_connecting")
 
 logging.getLogger("asyncssh").setLevel(logging.CRITICAL)  # what it says, our errors say
 
@@ -93,16 +97,25 @@ async def connected(
     reached = way[0]
     async with contextlib.AsyncExitStack() as stack:
         try:
-            with anyio.fail_after(timeout):
-                for reached in way:
-                    connection = await _connect(reached, tunnel=connection, **options)
-                    stack.push_async_callback(_close, connection)
+            async with _limiter():
+                with anyio.fail_after(timeout):
+                    for reached in way:
+                        connection = await _connect(reached, tunnel=connection, **options)
+                        stack.push_async_callback(_close, connection)
         except TimeoutError:
             raise errors.DeviceLostError(
                 f"{reached}: no answer within {timeout:g} s; see whether it is on and reachable"
             ) from None
         assert connection is not None  # noqa: S101
         yield connection
+
+
+def _limiter() -> anyio.CapacityLimiter:
+    try:
+        return _connecting.get()
+    except LookupError:
+        _connecting.set(limiter := anyio.CapacityLimiter(AT_ONCE))
+        return limiter
 
 
 async def _connect(endpoint: Endpoint, **options: Any) -> asyncssh.SSHClientConnection:
