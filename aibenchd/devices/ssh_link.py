@@ -123,6 +123,7 @@ class Link:
         calls = [*self._first, {"verb": verb, **arguments}]
         self._first = []
         self._send({"id": self._number, "calls": calls})
+        self._stream.heard = anyio.current_time()  # its silence while nobody asked is none
         answered = False
         try:
             with anyio.fail_after(within):

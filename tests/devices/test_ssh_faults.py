@@ -124,7 +124,7 @@ async def test_a_slow_program_on_a_quiet_wire_is_not_lost(server: sshd.Sshd, wir
         work = await session.directory("trial")
         assert (await session.run(shell("sleep 2; echo done", work))).stdout == "done\n"
         await anyio.sleep(1.5)  # nor an idle session
-        await session.health()
+        assert (await session.run(shell("sleep 0.5; echo done", work))).stdout == "done\n"
 
 
 async def test_a_killed_supervisor_takes_its_program_along(server: sshd.Sshd) -> None:
