@@ -83,6 +83,16 @@ def _loaded(chosen: settings.Settings, found: catalog.Catalog) -> Loaded:
     return Loaded(chosen, tuple(selected), found.seen)
 
 
+def _with_what_stays(fresh: Loaded, before: Loaded, bad: set[Path]) -> Loaded:
+    """``fresh``, with what bad files said before: of a benchmarks file, all its members."""
+    stay = (
+        one
+        for one in before.selected
+        if (Path(one.benchmark.source) in bad or one.selection.specification in bad) and one not in fresh.selected
+    )
+    return replace(fresh, selected=(*fresh.selected, *stay))
+
+
 def state_directory(chosen: settings.Settings) -> Path:
     """Where the journal and all else lies: as configured, else what systemd gave.
 
@@ -342,7 +352,9 @@ class Daemon:
                 _refuse_what_needs_a_restart(self._loaded.settings, loaded.settings)
             except errors.AibenchdError as error:
                 log.error("reload refused", faults=str(error))  # noqa: TRY400  the message says all
-                self.board.put("daemon/configuration", "refused", str(error), fault=True)
+                # What is wrong with a specification is no fault any more once that is mended.
+                unit = "specifications" if isinstance(error, catalog.BadSpecificationsError) else "configuration"
+                self.board.put(f"daemon/{unit}", "refused", str(error), fault=True)
                 return server.ReloadResult(applied=False, faults=str(error).splitlines())
             finally:
                 self._notifier.ready(self._summary())
@@ -350,15 +362,16 @@ class Daemon:
             return server.ReloadResult(applied=True, changes=self._put_into_effect(loaded))
 
     async def read_specifications(self) -> None:
-        """Read the specifications again, by the configuration as it is, and apply what is different; bad ones change nothing."""
+        """Read the specifications again, by the configuration as it is, and apply what is different.
+
+        Of a file that is bad, what it said before stays.
+        """
         async with self._reloading:
             chosen = self._loaded.settings
             found, faults = await anyio.to_thread.run_sync(catalog.read, chosen)
-            self.seen = found.seen
+            self._put_into_effect(_with_what_stays(_loaded(chosen, found), self._loaded, {Path(fault.file) for fault in faults}))
             if faults:
                 self._refuse_specifications(str(errors.InvalidFileError(faults)))
-            else:
-                self._put_into_effect(_loaded(chosen, found))
 
     def _refuse_specifications(self, faults: str) -> None:
         log.error("specifications refused", faults=faults)

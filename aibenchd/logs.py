@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import sys
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 import structlog
 
@@ -33,4 +36,10 @@ def configure(stream: TextIO | None = None, *, level: str = "info") -> None:
 def _renderer(stream: TextIO) -> structlog.typing.Processor:
     if stream.isatty():
         return structlog.dev.ConsoleRenderer()
-    return structlog.processors.JSONRenderer(sort_keys=True)
+    return structlog.processors.JSONRenderer(_json)
+
+
+def _json(event: Mapping[str, Any], **how: Any) -> str:
+    """JSON that any reader takes: it has no NaN and no infinity, and null stands for them."""
+    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in event.items()}
+    return json.dumps(finite, sort_keys=True, **how)

@@ -198,15 +198,20 @@ def coverage(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 def history(out: screen.Screen, answer: dict[str, Any]) -> None:
     items = answer["history"]
-    head = ("id", "verdict", "change", "treatment", "committed", "measured", "subject")
+    head = ("id", "verdict", "change", "backend", "treatment", "committed", "measured", "subject")
     rows = [
         (
             str(item["id"]),
             item["verdict"] or item["state"],
             screen.interval(item),
+            item["backend"],
             item["treatment"][:SHORT],
             out.ago(item["treatment_time"]),
-            "; ".join(f"{result['metric']} {_statistic(result['treatment'], result['unit'])}" for result in item["results"]),
+            "; ".join(
+                f"{result['metric']} {_statistic(result['treatment'], result['unit'])}"
+                for result in item["results"]
+                if result["treatment"]
+            ),
             item["subject"] or "",
         )
         for item in items
@@ -357,7 +362,7 @@ def _blocks(out: screen.Screen, blocks: list[dict[str, Any]]) -> None:
 
 def _trial(trial: dict[str, Any]) -> str:
     if trial["outcome"] == "ok":
-        return f"{trial['arm']} {trial['seconds']:.2f} s"
+        return f"{trial['arm']} {trial['seconds']:.2f} s" + (f": {trial['reason']}" if trial["reason"] else "")
     log = f", 'aibenchctl log trial {trial['id']}'" if trial["log"] else ""
     return f"{trial['arm']} {trial['outcome']}: {trial['reason']}{log}"
 
@@ -378,7 +383,7 @@ def _results(out: screen.Screen, results: list[dict[str, Any]]) -> None:
 def _statistic(statistics: dict[str, Any] | None, unit: str) -> str:
     """The median, else the mean, of a series."""
     value = next(((statistics or {})[name] for name in ("p50", "median", "mean") if name in (statistics or {})), None)
-    return f"{_number(value)} {unit}".strip()
+    return "" if value is None else f"{_number(value)} {unit}".strip()
 
 
 def _number(value: float | None) -> str:

@@ -262,6 +262,24 @@ def _library(directory: Path, location: str) -> Path:
     return path
 
 
+def same_files(state_directory: Path, experiment: int, verified: Mapping[model.ArmName, files.BenchmarkFiles]) -> None:
+    """See that an experiment's files are those of its first block, also after a restart. Blocking.
+
+    Raises:
+        CommandError: they are not; blocks of both would be figures of two models.
+    """
+    now = model.digest_of({arm.value: found.digests for arm, found in verified.items()})
+    mark = outputs_directory(state_directory, experiment, model.ArmName.TREATMENT) / "files"
+    try:
+        before = mark.read_text()
+    except FileNotFoundError:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(now)
+        return
+    if before != now:
+        raise errors.CommandError("a model file was replaced while it was measured; ask for it anew with 'aibenchctl ab'")
+
+
 def outputs_directory(state_directory: Path, experiment: int, arm: model.ArmName) -> Path:
     """Where the outputs of an arm are kept, to be laid beside the other arm's and those of later blocks."""
     return state_directory / OUTPUTS / f"{experiment:012d}-{arm.value[0]}"

@@ -327,6 +327,7 @@ class Worker:
             return None
         await self._house.store.write(lambda tx: builds.touch(tx, [build.digest for build in present.values()]))
         verified = {arm: await self._house.models.ensure(experiment.design.of(arm).benchmark) for arm in present}
+        await anyio.to_thread.run_sync(placing.same_files, self._house.state_directory, experiment.id, verified)
         named = held.facts.get("hash", self.name)
         placed = {
             arm: await placing.lay_out(sides, experiment.design, arm, build, verified[arm], named)

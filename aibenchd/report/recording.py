@@ -35,7 +35,11 @@ class Recorder:
 
     def of_block(self, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]) -> Left:
         """The samples of one block, where a sink wants them. Takes milliseconds where there are many operators."""
-        if not block.valid or not any(sink.records == "all" for sink in self._current().sinks):
+        if (
+            not block.valid
+            or experiment.run_type == model.RunType.COMPARE
+            or not any(sink.records == "all" for sink in self._current().sinks)
+        ):
             return Left()
         facts = self._facts(experiment, fingerprint, block.trials[0].series)
         return Left(samples=records.samples_records(facts, block, time=datetime.now(UTC)))
@@ -59,7 +63,8 @@ class Recorder:
         made = records.verdict_records(facts, decision, series, backend=backend, time=datetime.now(UTC))
         measured = {one.key for arm in series.values() for one in arm} if series.get(model.ArmName.TREATMENT) else set()
         results = [_result(payload) for payload in (record.payload for record in made) if payload["key"] in measured]
-        return Left(verdicts=made, results=results)
+        # Records are of commits; what two cells of the matrix are to each other is for the person who asked.
+        return Left(verdicts=[] if experiment.run_type == model.RunType.COMPARE else made, results=results)
 
     def write(self, tx: store.Transaction, experiment: int, left: Left) -> None:
         """Queue records for the sinks that want them, and keep results."""

@@ -42,6 +42,10 @@ class Catalog:
         return next(itertools.chain(same, equal), ())
 
 
+class BadSpecificationsError(errors.InvalidFileError):
+    """Specifications with faults, of a configuration that has none."""
+
+
 def load(chosen: settings.Settings, context: str | None = None) -> Catalog:
     """Read all that ``settings.benchmarks`` names.
 
@@ -49,11 +53,11 @@ def load(chosen: settings.Settings, context: str | None = None) -> Catalog:
         context: ``schema.UNPINNED`` for who does not need the digests of files.
 
     Raises:
-        InvalidFileError: with every fault of every file.
+        BadSpecificationsError: with every fault of every file.
     """
     found, faults = read(chosen, context)
     if faults:
-        raise errors.InvalidFileError(faults)
+        raise BadSpecificationsError(faults)
     return found
 
 

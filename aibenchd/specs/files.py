@@ -41,6 +41,12 @@ class BenchmarkFiles:
     host_files: Mapping[str, content.VerifiedFile]
     golden: Mapping[str, content.VerifiedFile] = field(default_factory=dict)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each, by group and key."""
+        groups = {name: getattr(self, name) for name in GROUPS}
+        return {f"{name}.{key}": file.digest for name, group in groups.items() for key, file in sorted(group.items())}
+
     def unchanged(self) -> bool:
         """Whether each has the size, inode and time of when it was verified; else call :meth:`ModelCache.ensure` again."""
         groups = (self.files, self.input_files, self.host_files, self.golden)
@@ -209,17 +215,19 @@ class ModelCache:
     async def _as_it_is(self, wanted: sources.Wanted) -> sources.Wanted:
         """A file of this host without a digest is taken for what it is now."""
         reasons: list[str] = []
+        away = False
         for source in wanted.file.sources:
             try:
                 local = await self._sources.local(wanted, str(source))
                 digest = await anyio.to_thread.run_sync(self._content.seen, local)
-            except errors.ModelFileError as error:
+            except (errors.ModelFileError, errors.SourceAwayError) as error:
+                away |= isinstance(error, errors.SourceAwayError)
                 reasons.append(f"{source} {error}")
             except PermissionError as error:
                 reasons.append(f"{source} cannot be read: {error.filename}: {error.strerror}")
             else:
                 return replace(wanted, expected={"sha256": digest})
-        raise _none(wanted, reasons)
+        raise _none(wanted, reasons, away=away)
 
     @contextlib.asynccontextmanager
     async def _lock(self, bytes_: str) -> AsyncIterator[None]:
@@ -240,16 +248,18 @@ class ModelCache:
                     away |= isinstance(error, errors.SourceAwayError)
                     reasons.append(f"{redaction.text(str(source))} {error}")
                     log.warning("a source does not have a model file", file=wanted.shown, reason=reasons[-1])
-        raise errors.SourceAwayError(str(_none(wanted, reasons))) if away else _none(wanted, reasons)
+        raise _none(wanted, reasons, away=away)
 
     def _unusable(self, wanted: sources.Wanted, error: OSError) -> errors.ModelFileError:
         return errors.ModelFileError(f"{wanted.shown}: the model cache {self._directory} cannot be used: {error.strerror}")
 
 
-def _none(wanted: sources.Wanted, reasons: Sequence[str]) -> errors.ModelFileError:
+def _none(wanted: sources.Wanted, reasons: Sequence[str], *, away: bool) -> errors.AibenchdError:
+    """No source has it; ``away`` where one may have it later."""
+    kind = errors.SourceAwayError if away else errors.ModelFileError
     if len(reasons) == 1:
-        return errors.ModelFileError(f"{wanted.shown}: {reasons[0]}")
-    return errors.ModelFileError("\n  ".join((f"{wanted.shown}: none of its {len(reasons)} sources has it:", *reasons)))
+        return kind(f"{wanted.shown}: {reasons[0]}")
+    return kind("\n  ".join((f"{wanted.shown}: none of its {len(reasons)} sources has it:", *reasons)))
 
 
 def _as_one(failures: Sequence[errors.AibenchdError]) -> errors.AibenchdError:

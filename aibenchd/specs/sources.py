@@ -100,7 +100,8 @@ class Sources:
         """The file or directory that a location names on this host, where it is one that the location may name.
 
         Raises:
-            ModelFileError: it may not, is not there, or is too large.
+            ModelFileError: it may not, or is too large.
+            SourceAwayError: it is not there yet.
         """
         path = await anyio.to_thread.run_sync(self.place, wanted, source)
         allowed = [await anyio.Path(place).resolve() for place in (wanted.specification.parent, self._root) if place]
@@ -205,7 +206,7 @@ def _judge(path: Path, limit: int) -> None:
     if path.is_dir():
         trees.judge(path)
     elif not path.is_file():
-        raise errors.ModelFileError(f"is not there: no file or directory at {path}")
+        raise errors.SourceAwayError(f"is not there: no file or directory at {path}")
     if trees.size(path) > limit:
         raise errors.ModelFileError(trees.too_large(limit))
 

@@ -325,7 +325,7 @@ undo = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
 )
 
-# The cells that were ever planned with no one asking, each with its newest experiments; kept by the triggers below.
+# The cells that were ever planned, each with its newest experiments; kept by the triggers below.
 cells = sa.Table(
     "cells",
     metadata,
@@ -360,7 +360,7 @@ def _keep_tally(what: str, device: str, state: str, verdict: str) -> None:
 
     def count(row: str, by: str) -> str:
         return (
-            f"INSERT INTO tallies VALUES ('{what}', {keys(row)}, {by}) "  # noqa: S608  all of it is written below
+            f"INSERT INTO tallies VALUES ('{what}', {keys(row)}, {by}) "
             f"ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows {by};"
         )
 
@@ -381,15 +381,20 @@ _keep_tally("experiments", "{}.device", "{}.state", "coalesce({}.verdict, '')")
 _keep_tally("blocks", "''", "iif({}.valid, 'valid', 'invalid')", "''")
 _keep_tally("trials", "''", "{}.outcome", "''")
 
+# Planned with no one asking, or asked for by a person who measures the newest revision that was.
+_COUNTS = (
+    "(request IS NULL OR run_type = 'benchmark' AND treatment = (SELECT treatment FROM pairs newest "
+    "WHERE newest.repository = pairs.repository AND newest.request IS NULL ORDER BY newest.id DESC LIMIT 1))"
+)
 _trigger(
     "cells_planned AFTER INSERT ON experiments BEGIN INSERT INTO cells "
     "SELECT repository, NEW.benchmark, NEW.device, NEW.backend, NEW.id, iif(NEW.verdict <> 'identical', NEW.id, NULL) "
-    "FROM pairs WHERE id = NEW.pair AND request IS NULL ON CONFLICT (repository, benchmark, device, backend) "
+    "FROM pairs WHERE id = NEW.pair AND " + _COUNTS + " ON CONFLICT (repository, benchmark, device, backend) "
     "DO UPDATE SET newest = excluded.newest, decided = coalesce(excluded.decided, decided); END"
 )
 _trigger(
     "cells_decided AFTER UPDATE OF verdict ON experiments WHEN NEW.verdict <> 'identical' BEGIN "
     "UPDATE cells SET decided = max(coalesce(decided, 0), NEW.id) "
-    "WHERE repository = (SELECT repository FROM pairs WHERE id = NEW.pair AND request IS NULL) "
+    "WHERE repository = (SELECT repository FROM pairs WHERE id = NEW.pair AND " + _COUNTS + ") "
     "AND benchmark = NEW.benchmark AND device = NEW.device AND backend = NEW.backend; END"
 )

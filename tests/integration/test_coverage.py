@@ -86,7 +86,7 @@ async def test_a_model_file_that_is_dropped_is_measured_at_once_and_then_with_ev
         await until(made, {("more", "generic@host"): "measured"})
 
 
-async def test_a_file_that_is_bad_changes_nothing_and_is_shown_until_it_is_mended(tmp_path: Path) -> None:
+async def test_a_file_that_is_bad_changes_no_other_and_is_shown_until_it_is_mended(tmp_path: Path) -> None:
     made = make(tmp_path)
     async with made.daemon():
         await made.ready()
@@ -100,9 +100,14 @@ async def test_a_file_that_is_bad_changes_nothing_and_is_shown_until_it_is_mende
         ((unit, reason),) = shown
         assert unit == "daemon/specifications"
         assert reason.startswith(f"{bad}:1:")
-        made.commit("second", bench=BY_BACKEND + "# the same\n")
-        await made.until("SELECT count(*) FROM experiments WHERE verdict IS NOT NULL", [(2,)])
-        assert set(await matrix(made)) == {("net", "generic@host")}
+        await until(made, {(name, "generic@host"): "measured" for name in ("net", "good")})
+        before = (tmp_path / "models" / "good.json").read_text()
+        (tmp_path / "models" / "good.json").write_text(before[:-1])
+        with anyio.fail_after(lab.WAIT):
+            while "good.json" not in (await faults(made))[0][1]:
+                await anyio.sleep(0.05)
+        assert set(await matrix(made)) == {("net", "generic@host"), ("good", "generic@host")}  # as it was before
+        (tmp_path / "models" / "good.json").write_text(before)
         bad.write_text(json.dumps(model("mended")))
         await until(made, {(name, "generic@host"): "measured" for name in ("net", "good", "mended")})
         assert await faults(made) == []

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import anyio
 import lab
 import launchers
 import numpy as np
@@ -161,14 +162,34 @@ async def test_a_golden_output_of_another_shape_is_wrong_and_one_that_is_missing
     async with made.daemon():
         (reason,) = await ended(made, "measured")
         assert reason == "wrong output: out: shape [3], expected [3, 1]"
-    (tmp_path / "missing").mkdir()
-    made = make(tmp_path / "missing", outputs(golden=golden), WRITE.format(values="0 0 0"))
+
+
+async def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    golden = {"filename": "golden.npy", "location": "golden.npy"}
+    made = make(tmp_path, outputs(golden=golden), WRITE.format(values="0 0 0"))
+    async with made.daemon():
+        await made.ready()
+        with anyio.fail_after(lab.WAIT):
+            while not (faults := (await made.ctl("status"))["faults"]):
+                await anyio.sleep(0.1)
+        assert "golden.out" in faults[0]["reason"]
+        assert "golden.npy is not there" in faults[0]["reason"]
+        np.save(tmp_path / "golden.npy", np.zeros(3, np.float32))
+        assert await ended(made, "measured") == [""]
+
+
+async def test_a_model_that_is_replaced_in_place_is_not_two_models_in_one_experiment(tmp_path: Path) -> None:
+    specification = outputs()
+    specification["model"]["files"] = {"net": {"filename": "net.bin", "location": "net.bin"}}
+    (tmp_path / "net.bin").write_text("one")
+    made = make(tmp_path, specification, "sleep 0.3; touch $2")
+    made.configure(experiment=made.configuration["experiment"] | {"blocks": 30})
+    async with made.daemon():
+        await made.until("SELECT count(*) > 1 FROM blocks")
+    (tmp_path / "net.bin").write_text("two")
     async with made.daemon():
         await made.until("SELECT state FROM experiments", [("skipped",)])
-        ((reason,),) = made.rows(REASONS)
-        assert "golden.out" in reason
-        assert "golden.npy" in reason
-        (tmp_path / "missing" / "golden.npy").write_bytes(b"rubbish")
+        assert "a model file was replaced while it was measured" in made.rows(REASONS)[0][0]
 
 
 async def test_without_a_golden_output_the_arms_are_laid_beside_each_other(tmp_path: Path) -> None:

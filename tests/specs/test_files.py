@@ -45,7 +45,7 @@ def kept(tmp_path: Path) -> list[Path]:
 
 
 async def failure(tmp_path: Path, **file: Any) -> str:
-    with pytest.raises(errors.ModelFileError) as caught:
+    with pytest.raises((errors.ModelFileError, errors.SourceAwayError)) as caught:
         await cache(tmp_path).ensure(benchmark(tmp_path, **file))
     assert kept(tmp_path) == []
     return str(caught.value)

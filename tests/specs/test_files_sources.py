@@ -60,7 +60,7 @@ async def have(tmp_path: Path, **file: Any) -> content.VerifiedFile:
 
 
 async def failure(tmp_path: Path, models: files.ModelCache | None = None, **file: Any) -> str:
-    with pytest.raises(errors.ModelFileError) as caught:
+    with pytest.raises((errors.ModelFileError, errors.SourceAwayError)) as caught:
         await (models or cache(tmp_path)).ensure(benchmark(tmp_path, **file))
     assert list((tmp_path / "cache/.content/sha256").glob("*")) == []
     return str(caught.value)
@@ -557,7 +557,7 @@ async def test_files_of_a_benchmark_are_fetched_side_by_side_and_not_too_many(
 
 async def test_all_files_that_cannot_be_had_are_named_at_once(tmp_path: Path) -> None:
     inputs = {key: {"filename": key, "location": key, "sha256": SHA256} for key in ("a", "b")}
-    with pytest.raises(errors.ModelFileError) as caught:
+    with pytest.raises(errors.SourceAwayError) as caught:
         await cache(tmp_path).ensure(benchmark(tmp_path, test={"input_files": inputs}))
     assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["input_files.a", "input_files.b"]
 
