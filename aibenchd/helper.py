@@ -134,6 +134,7 @@ def serve(listening: socket.socket, friends: frozenset[int], machine: Machine) -
 def _serve_one(connection: socket.socket, friends: frozenset[int], machine: Machine) -> None:
     _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     if uid not in friends:
+        connection.recv(REQUEST_LIMIT)  # what is left unread would reset the connection, and the answer be lost
         connection.sendall(_line({"error": f"user {uid} may not ask for anything here"}))
         return
     for request in _requests(connection):

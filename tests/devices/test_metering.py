@@ -100,7 +100,7 @@ async def test_a_program_that_prints_watts_is_averaged_over_the_time_it_ran(tmp_
 
 
 async def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
-    meter = program(tmp_path, f"(echo $$; exec sh -c 'echo $$ > {tmp_path}/child; exec sleep 1000') | sed -u s/x/x/")
+    meter = program(tmp_path, f"echo 1; (echo $$; exec sh -c 'echo $$ > {tmp_path}/child; exec sleep 1000') | sed -u s/x/x/")
     async with meter.metering({}):
         while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
             await anyio.sleep(0.01)
