@@ -128,8 +128,8 @@ class AdbSession(base.Session):
         """
         await self._phone.ask(supervising.sweep(str(self._directory)))
         await self._stop(f"$(cat {quoted(self._directory / adbapp.INSTALLED)})")
-        directory, work = quoted(self._directory), quoted(self._work)
-        text = f"mkdir -p {directory}/programs && chmod -R u+rwX {directory} && rm -rf {work} && mkdir {work}"
+        work = quoted(self._work)
+        text = f"mkdir -p {quoted(self._directory / 'programs')} {work} && chmod -R u+rwX {work} && rm -rf {work} && mkdir {work}"
         await self._phone.do(text, f"{self._directory} cannot be laid out", OWN_DEADLINE)
         await self._phone.send(io.BytesIO(supervising.SCRIPT), len(supervising.SCRIPT), str(self._script), 0o644)
         await self._store.open()

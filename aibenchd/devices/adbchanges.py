@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+import anyio
+
 from aibenchd import errors
 from aibenchd.devices import adbphone, adbreading, base
 from aibenchd.devices.adbphone import quoted
 
 SETTLE_SECONDS = 60.0  # that a phone has to be back after its adbd was started anew
+POLL_SECONDS = 0.5
 STAY_ON = "stay_on_while_plugged_in"
 ALWAYS = "15"  # on every kind of supply
 SLEEP, WAKE = "223", "224"  # key codes
@@ -123,11 +126,27 @@ class Changes:
     async def _adbd(self, action: base.Action) -> None:
         """Start its adbd anew, as root or as it was."""
         root = bool(action["root"])
-        if ((await self._phone.ask("id -u")).text.strip() == "0") == root:
+        if await self._adbd_is_root() == root:
             return
         await self._phone.service("root:" if root else "unroot:")
-        await self._phone.reconnect(SETTLE_SECONDS)
         self._root = None
+        with anyio.move_on_after(SETTLE_SECONDS):
+            while True:
+                if await self._adbd_became(root):
+                    return
+                await anyio.sleep(POLL_SECONDS)
+        raise errors.HarnessError(f"{self._phone.name}: its adbd did not start anew {'as root' if root else 'without root'}")
+
+    async def _adbd_became(self, root: bool) -> bool:
+        """Whether the new one answers: for a moment the old one still does."""
+        try:
+            await self._phone.reconnect(SETTLE_SECONDS)
+            return await self._adbd_is_root() == root
+        except errors.DeviceLostError:
+            return False
+
+    async def _adbd_is_root(self) -> bool:
+        return (await self._phone.ask("id -u")).text.strip() == "0"
 
     async def _cpus(self, action: base.Action) -> None:
         """Set a policy: its limits in an order in which low is never above high."""

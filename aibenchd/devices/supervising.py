@@ -23,7 +23,24 @@ LONGEST = 60_000  # bytes of a command line; adb carries no more
 TERMINATED = 128  # a shell's status of what a signal ended is this and the signal's number
 LAST_SIGNAL = 64
 
-SCRIPT = rb"""# Arguments: the run's tag, the word its account begins with, seconds after which it is killed whoever asks,
+# A function of the shell's. It looks until nothing is found twice: what is being executed has no environment for a moment.
+KILL_ALL = r"""
+kill_all() {
+    [ -z "$group" ] || kill -9 "-$group" 2>/dev/null
+    clean=0 rounds=0
+    while [ $clean -lt 2 ] && [ $rounds -lt 50 ]; do
+        found=$(grep -lsF "AIBENCHD_RUN=$tag" /proc/[0-9]*/environ)
+        clean=$((clean + 1)) rounds=$((rounds + 1))
+        for one in $found; do
+            clean=0
+            one=${one#/proc/}
+            kill -9 "${one%/environ}" 2>/dev/null
+        done
+    done
+}
+"""
+
+_SCRIPT = r"""# Arguments: the run's tag, the word its account begins with, seconds after which it is killed whoever asks,
 # the CPUs as a hexadecimal mask (- for all), its directory, a command and its arguments.
 # Standard input stays open while it runs: a line, or the end of it, kills the run.
 tag=$1 mark=$2 limit=$3 mask=$4 directory=$5
@@ -32,61 +49,46 @@ exec 3<&0 </dev/null
 account=${0%/*}/account
 cd "$directory" || exit 125
 
-kill_all() {
-    group=$1
-    [ -z "$group" ] || kill -9 "-$group" 2>/dev/null
-    rounds=0
-    while [ $rounds -lt 20 ]; do
-        found=$(grep -lsF "AIBENCHD_RUN=$tag" /proc/[0-9]*/environ)
-        [ -n "$found" ] || return
-        for one in $found; do
-            one=${one#/proc/}
-            kill -9 "${one%/environ}" 2>/dev/null
-        done
-        rounds=$((rounds + 1))
-    done
-}
-
+{KILL_ALL}
+group=
+trap kill_all HUP # as adbd sends where its line is gone
 launch="env AIBENCHD_RUN=$tag"
 [ "$mask" = - ] || launch="taskset $mask $launch"
-group=
-if command -v setsid >/dev/null; then launch="setsid $launch" group=yes; fi
+isolated=
+if command -v setsid >/dev/null; then launch="setsid $launch" isolated=yes; fi
 read began rest </proc/uptime
 $launch "$@" 3<&- &
 child=$!
-[ -z "$group" ] || group=$child
-# Where this shell is hung up on, these two are what is left; and they must hold none of its outputs open.
+[ -z "$isolated" ] || group=$child
+# Where this shell is killed, these two are what is left; and they must hold none of its outputs open.
 (
     trap '' HUP
     read line <&3
-    kill_all "$group"
+    kill_all
 ) >/dev/null 2>&1 &
 listener=$!
 (
     trap '' HUP
     exec 3<&-
     AIBENCHD_RUN=$tag sleep "$limit"
-    kill_all "$group"
+    kill_all
 ) >/dev/null 2>&1 &
 sleeper=$!
 exec 3<&-
-wait $child
-code=$?
+while :; do # a signal ends a wait too
+    wait $child
+    code=$?
+    kill -0 $child 2>/dev/null || break
+done
 read ended rest </proc/uptime
 times >"$account"
+kill_all
 { kill -9 $sleeper $listener; wait $sleeper $listener; } 2>/dev/null
-kill_all "$group"
 echo
 echo "$mark $code $began $ended"
 cat "$account"
 """
-
-SWEEP = """
-for one in $(grep -lsF {tag} /proc/[0-9]*/environ); do
-    one=${{one#/proc/}}
-    kill -9 "${{one%/environ}}" 2>/dev/null
-done
-"""
+SCRIPT = _SCRIPT.replace("{KILL_ALL}", KILL_ALL).encode()
 
 _TIME = re.compile(rb"(\d+)m([\d.]+)s")
 
@@ -135,7 +137,7 @@ def mask(cpus: Sequence[int]) -> str:
 
 def sweep(owner: str) -> str:
     """A shell's text that kills what earlier runs of ``owner`` have left."""
-    return SWEEP.format(tag=shlex.quote(f"{TAG}={owner}:"))
+    return f"group= tag={shlex.quote(owner)}:\n{KILL_ALL}\nkill_all"
 
 
 def completed(stdout: bytes, stderr: bytes, mark: bytes, *, killed: bool) -> base.Completed:
