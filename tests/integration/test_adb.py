@@ -84,7 +84,7 @@ async def test_a_push_becomes_a_verdict_on_a_phone(tmp_path: Path, server: adbd.
         assert "Asleep" in (phone.root / "phone/dumpsys/power").read_text()
     assert process.returncode == 0
     assert "Awake" in (phone.root / "phone/dumpsys/power").read_text()
-    assert phone.processes() == []
+    await until_still(phone)
 
 
 async def test_a_line_that_drops_again_and_again_costs_blocks_and_no_verdict(
@@ -203,7 +203,7 @@ async def test_an_app_that_got_slower(tmp_path: Path, server: adbd.Server, phone
         await made.until(ENDED, [("measured",)])
         made.commit("slower", bench=APP.format(latency=150))
         await made.until(ENDED, [("measured",), ("regressed",)], within=2 * lab.WAIT)
-    assert phone.processes() == []
+    await until_still(phone)
 
 
 async def test_what_runs_programs_only_is_not_handed_an_app(tmp_path: Path) -> None:
