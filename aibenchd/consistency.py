@@ -25,7 +25,7 @@ def of(document: yamlfile.Document) -> list[errors.Fault]:
     """All faults of this sort."""
     if not isinstance(document.value, dict):
         return []
-    checks = (_secrets, _twice, _kinds, _unknown_names, _shared_cpus)
+    checks = (_secrets, _twice, _kinds, _unknown_names, _shared_cpus, _shared_phones)
     return [document.fault(key_path, message) for check in checks for key_path, message in check(document.value)]
 
 
@@ -108,6 +108,18 @@ def _unknown_names(value: dict[str, Any]) -> Iterator[Finding]:
                 if text not in there:
                     reason = f"no {what} {faults.quoted(text)}; {faults.suggestion(text, there)}"
                     yield ("benchmarks", index, *keys, place), reason
+
+
+def _shared_phones(value: dict[str, Any]) -> Iterator[Finding]:
+    """Two entries of one phone and directory would end each other's programs."""
+    first: dict[tuple[Any, ...], int] = {}
+    for index, item in _items(value, "devices"):
+        named = "serial" if item.get("serial") else "address"
+        if item.get("kind") == "adb" and isinstance(item.get(named), str):
+            place = tuple(str(item.get(key, "")) for key in (named, "server_host", "server_port", "directory"))
+            if first.setdefault(place, index) != index:
+                reason = f"is the phone of devices[{first[place]}] too; give each a directory of its own, or remove one"
+                yield ("devices", index, named), reason
 
 
 def _shared_cpus(value: dict[str, Any]) -> Iterator[Finding]:

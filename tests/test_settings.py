@@ -247,6 +247,25 @@ def test_local_devices_share_no_cpu(tmp_path: Path, devices: str, keys: list[str
     assert said == keys
 
 
+@pytest.mark.parametrize(
+    ("devices", "keys"),
+    [
+        ("{name: a, kind: adb, serial: X}, {name: b, kind: adb, serial: Y}", []),
+        ("{name: a, kind: adb, serial: X}, {name: b, kind: adb, serial: X, directory: /data/local/tmp/b}", []),
+        ("{name: a, kind: adb, serial: X}, {name: b, kind: adb, serial: X}", ["devices[1].serial"]),
+        ("{name: a, kind: adb, address: 'p:5'}, {name: b, kind: adb, address: 'p:5'}", ["devices[1].address"]),
+    ],
+)
+def test_one_phone_is_not_two_devices(tmp_path: Path, devices: str, keys: list[str]) -> None:
+    path = write(tmp_path, f"devices: [{devices}]")
+    try:
+        settings.load(path)
+        said = []
+    except errors.InvalidFileError as error:
+        said = [fault.key for fault in error.faults]
+    assert said == keys
+
+
 def test_all_faults_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = (
         "version: 3\nuser_string: 5\nuser_string: 6\ndevices: [{name: a, kind: nil}, {name: a, kind: local, cpus: x}]\n"
