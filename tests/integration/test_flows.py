@@ -15,7 +15,7 @@ import pytest
 BENCH = """#!/bin/sh
 # bench INPUT OUTPUT: does its work, and says how long that took
 {work}
-awk -v seed="$(od -An -N4 -tu4 /dev/urandom)" 'BEGIN {{ srand(seed)
+awk -v seed="$(od -An -N3 -tu4 /dev/urandom)" 'BEGIN {{ srand(seed)
     say = "PyTorchObserver {{\\"type\\": \\"NET\\", \\"metric\\": \\"latency\\", \\"unit\\": \\"us\\", \\"value\\": "
     for (i = 0; i < 8; i++) print say 100 + rand() "}}" }}'
 """
@@ -193,7 +193,7 @@ async def test_a_model_that_is_replaced_in_place_is_not_two_models_in_one_experi
 
 
 async def test_without_a_golden_output_the_arms_are_laid_beside_each_other(tmp_path: Path) -> None:
-    random = 'awk -v seed="$(od -An -N4 -tu4 /dev/urandom)" \'BEGIN { srand(seed); print rand(), 0, 1 }\' > "$2"'
+    random = 'awk -v seed="$(od -An -N3 -tu4 /dev/urandom)" \'BEGIN { srand(seed); print rand(), 0, 1 }\' > "$2"'
     specification = outputs(tolerance={"max_absolute": 0.01})
     specification["tests"][0]["metric"] = "error"
     values = ("1 2 3", "1 2 3.001", "1 2 4")

@@ -24,7 +24,7 @@ import anyio.abc
 import anyio.to_thread
 
 BENCH = """#!/bin/sh
-exec awk -v seed="$(od -An -N4 -tu4 /dev/urandom)" 'BEGIN {{
+exec awk -v seed="$(od -An -N3 -tu4 /dev/urandom)" 'BEGIN {{
     srand(seed)
     printf "PyTorchObserver {{\\"type\\": \\"NET\\", \\"metric\\": \\"latency\\", \\"unit\\": \\"us\\", \\"values\\": ["
     for (i = 0; i < 8; i++) printf "%s%.3f", i ? ", " : "", {latency} * (1 + 0.01 * (rand() - 0.5))
