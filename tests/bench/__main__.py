@@ -11,9 +11,19 @@ from pathlib import Path
 import anyio
 import structlog
 
-from tests.bench import bench_client, bench_cpu, bench_delivery, bench_queue, bench_start, bench_trial, figures
+from tests.bench import (
+    bench_client,
+    bench_cpu,
+    bench_delivery,
+    bench_devices,
+    bench_queue,
+    bench_ssh,
+    bench_start,
+    bench_trial,
+    figures,
+)
 
-PARTS = (bench_client, bench_start, bench_trial, bench_queue, bench_cpu, bench_delivery)
+PARTS = (bench_client, bench_start, bench_trial, bench_queue, bench_cpu, bench_delivery, bench_ssh, bench_devices)
 
 
 async def main() -> None:

@@ -55,10 +55,10 @@ async def measured(directory: Path) -> list[figures.Figure]:
 
 def spent(daemon: int) -> Spent:
     children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
-    return Spent(_cpu(daemon), sum(map(_cpu, map(int, children))))
+    return Spent(cpu_seconds(daemon), sum(map(cpu_seconds, map(int, children))))
 
 
-def _cpu(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """User and system time of a process, without its children's."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
