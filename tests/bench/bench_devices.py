@@ -106,7 +106,6 @@ async def day(directory: Path) -> list[figures.Figure]:
         memory.append(resident(process.pid))
     blocks = made.rows("SELECT count(*) FROM blocks")[0][0]
     name = f"memory after {HOURS} simulated hours, {blocks:,} blocks"
-    print([round(m, 1) for m in memory])
     return [figures.Figure(name, memory[-1], memory[SETTLED], "MB", f"after the first {SETTLED} of them")]
 
 
