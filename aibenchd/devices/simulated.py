@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import json
 import math
 import random
@@ -33,7 +34,7 @@ from aibenchd.devices import base
 TRUTH = "simulated.json"  # in a build
 ROOT = PurePosixPath("/simulated")  # what is pushed, as its paths read; nothing is there
 MEMORY = "memory.json"  # what outlives a session, in the device's directory on this host
-BUILDS = 1024  # that a session knows
+BUILDS = 1024  # whose words are remembered, of all devices together
 TRUTH_BOUND = 64 << 10  # bytes
 LOAD_SECONDS = 60.0  # over which the load is averaged
 LOOK_SECONDS = 10.0  # that pass between two looks at the state where nothing is waited for, lest a gate waits for ever
@@ -42,6 +43,8 @@ HANG_SECONDS = 30.0  # beyond a program's own timeout, after which a device that
 GOVERNORS = {"performance": max, "powersave": min}  # which frequency each holds
 
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+
+_said: collections.OrderedDict[str, str] = collections.OrderedDict()  # by builds, as JSON; by digest as paths have it
 
 _PUSHED = re.compile(rf"{ROOT}/([0-9a-f]{{32}})/")
 _BACKEND = re.compile(r"--backend[= ](\w+)")
@@ -237,14 +240,15 @@ class SimulatedSession(base.Session):
         self._body, self._memory, self._file = body, memory, file
         self._settings = body.settings
         self._runs = 0
-        self._builds: collections.OrderedDict[str, Program] = collections.OrderedDict()  # by digest, as paths have it
 
     async def push(self, push: base.Push) -> PurePosixPath:
         digest = push.digest[:32]
-        if digest not in self._builds and await anyio.to_thread.run_sync(push.source.is_dir):
-            self._builds[digest] = await self._like(push)
-            if len(self._builds) > BUILDS:
-                self._builds.popitem(last=False)
+        if digest not in _said and await anyio.to_thread.run_sync(push.source.is_dir):
+            said = await anyio.to_thread.run_sync(_truth, push.source / TRUTH)
+            self._like(digest, said)  # it must be good
+            _said[digest] = said
+            while len(_said) > BUILDS:
+                _said.popitem(last=False)
         return ROOT / digest / base.file_name(push.name)
 
     async def directory(self, name: str) -> PurePosixPath:
@@ -252,7 +256,7 @@ class SimulatedSession(base.Session):
 
     async def run(self, command: base.Command) -> base.Completed:
         text = " ".join(command.argv)
-        program = self._program(text)
+        program = self._named(text)
         self._runs += 1
         draw = self._rng(f"{self._memory.sessions}:{self._runs}")
         ways = {
@@ -320,7 +324,6 @@ class SimulatedSession(base.Session):
         await self._body.clock.spend(REBOOT_SECONDS)
         self._body.idle()
         self._body.started = self._body.clock.now()
-        self._builds.clear()
         self._memory.frequency, self._memory.governor = Memory().frequency, Memory().governor
         await self._remember()
 
@@ -345,31 +348,19 @@ class SimulatedSession(base.Session):
     async def _remember(self) -> None:
         await anyio.to_thread.run_sync(_keep, self._file, self._memory)
 
-    async def _like(self, push: base.Push) -> Program:
-        """What a build's program is like: as it says, else as its digest has it."""
-        said = await anyio.to_thread.run_sync(_truth, push.source / TRUTH)
-        usual = self._settings.program
-        moved = usual.latency * math.exp(self._settings.spread * random.Random(push.digest).gauss(0, 1))  # noqa: S311
-        try:
-            return Program.model_validate({**usual.model_dump(), "latency": moved, **said}, strict=True)
-        except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"])) or "the whole"
-            raise errors.CommandError(
-                f"{push.source / TRUTH}: {key}: {first['msg']}; its keys are {', '.join(Program.model_fields)}"
-            ) from error
+    def _like(self, digest: str, said: str) -> Program:
+        """What a build's program is like."""
+        return _program(self._settings.program, self._settings.spread, digest, said)
 
-    def _program(self, text: str) -> Program:
-        """Of the build that a command names."""
-        named = _PUSHED.findall(text)
-        for digest in named:
-            if digest in self._builds:
-                self._builds.move_to_end(digest)
-                return self._builds[digest]
-        if named:
-            raise errors.HarnessError(
-                f"{self._settings.name}: nothing that {text[:200]!r} names is there any more; push it again"
-            )
+    def _named(self, text: str) -> Program:
+        """What the program is like of the build that a command names."""
+        digests = _PUSHED.findall(text)
+        for digest in digests:
+            if digest in _said:
+                _said.move_to_end(digest)
+                return self._like(digest, _said[digest])
+        if digests:
+            raise errors.HarnessError(f"{self._settings.name}: {text[:200]!r} names no build that is remembered; push it again")
         return self._settings.program
 
     # ---- how runs end
@@ -439,18 +430,31 @@ def _change(key: str, before: int | str, after: int | str) -> base.Change:
     return base.Change({"verb": "set", "key": key, "value": after}, {"verb": "set", "key": key, "value": before})
 
 
-def _truth(file: Path) -> dict[str, Any]:
-    """What a build says; nothing where it has no such file. Blocking."""
+@functools.lru_cache(BUILDS)
+def _program(usual: Program, spread: float, digest: str, said: str) -> Program:
+    """What a build's program is like: as it says, else as its digest has it."""
+    moved = usual.latency * math.exp(spread * random.Random(digest).gauss(0, 1))  # noqa: S311
+    try:
+        return Program.model_validate({**usual.model_dump(), "latency": moved, **json.loads(said)}, strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the whole"
+        known = ", ".join(Program.model_fields)
+        raise errors.CommandError(f"the {TRUTH} of build {digest}: {key}: {first['msg']}; its keys are {known}") from error
+
+
+def _truth(file: Path) -> str:
+    """What a build says, an object in JSON; an empty one where it has no such file. Blocking."""
     try:
         with file.open("rb") as opened:
             said = json.loads(opened.read(TRUTH_BOUND))
     except FileNotFoundError:
-        return {}
+        return "{}"
     except (OSError, ValueError) as error:
         raise errors.CommandError(f"{file}: cannot be read: {error}") from error
     if not isinstance(said, dict):
         raise errors.CommandError(f"{file}: expected an object with keys such as latency")
-    return said
+    return json.dumps(said)
 
 
 def _recall(file: Path) -> Memory:

@@ -107,8 +107,8 @@ async def test_the_latency_of_a_build_that_says_nothing_is_its_digests(tmp_path:
 @pytest.mark.parametrize(
     ("truth", "words"),
     [
-        ({"latncy": 3}, r"simulated.json: latncy: Extra inputs .*its keys are latency, noise"),
-        ({"latency": "3"}, "simulated.json: latency: Input should be a valid number"),
+        ({"latncy": 3}, r"simulated.json of build [0-9a-f]{32}: latncy: Extra inputs .*its keys are latency, noise"),
+        ({"latency": "3"}, "latency: Input should be a valid number"),
         ({"fails": 1, "hangs": 1}, "together at most 1"),
         ([3], "expected an object"),
     ],
@@ -119,13 +119,13 @@ async def test_a_build_that_says_something_else_is_an_error(tmp_path: Path, trut
             await taken.push(build(tmp_path, truth))
 
 
-async def test_a_program_that_is_not_there_any_more_is_our_fault(tmp_path: Path) -> None:
+async def test_a_build_that_is_forgotten_is_our_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated, "BUILDS", 1)
     async with session(tmp_path) as taken:
-        pushed = await taken.push(build(tmp_path))
-        await taken.run(command(f"{pushed}/program"))
-        await taken.reboot()
+        first, second = await taken.push(build(tmp_path, program="1")), await taken.push(build(tmp_path, program="2"))
+        await taken.run(command(f"{second}/program"))
         with pytest.raises(errors.HarnessError, match="push it again"):
-            await taken.run(command(f"{pushed}/program"))
+            await taken.run(command(f"{first}/program"))
 
 
 async def test_the_backend_that_is_asked_for_is_stated(tmp_path: Path) -> None:
