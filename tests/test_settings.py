@@ -235,6 +235,9 @@ def test_an_ordinary_user_in_an_address_is_no_secret(tmp_path: Path) -> None:
         ("{name: a, kind: local, cpus: [0, 1]}, {name: b, kind: local, cpus: [2, 1]}", ["devices[1].cpus[1]"]),
         ("{name: a, kind: local}, {name: b, kind: local, cpus: [1]}", ["devices[0].cpus"]),
         ("{name: a, kind: local}, {name: b, kind: local, cpus: []}", ["devices[0].cpus", "devices[1].cpus"]),
+        ("{name: a, kind: local, cpus: [0]}, {name: b, kind: gpu, index: 0, cpus: [0]}", ["devices[1].cpus[0]"]),
+        ("{name: a, kind: gpu, index: 0}, {name: b, kind: gpu, index: 1, cpus: [1]}", ["devices[0].cpus"]),
+        ("{name: a, kind: local}, {name: b, kind: simulated}", []),
     ],
 )
 def test_local_devices_share_no_cpu(tmp_path: Path, devices: str, keys: list[str]) -> None:

@@ -68,6 +68,10 @@ def hazards(fingerprint: Mapping[str, str], state: Mapping[str, str]) -> dict[st
         )
     if fingerprint.get("swap"):
         found["swap on"] = f"memory can be swapped out to {fingerprint['swap']}; switch it off with 'sudo swapoff -a'"
+    if fingerprint.get("persistence") == "off":
+        found["persistence off"] = (
+            "the driver lets go of the GPU between programs, and each starts it anew; have it kept with 'sudo nvidia-smi -pm 1'"
+        )
     if state.get("throttled"):
         found["throttled"] = (
             f"it runs slower than it could: {state['throttled']}; cool it, lower its frequency with conditioning.frequency, or"

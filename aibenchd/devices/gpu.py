@@ -95,16 +95,21 @@ class GpuSession(local.LocalSession):
     ) -> None:
         super().__init__(settings, directory, launcher, started)
         self._card = card
+        self._locked = ""  # by us; the library cannot be asked
 
     async def health(self) -> None:
         await super().health()
         await _asked(self._card, nvml.uuid)
 
     async def fingerprint(self) -> Mapping[str, str]:
-        return {**await super().fingerprint(), **await _asked(self._card, nvml.facts)}
+        locked = {"gpu_frequency": self._locked} if self._locked else {}
+        return {**await super().fingerprint(), **await _asked(self._card, nvml.facts), **locked}
 
     async def state(self) -> Mapping[str, str]:
-        return {**await super().state(), **await _asked(self._card, nvml.state)}
+        """The temperature is the GPU's; what throttles this host's CPUs counts too, for they feed it."""
+        host, card = await super().state(), await _asked(self._card, nvml.state)
+        held_back = [one["throttled"] for one in (host, card) if one.get("throttled")]
+        return {**host, **card, "throttled": "; ".join(held_back)}
 
     async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
         """The frequency is the GPU's; the governor is that of this host's CPUs."""
@@ -117,8 +122,10 @@ class GpuSession(local.LocalSession):
     async def apply(self, action: base.Action) -> None:
         if action.get("verb") == nvml.LOCK:
             await _asked(self._card, functools.partial(nvml.lock, action["megahertz"]))
+            self._locked = f"{action['megahertz']} MHz"
         elif action.get("verb") == nvml.UNLOCK:
             await _asked(self._card, nvml.unlock)
+            self._locked = ""
         else:
             await super().apply(action)
 

@@ -286,7 +286,7 @@ class SimulatedSession(base.Session):
             "os": "none",
             "cpu": f"seed {self._settings.seed}",
             "governor": self._memory.governor,
-            "frequency": f"{self._frequency} Hz",
+            **({"frequency": f"{self._memory.frequency} Hz"} if self._memory.frequency else {}),  # that it is held at
         }
 
     async def state(self) -> Mapping[str, str]:

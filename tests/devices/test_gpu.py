@@ -19,7 +19,7 @@ import anyio
 import pytest
 
 from aibenchd import errors
-from aibenchd.devices import base, gpu, metering, nvml
+from aibenchd.devices import base, conditioning, gpu, metering, nvml
 
 UUID, SECOND = "GPU-9b1f7c0a-58f2-4b0e-8f57-3c1f0c7d2e11", "GPU-22222222-58f2-4b0e-8f57-3c1f0c7d2e11"
 
@@ -172,8 +172,12 @@ async def test_a_fingerprint_and_a_state_are_the_hosts_and_the_gpus(double: Doub
         "persistence": "off",
     }
     assert gpus.items() <= found.items()
-    own = {"temperature": "41", "throttled": "power limit, too hot (hardware)", "power": "71.5 W", "clock": "1980 MHz"}
+    own = {"temperature": "41", "power": "71.5 W", "clock": "1980 MHz"}
+    assert state["throttled"].endswith("power limit, too hot (hardware)")
     assert {**own, "memory_clock": "2619 MHz"}.items() <= state.items()
+    hazards = conditioning.hazards(found, state)
+    assert "nvidia-smi -pm 1" in hazards["persistence off"]
+    assert "power limit" in hazards["throttled"]
 
 
 async def test_what_a_card_does_not_know_is_left_out(double: Double, place: Path) -> None:
@@ -185,7 +189,7 @@ async def test_what_a_card_does_not_know_is_left_out(double: Double, place: Path
         assert not {"ecc", "vbios"} & (await session.fingerprint()).keys()
         state = await session.state()
         assert "power" not in state
-        assert state["throttled"] == "too hot (driver)"
+        assert state["throttled"].endswith("too hot (driver)")
         with pytest.raises(errors.CommandError, match="does not say which clocks"):
             await session.changes(base.Conditioning(frequency="max"))
     async with meter().metering({}) as energy:
@@ -202,6 +206,7 @@ async def test_clocks_are_locked_and_let_go(double: Double, place: Path, wanted:
         assert double.locked is None
         await session.apply(json.loads(json.dumps(change.do)))
         assert double.locked == (megahertz, megahertz)
+        assert (await session.fingerprint())["gpu_frequency"] == f"{megahertz} MHz"
     async with device(place).session() as later:
         await later.apply(json.loads(json.dumps(change.undo)))
         await later.apply(change.undo)
