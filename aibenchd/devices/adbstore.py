@@ -161,10 +161,10 @@ def _entries(source: Path, name: str) -> Iterator[Entry]:
         yield Entry(name, source, _kind(source))
         return
     yield Entry(name, source, "directory")
-    for path in sorted(source.rglob("*")):
+    for path in pushed.entries(source):
         inner = f"{name}/{path.relative_to(source).as_posix()}"
         if path.is_symlink():
-            yield Entry(inner, path, "link", _inside(source, path))
+            yield Entry(inner, path, "link", pushed.inside(source, path).as_posix())
         else:
             yield Entry(inner, path, "directory" if path.is_dir() else _kind(path))
 
@@ -174,11 +174,3 @@ def _kind(path: Path) -> str:
     if not stat.S_ISREG(mode):
         raise errors.CommandError(f"{path}: neither a file nor a directory, and cannot be pushed")
     return "program" if mode & 0o111 else "file"
-
-
-def _inside(root: Path, link: Path) -> str:
-    """A link's text, where it leads to something below ``root``, wherever ``root`` is copied to."""
-    text = link.readlink()
-    if text.is_absolute() or not Path(os.path.normpath(link.parent / text)).is_relative_to(root):
-        raise errors.CommandError(f"{link}: a link to {text}, which is not in what is pushed; put a copy of the file there")
-    return text.as_posix()

@@ -19,6 +19,7 @@ import pydantic
 
 from aibenchd import errors, quantities
 
+SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 LAST_WORDS = 500  # characters of what a failed process printed
 
 
@@ -125,6 +126,20 @@ class DeviceSettings(pydantic.BaseModel):
         MeterSettings | None,
         pydantic.Field(description="of its energy; default: the kernel's counters, on this host, where all may read"),
     ] = None
+
+
+class FiledSettings(DeviceSettings):
+    """Of a device whose files we keep: what is pushed stays there, and so does what programs leave, within bounds."""
+
+    store_size: Annotated[quantities.Size, pydantic.Field(description="of what is pushed; the least recently used goes")] = (
+        10 << 30
+    )
+    pull_limit: Annotated[quantities.Size, pydantic.Field(description="of one file that a program wrote")] = 1 << 30
+    minimum_free: Annotated[quantities.Size, pydantic.Field(description="disk space without which no block is run")] = 1 << 30
+    disturb_size: Annotated[
+        quantities.Size,
+        pydantic.Field(ge=1 << 20, description="memory written before each trial; more than the last cache holds"),
+    ] = 64 << 20
 
 
 Action: TypeAlias = Mapping[str, Any]  # JSON, with a ``verb`` that the device's kind knows; kept in the journal
@@ -356,6 +371,23 @@ class Device(abc.ABC):
         """
         async with self.session() as session:
             await session.health()
+
+
+def small_environment(cwd: PurePosixPath) -> dict[str, str]:
+    """What every program gets: little, and the same for each arm of an experiment.
+
+    PYTHONHASHSEED is not set, so each process draws its own: a fixed one would hold each arm to one order of its
+    dictionaries for ever, which is an effect of the order and not of the arm.
+    """
+    return {
+        "PATH": SEARCH_PATH,
+        "HOME": str(cwd),
+        "TMPDIR": str(cwd),
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",  # else the first trial writes what later ones read
+    }
 
 
 def file_name(name: str) -> str:

@@ -16,33 +16,23 @@ import anyio
 import anyio.to_thread
 import pydantic
 
-from aibenchd import errors, quantities
+from aibenchd import errors
 from aibenchd.devices import base, beneath, cpufreq, host, launching, pushed
 
 T = TypeVar("T")
 
-SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 PROBE = "probe"  # the directory in which health() sees whether programs can work
 OWN_DEADLINE = 600.0  # seconds
 OWN_OUTPUT = 4096  # bytes
 
 
-class Settings(base.DeviceSettings):
+class Settings(base.FiledSettings):
     """Keys of a device of the kind ``local``."""
 
     directory: Annotated[
         Path | None,
         pydantic.Field(description="holds what is pushed and what programs write; default: below the state directory"),
     ] = None
-    store_size: Annotated[quantities.Size, pydantic.Field(description="of what is pushed; the least recently used goes")] = (
-        10 << 30
-    )
-    pull_limit: Annotated[quantities.Size, pydantic.Field(description="of one file that a program wrote")] = 1 << 30
-    minimum_free: Annotated[quantities.Size, pydantic.Field(description="disk space without which no block is run")] = 1 << 30
-    disturb_size: Annotated[
-        quantities.Size,
-        pydantic.Field(ge=1 << 20, description="memory written before each trial; more than the last cache holds"),
-    ] = 64 << 20
     helper: Annotated[
         Path | None,
         pydantic.Field(description="socket of aibenchd-helper, which sets governor and frequency where only root may"),
@@ -75,7 +65,7 @@ class Local(base.Device):
 
     async def reach(self) -> None:
         """Run a program on its CPUs as whom it would; its directory is left alone, because a session may be in it."""
-        command = base.Command(("true",), PurePosixPath("/"), env={"PATH": SEARCH_PATH}, cpus=self.settings.cpus)
+        command = base.Command(("true",), PurePosixPath("/"), env={"PATH": base.SEARCH_PATH}, cpus=self.settings.cpus)
         try:
             async with launching.Launcher(self.run) as launcher:
                 await launcher.run(command)
@@ -222,11 +212,11 @@ class LocalSession(base.Session):
     def _own(self, argv: tuple[str, ...]) -> base.Command:
         """A program of our own, for our needs."""
         cwd = PurePosixPath(self._work)
-        return base.Command(argv, cwd, env=_environment(cwd), timeout=OWN_DEADLINE, output_limit=OWN_OUTPUT)
+        return base.Command(argv, cwd, env=base.small_environment(cwd), timeout=OWN_DEADLINE, output_limit=OWN_OUTPUT)
 
     def _complete(self, command: base.Command) -> base.Command:
         """With this device's environment and CPUs."""
-        env = {**_environment(command.cwd), **self._settings.env, **command.env}
+        env = {**base.small_environment(command.cwd), **self._settings.env, **command.env}
         return dataclasses.replace(command, env=env, cpus=command.cpus or self._settings.cpus)
 
     async def _look(self) -> None:
@@ -252,23 +242,6 @@ class LocalSession(base.Session):
         completed = await self._launcher.run(self._complete(command))
         if completed.code:
             raise errors.HarnessError(f"programs cannot write to {probe} {completed.stderr}".rstrip())
-
-
-def _environment(cwd: PurePosixPath) -> dict[str, str]:
-    """What every program gets: little, and the same for each arm of an experiment.
-
-    PYTHONHASHSEED is not set, so each process draws its own: a fixed one would hold each arm to one order of its
-    dictionaries for ever, which is an effect of the order and not of the arm.
-    """
-    return {
-        "PATH": SEARCH_PATH,
-        "HOME": str(cwd),
-        "TMPDIR": str(cwd),
-        "LANG": "C.UTF-8",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",  # else the first trial writes what later ones read
-    }
 
 
 def _lay_out(directory: Path, group: int) -> None:

@@ -127,10 +127,10 @@ def _copy(source: Path, target: Path) -> None:
         _copy_file(source, target)
         return
     _make_directory(target)
-    for entry in _entries(source):
+    for entry in entries(source):
         copy = target / entry.relative_to(source)
         if entry.is_symlink():
-            copy.symlink_to(_inside(source, entry))
+            copy.symlink_to(inside(source, entry))
         elif entry.is_dir():
             _make_directory(copy)
         else:
@@ -142,16 +142,20 @@ def _make_directory(path: Path) -> None:
     path.chmod(DIRECTORY_MODE)  # past the umask
 
 
-def _entries(directory: Path) -> Iterator[Path]:
+def entries(directory: Path) -> Iterator[Path]:
     """All below it, a directory before what is in it; links are not followed."""
     for entry in sorted(directory.iterdir()):
         yield entry
         if entry.is_dir() and not entry.is_symlink():
-            yield from _entries(entry)
+            yield from entries(entry)
 
 
-def _inside(root: Path, link: Path) -> PurePath:
-    """A link's text, where it leads to something below ``root``, wherever ``root`` is copied to."""
+def inside(root: Path, link: Path) -> PurePath:
+    """A link's text, where it leads to something below ``root``, wherever ``root`` is copied to.
+
+    Raises:
+        CommandError: it leads elsewhere.
+    """
     text = link.readlink()
     end = os.path.normpath(link.parent / text)
     if text.is_absolute() or not PurePath(end).is_relative_to(root):

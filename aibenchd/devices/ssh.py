@@ -26,7 +26,6 @@ from aibenchd.devices import base, cpufreq, host, mirrored, ssh_access, ssh_link
 
 T = TypeVar("T")
 
-SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 DIGEST_LENGTH = 32  # hexadecimal digits in a path: the same for every digest, so that the arms' paths are of equal length
 OWN_DEADLINE = 600.0  # seconds, of what takes as long as there are bytes
 SMALL_DEADLINE = 60.0  # seconds, of what takes none
@@ -36,7 +35,7 @@ REBOOT_PAUSE = 2.0  # seconds between two looks whether it is back
 OUTPUT_BOUND = 64 << 10  # bytes kept of what a command of our own prints
 
 
-class Settings(base.DeviceSettings, ssh_access.Endpoint):
+class Settings(base.FiledSettings, ssh_access.Endpoint):
     """Keys of a device of the kind ``ssh``."""
 
     jump: Annotated[
@@ -53,15 +52,6 @@ class Settings(base.DeviceSettings, ssh_access.Endpoint):
         str, pydantic.Field(description="on the device, of this device alone; empty: .aibenchd/<name> of its user's home")
     ] = ""
     python: Annotated[str, pydantic.Field(min_length=1, description="of the device, 3.6 or later")] = "python3"
-    store_size: Annotated[quantities.Size, pydantic.Field(description="of what is pushed; the least recently used goes")] = (
-        10 << 30
-    )
-    pull_limit: Annotated[quantities.Size, pydantic.Field(description="of one file that a program wrote")] = 1 << 30
-    minimum_free: Annotated[quantities.Size, pydantic.Field(description="disk space without which no block is run")] = 1 << 30
-    disturb_size: Annotated[
-        quantities.Size,
-        pydantic.Field(ge=1 << 20, description="memory written before each trial; more than the last cache holds"),
-    ] = 64 << 20
     reboot_command: Annotated[
         tuple[str, ...], pydantic.Field(min_length=1, description="what starts the device anew, as its user may run it")
     ] = ("systemctl", "reboot")
@@ -270,7 +260,7 @@ class SshSession(base.Session):
             command.timeout + RUN_MARGIN,
             argv=["/bin/sh", "-c", *command.argv] if command.shell else list(command.argv),
             cwd=str(command.cwd),
-            env={**_environment(command.cwd), **self._settings.env, **command.env},
+            env={**base.small_environment(command.cwd), **self._settings.env, **command.env},
             cpus=list(command.cpus or self._settings.cpus),
             timeout=command.timeout,
             limit=command.output_limit,
@@ -402,16 +392,3 @@ def _completed(facts: Mapping[str, Any], stdout: str, stderr: str) -> base.Compl
         ending, code = (base.Ending.SIGNALLED, -code) if code < 0 else (base.Ending.EXITED, code)
     usage = {name: facts.get(name, math.nan) for name in ("seconds", "cpu_seconds", "peak_bytes", "instructions")}
     return base.Completed(ending, code, stdout, stderr, **usage)
-
-
-def _environment(cwd: PurePosixPath) -> dict[str, str]:
-    """What every program gets: as on this host."""
-    return {
-        "PATH": SEARCH_PATH,
-        "HOME": str(cwd),
-        "TMPDIR": str(cwd),
-        "LANG": "C.UTF-8",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",  # else the first trial writes what later ones read
-    }

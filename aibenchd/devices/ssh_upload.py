@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import stat
-from collections.abc import Iterator
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import cast
 
 import anyio
@@ -13,6 +11,7 @@ import anyio.to_thread
 import asyncssh
 
 from aibenchd import errors
+from aibenchd.devices import pushed
 
 AT_ONCE = 8  # files of a directory
 CHUNK = 1 << 20  # bytes under way of one file
@@ -31,10 +30,10 @@ async def put(sftp: asyncssh.SFTPClient, source: Path, target: PurePosixPath) ->
         return
     files: list[Path] = []
     await sftp.mkdir(str(target))
-    for entry in await anyio.to_thread.run_sync(lambda: list(_entries(source))):
+    for entry in await anyio.to_thread.run_sync(lambda: list(pushed.entries(source))):
         place = target / entry.relative_to(source)
         if entry.is_symlink():
-            await sftp.symlink(str(_inside(source, entry)), str(place))
+            await sftp.symlink(str(pushed.inside(source, entry)), str(place))
         elif entry.is_dir():
             await sftp.mkdir(str(place))
         else:
@@ -89,20 +88,3 @@ async def _put_file(sftp: asyncssh.SFTPClient, source: Path, target: PurePosixPa
     ):
         while data := await file.read(CHUNK):
             await remote.write(data)
-
-
-def _entries(directory: Path) -> Iterator[Path]:
-    """All below it, a directory before what is in it; links are not followed."""
-    for entry in sorted(directory.iterdir()):
-        yield entry
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _entries(entry)
-
-
-def _inside(root: Path, link: Path) -> PurePath:
-    """A link's text, where it leads to something below ``root``, wherever ``root`` is copied to."""
-    text = link.readlink()
-    end = os.path.normpath(link.parent / text)
-    if text.is_absolute() or not PurePath(end).is_relative_to(root):
-        raise errors.CommandError(f"{link}: a link to {text}, which is not in what is pushed; put a copy of the file there")
-    return text

@@ -199,7 +199,7 @@ class Tool:
         self, settings: Settings, execute: Callable[[base.Command], Awaitable[base.Completed]], cwd: PurePosixPath
     ) -> None:
         self._settings, self._execute, self._cwd = settings, execute, cwd
-        self._env = {"PATH": local.SEARCH_PATH, **settings.tool_env}
+        self._env = {"PATH": base.SEARCH_PATH, **settings.tool_env}
 
     async def look(self) -> None:
         """See that all that is needed is on this host, and that the device says that it is healthy.

@@ -19,6 +19,7 @@ Exit status: 0 done; 1 the network failed; 2 the arguments or files cannot be us
 
 from __future__ import annotations
 
+import abc
 import argparse
 import contextlib
 import ctypes
@@ -81,38 +82,38 @@ class OtherBackendError(Exception):
     """What was asked for is not what executed, or cannot be had here."""
 
 
-class Network:
+class Network(abc.ABC):
     """A network in a framework's hands, with its inputs. A runner derives its own."""
 
+    @abc.abstractmethod
     def run(self) -> None:
         """Run it once; returns when the outputs are there.
 
         From inputs that lie where the backend reads them to outputs that lie where it leaves them: no copy to or from it, so that
         all frameworks are timed for the same work.
         """
-        raise NotImplementedError
 
-    def settle(self) -> None:
+    def settle(self) -> None:  # noqa: B027  most have nothing to do then
         """Called once, after the warm-up and before what is timed."""
 
+    @abc.abstractmethod
     def outputs(self) -> Mapping[str, np.ndarray]:
         """What the last run gave, by name, in the network's order."""
-        raise NotImplementedError
 
     def save(self, outputs: Mapping[str, np.ndarray], directory: str | None) -> None:
         """Write the outputs as files, where there is a directory for them."""
         save(outputs, directory)
 
+    @abc.abstractmethod
     def evidence(self) -> Mapping[str, Mapping[str, int]]:
         """Which backends execute: by backend, how often which routine of it was called. The most telling backend first.
 
         The last to be asked for.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def operators(self, iterations: int) -> Mapping[tuple[int, str], Sequence[float]]:
         """Microseconds of each operator, by its turn and name, one value per iteration."""
-        raise NotImplementedError
 
 
 def main(

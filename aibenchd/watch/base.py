@@ -41,10 +41,6 @@ class Repository(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def contains(self, head: str, commit: str) -> bool:
-        """Whether ``commit`` is ``head`` or an ancestor of it; False where it is unknown."""
-
-    @abc.abstractmethod
     async def on_line(self, head: str, commit: str) -> bool:
         """Whether ``commit`` is on the first-parent line of ``head``; False where it is unknown."""
 

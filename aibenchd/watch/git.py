@@ -88,12 +88,6 @@ class Git(base.Repository):
             async for revision in line:
                 yield revision
 
-    async def contains(self, head: str, commit: str) -> bool:
-        watched = await self._mirror()
-        if not (await watched.has(commit) and await watched.has(head)):
-            return False
-        return await watched.git.says_yes("merge-base", "--is-ancestor", commit, head)
-
     async def on_line(self, head: str, commit: str) -> bool:
         watched = await self._mirror()
         if not (await watched.has(commit) and await watched.has(head)):

@@ -70,9 +70,6 @@ class Mercurial(base.Repository):
             async for revision in line:
                 yield revision
 
-    async def contains(self, head: str, commit: str) -> bool:
-        return await self._is_any(await self._hg(), f"present({commit}) and ancestors(present({head}))")
-
     async def on_line(self, head: str, commit: str) -> bool:
         return await self._is_any(await self._hg(), f"present({commit}) and _firstancestors(present({head}))")
 
