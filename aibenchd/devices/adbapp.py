@@ -34,7 +34,7 @@ logcat -v threadtime -T "$since" >logcat &
 log=$!
 ended=0
 until grep -qE {done} logcat; do
-    if grep -qE {died} logcat; then ended=1; break; fi
+    if grep -qE {died} logcat; then grep -qE {done} logcat; ended=$?; break; fi  # it may have done both since the look above
     sleep 0.2
 done
 kill $log

@@ -130,6 +130,7 @@ class Phone:
     _lines: set[Line] = field(default_factory=set)
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _shells: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -218,6 +219,11 @@ class Phone:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        for process in self._shells:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        await asyncio.sleep(0)  # by then their transports have closed
 
     def drop(self) -> None:
         """Cut the line; what runs learns of it as it would on a phone."""
@@ -267,6 +273,10 @@ class Phone:
         """Have a task ended with the phone."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def ran(self, process: asyncio.subprocess.Process) -> None:
+        """Have a shell ended with the phone."""
+        self._shells = [*(shell for shell in self._shells if shell.returncode is None), process]
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = Line(self, reader, writer)
@@ -426,6 +436,7 @@ class Stream:
             shell(), "-c", text, cwd="/", env=environment, stdin=asyncio.subprocess.PIPE, stdout=outputs[1], stderr=outputs[2],
             start_new_session=True,
         )  # fmt: skip
+        phone.ran(process)
         feeding = asyncio.create_task(self._feed(process, packets))
         try:
             await asyncio.gather(*(self._print(kind, process, packets) for kind in ((1, 2) if packets else (1,))))
@@ -435,6 +446,9 @@ class Stream:
         finally:
             feeding.cancel()
             self._hang_up(process)
+            for number in (1, 2):  # which what it left behind may hold open
+                if pipe := process._transport.get_pipe_transport(number):  # type: ignore[attr-defined]
+                    pipe.close()
 
     async def _feed(self, process: asyncio.subprocess.Process, packets: bool) -> None:
         assert process.stdin
