@@ -39,6 +39,7 @@ SEVERITIES = ("", "light", "moderate", "severe", "critical", "emergency", "shutd
 HOT_PARTS = ("0", "1", "2", "3", "9")  # its types of sensors: CPU, GPU, battery, skin, NPU
 
 _PROPERTY = re.compile(r"^\[([^\]]+)\]: \[(.*)\]$", re.MULTILINE)
+COULOMBS_OF_MICROAMPERE_HOUR = 3.6e-3
 _FIELD = re.compile(r"^\s*([\w ]+): (\S+)", re.MULTILINE)
 _SENSOR = re.compile(r"Temperature\{mValue=(-?[\d.]+), mType=(-?\d+),")
 _SEVERITY = re.compile(r"Thermal Status: (\d)")
@@ -83,10 +84,16 @@ def state(told: Mapping[str, str]) -> dict[str, str]:
         "temperature": _hottest(told["thermal"], battery.get("temperature", "")),
         "load": told["load"].partition(" ")[0],
         "battery": battery.get("level", ""),
+        "charge": _scaled(battery.get("Charge counter", ""), COULOMBS_OF_MICROAMPERE_HOUR),
+        "voltage": _scaled(battery.get("voltage", ""), 1e-3),
         "governor": each(told["governor"]),
         "frequency": each(f"{int(khz) // KHZ_OF_MHZ} MHz" for khz in told["frequency"].split() if khz.isdecimal()),
     }
     return {name: value for name, value in found.items() if value} | {"throttled": _throttled(told["thermal"])}
+
+
+def _scaled(number: str, unit: float) -> str:
+    return f"{int(number) * unit:g}" if number.isdecimal() else ""
 
 
 def each(texts: str | Iterable[str]) -> str:

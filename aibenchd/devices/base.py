@@ -46,7 +46,10 @@ class MeterSettings(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     kind: Annotated[
-        str, pydantic.Field(description="rapl: this host's processor; nvml: an NVIDIA GPU; program: one that prints watts")
+        str,
+        pydantic.Field(
+            description="rapl: this host's processor; nvml: an NVIDIA GPU; battery: the device's own; program: it prints watts"
+        ),
     ]
     command: Annotated[
         tuple[str, ...], pydantic.Field(description="of the kind program: what prints watts, one number a row, until SIGTERM")
@@ -307,7 +310,8 @@ class Session(abc.ABC):
         """What of the device may be another from block to block, read now; quick, for it is asked before and after each block.
 
         Names that gates and reports know: ``temperature`` (°C, of the hottest part that counts), ``load`` (of the last minute),
-        ``throttled`` (why it runs slower than it could; empty where it does not), ``battery`` (percent); others are shown.
+        ``throttled`` (why it runs slower than it could; empty where it does not), ``battery`` (percent), and ``charge`` and
+        ``voltage`` of the battery (coulombs left, volts), which a meter of its kind reads; others are shown.
         """
         return {}
 

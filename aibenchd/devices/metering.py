@@ -46,6 +46,10 @@ class Meter(abc.ABC):
     def __init__(self, settings: base.MeterSettings) -> None:
         self.settings = settings
 
+    def of(self, session: base.Session) -> Meter:  # noqa: ARG002
+        """The meter of a device in hand; itself, where it does not ask the device."""
+        return self
+
     @abc.abstractmethod
     def metering(self, env: Mapping[str, str]) -> AbstractAsyncContextManager[Energy]:
         """Meter what happens inside; the energy is known when it is left.
@@ -141,6 +145,43 @@ def _watts(printed: IO[bytes]) -> list[float]:
     printed.seek(0)
     numbers = map(_number, itertools.islice(printed, MOST_ROWS))
     return [number for number in numbers if math.isfinite(number) and number >= 0]
+
+
+class Battery(Meter):
+    """The device's own battery, by what its gauge says before and after: charge that went, times voltage.
+
+    Gauges count in steps of up to a mAh (15 J), so a program should run for minutes; where the gauge did not move nothing is
+    claimed.
+    """
+
+    def __init__(self, settings: base.MeterSettings, session: base.Session | None = None) -> None:
+        super().__init__(settings)
+        self._session = session
+
+    def of(self, session: base.Session) -> Meter:
+        return Battery(self.settings, session)
+
+    @contextlib.asynccontextmanager
+    async def metering(self, env: Mapping[str, str]) -> AsyncIterator[Energy]:  # noqa: ARG002
+        energy = Energy()
+        before, began = await self._gauge(), time.monotonic()
+        yield energy
+        after, energy.seconds = await self._gauge(), time.monotonic() - began
+        coulombs = before[0] - after[0]
+        if coulombs < 0:
+            raise errors.HarnessError("the battery is being charged: unplug it (adb over the network), or switch charging off")
+        if coulombs:  # else it was too short for the gauge to tell
+            energy.joules = coulombs * (before[1] + after[1]) / 2
+
+    async def _gauge(self) -> tuple[float, float]:
+        """Coulombs that are left, and volts."""
+        told = await self._session.state() if self._session else {}
+        try:
+            return float(told["charge"]), float(told["voltage"])
+        except (KeyError, ValueError):
+            raise errors.HarnessError(
+                "the device does not tell its battery's charge and voltage; give it another meter"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

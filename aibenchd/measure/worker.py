@@ -175,7 +175,10 @@ class Worker:
         self._house.board.put(self.unit, "connecting")
         async with self.device.session() as session, contextlib.AsyncExitStack() as stack:
             sides = placing.Sides(
-                session, self._meter, lambda: stack.enter_async_context(self._house.host(self.name)), self._house.beside
+                session,
+                self._meter.of(session),
+                lambda: stack.enter_async_context(self._house.host(self.name)),
+                self._house.beside,
             )
             held = conditioning.Held(session, self._conditions)
             self._placed.clear()  # nothing is guaranteed of what lay on the device in another session

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from aibenchd import errors, faults, model, settings, substitution, yamlfile
-from aibenchd.specs import contradictions, defaults, expand, forms, marks, schema
+from aibenchd.specs import contradictions, defaults, expand, forms, marks, misspelt, schema
 
 SUFFIXES = (".json", ".yaml", ".yml")  # of what may be a model file, where a directory is named
 FILES_BELOW = 10_000  # of those, below one directory
@@ -159,7 +159,8 @@ class _Reader:
         metas = (value.get("meta", {}), group.meta, run, *(_left(one, selection) for one in (flags, group.flags)))
         extra = string_map.get("pep_extra_args", "")
         found = expand.benchmarks(value, source=document.file, metas=metas, pep_extra_args=extra)
-        for key_path, message in contradictions.of({**value, "model": found[0].model}):
+        odd = (*contradictions.of({**value, "model": found[0].model}), *misspelt.of(value))
+        for key_path, message in odd:
             self._warning(document.fault(key_path, message))
         return found
 

@@ -353,7 +353,7 @@ tallies = sa.Table(
 
 
 def _keep_tally(what: str, device: str, state: str, verdict: str) -> None:
-    """Count the rows of ``what`` by three expressions of SQL, in which ``{}`` stands for the row."""
+    """Count the rows of ``what`` by three expressions of SQL, in which ``{0}`` stands for the row."""
 
     def keys(row: str) -> str:
         return ", ".join(expression.format(row) for expression in (device, state, verdict))
@@ -377,9 +377,14 @@ def _trigger(text: str) -> None:
     sa.event.listen(metadata, "after_create", made.execute_if(dialect="sqlite"))
 
 
-_keep_tally("experiments", "{}.device", "{}.state", "coalesce({}.verdict, '')")
-_keep_tally("blocks", "''", "iif({}.valid, 'valid', 'invalid')", "''")
-_keep_tally("trials", "''", "{}.outcome", "''")
+# A comparison of two cells has a verdict of its own sort: nothing of a commit regressed or improved by it.
+_VERDICT = (
+    "iif({0}.verdict IS NOT NULL AND (SELECT run_type FROM pairs WHERE id = {0}.pair) = 'compare', 'compared', "
+    "coalesce({0}.verdict, ''))"
+)
+_keep_tally("experiments", "{0}.device", "{0}.state", _VERDICT)
+_keep_tally("blocks", "''", "iif({0}.valid, 'valid', 'invalid')", "''")
+_keep_tally("trials", "''", "{0}.outcome", "''")
 
 # Planned with no one asking, or asked for by a person who measures the newest revision that was.
 _COUNTS = (

@@ -1,5 +1,6 @@
 """Sessions on phones, through the real adb server, against a phone's side of the protocol that fails when it is told to."""
 
+import math
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import launchers
 import pytest
 
 from aibenchd import digests, errors, plugins
-from aibenchd.devices import adb, adbline, adbphone, adbstore, base
+from aibenchd.devices import adb, adbline, adbphone, adbstore, base, metering
 
 BIG = 30 << 20
 
@@ -636,6 +637,39 @@ async def test_a_phone_is_started_anew(server: adbd.Server, phone: adbd.Phone, m
         await session.reboot()
         assert (phone.root / "proc/sys/kernel/random/boot_id").read_text() != before
         assert (await session.run(shell("echo well", await session.directory("work")))).stdout == "well\n"
+
+
+# ---- its battery as a meter
+
+
+async def of_battery(session: base.Session, phone: adbd.Phone, *told: str) -> metering.Energy:
+    """What its meter says where its battery tells these, before and after."""
+    file = phone.root / "phone/dumpsys/battery"
+    meter = metering.make(base.MeterSettings(kind="battery"), on_this_host=False).of(session)
+    file.write_text(told[0])
+    async with meter.metering({}) as energy:
+        file.write_text(told[1])
+    return energy
+
+
+async def test_a_battery_lost_its_charge_at_its_voltage(session: base.Session, phone: adbd.Phone) -> None:
+    energy = await of_battery(
+        session, phone, "  Charge counter: 2875000\n  voltage: 4200\n", "  Charge counter: 2872000\n  voltage: 4000\n"
+    )
+    assert energy.joules == pytest.approx(3000 * 3.6e-3 * 4.1)
+    assert energy.seconds > 0
+
+
+async def test_of_a_gauge_that_did_not_move_nothing_is_claimed(session: base.Session, phone: adbd.Phone) -> None:
+    energy = await of_battery(session, phone, *["  Charge counter: 2875000\n  voltage: 4200\n"] * 2)
+    assert math.isnan(energy.joules)
+
+
+async def test_a_battery_that_is_charged_or_silent_is_named(session: base.Session, phone: adbd.Phone) -> None:
+    with pytest.raises(errors.HarnessError, match="is being charged: unplug it"):
+        await of_battery(session, phone, "  Charge counter: 10\n  voltage: 4200\n", "  Charge counter: 20\n  voltage: 4200\n")
+    with pytest.raises(errors.HarnessError, match="does not tell its battery's charge and voltage"):
+        await of_battery(session, phone, "  voltage: 4200\n", "")
 
 
 # ---- apps

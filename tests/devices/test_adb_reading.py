@@ -41,6 +41,7 @@ Current Battery Service state:
   voltage: 4123
   temperature: 317
   technology: Li-ion
+  Charge counter: 2875000
 """
 PROPERTIES = """\
 [ro.build.fingerprint]: [google/oriole/oriole:14/UP1A.231005.007/10754064:user/release-keys]
@@ -104,6 +105,8 @@ def test_a_state() -> None:
         "temperature": "48.7",
         "load": "3.41",
         "battery": "64",
+        "charge": "10350",
+        "voltage": "4.123",
         "governor": "performance, schedutil",
         "frequency": "1803 MHz, 2253 MHz",
         "throttled": "Android's thermal status is moderate",

@@ -94,6 +94,17 @@ async def test_what_is_undone_is_not_tallied(journal: store.Store) -> None:
     assert (await journal.read(views.counts)).experiments == {}
 
 
+async def test_a_comparison_of_cells_counts_for_no_commit(journal: store.Store) -> None:
+    def rows(tx: store.Transaction) -> None:
+        pair, built = statusd.pair(tx, "a", run_type="compare"), statusd.build(tx, "a")
+        experiment = statusd.experiment(tx, pair, built, state="open")
+        decided = schema.experiments.update().where(schema.experiments.c.id == experiment)
+        tx.connection.execute(decided.values(state="decided", verdict="regressed"))
+
+    await journal.write(rows)
+    assert [(state, verdict) for _, state, verdict in (await journal.read(views.counts)).experiments] == [("decided", "compared")]
+
+
 EVENTS = st.one_of(
     st.tuples(st.just("plan"), st.sampled_from("ab"), st.sampled_from(DEVICES), st.sampled_from(["", "cpu"]), st.booleans()),
     st.tuples(st.just("decide"), st.integers(0, 9), st.sampled_from(["unchanged", "identical", "broken"])),

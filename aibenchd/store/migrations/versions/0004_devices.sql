@@ -40,3 +40,15 @@ ALTER TABLE blocks ADD COLUMN stratum INTEGER DEFAULT '0' NOT NULL
 ALTER TABLE blocks ADD COLUMN fingerprint INTEGER REFERENCES fingerprints (id)
 
 ALTER TABLE blocks ADD COLUMN conditions JSON
+
+DROP TRIGGER tally_experiments_insert
+
+DROP TRIGGER tally_experiments_delete
+
+DROP TRIGGER tally_experiments_update
+
+CREATE TRIGGER tally_experiments_update AFTER UPDATE ON experiments WHEN (OLD.device, OLD.state, iif(OLD.verdict IS NOT NULL AND (SELECT run_type FROM pairs WHERE id = OLD.pair) = 'compare', 'compared', coalesce(OLD.verdict, ''))) <> (NEW.device, NEW.state, iif(NEW.verdict IS NOT NULL AND (SELECT run_type FROM pairs WHERE id = NEW.pair) = 'compare', 'compared', coalesce(NEW.verdict, ''))) BEGIN INSERT INTO tallies VALUES ('experiments', OLD.device, OLD.state, iif(OLD.verdict IS NOT NULL AND (SELECT run_type FROM pairs WHERE id = OLD.pair) = 'compare', 'compared', coalesce(OLD.verdict, '')), -1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows -1;INSERT INTO tallies VALUES ('experiments', NEW.device, NEW.state, iif(NEW.verdict IS NOT NULL AND (SELECT run_type FROM pairs WHERE id = NEW.pair) = 'compare', 'compared', coalesce(NEW.verdict, '')), +1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows +1; END
+
+CREATE TRIGGER tally_experiments_insert AFTER INSERT ON experiments  BEGIN INSERT INTO tallies VALUES ('experiments', NEW.device, NEW.state, iif(NEW.verdict IS NOT NULL AND (SELECT run_type FROM pairs WHERE id = NEW.pair) = 'compare', 'compared', coalesce(NEW.verdict, '')), +1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows +1; END
+
+CREATE TRIGGER tally_experiments_delete AFTER DELETE ON experiments  BEGIN INSERT INTO tallies VALUES ('experiments', OLD.device, OLD.state, iif(OLD.verdict IS NOT NULL AND (SELECT run_type FROM pairs WHERE id = OLD.pair) = 'compare', 'compared', coalesce(OLD.verdict, '')), -1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows -1; END
