@@ -6,11 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import caffe2env
 import pytest
+import trees
 
 import aibenchd.runners
 from aibenchd import model
@@ -22,27 +22,6 @@ GENERATOR = SCRIPTS.parents[1] / "generators/networks.py"
 
 # In place of the program that Caffe2's sources build: says what it was given.
 BENCHMARK = "#!/bin/sh\nprintf '%s|' \"$@\"\n"
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    directory = tmp_path / "a source"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    (tmp_path / "an output").mkdir()
-    return tmp_path / "an output/benchmark"
-
-
-def _write(root: Path, files: Mapping[str, str]) -> None:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o755 if text.startswith("#!") else 0o644)
 
 
 def _build(platform: str, source: Path, program: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +42,7 @@ def test_scripts_are_executable() -> None:
 
 @pytest.mark.parametrize("platform", ["host", "linux", "android"])
 def test_a_repository_s_own_script_goes_first(platform: str, source: Path, program: Path) -> None:
-    _write(source, {"build.sh": '#!/bin/sh\necho "from $1" > "$2"\n', "caffe2/core/net.cc": ""})
+    trees.write(source, {"build.sh": '#!/bin/sh\necho "from $1" > "$2"\n', "caffe2/core/net.cc": ""})
     ended = _build(platform, source, program)
     assert ended.returncode == 0, ended.stderr
     assert program.read_text() == f"from {source}\n"
@@ -75,7 +54,7 @@ def test_a_repository_s_own_script_goes_first(platform: str, source: Path, progr
 def test_an_engine_is_run_by_the_interpreter_that_has_caffe2(source: Path, program: Path, tmp_path: Path) -> None:
     """It is a real network, and the program is run from where it was moved to."""
     python = caffe2env.interpreter()
-    _write(source, {"engine.py": "", "src/helper/__init__.py": "", "tests/__init__.py": "", "setup.py": ""})
+    trees.write(source, {"engine.py": "", "src/helper/__init__.py": "", "tests/__init__.py": "", "setup.py": ""})
     ended = _build("host", source, program, AIBENCHD_CAFFE2_PYTHON=str(python))
     assert ended.returncode == 0, ended.stderr
     moved = tmp_path / "elsewhere, it's moved"
@@ -93,28 +72,28 @@ def test_an_engine_is_run_by_the_interpreter_that_has_caffe2(source: Path, progr
 
 def test_a_package_caffe2_of_the_repository_s_is_the_one_that_is_run(source: Path, program: Path, tmp_path: Path) -> None:
     odd = tmp_path / "it's $HOME"
-    _write(tmp_path, {odd.name: f'#!/bin/sh\nexec {sys.executable} "$@"\n'})
-    _write(source, {"caffe2/__init__.py": "raise ImportError('of the repository')\n"})
+    trees.write(tmp_path, {odd.name: f'#!/bin/sh\nexec {sys.executable} "$@"\n'})
+    trees.write(source, {"caffe2/__init__.py": "raise ImportError('of the repository')\n"})
     assert _build("host", source, program, AIBENCHD_CAFFE2_PYTHON=str(odd)).returncode == 0
     done = subprocess.run([program, "--net", "a", "--input", "b"], capture_output=True, text=True, check=False)
     assert (done.returncode, "caffe2 cannot be imported: of the repository" in done.stderr) == (2, True)
 
 
 def test_on_another_machine_its_own_interpreter_is_taken(source: Path, program: Path) -> None:
-    _write(source, {"engine.py": ""})
+    trees.write(source, {"engine.py": ""})
     assert _build("linux", source, program, DEVICE_PYTHON="/opt/caffe2/bin/python").returncode == 0
     assert "exec '/opt/caffe2/bin/python' -B" in program.read_text()
 
 
 def test_without_an_interpreter_it_says_how_to_get_one(source: Path, program: Path) -> None:
-    _write(source, {"engine.py": ""})
+    trees.write(source, {"engine.py": ""})
     said = _refused(_build("host", source, program))
     assert "AIBENCHD_CAFFE2_PYTHON is not set" in said
     assert f"{SCRIPTS}/make_caffe2.sh DIRECTORY" in said
 
 
 def test_it_says_when_there_is_nothing_to_take(source: Path, program: Path) -> None:
-    _write(source, {"README": ""})
+    trees.write(source, {"README": ""})
     assert "no Python package or module" in _refused(_build("host", source, program, AIBENCHD_CAFFE2_PYTHON="python3"))
     assert not program.exists()
 
@@ -145,7 +124,7 @@ SOURCES = {
 
 @pytest.mark.skipif(not shutil.which("cmake"), reason="cmake is not installed")
 def test_caffe2_s_sources_are_built_by_cmake_with_their_libraries(source: Path, program: Path, tmp_path: Path) -> None:
-    _write(source, SOURCES)
+    trees.write(source, SOURCES)
     ended = _build("host", source, program)
     assert ended.returncode == 0, ended.stderr
     assert {path.name for path in program.parent.iterdir()} == {"benchmark", "caffe2_benchmark", "libtorch_cpu.so"}
@@ -156,7 +135,7 @@ def test_caffe2_s_sources_are_built_by_cmake_with_their_libraries(source: Path, 
 
 @pytest.mark.parametrize("platform", ["host", "android"])
 def test_sources_without_the_program_are_refused(platform: str, source: Path, program: Path) -> None:
-    _write(source, {"caffe2/core/net.cc": ""})
+    trees.write(source, {"caffe2/core/net.cc": ""})
     assert "binaries/caffe2_benchmark.cc" in _refused(_build(platform, source, program))
 
 
@@ -190,7 +169,7 @@ def test_what_it_cannot_prove_is_refused(program: Path, given: str, status: int,
 
 def _run_wrapped(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     wrapped = "#!/bin/sh\n" + (SCRIPTS / "caffe2_benchmark.sh").read_text()
-    _write(program.parent, {program.name: wrapped, "caffe2_benchmark": BENCHMARK})
+    trees.write(program.parent, {program.name: wrapped, "caffe2_benchmark": BENCHMARK})
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
@@ -206,13 +185,13 @@ echo binary > "$BUILD_ROOT/bin/caffe2_benchmark"
 
 @pytest.fixture
 def ndk(tmp_path: Path) -> Path:
-    _write(tmp_path / "ndk", {"build/cmake/android.toolchain.cmake": ""})
+    trees.write(tmp_path / "ndk", {"build/cmake/android.toolchain.cmake": ""})
     return tmp_path / "ndk"
 
 
 @pytest.mark.skipif(not shutil.which("cmake"), reason="cmake is not installed")
 def test_for_android_caffe2_s_own_script_builds_it(source: Path, program: Path, ndk: Path) -> None:
-    _write(source, {"binaries/caffe2_benchmark.cc": "", "scripts/build_android.sh": ANDROID})
+    trees.write(source, {"binaries/caffe2_benchmark.cc": "", "scripts/build_android.sh": ANDROID})
     ended = _build("android", source, program, ANDROID_NDK=str(ndk))
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "arm64-v8a 1 -DBUILD_BINARY=ON -DBUILD_OBSERVERS=ON -DUSE_OBSERVERS=ON\n"
@@ -228,7 +207,7 @@ def test_for_android_caffe2_s_own_script_builds_it(source: Path, program: Path, 
     ],
 )
 def test_for_android_the_ndk_must_be_there(source: Path, program: Path, environment: dict[str, str], said: str) -> None:
-    _write(source, {"binaries/caffe2_benchmark.cc": "", "scripts/build_android.sh": ANDROID})
+    trees.write(source, {"binaries/caffe2_benchmark.cc": "", "scripts/build_android.sh": ANDROID})
     assert said in _refused(_build("android", source, program, **environment))
 
 
@@ -236,7 +215,7 @@ def test_for_android_the_ndk_must_be_there(source: Path, program: Path, environm
 
 
 def test_the_environment_is_not_made_twice(tmp_path: Path) -> None:
-    _write(tmp_path, {"made/bin/python": "#!/bin/sh\n"})
+    trees.write(tmp_path, {"made/bin/python": "#!/bin/sh\n"})
     before = sorted(tmp_path.rglob("*"))
     subprocess.run([caffe2env.SCRIPT, tmp_path / "made"], check=True, timeout=60)
     assert sorted(tmp_path.rglob("*")) == before

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import executorchenv
 import pytest
+import trees
 
 import aibenchd.runners
 from aibenchd import digests, model
@@ -60,11 +61,7 @@ class Place:
         self.write({"python": "#!/bin/sh\n"}, "bin")
 
     def write(self, files: Mapping[str, str], where: str = "a source") -> None:
-        for name, text in files.items():
-            path = self.root / where / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            path.chmod(0o755 if text.startswith("#!") else 0o644)
+        trees.write(self.root / where, files)
 
     def build(self, platform: str = "host", **variables: str) -> subprocess.CompletedProcess[str]:
         path = {

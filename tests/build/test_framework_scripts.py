@@ -8,10 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import trees
 
 import aibenchd.runners
 from aibenchd import digests
@@ -60,33 +60,12 @@ chmod +x "$BUILD_ROOT/bin/speed_benchmark_torch"
 """
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    directory = tmp_path / "a source"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    (tmp_path / "an output").mkdir()
-    return tmp_path / "an output/benchmark"
-
-
-def _write(root: Path, files: Mapping[str, str]) -> None:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o755 if text.startswith("#!") else 0o644)
-
-
 def _build(
     framework: str, source: Path, program: Path, platform: str = "host", runners: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     if runners is None:
         runners = source.parent / "runners"
-        _write(runners, {"torch_runner.py": RUNNER, "common.py": "WHOSE = 'ours'\n"})
+        trees.write(runners, {"torch_runner.py": RUNNER, "common.py": "WHOSE = 'ours'\n"})
     fixed = {"LC_ALL": "C", "PATH": os.environ["PATH"], "AIBENCHD_RUNNERS": str(runners), "AIBENCHD_PYTHON": sys.executable}
     command = [FRAMEWORKS / framework / platform / "build.sh", source, program]
     return subprocess.run(command, env=fixed | variables, cwd=source, capture_output=True, text=True, check=False)
@@ -107,7 +86,7 @@ def test_scripts_are_executable() -> None:
 def test_pytorch_takes_packages_and_modules_and_runs_them_from_anywhere(source: Path, program: Path, tmp_path: Path) -> None:
     files = {"engine/__init__.py": "NAME = 'squeeze'\n", "engine/data/labels.txt": "cat\n", "helper.py": "", "README": ""}
     left_out = {"setup.py": "", "conftest.py": "", "tests/__init__.py": "", "scripts/run.py": "", ".git": "gitdir: elsewhere\n"}
-    _write(source, files | left_out)
+    trees.write(source, files | left_out)
     ended = _build("pytorch", source, program)
     assert ended.returncode == 0, ended.stderr
     ours = ["runners/common.py", "runners/torch_runner.py"]
@@ -120,13 +99,13 @@ def test_pytorch_takes_packages_and_modules_and_runs_them_from_anywhere(source: 
 
 
 def test_pytorch_takes_packages_below_src(source: Path, program: Path) -> None:
-    _write(source, {"src/engine/__init__.py": "NAME = 'deep'\n"})
+    trees.write(source, {"src/engine/__init__.py": "NAME = 'deep'\n"})
     assert _build("pytorch", source, program).returncode == 0
     assert _run(program) == "deep True ours\n"
 
 
 def test_pytorch_leaves_compiled_files_out_so_that_equal_sources_are_equal_builds(source: Path, program: Path) -> None:
-    _write(source, {"engine/__init__.py": "NAME = 'squeeze'\n"})
+    trees.write(source, {"engine/__init__.py": "NAME = 'squeeze'\n"})
     _build("pytorch", source, program)
     before = digests.of_tree(program.parent)
     subprocess.run([sys.executable, "-m", "compileall", "-q", source / "engine"], check=True)
@@ -139,21 +118,21 @@ def test_pytorch_leaves_compiled_files_out_so_that_equal_sources_are_equal_build
 
 def test_pytorch_quotes_the_interpreter(source: Path, program: Path, tmp_path: Path) -> None:
     odd = tmp_path / "it's $HOME"
-    _write(tmp_path, {odd.name: f'#!/bin/sh\nexec {sys.executable} "$@"\n'})
-    _write(source, {"engine/__init__.py": "NAME = 'squeeze'\n"})
+    trees.write(tmp_path, {odd.name: f'#!/bin/sh\nexec {sys.executable} "$@"\n'})
+    trees.write(source, {"engine/__init__.py": "NAME = 'squeeze'\n"})
     assert _build("pytorch", source, program, AIBENCHD_PYTHON=str(odd)).returncode == 0
     assert _run(program) == "squeeze True ours\n"
 
 
 def test_a_package_in_the_place_of_our_runners_is_named(source: Path, program: Path) -> None:
-    _write(source, {"runners/__init__.py": ""})
+    trees.write(source, {"runners/__init__.py": ""})
     ended = _build("pytorch", source, program)
     assert (ended.returncode, program.exists()) == (1, False)
     assert "the repository has a package called runners" in ended.stderr
 
 
 def test_pytorch_says_when_there_is_nothing_to_take(source: Path, program: Path) -> None:
-    _write(source, {"README": "", "setup.py": ""})
+    trees.write(source, {"README": "", "setup.py": ""})
     ended = _build("pytorch", source, program)
     assert ended.returncode == 1
     assert "no Python package or module" in ended.stderr
@@ -161,7 +140,7 @@ def test_pytorch_says_when_there_is_nothing_to_take(source: Path, program: Path)
 
 
 def test_a_python_engine_on_another_machine_runs_by_an_interpreter_of_that(source: Path, program: Path, tmp_path: Path) -> None:
-    _write(source, {"engine/__init__.py": "NAME = 'far'\n"})
+    trees.write(source, {"engine/__init__.py": "NAME = 'far'\n"})
     assert _build("pytorch", source, program, platform="linux").returncode == 0
     assert "exec 'python3' -B" in program.read_text()
     program.parent.rename(tmp_path / "before")
@@ -175,7 +154,7 @@ def test_a_python_engine_on_another_machine_runs_by_an_interpreter_of_that(sourc
 def test_pytorch_itself_is_built_with_the_libraries_that_its_program_needs(
     source: Path, program: Path, tmp_path: Path, platform: str
 ) -> None:
-    _write(source, PYTORCH)
+    trees.write(source, PYTORCH)
     ended = _build("pytorch", source, program, platform=platform)
     assert ended.returncode == 0, ended.stderr
     assert _names(program.parent) == ["benchmark", "libtorch_cpu.so", "speed_benchmark_torch"]
@@ -188,7 +167,7 @@ def test_pytorch_itself_is_built_with_the_libraries_that_its_program_needs(
 
 
 def test_pytorch_without_its_benchmark_program_says_so(source: Path, program: Path) -> None:
-    _write(source, {name: text for name, text in PYTORCH.items() if not name.startswith("binaries")})
+    trees.write(source, {name: text for name, text in PYTORCH.items() if not name.startswith("binaries")})
     ended = _build("pytorch", source, program)
     assert ended.returncode == 1
     assert "without binaries/speed_benchmark_torch.cc" in ended.stderr
@@ -196,7 +175,7 @@ def test_pytorch_without_its_benchmark_program_says_so(source: Path, program: Pa
 
 def _speed_benchmark(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     body = (FRAMEWORKS / "pytorch/speed_benchmark.sh").read_text()
-    _write(directory, {"program": f"#!/bin/sh\n{body}", "speed_benchmark_torch": '#!/bin/sh\nprintf "%s|" "$@"\n'})
+    trees.write(directory, {"program": f"#!/bin/sh\n{body}", "speed_benchmark_torch": '#!/bin/sh\nprintf "%s|" "$@"\n'})
     return subprocess.run([directory / "program", *arguments], capture_output=True, text=True, check=False)
 
 
@@ -240,19 +219,19 @@ def test_speed_benchmark_states_the_processor_where_it_is_asked_for(tmp_path: Pa
 
 @pytest.fixture
 def ndk(tmp_path: Path) -> Path:
-    _write(tmp_path / "ndk", {"build/cmake/android.toolchain.cmake": ""})
+    trees.write(tmp_path / "ndk", {"build/cmake/android.toolchain.cmake": ""})
     return tmp_path / "ndk"
 
 
 def _python_of_the_build(directory: Path, status: int) -> str:
-    _write(directory, {"python": f"#!/bin/sh\nexit {status}\n"})
+    trees.write(directory, {"python": f"#!/bin/sh\nexit {status}\n"})
     return str(directory / "python")
 
 
 @pytest.mark.skipif(not shutil.which("cmake"), reason="cmake is not installed")
 def test_pytorch_is_built_for_android(source: Path, program: Path, tmp_path: Path, ndk: Path) -> None:
     """By PyTorch's own script, which this one calls as it must be called, and whose program it delivers."""
-    _write(source, PYTORCH | {"scripts/build_android.sh": BUILD_ANDROID})
+    trees.write(source, PYTORCH | {"scripts/build_android.sh": BUILD_ANDROID})
     python = _python_of_the_build(tmp_path, 0)
     ended = _build("pytorch", source, program, platform="android", ANDROID_NDK=str(ndk), PYTHON=python)
     assert ended.returncode == 0, ended.stderr
@@ -271,9 +250,9 @@ def test_what_a_build_for_android_lacks_is_named(source: Path, program: Path, tm
         return ended.stderr
 
     assert "only PyTorch itself is built for Android" in missing()
-    _write(source, PYTORCH)
+    trees.write(source, PYTORCH)
     assert "no scripts/build_android.sh" in missing()
-    _write(source, {"scripts/build_android.sh": BUILD_ANDROID})
+    trees.write(source, {"scripts/build_android.sh": BUILD_ANDROID})
     assert "ANDROID_NDK is not set; set it in builds.env" in missing()
     assert "has no build/cmake/android.toolchain.cmake" in missing(ANDROID_NDK=str(tmp_path))
     if shutil.which("cmake"):
@@ -283,7 +262,7 @@ def test_what_a_build_for_android_lacks_is_named(source: Path, program: Path, tm
 
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="torch is not installed")
 def test_pytorch_measures_a_network_with_the_runner_that_is_delivered(source: Path, program: Path) -> None:
-    _write(source, {"engine.py": "import torch\n\n\ndef network():\n    return torch.nn.Linear(4, 2)\n"})
+    trees.write(source, {"engine.py": "import torch\n\n\ndef network():\n    return torch.nn.Linear(4, 2)\n"})
     assert _build("pytorch", source, program, runners=Path(aibenchd.runners.__file__).parent).returncode == 0
     output = _run(program, "--module", "engine:network", "--input-dims", "1,4", "--iterations", "3")
     observed = [json.loads(line.partition(" ")[2]) for line in output.splitlines() if line.startswith("PyTorchObserver")]
@@ -295,7 +274,7 @@ def test_pytorch_measures_a_network_with_the_runner_that_is_delivered(source: Pa
     ("framework", "platform"), [("pytorch", "host"), ("pytorch", "linux"), ("pytorch", "android"), ("generic", "host")]
 )
 def test_a_repositorys_own_script_goes_first(framework: str, platform: str, source: Path, program: Path) -> None:
-    _write(source, {"build.sh": '#!/bin/sh\necho "from $1" > "$2"\n', "engine.py": "", "Makefile": "benchmark:\n\tfalse\n"})
+    trees.write(source, {"build.sh": '#!/bin/sh\necho "from $1" > "$2"\n', "engine.py": "", "Makefile": "benchmark:\n\tfalse\n"})
     ended = _build(framework, source, program, platform=platform)
     assert ended.returncode == 0, ended.stderr
     assert "the repository's own build.sh" in ended.stdout
@@ -304,7 +283,7 @@ def test_a_repositorys_own_script_goes_first(framework: str, platform: str, sour
 
 @pytest.mark.skipif(not (shutil.which("make") and shutil.which("cc")), reason="make or cc is not installed")
 def test_generic_makes_the_program_benchmark(source: Path, program: Path) -> None:
-    _write(source, {"Makefile": "benchmark: main.c\n\tcc -o $@ $<\n", "main.c": "int main(void) { return 0; }\n"})
+    trees.write(source, {"Makefile": "benchmark: main.c\n\tcc -o $@ $<\n", "main.c": "int main(void) { return 0; }\n"})
     ended = _build("generic", source, program)
     assert ended.returncode == 0, ended.stderr
     assert _run(program) == ""
@@ -312,7 +291,7 @@ def test_generic_makes_the_program_benchmark(source: Path, program: Path) -> Non
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_generic_fails_where_make_does(source: Path, program: Path) -> None:
-    _write(source, {"Makefile": "benchmark:\n\techo broken >&2; exit 3\n"})
+    trees.write(source, {"Makefile": "benchmark:\n\techo broken >&2; exit 3\n"})
     ended = _build("generic", source, program)
     assert ended.returncode != 0
     assert "broken" in ended.stderr

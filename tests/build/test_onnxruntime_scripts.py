@@ -6,12 +6,12 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnxfile
 import pytest
+import trees
 
 import aibenchd.runners
 from aibenchd import digests, model
@@ -57,32 +57,11 @@ echo "Average inference time cost: 2.5 ms"
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    directory = tmp_path / "a source"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    (tmp_path / "an output").mkdir()
-    return tmp_path / "an output/benchmark"
-
-
-@pytest.fixture
 def stubs(tmp_path: Path) -> Path:
     (tmp_path / "runners").mkdir()
     for name in FILES:
         (tmp_path / f"runners/{name}.py").write_text(STUB)
     return tmp_path / "runners"
-
-
-def write(root: Path, files: Mapping[str, str]) -> None:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o755 if text.startswith("#!") else 0o644)
 
 
 def build(platform: str, source: Path, program: Path, runners: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -102,7 +81,7 @@ def run(program: Path, *arguments: str | Path) -> subprocess.CompletedProcess[st
 
 def test_an_engine_is_taken_and_runs_from_anywhere(source: Path, program: Path, stubs: Path, tmp_path: Path) -> None:
     left_out = {"setup.py": "", "tests/__init__.py": "", "scripts/run.py": ""}
-    write(source, {"engine/__init__.py": "NAME = 'squeeze'\n", "engine/labels.txt": "cat\n", "helper.py": "", **left_out})
+    trees.write(source, {"engine/__init__.py": "NAME = 'squeeze'\n", "engine/labels.txt": "cat\n", "helper.py": "", **left_out})
     ended = build("host", source, program, stubs)
     assert ended.returncode == 0, ended.stderr
     found = sorted(path.relative_to(program.parent).as_posix() for path in program.parent.rglob("*") if path.is_file())
@@ -117,14 +96,14 @@ def test_an_engine_is_taken_and_runs_from_anywhere(source: Path, program: Path, 
 
 @pytest.mark.parametrize("arguments", [("--backend=opengl",), ("--model", "x", "--backend", "opengl", "--operators")])
 def test_opengl_has_a_runner_of_its_own(arguments: tuple[str, ...], source: Path, program: Path, stubs: Path) -> None:
-    write(source, {"src/engine.py": "NAME = 'squeeze'\n"})
+    trees.write(source, {"src/engine.py": "NAME = 'squeeze'\n"})
     assert build("host", source, program, stubs).returncode == 0
     assert run(program, *arguments).stdout == f"opengl_runner.py {' '.join(arguments)} squeeze True\n"
     assert run(program, "--backend=", "--model", "opengl").stdout.startswith("onnxruntime_runner.py")
 
 
 def test_equal_sources_are_equal_builds(source: Path, program: Path, stubs: Path, tmp_path: Path) -> None:
-    write(source, {"engine/__init__.py": "NAME = 'squeeze'\n"})
+    trees.write(source, {"engine/__init__.py": "NAME = 'squeeze'\n"})
     build("host", source, program, stubs)
     subprocess.run([sys.executable, "-m", "compileall", "-q", source / "engine"], check=True)
     (tmp_path / "again").mkdir()
@@ -133,7 +112,7 @@ def test_equal_sources_are_equal_builds(source: Path, program: Path, stubs: Path
 
 
 def test_there_must_be_something_to_take(source: Path, program: Path, stubs: Path) -> None:
-    write(source, {"README": ""})
+    trees.write(source, {"README": ""})
     ended = build("host", source, program, stubs)
     assert (ended.returncode, "no Python package or module" in ended.stderr) == (1, True)
     assert not program.exists()
@@ -141,14 +120,14 @@ def test_there_must_be_something_to_take(source: Path, program: Path, stubs: Pat
 
 @pytest.mark.parametrize("platform", ["host", "linux", "android"])
 def test_a_repository_s_own_script_goes_first(platform: str, source: Path, program: Path, stubs: Path) -> None:
-    write(source, {"build.sh": '#!/bin/sh\necho "from $1" > "$2"\n', "engine.py": ""})
+    trees.write(source, {"build.sh": '#!/bin/sh\necho "from $1" > "$2"\n', "engine.py": ""})
     ended = build(platform, source, program, stubs)
     assert (ended.returncode, program.read_text()) == (0, f"from {source}\n")
 
 
 def test_onnx_runtime_itself_is_built_and_unpacked(source: Path, program: Path, stubs: Path) -> None:
     """Its own build.sh means something else, and is not run."""
-    write(source, {"tools/ci_build/build.py": BUILD.replace("PROGRAM", "''"), "build.sh": "#!/bin/sh\nfalse\n"})
+    trees.write(source, {"tools/ci_build/build.py": BUILD.replace("PROGRAM", "''"), "build.sh": "#!/bin/sh\nfalse\n"})
     ended = build("host", source, program, stubs, ONNXRUNTIME_FLAGS="--use_xnnpack --use_dnnl")
     assert ended.returncode == 0, ended.stderr
     said = run(program, "--model", "x").stdout
@@ -157,9 +136,9 @@ def test_onnx_runtime_itself_is_built_and_unpacked(source: Path, program: Path, 
 
 
 def test_another_machine_has_an_interpreter_of_its_own(source: Path, program: Path, stubs: Path, tmp_path: Path) -> None:
-    write(source, {"engine.py": "NAME = 'squeeze'\n"})
+    trees.write(source, {"engine.py": "NAME = 'squeeze'\n"})
     odd = tmp_path / "it's $HOME"
-    write(tmp_path, {odd.name: f'#!/bin/sh\necho odd\nexec {sys.executable} "$@"\n'})
+    trees.write(tmp_path, {odd.name: f'#!/bin/sh\necho odd\nexec {sys.executable} "$@"\n'})
     assert build("linux", source, program, stubs, DEVICE_PYTHON=str(odd)).returncode == 0
     assert run(program).stdout == "odd\nonnxruntime_runner.py squeeze True\n"
     (program.parent / "runners").rename(tmp_path / "old")
@@ -169,7 +148,7 @@ def test_another_machine_has_an_interpreter_of_its_own(source: Path, program: Pa
 
 @pytest.mark.skipif(not importlib.util.find_spec("onnxruntime"), reason="onnxruntime is not installed")
 def test_a_network_is_measured_by_the_runners_that_are_delivered(source: Path, program: Path, tmp_path: Path) -> None:
-    write(source, {"engine.py": "\n"})
+    trees.write(source, {"engine.py": "\n"})
     assert build("host", source, program, RUNNERS).returncode == 0
     path = onnxfile.write(tmp_path / "net.onnx", [onnxfile.Node("Relu", ["x"], ["y"])], {"x": ("float32", [2, 3])}, ["y"])
     for backend in ("cpu", "opengl"):
@@ -188,7 +167,7 @@ def test_a_network_is_measured_by_the_runners_that_are_delivered(source: Path, p
 def phone_program(source: Path, program: Path, stubs: Path, tmp_path: Path) -> Path:
     """What is built for a phone, made to run here."""
     (tmp_path / "android").mkdir()
-    write(source, {"tools/ci_build/build.py": BUILD.replace("PROGRAM", repr(PERF_TEST))})
+    trees.write(source, {"tools/ci_build/build.py": BUILD.replace("PROGRAM", repr(PERF_TEST))})
     places = dict.fromkeys(("ANDROID_HOME", "ANDROID_NDK"), str(tmp_path / "android"))
     ended = build("android", source, program, stubs, **places)
     assert ended.returncode == 0, ended.stderr
@@ -233,7 +212,7 @@ def test_what_a_phone_s_program_cannot_do_is_refused(
 def test_what_android_s_build_lacks_is_named(source: Path, program: Path, stubs: Path, tmp_path: Path) -> None:
     ended = build("android", source, program, stubs)
     assert (ended.returncode, "only ONNX Runtime itself is built for Android" in ended.stderr) == (1, True)
-    write(source, {"tools/ci_build/build.py": "raise SystemExit(1)"})
+    trees.write(source, {"tools/ci_build/build.py": "raise SystemExit(1)"})
     ended = build("android", source, program, stubs)
     assert (ended.returncode, "ANDROID_HOME=: set it in builds.env" in ended.stderr) == (1, True)
     ended = build("android", source, program, stubs, ANDROID_HOME=str(tmp_path), ANDROID_NDK="/nowhere")

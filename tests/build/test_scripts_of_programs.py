@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import trees
 
 import aibenchd.runners
 from aibenchd import model
@@ -57,11 +58,7 @@ class Place:
             (root / "bin" / tool).symlink_to(str(shutil.which(tool)))
 
     def write(self, files: Mapping[str, str], where: str = "a source") -> None:
-        for name, text in files.items():
-            path = self.root / where / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            path.chmod(0o755 if text.startswith("#!") else 0o644)
+        trees.write(self.root / where, files)
 
     def build(self, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
         runners = Path(aibenchd.runners.__file__).parent
