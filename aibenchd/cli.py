@@ -1,4 +1,4 @@
-"""``aibenchd``: serve, check, decide, spec, demo."""
+"""``aibenchd``: serve, check, discover, decide, spec, demo."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("config", type=Path)
     check.set_defaults(run=_check)
 
+    discover = commands.add_parser("discover", help="print what could be devices here: phones on adb, GPUs")
+    discover.set_defaults(run=_discover)
+
     decide = commands.add_parser("decide", help="give the verdict on files of blocks")
     _add_decide(decide)
 
@@ -74,6 +77,17 @@ def _check(parsed: argparse.Namespace) -> int:
     for warning in anyio.run(check.warnings, parsed.config):
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{parsed.config}: good")
+    return 0
+
+
+def _discover(_: argparse.Namespace) -> int:
+    import anyio
+
+    from aibenchd import discover
+
+    print("devices:")
+    for row in anyio.run(discover.discover):
+        print(f"  {row}")
     return 0
 
 

@@ -15,7 +15,7 @@ import anyio.to_thread
 import pydantic
 
 from aibenchd import errors, quantities
-from aibenchd.devices import adbapp, adbchanges, adbphone, adbreading, adbstore, base, supervising
+from aibenchd.devices import adbapp, adbchanges, adbdiscovery, adbphone, adbreading, adbstore, base, supervising
 from aibenchd.devices.adbphone import quoted
 
 OWN_DEADLINE = 120.0  # seconds for deleting what a program left
@@ -73,6 +73,11 @@ class Adb(base.Device):
 
     def session(self) -> AbstractAsyncContextManager[base.Session]:
         return self._session()
+
+    @classmethod
+    async def discover(cls) -> Sequence[base.Found]:
+        """Phones that the adb server knows; it is looked for where adb's own programs look."""
+        return await adbdiscovery.phones()
 
     async def reach(self) -> None:
         """See that it is ready; a session may be at work on it, and nothing is changed there."""

@@ -108,8 +108,7 @@ class Phone:
 
     async def state(self) -> str:
         """As the server tells it; :data:`ABSENT` or :data:`TWICE` where there is not one."""
-        rows = await self._ask_server(lambda client: client.rows())
-        return self._state(rows)
+        return self._state(await self.others())
 
     async def reconnect(self, seconds: float) -> None:
         """Wait until it is ready again after it went away by itself; one with an address is connected again.
@@ -249,17 +248,26 @@ class Phone:
                 f"{self.name}: {self._server} does not answer: {error}; start or restart it: systemctl restart aibenchd-adb"
             ) from error
 
+    async def others(self) -> list[tuple[str, str]]:
+        """Serials and states of all phones that the server knows of."""
+        return await self._ask_server(lambda client: client.rows())
+
     async def _lost(self, seen: str) -> errors.DeviceLostError:
         """What is wrong, by what the server says of the phone now."""
-        rows = await self._ask_server(lambda client: client.rows())
+        rows = await self.others()
         state = self._state(rows)
         if state == ABSENT:
             usable_first = sorted(rows, key=lambda row: row[1] != READY)
             others = ", ".join(f"{serial} ({state})" for serial, state in usable_first[:SHOWN]) or "none"
             advice = f"is not there; {self._server} sees {others}"
         else:
-            advice = next((text for begin, text in ADVICE.items() if state.startswith(begin)), "was lost")
+            advice = advice_on(state) or "was lost"
         return errors.DeviceLostError(f"{self.name}: {self.serial} {advice} ({seen})")
+
+
+def advice_on(state: str) -> str:
+    """What to do about a phone that is in a state; empty where nothing is known."""
+    return next((text for begin, text in ADVICE.items() if state.startswith(begin)), "")
 
 
 def quoted(*words: object) -> str:

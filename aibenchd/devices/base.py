@@ -338,6 +338,19 @@ class Session(abc.ABC):
         raise errors.CommandError("this kind of device cannot be rebooted; remove reboot from its conditioning")
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What could be a device of this lab.
+
+    Attributes:
+        entry: its keys in the YAML file, ``name`` and ``kind`` first.
+        about: what it is, or what has to be done before it can be used.
+    """
+
+    entry: Mapping[str, Any]
+    about: str
+
+
 class Device(abc.ABC):
     """One thing that runs exactly one program at a time.
 
@@ -360,6 +373,15 @@ class Device(abc.ABC):
         Raises:
             DeviceLostError: it cannot be reached; the message says what to do.
         """
+
+    @classmethod
+    async def discover(cls) -> Sequence[Found]:
+        """What of this kind is within reach and needs no address to be found; for a person who writes a configuration.
+
+        Raises:
+            DeviceLostError: nobody can tell; the message says what to do.
+        """
+        return ()
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Held for the length of one block; a kind whose devices share something waits here until the others are done with it."""
