@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import anyio
 import anyio.to_thread
+import pydantic
 
 from aibenchd import digests, errors, model, plugins
 from aibenchd.devices import base as devices
@@ -25,6 +26,8 @@ WORK = "work"  # of both arms: a path that differs would be a difference between
 HOST_WORK = "host"  # {HOSTDIR}
 OUTPUTS = "outputs"  # below the state directory
 PULLED = "pulled"  # where output files come to on this host, beside HOST_WORK
+ANDROID = "android"  # how the platforms begin whose builds may be apps
+INTENT = "intent.txt"  # in a build, as FAI-PEP has it: the app that its program is the package of, as a model would name it
 
 
 class Sides:
@@ -63,6 +66,7 @@ class Placed:
     Attributes:
         benchmark: with the names of places replaced in all its texts.
         test, whole: the benchmark's test and model, typed.
+        app: that the program is the package of, by the model or else by the build; None where it is a program.
         place: what its placeholders are replaced by on the device.
         host: what they are replaced by in commands on this host; None where nothing is to be done there.
         files: to be compared with what they were before each trial.
@@ -76,6 +80,7 @@ class Placed:
     benchmark: model.Benchmark
     test: schema.Test
     whole: schema.Model
+    app: devices.App | None
     place: frameworks.Place
     host: frameworks.Place | None
     files: files.BenchmarkFiles
@@ -135,6 +140,7 @@ async def lay_out(
         benchmark=benchmark,
         test=test,
         whole=whole,
+        app=await anyio.to_thread.run_sync(_app, whole, build),
         place=place,
         host=host,
         files=verified,
@@ -296,6 +302,18 @@ async def forget(state_directory: Path, experiment: int) -> None:
     """Remove what an experiment left on this host."""
     for arm in model.ArmName:
         await anyio.to_thread.run_sync(shutil.rmtree, outputs_directory(state_directory, experiment, arm), True)
+
+
+def _app(whole: schema.Model, build: model.Build) -> devices.App | None:
+    """Blocking."""
+    app, file = whole.app, Path(build.directory) / INTENT
+    if app is None and build.platform.startswith(ANDROID) and file.is_file():
+        try:
+            app = schema.App.model_validate_json(file.read_bytes())
+        except pydantic.ValidationError as error:
+            found = error.errors()[0]["msg"]
+            raise errors.CommandError(f'{file}: expected {{"package": "…", "activity": "…"}}: {found}') from error
+    return devices.App(app.package, app.activity) if app else None
 
 
 def _file_names(build: Path) -> list[str]:

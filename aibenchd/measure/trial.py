@@ -132,7 +132,7 @@ class _Running:
         return await _parsed(self._placed.framework, "\n".join(filter(None, printed)), self._placed.benchmark)
 
     def _composed(self, place: frameworks.Place) -> tuple[str, ...]:
-        if self._placed.whole.app and not self._placed.test.says_what_to_run:
+        if self._placed.app and not self._placed.test.says_what_to_run:
             return (place.programs["program"],)
         with _blamed(self._placed.framework):
             return self._placed.framework.commands(self._placed.variant.benchmark, place)
@@ -160,7 +160,8 @@ class _Running:
 
     def _process(self, text: str, place: frameworks.Place) -> devices.Command:
         how = self._placed.conditions
-        argv, shell = ((text,), True) if how.platform_args.shell else words(text)
+        app = self._placed.app
+        argv, shell = ((text,), True) if how.platform_args.shell else app_words(text) if app else words(text)
         libraries = {"LD_LIBRARY_PATH": ":".join(self._placed.libraries)} if self._placed.libraries else {}
         threads = how.threads if self._device.platform in conditions.HOSTS else {}
         group = {"AIBENCH_TREATMENT_GROUP": "1" if self._placed.arm is model.ArmName.TREATMENT else "0"}
@@ -172,8 +173,7 @@ class _Running:
             cpus=how.cpus or self._device.cpus,
             timeout=max(how.timeout - self._spent, 0.001),
         )
-        app = self._placed.whole.app
-        return self._sides.device.app_command(devices.App(app.package, app.activity), command) if app else command
+        return self._sides.device.app_command(app, command) if app else command
 
     def wrong(self) -> str:
         """What is wrong with the outputs that have golden ones; empty where nothing is."""
@@ -209,6 +209,18 @@ def words(command: str) -> tuple[tuple[str, ...], bool]:
         return (command,), True
     assigns = bool(arguments) and "=" in arguments[0]  # NAME=value program …
     return ((command,), True) if assigns or not arguments else (arguments, False)
+
+
+def app_words(command: str) -> tuple[tuple[str, ...], bool]:
+    """As :func:`words`, of a command whose options an app is handed: what a shell would read is no matter where it is quoted."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        arguments = tuple(lexer)
+    except ValueError:
+        return (command,), True
+    operators = any(word and set(word) <= set(lexer.punctuation_chars) for word in arguments)
+    return ((command,), True) if operators or not arguments or "=" in arguments[0] else (arguments, False)
 
 
 async def _parsed(framework: frameworks.Framework, printed: str, benchmark: model.Benchmark) -> frameworks.Output:

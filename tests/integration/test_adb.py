@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -203,6 +204,33 @@ async def test_an_app_that_got_slower(tmp_path: Path, server: adbd.Server, phone
         await made.until(ENDED, [("measured",)])
         made.commit("slower", bench=APP.format(latency=150))
         await made.until(ENDED, [("measured",), ("regressed",)], within=2 * lab.WAIT)
+    await until_still(phone)
+
+
+# A build as FAI-PEP has them, with the file beside the package that names the app.
+INTENT = """#!/bin/sh
+set -e
+cp "$1/bench" "$2"
+echo '{named}' >"$(dirname "$2")/intent.txt"
+"""
+
+
+async def test_an_app_that_its_build_names_is_handed_the_options_of_the_command(
+    tmp_path: Path, server: adbd.Server, phone: adbd.Phone
+) -> None:
+    made = make(tmp_path, server, phone)
+    specification = lab.specification("net")
+    specification["tests"][0]["commands"] = ["{program} --iter 20 --what '$(reboot); a b'"]
+    made.write_specification("net.json", specification)
+    named = '{"package": "org.example.bench", "activity": ".Main"}'
+    told = f"{APP.format(latency=100)}cat $1 >{phone.root}/told\n"
+    made.commit("first", bench=told, build=INTENT.format(named=named))
+    async with made.daemon():
+        await made.until(ENDED, [("measured",)])
+        assert json.loads((phone.root / "told").read_text()) == {"iter": "20", "what": "$(reboot); a b"}
+        made.commit("of no app", bench=told, build=INTENT.format(named='{"activity": ".Main"}'))
+        query = "SELECT count(*) FROM experiments WHERE reason LIKE '%/intent.txt: expected {\"package\": %: Field required'"
+        await made.until(query)
     await until_still(phone)
 
 

@@ -32,6 +32,7 @@ def placed(arm: model.ArmName, backend: str = "", **output: Any) -> placing.Plac
         benchmark=benchmark,
         test=typed,
         whole=whole,
+        app=None,
         place=base.Place("/work/", "/host", "/build", {}),
         host=None,
         files=files.BenchmarkFiles({}, {}, {}),

@@ -38,6 +38,34 @@ def test_what_only_a_shell_can_run_is_left_to_it(command: str) -> None:
     assert trial.words(command) == ((command,), True)
 
 
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        ("/p/app --dims '1,3;1,10' --what \"$(reboot) 'a b'\"", ("/p/app", "--dims", "1,3;1,10", "--what", "$(reboot) 'a b'")),
+        ("/p/app --empty '' --mark '#' --home ~/x", ("/p/app", "--empty", "", "--mark", "#", "--home", "~/x")),
+    ],
+)
+def test_what_is_quoted_is_handed_to_an_app_as_it_is(command: str, argv: tuple[str, ...]) -> None:
+    assert trial.app_words(command) == (argv, False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/p/app --a 1 > out.txt",
+        "cd x && /p/app",
+        "/p/app | cat",
+        "/p/app --a 1;2",
+        "A=1 /p/app",
+        "/p/app $(date)",
+        "/p/app 'x",
+        "",
+    ],
+)
+def test_what_only_a_shell_can_make_of_an_apps_command_is_left_to_it(command: str) -> None:
+    assert trial.app_words(command) == ((command,), True)
+
+
 def test_the_network_is_decided_on_before_any_operator() -> None:
     operator = model.Series("ID_0_Conv", "latency", "us", (1.0,))
     network = model.Series("NET", "latency", "us", (2.0,))
