@@ -120,20 +120,14 @@ def _idle(
             yield document.fault(("benchmarks", index, "devices"), reason)
         if not selected and selection.specification.is_dir():
             continue  # of which the first file is yet to be dropped there
-        if not any(_cells(repository, selected, chosen, known) for repository in chosen.repositories):
-            wanted = ", ".join(sorted({one.benchmark.framework for one in selected} - {""})) or "any framework"
-            reason = f"runs nowhere: no repository, device and backend fit it together ({len(selected)} benchmarks of {wanted})"
-            yield document.fault(("benchmarks", index), reason)
+        homes = planning.homes(chosen, selected, known)
+        reason = coverage.nowhere(homes, selection.devices, chosen.devices, known)
+        if reason:
+            yield document.fault(("benchmarks", index), f"runs nowhere: {reason}")
 
 
 def _selected(found: catalog.Catalog, selection: settings.BenchmarkSelection) -> list[coverage.Selected]:
     return [coverage.Selected(benchmark, selection) for benchmark in found.benchmarks(selection)]
-
-
-def _cells(
-    repository: settings.RepositorySettings, selected: list[coverage.Selected], chosen: settings.Settings, known: coverage.Found
-) -> tuple[coverage.Cell, ...]:
-    return coverage.cells(repository, selected, chosen.devices, planning.known_backends(repository.framework), known)
 
 
 def _scripts(
@@ -141,8 +135,9 @@ def _scripts(
 ) -> Iterator[errors.Fault]:
     """Each framework is built for each platform that its benchmarks are measured on."""
     selected = [one for selection in chosen.benchmarks for one in _selected(found, selection)]
+    homes = [home for home in planning.homes(chosen, selected, known) if not home.cell.impossible]
     for index, repository in enumerate(chosen.repositories):
-        for platform in device.platforms([cell.device for cell in _cells(repository, selected, chosen, known)]):
+        for platform in device.platforms([home.cell.device for home in homes if home.repository == repository.name]):
             try:
                 script.find(chosen.builds.frameworks_directory, repository.framework, platform)
             except errors.BuildError as error:

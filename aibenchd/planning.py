@@ -48,19 +48,25 @@ class World:
 
     def homes(self) -> tuple[coverage.Home, ...]:
         """All cells of the matrix, also those that are impossible."""
-        chosen = self.settings
-        own = (
-            coverage.Home(one.name, one.framework, cell)
-            for one in chosen.repositories
-            for cell in coverage.matrix(one, self.selected, chosen.devices, known_backends(one.framework), self.found)
-        )
-        return (*own, *coverage.homeless(chosen.repositories, self.selected, chosen.devices, self.found))
+        return homes(self.settings, self.selected, self.found)
 
     def named(self, repository: str) -> configuration.RepositorySettings | None:
         """A repository's settings; the only one's where no name is given."""
         if not repository and len(self.settings.repositories) == 1:
             return self.settings.repositories[0]
         return next((one for one in self.settings.repositories if one.name == repository), None)
+
+
+def homes(
+    chosen: configuration.Settings, selected: Sequence[coverage.Selected], found: coverage.Found
+) -> tuple[coverage.Home, ...]:
+    """As :meth:`World.homes`, of what is selected."""
+    own = (
+        coverage.Home(one.name, one.framework, cell)
+        for one in chosen.repositories
+        for cell in coverage.matrix(one, selected, chosen.devices, known_backends(one.framework), found)
+    )
+    return (*own, *coverage.homeless(chosen.repositories, selected, chosen.devices, found))
 
 
 def known_backends(framework: str) -> tuple[str, ...]:

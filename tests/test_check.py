@@ -74,9 +74,19 @@ async def test_a_platform_without_a_build_script_is_a_fault(lab: Path) -> None:
 async def test_a_benchmark_that_nothing_runs_is_a_fault(lab: Path) -> None:
     repositories = [{"name": "engine", "url": "/nowhere", "framework": "pytorch"}]
     ((key, message),) = await faults(lab, repositories=repositories)
-    assert key == "benchmarks[0]"
-    assert "runs nowhere" in message
-    assert "generic" in message
+    assert (key, message) == ("benchmarks[0]", "runs nowhere: no repository builds generic programs")
+
+
+async def test_a_backend_or_device_that_does_not_fit_is_named(lab: Path) -> None:
+    devices = [{**CONFIGURATION["devices"][0], "backends": ["cpu", "mkl"]}]
+    benchmarks = [
+        {"specification": "net.json", "backends": ["cuda"]},
+        {"specification": "net.json", "devices": {"exclude": ["host"]}},
+    ]
+    assert await faults(lab, devices=devices, benchmarks=benchmarks) == [
+        ("benchmarks[0]", "runs nowhere: host does not offer cuda, only cpu, mkl"),
+        ("benchmarks[1]", "runs nowhere: host is excluded"),
+    ]
 
 
 async def test_secrets_must_be_readable_and_private(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,22 +146,44 @@ def chosen(device: devices.DeviceSettings, selection: settings.DeviceSelection, 
     """
     if device.name in selection.exclude:
         return False
-    facts = found.get(device.name, {})
-    wanted = (
-        (selection.names, {device.name}),
-        (selection.kinds, {device.kind}),
-        (selection.tags, set(device.tags)),
-        *((texts, told(facts)) for texts, told in _turned_out(selection)),
+    named = tuple(_named_by(device, selection, found))
+    return not named or any(not own.isdisjoint(texts) for _, texts, own in named)
+
+
+def passed_over(device: devices.DeviceSettings, selection: settings.DeviceSelection, found: Found = NOTHING) -> str:
+    """Why :func:`chosen` does not take a device; empty where it does."""
+    if chosen(device, selection, found):
+        return ""
+    if device.name in selection.exclude:
+        return f"{device.name} is excluded"
+    told = (
+        f"{what} {_listed(sorted(own))}, not {' or '.join(texts)}" for what, texts, own in _named_by(device, selection, found)
     )
-    return not any(texts for texts, _ in wanted) or any(not own.isdisjoint(texts) for texts, own in wanted)
+    return f"{device.name} has {'; '.join(told)}"
 
 
-def _turned_out(selection: settings.DeviceSelection) -> tuple[tuple[Sequence[str], Callable[[Mapping[str, str]], set[str]]], ...]:
+def _named_by(
+    device: devices.DeviceSettings, selection: settings.DeviceSelection, found: Found
+) -> Iterator[tuple[str, Sequence[str], set[str]]]:
+    """Each thing that a selection chooses devices by: its name, which of it are chosen, which the device has."""
+    facts = found.get(device.name, {})
+    every = (
+        ("the name", selection.names, {device.name}),
+        ("the kind", selection.kinds, {device.kind}),
+        ("the tags", selection.tags, set(device.tags)),
+        *((what, texts, told(facts)) for what, texts, told in _turned_out(selection)),
+    )
+    return ((what, texts, own - {""}) for what, texts, own in every if texts)
+
+
+def _turned_out(
+    selection: settings.DeviceSelection,
+) -> tuple[tuple[str, Sequence[str], Callable[[Mapping[str, str]], set[str]]], ...]:
     """What a selection names that only a device itself can tell, and how its fingerprint tells it."""
     return (
-        (selection.hashes, lambda facts: {facts.get("hash", ""), facts.get("serial", "")}),
-        (selection.models, lambda facts: {devices.model_of(facts)}),
-        (selection.abis, lambda facts: {facts.get("abi", "")}),
+        ("the hash", selection.hashes, lambda facts: {facts.get("hash", ""), facts.get("serial", "")}),
+        ("the model", selection.models, lambda facts: {devices.model_of(facts)}),
+        ("the ABI", selection.abis, lambda facts: {facts.get("abi", "")}),
     )
 
 
@@ -169,7 +191,7 @@ def absent(selection: settings.DeviceSelection, fleet: Sequence[devices.DeviceSe
     """What a selection names that no device of the fleet turned out to be, so far."""
     known = [found[device.name] for device in fleet if device.name in found]
     return tuple(
-        text for texts, told in _turned_out(selection) for text in texts if not any(text in told(facts) for facts in known)
+        text for _, texts, told in _turned_out(selection) for text in texts if not any(text in told(facts) for facts in known)
     )
 
 
@@ -200,8 +222,35 @@ def impossible(framework: str, device: devices.DeviceSettings, backend: str, kno
     if known and backend not in known:
         return f"{framework} cannot be asked for {backend}: it knows {_listed(known)}"
     if device.backends and backend not in device.backends:
-        return f"{device.name} offers only {_listed(device.backends)}"
+        return f"{device.name} does not offer {backend}, only {_listed(device.backends)}"
     return ""
+
+
+def nowhere(
+    homes: Iterable[Home], selection: settings.DeviceSelection, fleet: Sequence[devices.DeviceSettings], found: Found = NOTHING
+) -> str:
+    """Why no cell of a selection can be measured, at the device that is nearest to it; empty where one can.
+
+    Args:
+        homes: all its cells, also those that are impossible.
+        fleet: one device or more.
+    """
+    reasons: dict[str, list[str]] = {}
+    for home in homes:
+        if not home.cell.impossible:
+            return ""
+        reasons.setdefault(home.cell.device.name, []).append(home.cell.impossible)
+    if not reasons:
+        everything = selection.model_copy(update={"exclude": ()})
+        nearest = min(fleet, key=lambda one: (not chosen(one, everything, found), one.name in selection.exclude))
+        return passed_over(nearest, selection, found) + _others(len(fleet))
+    different = {tuple(dict.fromkeys(of_one)): None for of_one in reasons.values()}
+    least = min(different, key=len)
+    return "; ".join(least) + (_others(len(reasons)) if len(different) > 1 else "")
+
+
+def _others(count: int) -> str:
+    return f"; no other of the {count} devices is nearer" if count > 1 else ""
 
 
 RowNames: TypeAlias = Mapping[tuple[str, str], str]

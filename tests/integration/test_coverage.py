@@ -122,13 +122,13 @@ async def test_a_backend_fills_its_column_after_sighup_and_what_is_impossible_sa
     async with made.daemon() as process:
         await made.ready()
         cells = await until(made, lost | {("net", "generic@host/fast"): "measured", ("net", "generic@host/slow"): "impossible"})
-        assert cells["net", "generic@host/slow"]["reason"] == "host offers only fast"
+        assert cells["net", "generic@host/slow"]["reason"] == "host does not offer slow, only fast"
         assert cells["lost", "caffe2@host"]["reason"] == "no repository builds caffe2 programs"
         assert made.rows("SELECT backend FROM experiments") == [("fast",)]
         code, text, _ = await client(made, "coverage")
         assert code == 0
         assert re.search(r"net +(49|50)(\.\d)? us ±\d\.\d% \d+s\n", text)
-        assert "impossible  generic@host/slow  net     host offers only fast" in text
+        assert "impossible  generic@host/slow  net     host does not offer slow, only fast" in text
         made.configure(devices=[host | {"backends": ["fast", "slow"]}])
         process.send_signal(signal.SIGHUP)
         cells = await until(made, lost | {("net", "generic@host/fast"): "measured", ("net", "generic@host/slow"): "measured"})

@@ -72,7 +72,7 @@ def test_backends_are_the_selection_s_else_the_device_s_else_the_program_s(
     ("backend", "offered", "known", "reason"),
     [
         ("eigen", (), KNOWN, "pytorch cannot be asked for eigen: it knows cpu, mkl, onednn"),
-        ("mkl", ("cpu",), KNOWN, "a offers only cpu"),
+        ("mkl", ("cpu",), KNOWN, "a does not offer mkl, only cpu"),
         ("all", ("dsp",), KNOWN, "a offers only dsp; pytorch can be asked for cpu, mkl, onednn"),
         ("mkl", ("mkl",), KNOWN, ""),
         ("anything", (), (), ""),
@@ -81,6 +81,50 @@ def test_backends_are_the_selection_s_else_the_device_s_else_the_program_s(
 )
 def test_what_is_impossible_says_why(backend: str, offered: tuple[str, ...], known: tuple[str, ...], reason: str) -> None:
     assert coverage.impossible("pytorch", device("a", backends=offered), backend, known) == reason
+
+
+ABI = {"a": {"abi": "x86_64"}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "reason"),
+    [
+        ({}, {}, ""),
+        ({"names": ("a",), "kinds": ("adb",)}, {}, ""),
+        ({"exclude": ("a",)}, {}, "a is excluded"),
+        ({"kinds": ("adb",), "tags": ("phone", "old")}, {}, "a has the kind local, not adb; the tags none, not phone or old"),
+        ({"abis": ("arm64-v8a",)}, {}, "a has the ABI none, not arm64-v8a"),
+        ({"abis": ("arm64-v8a",)}, ABI, "a has the ABI x86_64, not arm64-v8a"),
+        ({"abis": ("x86_64",)}, ABI, ""),
+    ],
+)
+def test_a_device_that_a_selection_does_not_take_says_why(
+    wanted: dict[str, tuple[str, ...]], found: coverage.Found, reason: str
+) -> None:
+    selection = settings.DeviceSelection.model_validate(wanted)
+    assert coverage.passed_over(device("a"), selection, found) == reason
+    assert coverage.chosen(device("a"), selection, found) is not bool(reason)
+
+
+def nowhere(one: coverage.Selected, *fleet: base.DeviceSettings, known: tuple[str, ...] = KNOWN) -> str:
+    homes = [
+        *(coverage.Home("engine", "pytorch", cell) for cell in coverage.matrix(REPOSITORY, [one], fleet, known)),
+        *coverage.homeless([REPOSITORY], [one], fleet),
+    ]
+    return coverage.nowhere(homes, one.selection.devices, fleet)
+
+
+def test_what_runs_nowhere_says_what_does_not_fit_where_it_is_nearest() -> None:
+    cpu, mkl = device("a", backends=("cpu",)), device("b", backends=("mkl",))
+    assert nowhere(selected("net", backends=("mkl",)), cpu, mkl) == ""
+    assert nowhere(selected("net", backends=("mkl",)), cpu) == "a does not offer mkl, only cpu"
+    unknown = "pytorch cannot be asked for dsp: it knows cpu, mkl, onednn"
+    assert nowhere(selected("net", backends=("dsp", "mkl")), cpu) == f"{unknown}; a does not offer mkl, only cpu"
+    nearer = "; no other of the 2 devices is nearer"
+    assert nowhere(selected("net", backends=("onednn",)), cpu, mkl) == f"a does not offer onednn, only cpu{nearer}"
+    assert nowhere(selected("net", framework="caffe2"), cpu, mkl) == "no repository builds caffe2 programs"
+    without = {"names": ("b",), "exclude": ("b",)}
+    assert nowhere(selected("net", devices=without), cpu, mkl) == f"b is excluded{nearer}"
 
 
 WORDS = st.lists(st.sampled_from(["cpu", "mkl", "eigen", "dsp", "cuda"]), max_size=5, unique=True)
