@@ -35,6 +35,7 @@ class Bell:
         self._rung = anyio.Event()
 
     def ring(self) -> None:
+        """Never blocks. On the thread of the event loop only."""
         self._rung.set()
 
     async def wait(self, at_most: float = math.inf) -> bool:
@@ -54,6 +55,7 @@ class Events:
         self._streams: set[anyio.streams.memory.MemoryObjectSendStream[Event]] = set()
 
     def publish(self, event: Event) -> None:
+        """Tell all that listen now. Never blocks: who lags too far behind does not get it."""
         for bell, topics in self._bells.items():
             if event.topic.startswith(topics):
                 bell.ring()

@@ -55,6 +55,11 @@ class Machine:
         self._caches = root / "proc/sys/vm/drop_caches"
 
     def set_governor(self, cpus: Any, governor: Any) -> dict[str, Any]:
+        """
+        Raises:
+            Refused: one of the CPUs lacks it; then none is changed.
+            OSError: a file cannot be written; those before it are changed.
+        """
         places = self._places(cpus)
         for place in places:
             offered = _read(place / "scaling_available_governors").split()
@@ -65,6 +70,11 @@ class Machine:
         return {}
 
     def set_frequency(self, cpus: Any, least: Any, most: Any) -> dict[str, Any]:
+        """
+        Raises:
+            Refused: one of the CPUs cannot run there; then none is changed.
+            OSError: a file cannot be written; those before it are changed.
+        """
         places = self._places(cpus)
         for place in places:
             lowest, highest = (int(_read(place / f"cpuinfo_{end}_freq")) for end in ("min", "max"))
@@ -80,6 +90,7 @@ class Machine:
         return {}
 
     def drop_caches(self) -> dict[str, Any]:
+        """Blocks until all that is dirty is on the disk, however long that takes."""
         os.sync()  # only what is clean can be forgotten
         _write(self._caches, "3")
         return {}

@@ -124,6 +124,7 @@ class Benchmark:
 
     @property
     def metric(self) -> str:
+        """What its test is for, such as ``delay`` or ``accuracy``; empty where it does not say."""
         return str(self.test.get("metric", ""))
 
     @property
@@ -207,6 +208,7 @@ class Block:
 
     @property
     def valid(self) -> bool:
+        """Whether each of its trials ended well."""
         return all(trial.outcome is Outcome.OK for trial in self.trials)
 
 

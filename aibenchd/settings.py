@@ -39,6 +39,8 @@ Blocks = Annotated[int, Field(ge=1, le=1_000_000, description="blocks of an expe
 
 
 class Model(pydantic.BaseModel):
+    """What all sections share: a key that is not known is a fault, and nothing changes once it is read."""
+
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 

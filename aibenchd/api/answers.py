@@ -50,6 +50,7 @@ def _encoded(value: Any) -> str:
 
 
 def json_response(body: bytes, status: int = 200) -> web.Response:
+    """``body`` is JSON already, as :func:`dumps` makes it."""
     return web.Response(body=body, status=status, content_type="application/json")
 
 

@@ -55,6 +55,8 @@ class CellComparison(Ask):
 
 
 class Backup(Ask):
+    """The file to make, which must not be there yet; an absolute path, for the daemon writes it."""
+
     file: Path
 
     @pydantic.field_validator("file")
@@ -83,6 +85,7 @@ async def operators_only(request: web.Request, handler: answers.Handler) -> web.
 
 
 async def reload(request: web.Request) -> web.Response:
+    """What is different now; 422 with all faults where the configuration is bad, of which nothing is applied then."""
     await answers.body(request, Ask)
     result = await request.app[reads.HOUSE].controls.reload()
     if not result.applied:
@@ -173,6 +176,7 @@ async def resend(request: web.Request) -> web.Response:
 
 
 async def rebuild(request: web.Request) -> web.Response:
+    """Queue a failed build again; 409 where there is no such build, or it has not failed."""
     await answers.body(request, Ask)
     number = int(request.match_info["id"])
     if not await request.app[reads.HOUSE].store.write(lambda tx: builds.rebuild(tx, number)):

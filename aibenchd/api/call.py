@@ -47,6 +47,7 @@ class Daemon:
         self.path = path
 
     def get(self, target: str) -> Any:
+        """What the body's JSON says; errors as of :meth:`stream`."""
         return json.loads(self.get_raw(target))
 
     def get_raw(self, target: str) -> bytes:
@@ -54,6 +55,7 @@ class Daemon:
         return b"".join(self.stream("GET", target))
 
     def post(self, target: str, body: dict[str, Any] | None = None, seconds: float = ANSWER_SECONDS) -> bytes:
+        """The answer's body; ``body`` is sent as JSON, ``seconds`` and errors are those of :meth:`stream`."""
         return b"".join(self.stream("POST", target, json.dumps(body or {}).encode(), seconds))
 
     def stream(self, method: str, target: str, body: bytes = b"", seconds: float = ANSWER_SECONDS) -> Iterator[bytes]:

@@ -66,6 +66,11 @@ class Call:
 
     @property
     def command(self) -> Command:
+        """The one that is named.
+
+        Raises:
+            Misuse: there is none of that name.
+        """
         try:
             return COMMANDS[self.name]
         except KeyError:
@@ -73,6 +78,7 @@ class Call:
 
     @property
     def daemon(self) -> call.Daemon:
+        """At ``--socket``, else where :func:`call.default_socket` says; not connected to yet."""
         return call.Daemon(self.option("socket") or call.default_socket())
 
     def flag(self, name: str) -> bool:
@@ -122,6 +128,12 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def run(words: Sequence[str]) -> int:
+    """One command line; its exit code.
+
+    Raises:
+        Misuse: it is no command line of ours.
+        call.Refused, call.Unreachable: the daemon will not, or does not answer.
+    """
     asked = Call(words)
     if asked.flag("version"):
         from aibenchd import __version__
@@ -154,6 +166,7 @@ def usage_of(name: str) -> str:
 
 
 def usage(name: str) -> str:
+    """Its row alone; :func:`usage_of` has its options too."""
     return f"aibenchctl {name} {COMMANDS[name].arguments}".rstrip()
 
 
@@ -182,6 +195,7 @@ def order(path: str) -> Callable[[Call], int]:
 
 
 def status(asked: Call) -> int:
+    """Once; with ``--watch`` every WATCH_SECONDS, until interrupted."""
     show = page("/v1/status", pages.status)
     if not asked.flag("watch"):
         return show(asked)
@@ -210,6 +224,11 @@ def config(asked: Call) -> int:
 
 
 def log(asked: Call) -> int:
+    """Write it as it comes, byte for byte.
+
+    Raises:
+        Misuse: of what is neither a build nor a trial.
+    """
     kind, number = asked.arguments
     if kind not in ("build", "trial"):
         raise Misuse(f"usage: {usage(asked.name)}")
@@ -219,6 +238,7 @@ def log(asked: Call) -> int:
 
 
 def events(asked: Call) -> int:
+    """Print each as it comes, for as long as the daemon sends them."""
     received = b""
     for piece in asked.daemon.stream("GET", "/v1/events"):
         *lines, received = (received + piece).split(b"\n")
@@ -229,6 +249,7 @@ def events(asked: Call) -> int:
 
 
 def backup(asked: Call) -> int:
+    """Blocks until it is made, BACKUP_SECONDS at most; a relative path is relative to the client."""
     file = os.path.abspath(asked.arguments[0])  # the daemon stands somewhere else
     return _told(asked, asked.daemon.post("/v1/backup", {"file": file}, BACKUP_SECONDS))
 

@@ -59,6 +59,7 @@ def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 
 def at_work(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """Devices as ``status`` has them: what each is doing, and how much waits for it."""
     items = answer["devices"]
     head = ("device", "kind", "state", "since", "waiting", "open", "doing")
     rows = [

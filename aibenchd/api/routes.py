@@ -22,6 +22,8 @@ STOP_SECONDS = 2.0  # that answers under way have when the daemon stops
 
 
 class Route(NamedTuple):
+    """``path`` as aiohttp has it; ``about`` is what ``GET /v1`` says of it."""
+
     method: str
     path: str
     handler: answers.Handler

@@ -74,6 +74,7 @@ class Screen:
         return f"{span((self.now - datetime.fromisoformat(time)).total_seconds())} ago"
 
     def clear(self) -> None:
+        """Begin at the top again; nothing where this is no terminal."""
         if self.on_terminal:
             print("\033[H\033[2J", end="")
 

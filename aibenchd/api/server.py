@@ -84,12 +84,14 @@ class Controls(Protocol):
     async def pause(self, by: str) -> None:
         """Begin no block and no build until :meth:`resume`; what runs is finished."""
 
-    async def resume(self, by: str) -> None: ...
+    async def resume(self, by: str) -> None:
+        """Begin blocks and builds again, unless something other than an operator holds them back."""
 
     async def drain(self, device: str, by: str) -> None:
         """Take no more blocks on a device until :meth:`undrain`; the one in flight is finished."""
 
-    async def undrain(self, device: str, by: str) -> None: ...
+    async def undrain(self, device: str, by: str) -> None:
+        """Take blocks on a device again; one in quarantine stays in it."""
 
     async def release(self, device: str, by: str) -> None:
         """Trust a device again that is in quarantine, and try one now that is lost."""

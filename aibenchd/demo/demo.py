@@ -43,6 +43,7 @@ class Receiver:
     arrived: anyio.Event = field(default_factory=anyio.Event)
 
     async def take(self, request: web.Request) -> web.Response:
+        """Handle one batch of a sink of kind http."""
         body = json.loads(await request.read())
         for record in body["records"]:
             self.records[record["id"]] = record

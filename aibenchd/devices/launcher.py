@@ -90,6 +90,7 @@ class Wakeup:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def clear(self) -> None:
+        """Have it unreadable until the next child ends; never blocks."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.reader, 4096)
 
@@ -114,6 +115,7 @@ class Groups:
                 _write(os.path.join(parent, "cgroup.subtree_control"), "+memory")
 
     def make(self, supervisor: int) -> ControlGroup:
+        """A new group for the program of a supervisor, by its process ID; OSError where it cannot be made."""
         return ControlGroup(self._of(supervisor))
 
     def sweep(self, supervisor: int) -> None:
@@ -174,9 +176,11 @@ class ControlGroup:
             _write(os.path.join(self._path, "cgroup.procs"), "0")
 
     def kill(self) -> None:
+        """SIGKILL to all of it, what is being forked too; does not wait for their end."""
         _write(os.path.join(self._path, "cgroup.kill"), "1")
 
     def cpu_seconds(self) -> float:
+        """User and system time of all that ever ran in it."""
         return int(_facts(os.path.join(self._path, "cpu.stat"))["usage_usec"]) / 1e6
 
     def peak_bytes(self, before: int) -> float:
@@ -187,6 +191,7 @@ class ControlGroup:
             return peak_of_largest(before)
 
     def close(self) -> None:
+        """Remove it; it stays while there is something in it."""
         with contextlib.suppress(OSError):  # what cannot be killed holds it, and has been told
             os.rmdir(self._path)
 
@@ -204,6 +209,7 @@ class ProcessTree:
         """They are killed as descendants."""
 
     def cpu_seconds(self) -> float:
+        """User and system time of all that was waited for, since this supervisor began."""
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
 
@@ -224,6 +230,7 @@ def peak_of_largest(before: int) -> float:
 
 
 def make_groups() -> Groups | NoGroups:
+    """Control groups where we may make them, else none; what launchers left that were killed is swept."""
     try:
         base = _base_group()
         for name in os.listdir(base):
@@ -355,6 +362,7 @@ def _perf_event_open(call: int, attributes: bytes, *arguments: int) -> int:
 
 
 def prctl(option: int, value: int) -> None:
+    """OSError where the kernel refuses."""
     if _libc.prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
@@ -384,6 +392,7 @@ class Ends:
         self._file, self._half, self._limit = file, limit // 2, limit
 
     def keep(self, data: bytes) -> None:
+        """Write it all, over what is oldest in the ring where there is no room. Blocking."""
         while data:
             offset, room = self._place()
             written = os.pwrite(self._file, data[:room], offset)
@@ -494,6 +503,7 @@ class Program:
             output.drain(PIPE_SIZE)
 
     def usage(self) -> dict[str, float]:
+        """Once finished: ``seconds`` of wall time, ``cpu_seconds``, ``peak_bytes``, ``instructions``; NaN where not known."""
         return {
             "seconds": (self.ended - self.started) / 1e9,
             "cpu_seconds": max(0.0, self._group.cpu_seconds() - self._cpu_before),
@@ -612,6 +622,7 @@ class Supervisor:
         self._files: list[int] = []
 
     def serve(self) -> None:
+        """Take the request and answer it, a fault too; nobody may be there any more to hear it."""
         try:
             answer = self._answer(self._receive())
         except (Fault, OSError, ValueError, TypeError, LookupError) as error:
@@ -782,6 +793,7 @@ def all_cpus() -> frozenset[int]:
 
 
 def find_user(name: str) -> pwd.struct_passwd:
+    """Ends this process where the host has no such user."""
     try:
         return pwd.getpwnam(name)
     except KeyError:

@@ -101,6 +101,11 @@ class Caller:
             self.receive()
 
     def receive(self) -> None:
+        """Take what comes next, blocking until something does; a ping is answered at once.
+
+        Raises:
+            Gone: nothing will come any more.
+        """
         data = os.read(self.reader, 1 << 16)
         if not data:
             raise Gone
@@ -117,6 +122,11 @@ class Caller:
                 self._requests.append(request)
 
     def say(self, answer: "dict[str, Any]", *payloads: bytes) -> None:
+        """Send an answer, then the bytes that it announces. Blocking, up to ``silence`` seconds each time the channel is full.
+
+        Raises:
+            Gone: nobody takes it.
+        """
         sizes = {"sizes": [len(payload) for payload in payloads]} if payloads else {}
         data = memoryview(b"".join([json.dumps(dict(answer, **sizes)).encode(), b"\n", *payloads]))
         while data:
@@ -133,6 +143,7 @@ class Caller:
 
 
 def prctl(option: int, value: int) -> None:
+    """OSError where the kernel refuses."""
     if _libc.prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
@@ -163,6 +174,7 @@ class Wakeup:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def clear(self) -> None:
+        """Have it unreadable until the next child ends; never blocks."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.reader, 4096)
 
@@ -192,6 +204,7 @@ class Output:
         return self.total - start > PIPE_SIZE // 4
 
     def kept(self) -> bytes:
+        """All of it, else its two ends with a note between them of how many bytes were cut."""
         if self.total <= self._limit:
             return bytes(self._first + self._last)
         note = b"\n[%d bytes cut here]\n" % (self.total - self._limit)
@@ -255,6 +268,7 @@ class Group:
             write(os.path.join(self.path, "cgroup.procs"), "0")
 
     def kill(self) -> None:
+        """SIGKILL to all of it, what is being forked too; does not wait for their end."""
         with contextlib.suppress(OSError):  # Linux before 5.14; they are killed as descendants too
             if self.path:
                 write(os.path.join(self.path, "cgroup.kill"), "1")
@@ -273,6 +287,7 @@ class Group:
         return float("nan")
 
     def close(self) -> None:
+        """Remove it; it stays while there is something in it."""
         with contextlib.suppress(OSError):  # what cannot be killed holds it, and has been told
             if self.path:
                 os.rmdir(self.path)
@@ -383,6 +398,7 @@ class Program:
             output.drain(PIPE_SIZE)
 
     def usage(self) -> "dict[str, float]":
+        """Once finished: ``seconds`` of wall time, ``cpu_seconds``, ``peak_bytes``, ``instructions``; NaN where not known."""
         cpu, peak = self._group.cpu_seconds(), self._group.peak_bytes()
         if peak != peak and self._peak > self._peak_before + OWN_MEMORY_MARGIN:
             peak = float(self._peak)
@@ -464,6 +480,11 @@ class Program:
 
 
 def take_cpus(cpus: "frozenset[int]") -> None:
+    """Run on these alone from now on.
+
+    Raises:
+        Fault: not all of them can be had.
+    """
     with contextlib.suppress(OSError):
         os.sched_setaffinity(0, cpus)
     missing = cpus - frozenset(os.sched_getaffinity(0))
@@ -490,6 +511,7 @@ def exit_code(status: int) -> int:
 
 
 def read(path: str) -> str:
+    """The first READ_BOUND bytes; OSError where it cannot be read."""
     with open(path, "rb") as file:
         return file.read(READ_BOUND).decode("utf-8", "surrogateescape")
 
@@ -542,6 +564,7 @@ class Digests:
         self._attend = attend
 
     def of(self, path: str, like: str) -> str:
+        """In hexadecimal: MD5 where ``like`` is one, else SHA-256, as a tree's always is; empty for a link."""
         if os.path.islink(path):
             return ""
         return self._of_tree(path) if os.path.isdir(path) else self._of_file(path, "md5" if len(like) == 32 else "sha256")
@@ -638,6 +661,7 @@ class Store:
 
 
 def signature(path: str) -> "list[Any]":
+    """What a write to a file, or to any in a tree, would change: names, inodes, bytes, times in ns, modes."""
     found = [(path, os.lstat(path))] + [(name, os.lstat(os.path.join(path, name))) for name in entries(path)]
     return [(name, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_mode) for name, one in found]
 
@@ -684,6 +708,7 @@ class Server:
         )
 
     def serve(self) -> "NoReturn":
+        """Answer one request after the other, until Gone is raised."""
         while True:
             request = self._caller.next()
             self._request, self._payloads = request["id"], ()
@@ -735,14 +760,21 @@ class Server:
         os.mkdir(path, 0o700)
 
     def remove(self, path: str) -> None:
+        """A file or directory below ``work``, where it is there.
+
+        Raises:
+            Refusal: it lies elsewhere.
+        """
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             delete(inside(self._work, path), self._caller.attend)
 
     def have(self, **push: str) -> "dict[str, Any]":
+        """As :meth:`Store.have`; after :meth:`open`."""
         assert self._store  # noqa: S101
         return self._store.have(**push)
 
     def keep(self, **push: str) -> "dict[str, Any]":
+        """As :meth:`Store.keep`; after :meth:`open`."""
         assert self._store  # noqa: S101
         return self._store.keep(**push)
 
@@ -830,6 +862,7 @@ class Server:
 
 
 def all_cpus() -> "frozenset[int]":
+    """Those that we could run on, also where our parent has kept us from some."""
     own = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
@@ -856,6 +889,7 @@ def take_over(path: str) -> int:
 
 
 def locked(file: int, within: float) -> bool:
+    """Have an exclusive lock on an open file; whether it was free within so many seconds. Blocking."""
     deadline = time.monotonic() + within
     while True:
         try:
@@ -900,6 +934,7 @@ def guard(supervisor: int) -> "NoReturn":
 
 
 def leave(*_: "Any") -> "NoReturn":
+    """For SIGTERM: raises Gone wherever we are, once."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Gone
 

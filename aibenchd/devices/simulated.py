@@ -162,12 +162,15 @@ class Clock:
 
     @property
     def waits(self) -> bool:
+        """Whether simulated seconds take real ones."""
         return self._pace > 0
 
     def now(self) -> float:
+        """Simulated seconds since it was made."""
         return (time.monotonic() - self._began) / self._pace if self.waits else self._spent
 
     async def spend(self, seconds: float) -> None:
+        """Let so many simulated seconds pass."""
         self._spent += seconds
         await anyio.sleep(seconds * self._pace)
 
@@ -223,6 +226,7 @@ class Body:
             )
 
     def lose(self, why: str) -> errors.DeviceLostError:
+        """It is away from now on, for as long as configured; what to raise."""
         self.back = self.clock.now() + self.settings.away
         return errors.DeviceLostError(f"{self.settings.name}: simulated: {why}")
 

@@ -61,6 +61,7 @@ REFUSED_ROW = re.compile(r"Operator (\w+) does not support the requested feature
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The exit status: as of :func:`common.main`, and UNUSABLE where Caffe2 is not installed."""
     options = parse_arguments(argv)
     try:
         caffe2("python.workspace")
@@ -141,6 +142,7 @@ class Session:
         return inputs
 
     def load(self, options: argparse.Namespace, inputs: list[np.ndarray]) -> common.Network:
+        """Start Caffe2 and load the network; after :meth:`make_inputs`, and once in a process."""
         start(NOTHING, options.threads)
         return Caffe2Network(options, self._batches(inputs), self._witness)
 
@@ -210,6 +212,10 @@ def read(path: str, message: Any, expected: str) -> Any:
 
 
 def contents(path: str) -> bytes:
+    """
+    Raises:
+        UnusableError: it cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -95,6 +95,11 @@ def make_inputs(options: argparse.Namespace) -> list[np.ndarray]:
 
 
 def take_own_inputs(options: argparse.Namespace) -> None:
+    """Put the shapes and types that the program states into the options.
+
+    Raises:
+        UnusableError: they are not all tensors of numbers.
+    """
     program = opened(options.model)
     stated = program.method_meta(program.get_method_name(0))
     try:

@@ -48,6 +48,11 @@ def make_inputs(options: argparse.Namespace) -> list[np.ndarray]:
 
 
 def take_own_inputs(options: argparse.Namespace, inputs: Mapping[str, onnx_file.Input]) -> None:
+    """Put the shapes and types that a file states into the options.
+
+    Raises:
+        UnusableError: one of them is not fixed.
+    """
     for name, one in inputs.items():
         if not one.shape or not one.type or None in one.shape:
             stated = ",".join("?" if size is None else str(size) for size in one.shape)

@@ -179,6 +179,11 @@ def plug_in(provider: str) -> dict[str, str]:
 
 
 def by_name(session: Any, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The inputs by the network's names, in its order.
+
+    Raises:
+        UnusableError: it takes another number of them, other types or other shapes.
+    """
     expected = session.get_inputs()
     if len(expected) != len(inputs):
         names = ", ".join(one.name for one in expected)
@@ -212,6 +217,7 @@ def operator_of(node: dict[str, Any]) -> str:
 
 
 def outermost(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Those that lie within no other. They come by their beginning, and of several the longest first."""
     end = 0
     for node in nodes:
         if node["ts"] >= end:

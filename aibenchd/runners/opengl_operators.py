@@ -146,6 +146,7 @@ def element(network: OpenGlNetwork, node: onnx_file.Node) -> None:
 
 
 def clip(network: OpenGlNetwork, node: onnx_file.Node) -> None:
+    """Its bounds are attributes, or inputs that must be weights."""
     least, most = node.attributes.get("min", -MOST), node.attributes.get("max", MOST)
     least, most = (
         float(network.constant(name).reshape(())) if name else default
@@ -160,6 +161,7 @@ def _element(network: OpenGlNetwork, node: onnx_file.Node, result: str) -> None:
 
 
 def pair(network: OpenGlNetwork, node: onnx_file.Node) -> None:
+    """Broadcast as NumPy does it; ValueError where the shapes do not allow that."""
     first, second = (network.value(name) for name in node.inputs)
     shape = np.broadcast_shapes(first.shape, second.shape)
     network.add(
@@ -226,6 +228,7 @@ def max_pool(network: OpenGlNetwork, node: onnx_file.Node) -> None:
 
 
 def average_pool(network: OpenGlNetwork, node: onnx_file.Node) -> None:
+    """Over what lies in the picture, and over padding too with ``count_include_pad``."""
     count = "(KERNEL_Y * KERNEL_X)" if node.attributes.get("count_include_pad") else "count"
     _pool(network, node, START=0.0, JOINED="result + value", RESULT=f"result / float({count})")
 
@@ -257,10 +260,12 @@ def _window(node: onnx_file.Node, shape: Sequence[int], kernel: Sequence[int]) -
 
 
 def matmul(network: OpenGlNetwork, node: onnx_file.Node) -> None:
+    """Of matrices, or of stacks of them, which are broadcast; UnusableError for vectors."""
     _product(network, node.inputs, node.outputs[0])
 
 
 def gemm(network: OpenGlNetwork, node: onnx_file.Node) -> None:
+    """Any summand that can be broadcast; factors other than 1 are refused before."""
     names = list(node.inputs[:2])
     for place, flag in enumerate(("transA", "transB")):
         if node.attributes.get(flag):
@@ -307,6 +312,7 @@ def global_average_pool(network: OpenGlNetwork, node: onnx_file.Node) -> None:
 
 
 def reduce_mean(network: OpenGlNetwork, node: onnx_file.Node) -> None:
+    """Axes are an attribute, or from version 18 of the operators on an input that must be a weight; they must be neighbours."""
     shape = network.value(node.inputs[0]).shape
     given = network.constant(node.inputs[1]).tolist() if len(node.inputs) > 1 else node.attributes.get("axes")
     axes = sorted(axis % len(shape) for axis in given or range(len(shape)))
@@ -324,6 +330,7 @@ def softmax(network: OpenGlNetwork, node: onnx_file.Node) -> None:
 
 
 def layer_normalization(network: OpenGlNetwork, node: onnx_file.Node) -> None:
+    """Over all axes from the one that is named on; UnusableError where mean or deviation are outputs too."""
     shape = network.value(node.inputs[0]).shape
     first = node.attributes.get("axis", -1) % len(shape)
     names = [*node.inputs, ""][1:3]
@@ -381,6 +388,7 @@ def _rearrange(network: OpenGlNetwork, source: Value, target: Value, strides: Se
 
 
 def reshape(network: OpenGlNetwork, node: onnx_file.Node) -> None:
+    """To a shape that must be a weight: 0 keeps the size of an axis, -1 takes what is left. Nothing is computed."""
     x = network.value(node.inputs[0])
     wanted = network.constant(node.inputs[1]).tolist()
     shape = [x.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
@@ -390,6 +398,7 @@ def reshape(network: OpenGlNetwork, node: onnx_file.Node) -> None:
 
 
 def flatten(network: OpenGlNetwork, node: onnx_file.Node) -> None:
+    """To two axes: those before the one that is named, and those from it on. Nothing is computed."""
     x = network.value(node.inputs[0])
     axis = node.attributes.get("axis", 1)
     network.alias(node.outputs[0], x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))

@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def load(options: argparse.Namespace, inputs: list[np.ndarray]) -> OpenGlNetwork:
+    """Sets LP_NUM_THREADS, where nobody has: Mesa's renderer on the CPU reads it as the context is made."""
     graph = onnx_model.graph_of(onnx_model.model_of(options))
     os.environ.setdefault("LP_NUM_THREADS", str(common.threads(options)))
     return OpenGlNetwork(context(), graph, inputs)
@@ -143,6 +144,7 @@ class OpenGlNetwork(common.Network):
 
     @property
     def version(self) -> int:
+        """Of ONNX's operators that the graph is made of."""
         return self._graph.version
 
     def value(self, name: str) -> Value:
@@ -162,6 +164,7 @@ class OpenGlNetwork(common.Network):
         return self._graph.weights[name]
 
     def upload(self, values: np.ndarray) -> Value:
+        """In the order of C, as float32 whatever they were."""
         content = np.ascontiguousarray(values, np.float32).tobytes()
         return Value(values.shape, self._gl.buffer(content or bytes(4)))
 
@@ -172,6 +175,7 @@ class OpenGlNetwork(common.Network):
         self._values[name] = Value(tuple(shape), source.buffer)
 
     def reserve(self, name: str, shape: Sequence[int]) -> Value:
+        """Memory for what a shader will give, of float32; from now on ``name`` stands for it."""
         self._values[name] = Value(tuple(shape), self._gl.buffer(reserve=4 * max(1, math.prod(shape))))
         return self._values[name]
 

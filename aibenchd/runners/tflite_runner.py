@@ -82,6 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Every runner's options, and benchmark_model's under its own names; ends the process with status 2 for others."""
     parser = argparse.ArgumentParser(
         prog=NAME, allow_abbrev=False, description="Times a TensorFlow Lite network and prints observer lines."
     )
@@ -104,12 +105,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def switch(text: str) -> bool:
+    """A type of argument: true or false, as TensorFlow writes them."""
     if text not in SWITCHES:
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(SWITCHES)}")
     return SWITCHES[text]
 
 
 def kernels(text: str) -> str:
+    """A type of argument: the backend that ``--use_xnnpack`` asks for."""
     return "xnnpack" if switch(text) else "cpu"
 
 
@@ -262,6 +265,8 @@ ELEMENTS = {
 
 
 class Layout(ctypes.Structure):
+    """``LiteRtLayout`` of LiteRT's C interface."""
+
     _fields_ = (
         ("rank", ctypes.c_uint, 7),
         ("has_strides", ctypes.c_bool, 1),
@@ -271,10 +276,14 @@ class Layout(ctypes.Structure):
 
 
 class TensorType(ctypes.Structure):
+    """``LiteRtRankedTensorType`` of LiteRT's C interface."""
+
     _fields_ = (("element", ctypes.c_int), ("layout", Layout))
 
 
 class Event(ctypes.Structure):
+    """``ProfiledEventData`` of LiteRT's C interface; ``memory`` is bytes: three at its beginning, three at its end."""
+
     _fields_ = (
         ("tag", ctypes.c_char_p),
         ("type", ctypes.c_int32),

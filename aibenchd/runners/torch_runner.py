@@ -85,6 +85,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Every runner's options, and speed_benchmark_torch's; ends the process with status 2 for others."""
     parser = argparse.ArgumentParser(
         prog="torch_runner", description="Times a PyTorch network and prints observer lines.", allow_abbrev=False
     )
@@ -113,6 +114,7 @@ def add_options_of_speed_benchmark(parser: argparse.ArgumentParser) -> None:
 
 
 def truth(text: str) -> bool:
+    """A type of argument: true or false, as :data:`TRUTHS` has them."""
     if text.lower() not in TRUTHS:
         raise argparse.ArgumentTypeError(f"expected true or false, not {text!r}")
     return TRUTHS[text.lower()]
@@ -167,6 +169,11 @@ def as_tensors(inputs: Sequence[np.ndarray], formats: str, device: str) -> list[
 
 
 def as_tensor(array: np.ndarray, memory_format: str) -> torch.Tensor:
+    """On the CPU; it shares the array's memory where that has the format already.
+
+    Raises:
+        UnusableError: torch has no such type, or the format is for another number of axes.
+    """
     try:
         return torch.from_numpy(array).contiguous(memory_format=getattr(torch, memory_format))
     except (TypeError, RuntimeError) as error:
@@ -244,6 +251,7 @@ class Network(common.Network):
 
 
 def load(options: argparse.Namespace, inputs: list[np.ndarray]) -> Network:
+    """Sets the threads and the seed of the whole process, the seed before the network is made."""
     choose(options.backend)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -257,6 +265,11 @@ def load(options: argparse.Namespace, inputs: list[np.ndarray]) -> Network:
 
 
 def from_file(path: str) -> torch.nn.Module:
+    """What torch.jit.save wrote, or torch.export.save where it ends in .pt2.
+
+    Raises:
+        UnusableError: it is not there, or is something else.
+    """
     if not os.path.isfile(path):
         raise common.UnusableError(f"{path}: there is no such file")
     try:
@@ -269,6 +282,11 @@ def from_file(path: str) -> torch.nn.Module:
 
 
 def from_module(text: str) -> torch.nn.Module:
+    """What a function returns, in evaluation mode.
+
+    Raises:
+        UnusableError: there is no such function, or it returns something else.
+    """
     network = common.made(text)
     if not isinstance(network, torch.nn.Module):
         raise common.UnusableError(f"--module {text}: returned {type(network).__name__}, expected torch.nn.Module")

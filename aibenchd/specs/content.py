@@ -82,6 +82,7 @@ class Partial:
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
+        """After what has arrived; it is on the disk only after :meth:`flush`. Blocking."""
         self._file.write(chunk)
         self._count(chunk)
 

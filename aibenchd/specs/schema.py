@@ -151,6 +151,7 @@ class File(Open):
 
     @property
     def made_at_run_time(self) -> bool:
+        """Whether one of its sources has a placeholder in it."""
         return any(isinstance(source, str) and PLACEHOLDER.search(source) for source in self.sources)
 
     @property
@@ -226,6 +227,8 @@ class OutputFile(Open):
 
 
 class Library(Open):
+    """A shared library, which programs find by LD_LIBRARY_PATH; ``location`` is relative to the specification."""
+
     location: str
     target: str = ""
 
@@ -244,6 +247,8 @@ class Process(Open):
 
 
 class PlatformArgs(Open):
+    """How commands are run: ``retry`` times more where one exits with a failure, each after ``sleep_before_run`` seconds."""
+
     taskset: CpuMask | None = None
     sleep_before_run: Seconds = 0.0
     env: Environment = {}
@@ -364,6 +369,8 @@ def remote(source: str | Generator) -> bool:
 
 
 class ModelFile(Open):
+    """A specification: one model, and tests of it that each say what to run."""
+
     model: Model
     meta: Meta = Meta()
     tests: Annotated[tuple[Test, ...], Some]
@@ -387,6 +394,8 @@ class ModelFile(Open):
 
 
 class BenchmarksFile(Open):
+    """Specifications, by paths relative to it, and what it adds to the model of each."""
+
     meta: Meta = Meta()
     benchmarks: Annotated[tuple[str, ...], Some]
 

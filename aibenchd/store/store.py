@@ -104,6 +104,7 @@ class Store:
         await anyio.to_thread.run_sync(_backup, self.path, target)
 
     def start(self) -> None:
+        """Begin to write: what was asked for before has waited until now."""
         self._thread.start()
 
     def close(self) -> None:

@@ -118,6 +118,7 @@ class Counts:
         return _total((state, count) for (where, state, _), count in self.experiments.items() if device in (None, where))
 
     def by_verdict(self) -> dict[str, int]:
+        """Experiments that have one, of all devices."""
         return _total((verdict, count) for (_, _, verdict), count in self.experiments.items() if verdict)
 
 
