@@ -68,6 +68,14 @@ class DeviceLostError(AibenchdError):
     """A device cannot be reached; its experiments are parked and resume at their next block."""
 
 
+class LostRunningError(DeviceLostError):
+    """A device was lost while a benchmark's program ran on it, of this ``arm``: it may be what the program does to it."""
+
+    def __init__(self, arm: str, message: str) -> None:
+        super().__init__(message)
+        self.arm = arm
+
+
 class HarnessError(AibenchdError):
     """aibenchd itself, or the host it runs on, is at fault; the same block is tried again."""
 

@@ -63,7 +63,7 @@ def decision(
         reasons: why an arm's trial failed in ``latest``, or what is wrong with its outputs.
     """
     blocks = [*earlier, latest]
-    so_far = _measured(design, blocks) if design.arms == 1 else _compared(design, blocks)
+    so_far = _so_far(design, blocks)
     numbers_changed = _by_outputs(design, blocks, reasons)
     if numbers_changed is not None:
         verdict, reason = numbers_changed
@@ -82,6 +82,24 @@ def decision(
     if len(blocks) >= design.rule.max_blocks:
         return dataclasses.replace(so_far, verdict=model.Verdict.INCONCLUSIVE, reason="the budget of blocks is spent")
     return so_far
+
+
+def lost(
+    design: model.Design, blocks: Sequence[experiments.Journalled], losses: Mapping[model.ArmName, int], last: str
+) -> model.Decision:
+    """What an experiment ends with that loses its device again and again.
+
+    Args:
+        losses: how often the device was lost in a row, by the arm whose program ran; not empty.
+        last: what was said of the last one.
+    """
+    arms = " or ".join(f"the {arm.value}'s" for arm in model.ArmName if arm in losses)
+    broken = set(losses) == {model.ArmName.TREATMENT}
+    return dataclasses.replace(
+        _so_far(design, blocks),
+        verdict=model.Verdict.BROKEN if broken else model.Verdict.INCONCLUSIVE,
+        reason=f"the device was lost {sum(losses.values())} times in a row while {arms} program ran; at last: {last}",
+    )
 
 
 def _by_outputs(
@@ -149,6 +167,10 @@ def _once_wrong(blocks: Sequence[experiments.Journalled]) -> str:
     """That the treatment's outputs were wrong, though not the last."""
     treatment, _ = _wrong(blocks)
     return f"wrong output in {sum(treatment)} of {len(treatment)} blocks; their trials say what" if any(treatment) else ""
+
+
+def _so_far(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
+    return _measured(design, blocks) if design.arms == 1 else _compared(design, blocks)
 
 
 def _measured(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:

@@ -50,6 +50,7 @@ async def run(sides: placing.Sides, device: devices.DeviceSettings, placed: plac
     """Run one trial to its end.
 
     Raises:
+        LostRunningError: the device was lost while the arm's program ran.
         DeviceLostError, HarnessError: it could not be run; nothing is known of the program.
         CommandError: it cannot be run whatever the program does.
     """
@@ -143,7 +144,7 @@ class _Running:
         for left in reversed(range(arguments.retry + 1)):
             await anyio.sleep(self._placed.conditions.sleep_before_run)
             async with self._sides.meter.metering(self._placed.metering) as energy:
-                completed = await self._sides.device.run(self._process(text, place))
+                completed = await self._run(self._process(text, place))
             printed = _printed(completed)
             self._spent += completed.seconds
             self._said = f"{self._said}\n{printed}"[-LOG_BOUND:]
@@ -157,6 +158,12 @@ class _Running:
                 raise around.FailedError(completed.failure)
             break
         return printed
+
+    async def _run(self, command: devices.Command) -> devices.Completed:
+        try:
+            return await self._sides.device.run(command)
+        except errors.DeviceLostError as error:
+            raise errors.LostRunningError(self._placed.arm, str(error)) from error
 
     def _process(self, text: str, place: frameworks.Place) -> devices.Command:
         how = self._placed.conditions

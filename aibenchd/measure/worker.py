@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -34,6 +34,7 @@ LEAST_REST_SECONDS = 0.1
 STALE_SECONDS = 10.0  # after which a device is looked at again when a block takes it
 GATE_SECONDS = (0.2, 5.0)  # first and longest pause between two looks at a device that is not fit for a block yet
 AWAY_SECONDS = 3600.0  # that a model file's server may be away; a mistyped one must not hold up a repository for ever
+LEAST_LOSSES = 2  # of a device in a row before a program is blamed for them, however soon it is in quarantine: one is chance
 PLACED = 256  # experiments whose pushed files a worker remembers
 
 log = structlog.get_logger()
@@ -88,11 +89,18 @@ class House:
 
 @dataclass(slots=True)
 class _Rest:
-    """An experiment whose block failed by our fault; ``since`` and ``until`` are by the event loop's clock."""
+    """An experiment whose block failed by our fault; ``since`` and ``until`` are by the event loop's clock.
+
+    Attributes:
+        losses: how often the device was lost while a program of it ran, by arm; in a row, for a block that is run ends the rest.
+        lost: what was said of the last time.
+    """
 
     pauses: backoff.Backoff
     since: float
     until: float = 0.0
+    losses: collections.Counter[model.ArmName] = field(default_factory=collections.Counter)
+    lost: str = ""
 
 
 class Worker:
@@ -234,7 +242,10 @@ class Worker:
         """One block of one experiment; whatever goes wrong with it, other experiments go on."""
         with structlog.contextvars.bound_contextvars(device=self.name, experiment=experiment.id):
             try:
-                await self._block(sides, held, experiment)
+                if self._loses_it(experiment.id):
+                    await self._blame(held, experiment)
+                else:
+                    await self._block(sides, held, experiment)
             except (errors.ModelFileError, errors.CommandError, errors.UnknownKindError) as error:
                 await self._give_up(experiment, str(error))
             except errors.SourceAwayError as error:
@@ -248,8 +259,11 @@ class Worker:
                 self._placed.pop(experiment.id, None)
                 self._failed(str(error))
                 self._try_later(experiment, str(error))
-            except errors.DeviceLostError:
-                self._rest(experiment)  # it may be what this one does to the device: others go first
+            except errors.DeviceLostError as error:
+                rest = self._rest(experiment)  # it may be what this one does to the device: others go first
+                if isinstance(error, errors.LostRunningError):
+                    rest.losses[model.ArmName(error.arm)] += 1
+                    rest.lost = str(error)
                 raise
             else:
                 self._rested(experiment.id)
@@ -356,15 +370,7 @@ class Worker:
         latest, decision = await anyio.to_thread.run_sync(_judge, experiment, earlier, block, before.number, finished)
         left = [await anyio.to_thread.run_sync(recorder.of_block, experiment, block, fingerprint)]
         if decision.verdict is not None:
-            series, backend = await self._house.store.read(
-                lambda connection: experiments.measured(connection, experiment.id, block)
-            )
-            of_treatment = next(one.series for one in block.trials if one.arm is model.ArmName.TREATMENT)
-            left.append(
-                await anyio.to_thread.run_sync(
-                    recorder.of_decision, experiment, decision, of_treatment, series, backend, fingerprint
-                )
-            )
+            left.append(await self._left_by(experiment, decision, block, fingerprint))
         turn = order.turn(experiment.design.seed, experiment.round + 1)
 
         def write(tx: store.Transaction) -> None:
@@ -382,8 +388,41 @@ class Worker:
         self._succeeded()
         log.info("block", number=block.number, valid=block.valid, verdict=decision.verdict, estimate=decision.estimate)
         if decision.verdict is not None:
-            self._placed.pop(experiment.id, None)
-            await placing.forget(self._house.state_directory, experiment.id)
+            await self._forget(experiment)
+
+    async def _left_by(
+        self, experiment: experiments.Experiment, decision: model.Decision, latest: model.Block, fingerprint: Mapping[str, str]
+    ) -> Any:
+        """The records of an experiment that ends; its ``latest`` block is not journalled yet."""
+        series, backend = await self._house.store.read(lambda connection: experiments.measured(connection, experiment.id, latest))
+        of_treatment = [one for trial in latest.trials if trial.arm is model.ArmName.TREATMENT for one in trial.series]
+        return await anyio.to_thread.run_sync(
+            self._house.recorder.of_decision, experiment, decision, of_treatment, series, backend, fingerprint
+        )
+
+    async def _forget(self, experiment: experiments.Experiment) -> None:
+        self._placed.pop(experiment.id, None)
+        await placing.forget(self._house.state_directory, experiment.id)
+
+    def _loses_it(self, experiment: int) -> bool:
+        """Whether its programs take the device with them, which came back each time: else this would not be asked."""
+        rest = self._rests.get(experiment)
+        return rest is not None and rest.losses.total() >= max(self.device.settings.quarantine_after, LEAST_LOSSES)
+
+    async def _blame(self, held: conditioning.Held, experiment: experiments.Experiment) -> None:
+        """End an experiment that loses the device, before it does so again."""
+        rest, recorder = self._rests[experiment.id], self._house.recorder
+        earlier = await self._house.store.read(lambda connection: experiments.journalled(connection, experiment.id))
+        decision = await anyio.to_thread.run_sync(_judge_losses, experiment, earlier, rest)
+        left = await self._left_by(experiment, decision, model.Block(experiment.blocks, ()), held.recorded)
+
+        def write(tx: store.Transaction) -> None:
+            experiments.decide(tx, experiment.id, decision)
+            recorder.write(tx, experiment.id, left)
+
+        await self._house.store.write(write)
+        log.warning("experiment loses the device, and is ended", verdict=decision.verdict, reason=decision.reason)
+        await self._forget(experiment)
 
     async def _give_up(self, experiment: experiments.Experiment, reason: str) -> None:
         log.warning("experiment cannot be measured", reason=reason)
@@ -398,10 +437,11 @@ class Worker:
             f"{self.unit}/blocks", "harness at fault", f"{experiments.cell_text(experiment)}: {reason}", fault=True
         )
 
-    def _rest(self, experiment: experiments.Experiment) -> None:
+    def _rest(self, experiment: experiments.Experiment) -> _Rest:
         now = anyio.current_time()
         rest = self._rests.setdefault(experiment.id, _Rest(backoff.Backoff(*PAUSE_SECONDS, self._rng), now))
         rest.until = now + rest.pauses.next()
+        return rest
 
     def _rested_for(self, experiment: int) -> float:
         """Seconds since a block of it first failed by our fault."""
@@ -462,6 +502,12 @@ def _judge(
     )
     reasons = {one.arm: one.reason for one in block.trials}
     return latest, judging.decision(experiment.design, earlier, latest, reasons)
+
+
+def _judge_losses(experiment: experiments.Experiment, earlier: Sequence[experiments.Journalled], rest: _Rest) -> model.Decision:
+    from aibenchd.measure import judging
+
+    return judging.lost(experiment.design, earlier, rest.losses, rest.lost)
 
 
 def _stratum(earlier: Sequence[experiments.Journalled], fingerprint: int) -> int:

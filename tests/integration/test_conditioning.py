@@ -332,3 +332,15 @@ async def test_what_was_left_changed_on_a_device_that_is_gone_is_shown(tmp_path:
     async with made.daemon(**machine.env):
         await made.ready()
         assert "not in the configuration any more" in (await faults(made))["device/odd/undo"]
+
+
+async def test_a_device_that_is_lost_now_and_then_ends_no_experiment(tmp_path: Path) -> None:
+    machine = oddhost.Machine(tmp_path, quarantine_after=3)
+    made = machine.lab
+    made.configure(experiment=made.configuration["experiment"] | {"arms": 1, "blocks": 3})
+    machine.write("slips", "xx")  # no program of it ran
+    machine.write("loses", "xx-xx-x-")
+    made.commit("first")
+    async with made.daemon(**machine.env):
+        await made.until("SELECT verdict FROM experiments", [("measured",)], within=2 * lab.WAIT)
+    assert made.rows("SELECT count(*), count(DISTINCT block) FROM exclusions WHERE cause = 'device lost'") == [(5, 3)]

@@ -86,3 +86,22 @@ async def test_an_experiment_survives_the_daemon_and_draws_anew(tmp_path: Path) 
         await made.until(verdicts(made, same), on_all("unchanged"))
     ((count, different),) = made.rows("SELECT count(*), count(DISTINCT treatment) FROM blocks")
     assert count == different
+
+
+async def test_a_program_that_always_loses_its_device_is_not_run_for_ever(tmp_path: Path) -> None:
+    made = make(tmp_path, quarantine_after=2)
+    commit(made, "first", latency=1000)
+    deadly = commit(made, "deadly", loses=1)
+    begin(made)
+    async with made.daemon():
+        await made.until(verdicts(made, deadly), on_all("broken"), within=2 * lab.WAIT)
+        slower = commit(made, "slower", latency=1060)
+        await made.until(verdicts(made, slower), on_all("regressed"))  # the devices go on
+    found = made.rows(
+        "SELECT e.reason, count(*), count(DISTINCT x.block) FROM experiments e JOIN exclusions x ON x.experiment = e.id"
+        " WHERE e.verdict = 'broken' AND x.arm = 'treatment' AND x.cause = 'device lost' GROUP BY e.id"
+    )
+    said = (
+        "the device was lost 2 times in a row while the treatment's program ran; at last: dream-{}: simulated: lost during a run"
+    )
+    assert sorted(found) == [(said.format(seed), 2, 1) for seed in range(3)]

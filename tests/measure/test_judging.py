@@ -230,3 +230,25 @@ def test_larger_is_worse_in_each_number(metric: str, series: model.Series, numbe
     latency = model.Series("NET", "latency", "us", (999.0,)) if metric not in ("delay", "generic") else series
     trial = model.Trial(model.ArmName.TREATMENT, model.Outcome.OK, datetime(2026, 3, 2, tzinfo=UTC), series=(latency, series))
     assert judging.numbers(model.Block(0, (trial,)), metric) == {model.ArmName.TREATMENT: number}
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict", "said"),
+    [
+        ({model.ArmName.TREATMENT: 3}, model.Verdict.BROKEN, "3 times in a row while the treatment's program ran"),
+        ({model.ArmName.CONTROL: 3}, model.Verdict.INCONCLUSIVE, "3 times in a row while the control's program ran"),
+        (
+            {model.ArmName.CONTROL: 1, model.ArmName.TREATMENT: 2},
+            model.Verdict.INCONCLUSIVE,
+            "3 times in a row while the treatment's or the control's program ran",
+        ),
+    ],
+)
+def test_only_a_treatment_that_loses_the_device_by_itself_is_broken_by_it(
+    losses: dict[model.ArmName, int], verdict: model.Verdict, said: str
+) -> None:
+    for earlier in ([], blocks(1.1, 2)):
+        found = judging.lost(TWO, earlier, losses, "pixel: is gone")
+        assert (found.verdict, found.blocks) == (verdict, len(earlier))
+        assert found.reason == f"the device was lost {said}; at last: pixel: is gone"
+    assert judging.lost(ONE, [], losses, "").blocks == 0

@@ -1,13 +1,14 @@
 """A kind of device for tests: this host, with kernel files of the test's own, that is lost or fails when a test says so.
 
 What a test says are files in the directory that ``AIBENCHD_ODD`` names: ``lost`` (it cannot be reached), ``fails`` (programs
-cannot be run on it), and ``sys`` and ``proc``, the kernel's.
+cannot be run on it), ``loses`` (a letter for each run to come, ``x`` where it is lost meanwhile), ``slips`` (the same for each
+directory that is made, before a program runs), and ``sys`` and ``proc``, the kernel's.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import lab
 
@@ -41,7 +42,21 @@ class OddSession(local.LocalSession):
     async def run(self, command: base.Command) -> base.Completed:
         if (DIRECTORY / "fails").exists():
             raise errors.HarnessError("odd: the test says that it fails")
+        _lose("loses")
         return await super().run(command)
+
+    async def directory(self, name: str) -> PurePosixPath:
+        _lose("slips")
+        return await super().directory(name)
+
+
+def _lose(name: str) -> None:
+    file = DIRECTORY / name
+    left = file.read_text() if file.exists() else ""
+    if left:
+        file.write_text(left[1:])
+    if left.startswith("x"):
+        raise errors.DeviceLostError(f"odd: the test {name} it")
 
 
 class Odd(local.Local):
