@@ -274,14 +274,18 @@ class AdbSession(base.Session):
             CommandError: there is none, or not in this device's directory.
         """
         there, inside = quoted(source), quoted(self._directory)
-        text = (
-            f"readlink -f {there} && readlink -f {inside} && test -e {there} && test -f {there} && echo plain && wc -c <{there}"
-        )
-        lines = (await self._phone.ask(text)).text.split("\n")
+        text = f"""
+            readlink -f {there} && readlink -f {inside} && test -e {there} && test -f {there} && echo plain || exit
+            [ -r {there} ] || chmod u+r {there}
+            wc -c <{there}
+        """
+        lines = (await self._phone.ask(f"({text})")).text.split("\n")
         if len(lines) == 1 or not PurePosixPath(lines[0]).is_relative_to(lines[1]):
             raise errors.CommandError(f"{source} is not inside {self._directory}, the device's directory, or is not there")
         if "plain" not in lines:
             raise errors.CommandError(f"{source}: the program has not written it, or it is no plain file")
+        if not lines[-1].strip().isdecimal():
+            raise errors.CommandError(f"{source}: the program has written it so that it cannot be read")
         return lines[0], int(lines[-1])
 
     async def _look(self) -> None:

@@ -163,7 +163,7 @@ def policies(told: str) -> list[Policy]:
     """Of the answer to :data:`LIST_POLICIES`; what cannot be read is left out."""
     found = []
     for row in told.splitlines():
-        path, governor, *numbers = row.split() or ("", "")
+        path, governor, *numbers = (*row.split(), "", "")  # a cluster that is switched off tells nothing but its path
         values = [int(number) for number in numbers if number.isdecimal()]
         if len(values) >= 4:
             low, high, least, most, *steps = values

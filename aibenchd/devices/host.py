@@ -19,6 +19,7 @@ class Host:
         self._system = root / "sys/devices/system/cpu"
         self._fixed: Mapping[str, str] = {}
         self._throttles: dict[str, int] = {}
+        self._held: Mapping[int, int] = {}  # CPUs whose frequency is held, and where, in kHz
 
     def facts(self) -> dict[str, str]:
         """Names and values. What cannot change while a program runs here is read once."""
@@ -30,7 +31,7 @@ class Host:
             "turbo": _switch(_text(self._system / "intel_pstate/no_turbo"), on="0")
             or _switch(_text(self._system / "cpufreq/boost"), on="1"),
             "governor": _each(_text(place / "scaling_governor") for place in cpufreq),
-            "frequency": _each(map(_held, cpufreq)),
+            "frequency": _each(f"{kilohertz / 1000:g} MHz" for kilohertz in self._holding().values()),
             "siblings": "; ".join(self._shared()),
             "swap": ", ".join(row.split()[0] for row in _text(self._root / "proc/swaps").splitlines()[1:]),
         }
@@ -44,7 +45,7 @@ class Host:
             "battery": next(self._batteries(), ""),
             "frequencies": _spread(_text(self._system / f"cpu{cpu}/cpufreq/scaling_cur_freq") for cpu in self._cpus),
         }
-        return {**{name: value for name, value in found.items() if value}, "throttled": self._throttled()}
+        return {**{name: value for name, value in found.items() if value}, "throttled": ", ".join(self._throttled())}
 
     def _lasting(self) -> dict[str, str]:
         processor = _table(self._root / "proc/cpuinfo", ":")
@@ -84,8 +85,14 @@ class Host:
             if _text(place / "type") == "Battery" and _text(place / "scope") != "Device":
                 yield _text(place / "capacity")
 
-    def _throttled(self) -> str:
-        """How often the processor was throttled since this was asked last."""
+    def _holding(self) -> Mapping[int, int]:
+        """Where CPUs are held, in kHz: the highest at which one was seen since, for where it gets hot the kernel lowers that."""
+        now = _held(self._system, self._cpus)
+        self._held = {cpu: max(kilohertz, self._held.get(cpu, 0)) for cpu, kilohertz in now.items()}
+        return self._held
+
+    def _throttled(self) -> Iterator[str]:
+        """How often the processor was throttled since this was asked last, and where it is held lower than it was."""
         now = {}
         for cpu in self._cpus:
             for part in ("core", "package"):
@@ -94,7 +101,10 @@ class Host:
                     now[f"CPU {cpu} ({part})"] = int(count)
         risen = {name: count - self._throttles.get(name, count) for name, count in now.items()}
         self._throttles = now
-        return ", ".join(f"{name} was throttled {times} times" for name, times in risen.items() if times > 0)
+        yield from (f"{name} was throttled {times} times" for name, times in risen.items() if times > 0)
+        for cpu, kilohertz in _held(self._system, self._cpus).items():
+            if kilohertz < self._held.get(cpu, 0):
+                yield f"CPU {cpu} is held at {kilohertz / 1000:g} MHz, no longer at {self._held[cpu] / 1000:g} MHz"
 
 
 def _text(path: Path) -> str:
@@ -128,10 +138,10 @@ def _each(texts: Iterable[str]) -> str:
     return ", ".join(sorted(set(filter(None, texts))))
 
 
-def _held(cpufreq: Path) -> str:
-    """The frequency that a CPU is held at; empty where it varies."""
-    least, most = (_text(cpufreq / f"scaling_{end}_freq") for end in ("min", "max"))
-    return f"{int(most) / 1000:g} MHz" if least == most and most.isdecimal() else ""
+def _held(system: Path, cpus: Iterable[int]) -> dict[int, int]:
+    """The CPUs whose frequency is held, and where, in kHz."""
+    limits = {cpu: {_text(system / f"cpu{cpu}/cpufreq/scaling_{end}_freq") for end in ("min", "max")} for cpu in cpus}
+    return {cpu: int(text) for cpu, found in limits.items() for text in found if len(found) == 1 and text.isdecimal()}
 
 
 def _hottest(millidegrees: Iterable[str]) -> str:

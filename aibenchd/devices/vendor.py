@@ -288,25 +288,25 @@ class Tool:
         return vendortool.filled(getattr(self._settings, verb), {**values, "device": self._settings.name})
 
     async def _run_or_stop(self, command: base.Command) -> base.Completed:
-        """Run it; where its tool was killed, end the program too."""
+        """Run it; where its tool was killed, end the program too, also when we are cancelled: what is shared is ours yet."""
+        killed = True
         try:
             completed = await self._execute(command)
-        except BaseException:
-            await self.stop()
-            raise
-        if completed.ending is base.Ending.TIMED_OUT:
-            await self.stop()
-        return completed
+            killed = completed.ending is base.Ending.TIMED_OUT
+            return completed
+        finally:
+            if killed:
+                with anyio.CancelScope(shield=True):
+                    await self.stop()
 
     async def stop(self) -> None:
         """End what a killed tool may have left on the device. What goes wrong with it is told in the log alone."""
         if not self._settings.stop:
             return
-        with anyio.CancelScope(shield=True):
-            try:
-                await self.ask("stop", errors.HarnessError)
-            except (errors.HarnessError, errors.DeviceLostError) as error:
-                log.warning("a program may be left on the device", device=self._settings.name, reason=str(error))
+        try:
+            await self.ask("stop", errors.HarnessError)
+        except (errors.HarnessError, errors.DeviceLostError) as error:
+            log.warning("a program may be left on the device", device=self._settings.name, reason=str(error))
 
     async def _blame_what_is_missing(self, what: str) -> None:
         if said := await anyio.to_thread.run_sync(vendortool.missing, self._settings.tools, self._env["PATH"]):

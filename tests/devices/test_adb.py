@@ -249,6 +249,16 @@ async def test_nothing_outside_is_pulled(session: base.Session, tmp_path: Path) 
             await session.pull(path, tmp_path / "pulled")
 
 
+async def test_what_a_program_made_unreadable_is_its_own_fault(session: base.Session, phone: adbd.Phone, tmp_path: Path) -> None:
+    work = await session.directory("work")
+    await session.run(shell("echo 42 >result; chmod 0 result", work))
+    await session.pull(work / "result", tmp_path / "pulled")
+    assert (tmp_path / "pulled").read_text() == "42\n"
+    phone.script("wc", "echo 'result: I/O error' >&2; exit 1")
+    with pytest.raises(errors.CommandError, match="cannot be read"):
+        await session.pull(work / "result", tmp_path / "pulled")
+
+
 async def test_what_is_larger_than_the_limit_is_not_pulled(server: adbd.Server, phone: adbd.Phone, tmp_path: Path) -> None:
     async with device(server, phone, pull_limit="1KiB").session() as session:
         work = await session.directory("work")

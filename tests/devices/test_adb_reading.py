@@ -121,7 +121,8 @@ def test_a_phone_without_a_thermal_service_has_its_batterys_temperature(text: st
 
 def test_policies() -> None:
     rows = (
-        "/sys/p0 schedutil 300000 1800000 300000 1800000 900000 300000 1800000\n/sys/p4 walt 5 6 5 8\n/sys/broken schedutil\n\n"
+        "/sys/p0 schedutil 300000 1800000 300000 1800000 900000 300000 1800000\n/sys/p4 walt 5 6 5 8\n"
+        "/sys/broken schedutil\n/sys/off\n\n"
     )
     first, second = adbreading.policies(rows)
     assert first == adbreading.Policy("/sys/p0", "schedutil", 300000, 1800000, 300000, 1800000, (300000, 900000, 1800000))

@@ -115,5 +115,26 @@ def test_only_new_throttling_is_told(tmp_path: Path) -> None:
     assert this.state()["throttled"] == ""
 
 
+def test_heat_that_lowers_what_is_held_is_throttling_and_no_other_device(tmp_path: Path) -> None:
+    def limits(least: int, most: int) -> Path:
+        place = "sys/devices/system/cpu/cpu0/cpufreq"
+        return host_of(tmp_path, {f"{place}/scaling_min_freq": str(least), f"{place}/scaling_max_freq": str(most)})
+
+    this = host.Host([0], limits(900000, 900000))
+    this.state()  # before it is changed
+    limits(1800000, 1800000)
+    before = this.facts()
+    assert (before["frequency"], this.state()["throttled"]) == ("1800 MHz", "")
+    limits(1500000, 1500000)
+    assert this.facts() == before
+    assert this.state()["throttled"] == "CPU 0 is held at 1500 MHz, no longer at 1800 MHz"
+    limits(2000000, 2000000)
+    assert this.facts()["frequency"] == "2000 MHz"
+    limits(600000, 1800000)
+    assert "frequency" not in this.facts()
+    limits(1500000, 1500000)
+    assert (this.facts()["frequency"], this.state()["throttled"]) == ("1500 MHz", "")
+
+
 def test_this_host_has_a_load() -> None:
     assert float(host.Host([0]).state()["load"]) >= 0

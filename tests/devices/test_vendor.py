@@ -560,6 +560,33 @@ async def test_a_turn_is_held_for_a_block_and_health_asks_nothing_meanwhile(tmp_
     assert (tmp_path / "asked.log").read_text() == before + "\n\n"
 
 
+async def test_a_session_that_waits_for_anothers_block_can_be_cancelled(tmp_path: Path) -> None:
+    opening = anyio.CancelScope()
+    taken, ended = anyio.Event(), anyio.Event()
+    waiting = device(tmp_path, name="b", lock="accelerator", stop=["true"])
+
+    async def open_and_wait() -> None:
+        await taken.wait()
+        with opening:
+            async with waiting.session():
+                pass
+        ended.set()
+
+    async with siblings(tmp_path, "a") as ((first, _),), anyio.create_task_group() as tasks:
+        tasks.start_soon(open_and_wait)  # before the turn is taken, which its tasks would have too
+        async with first.turn():
+            taken.set()
+            with anyio.fail_after(60):
+                while not (tmp_path / "b/work/tool").is_dir():  # made right before the tool is asked for the first time
+                    await anyio.sleep(0.01)
+            await anyio.sleep(0.1)
+            opening.cancel()
+            with anyio.move_on_after(10):
+                await ended.wait()
+            cancelled = ended.is_set()
+    assert cancelled
+
+
 async def test_files_that_are_pushed_are_not_writable(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("data")
     async with session(tmp_path) as opened:
