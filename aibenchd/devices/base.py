@@ -123,7 +123,13 @@ class DeviceSettings(pydantic.BaseModel):
     cooldown: Annotated[quantities.Duration, pydantic.Field(description="pause before each trial")] = 0.0
     conditioning: Annotated[Conditioning, pydantic.Field(description="what is seen to before blocks")] = Conditioning()
     quarantine_after: Annotated[
-        int, pydantic.Field(ge=1, le=1_000_000, description="failures in a row that are not a program's; then it is only probed")
+        int,
+        pydantic.Field(
+            ge=1,
+            le=1_000_000,
+            description="failures in a row that are not a program's; then it is only probed."
+            " An experiment whose programs lose it as often in a row ends",
+        ),
     ] = 5
     meter: Annotated[
         MeterSettings | None,
