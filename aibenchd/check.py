@@ -8,7 +8,7 @@ import os
 import pwd
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,11 +19,12 @@ from aibenchd import credentials, errors, planning, plugins, settings, yamlfile
 from aibenchd.build import script
 from aibenchd.devices import base as device
 from aibenchd.plan import coverage
-from aibenchd.specs import catalog
+from aibenchd.specs import catalog, files, places, sources
 from aibenchd.store import devices as stored
 
 DEVICE_DEADLINE = 30.0  # seconds
 DEVICES_AT_ONCE = 64
+NOWHERE = Path(os.devnull)  # below which nothing is kept
 PUBLIC = {"known_hosts_file"}  # keys of credential files that everyone may read
 
 T = TypeVar("T")
@@ -39,7 +40,14 @@ async def check(path: Path) -> list[errors.Fault]:
         chosen = await _in_thread(lambda: settings.load(path))
     except errors.InvalidFileError as error:
         return error.faults
-    found = await _in_thread(lambda: [*_credentials(document, chosen), *_plan(document, chosen)])
+    found = await _in_thread(lambda: list(_credentials(document, chosen)))
+    try:
+        specifications = await _in_thread(lambda: catalog.load(chosen))
+    except errors.InvalidFileError as error:
+        found += error.faults
+    else:
+        found += await _in_thread(lambda: list(_plan(document, chosen, specifications)))
+        found += [fault async for fault in _files(chosen, specifications)]
     accounts = await _in_thread(lambda: list(_accounts(document, chosen)))
     found += accounts or await _devices(document, chosen)  # devices run programs as those accounts
     return sorted(found, key=lambda fault: (fault.file, fault.line, fault.column))
@@ -86,24 +94,18 @@ def _readable(path: Path, *, secret: bool) -> None:
     path.open("rb").close()
 
 
-def _plan(document: yamlfile.Document, chosen: settings.Settings) -> Iterator[errors.Fault]:
-    """Faults of specifications; where there are none, of what their experiments need."""
-    try:
-        found = catalog.load(chosen)
-    except errors.InvalidFileError as error:
-        yield from error.faults
-        return
-    known = _known(chosen)
+def _plan(document: yamlfile.Document, chosen: settings.Settings, found: catalog.Catalog) -> Iterator[errors.Fault]:
+    """Faults of what experiments need."""
+    directory = _state_directory(chosen)
+    known = stored.known_in(directory / "journal.db") if directory else {}  # as a daemon of this configuration wrote it down
     if chosen.repositories and chosen.devices:
         yield from _idle(document, chosen, found, known)
     yield from _scripts(document, chosen, found, known)
 
 
-def _known(chosen: settings.Settings) -> coverage.Found:
-    """What devices turned out to be, as a daemon of this configuration wrote it down."""
+def _state_directory(chosen: settings.Settings) -> Path | None:
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    directory = chosen.state_directory or (Path(given) if given else None)
-    return stored.known_in(directory / "journal.db") if directory else {}
+    return chosen.state_directory or (Path(given) if given else None)
 
 
 def _idle(
@@ -142,6 +144,25 @@ def _scripts(
                 script.find(chosen.builds.frameworks_directory, repository.framework, platform)
             except errors.BuildError as error:
                 yield document.fault(("repositories", index, "framework"), str(error))
+
+
+async def _files(chosen: settings.Settings, found: catalog.Catalog) -> AsyncIterator[errors.Fault]:
+    """Model files that programs of a repository need, and that cannot be had."""
+    cache = files.ModelCache(chosen.models, (_state_directory(chosen) or NOWHERE) / "models")
+    every: dict[object, sources.Wanted] = {}
+    selected = (one for selection in chosen.benchmarks for one in _selected(found, selection))
+    for one in selected:
+        if not any(coverage.fits(repository, one) for repository in chosen.repositories):
+            continue
+        try:
+            every.update({(wanted.shown, wanted.file): wanted for wanted in cache.wanted(one.benchmark)})
+        except errors.CommandError as error:
+            yield errors.Fault(one.benchmark.source, str(error).removeprefix(f"{one.benchmark.source}: "))
+    for wanted in every.values():
+        reason = await cache.lacks(wanted)
+        if reason:
+            specification = await _in_thread(functools.partial(yamlfile.load, wanted.specification))
+            yield specification.fault(places.of(specification.value, wanted.key, wanted.file), reason)
 
 
 async def _devices(document: yamlfile.Document, chosen: settings.Settings) -> list[errors.Fault]:

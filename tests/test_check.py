@@ -1,7 +1,10 @@
 """What ``aibenchd check`` finds before the daemon is started."""
 
+import hashlib
 import json
 import os
+import subprocess
+import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,9 @@ from typing import Any
 import anyio
 import pytest
 
-from aibenchd import check, cli, errors, plugins
+from aibenchd import check, cli, digests, errors, plugins, yamlfile
 from aibenchd.devices import base
+from aibenchd.specs import sources
 
 SPECIFICATION = {
     "model": {"name": "net", "format": "generic", "framework": "generic"},
@@ -86,6 +90,136 @@ async def test_a_backend_or_device_that_does_not_fit_is_named(lab: Path) -> None
     assert await faults(lab, devices=devices, benchmarks=benchmarks) == [
         ("benchmarks[0]", "runs nowhere: host does not offer cuda, only cpu, mkl"),
         ("benchmarks[1]", "runs nowhere: host is excluded"),
+    ]
+
+
+BYTES = b"weights"
+MD5, SHA256, OTHER = hashlib.md5(BYTES).hexdigest(), hashlib.sha256(BYTES).hexdigest(), "0" * 64
+
+
+def wants(lab: Path, test: dict[str, Any] | None = None, meta: dict[str, Any] | None = None, **files: Any) -> None:
+    """Let the specification of ``lab`` name files of the model, each by what it says beside its name."""
+    named = {key: {"filename": key, **file} for key, file in files.items()}
+    whole = {**SPECIFICATION, "model": {**SPECIFICATION["model"], "files": named}, "meta": meta or {}}
+    whole["tests"] = [*SPECIFICATION["tests"], {**SPECIFICATION["tests"][0], "identifier": "other", **(test or {})}]
+    (lab / "net.json").write_text(json.dumps(whole, indent=1))
+
+
+async def lacking(lab: Path, **changes: Any) -> dict[str, str]:
+    """What is wrong with the files of that specification, by key; each at its line."""
+    path = lab / "aibenchd.yaml"
+    path.write_text(json.dumps({**CONFIGURATION, **changes}, indent=1))
+    found = await check.check(path)
+    lines = ["", *(lab / "net.json").read_text().splitlines()]
+    for fault in found:
+        assert fault.file == str(lab / "net.json")
+        assert f'"{fault.key.rpartition(".")[2]}":' in lines[fault.line]
+    return {fault.key: fault.message for fault in found}
+
+
+async def test_model_files_that_are_not_there_are_faults_where_they_are_named(lab: Path) -> None:
+    (lab / "root").mkdir()
+    (lab / "beside").write_bytes(BYTES)
+    wants(
+        lab,
+        test={"input_files": {"image": {"filename": "image", "location": "image.npy"}}},
+        meta={"preprocess": {}, "files": {"merged": {"filename": "m", "location": "merged"}}},
+        here={"location": "beside", "sha256": SHA256, "md5": MD5},
+        gone={"location": "gone.pb"},
+        absolute={"location": str(lab / "absolute"), "sha256": SHA256},
+        scheme={"location": f"file://{lab}/scheme", "sha256": SHA256},
+        rooted={"location": "//rooted", "sha256": SHA256},
+        either={"location": ["one", "beside"], "sha256": SHA256},
+        neither={"location": ["one", {"generator": ["two.py"]}], "sha256": SHA256},
+        made={"location": {"generator": ["make.py"]}, "sha256": SHA256},
+        remote={"location": ["gone.pb", "https://models.invalid/net.pb"], "sha256": SHA256},
+        late={"location": "{HOSTDIR}/late"},
+    )
+    found = await lacking(lab, models={"root": "root", "generators_directory": "generators"})
+    absent, advice = "is not there: no file or directory at", "put it there, or mend the location"
+    nowhere = f"beside the specification, nor in models.generators_directory ({lab}/generators); put it into one of them"
+    assert found["model.files.gone"] == f"gone.pb {absent} {lab}/gone.pb; {advice}"
+    assert found["model.files.absolute"] == f"{lab}/absolute {absent} {lab}/absolute; {advice}"
+    assert found["model.files.scheme"] == f"file://{lab}/scheme {absent} {lab}/scheme; {advice}"
+    assert found["model.files.rooted"] == f"//rooted {absent} {lab}/root/rooted; {advice}"
+    assert found["model.files.made"] == f"generator make.py is not there: no make.py {nowhere}, or mend its name"
+    head, *reasons = found["model.files.neither"].split("\n  ")
+    assert (head, len(reasons)) == ("none of its 2 sources has it:", 2)
+    assert found["tests[1].input_files.image"].startswith("image.npy is not there")
+    assert found["meta.files.merged"].startswith("merged is not there")
+    assert len(found) == 8
+
+
+async def test_no_generator_is_run_to_see_whether_it_is_there(lab: Path) -> None:
+    (lab / "make.py").write_text(f"open({str(lab / 'ran')!r}, 'w')")
+    (lab / "program").write_text("#!/bin/sh\n")
+    made = {"location": {"generator": ["make.py"]}, "sha256": SHA256}
+    wants(lab, made=made, not_executable={"location": {"generator": ["program"]}, "sha256": SHA256})
+    found = await lacking(lab)
+    assert found.keys() == {"model.files.not_executable"}
+    assert "cannot be executed; 'chmod +x" in found["model.files.not_executable"]
+    assert not (lab / "ran").exists()
+
+
+async def test_wrong_bytes_are_named_where_they_are_not_too_many_to_read(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lab / "net").write_bytes(BYTES)
+    (lab / "large").write_bytes(BYTES * 2)
+    (lab / "tree").mkdir()
+    (lab / "tree" / "net").write_bytes(BYTES)
+    tree = digests.of_tree(lab / "tree")
+    monkeypatch.setattr(sources, "LOOKED_AT", len(BYTES))
+    wants(
+        lab,
+        sha256={"location": "net", "sha256": OTHER},
+        md5={"location": "net", "md5": OTHER[:32]},
+        large={"location": "large", "sha256": OTHER},
+        tree={"location": "tree", "md5": "directory", "sha256": tree},
+        other_tree={"location": "tree", "md5": "directory", "sha256": OTHER},
+        no_tree={"location": "net", "md5": "directory"},
+        no_file={"location": "tree", "md5": MD5},
+    )
+    advice = "If these bytes are meant, write sha256: {} into the specification; else mend what lies there"
+    assert await lacking(lab) == {
+        "model.files.sha256": f"net has sha256 {SHA256}, and the specification says {OTHER}. {advice.format(SHA256)}",
+        "model.files.md5": f"net has md5 {MD5}, and the specification says {OTHER[:32]}. {advice.format(SHA256)}",
+        "model.files.other_tree": f"tree has sha256 {tree}, and the specification says {OTHER}. {advice.format(tree)}",
+        "model.files.no_tree": "net is a file, and the specification says a directory: take md5: directory away",
+        "model.files.no_file": "tree is a directory, which has no MD5: write md5: directory, and its sha256",
+    }
+
+
+async def test_what_a_daemon_keeps_already_needs_no_source(lab: Path) -> None:
+    wants(lab, gone={"location": "gone", "sha256": SHA256})
+    kept = lab / "state/models/.content/sha256" / SHA256
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(BYTES)
+    assert await lacking(lab, state_directory="state") == {}
+    assert (await lacking(lab)).keys() == {"model.files.gone"}
+
+
+async def test_a_file_of_a_benchmark_that_no_repository_runs_is_not_missed(lab: Path) -> None:
+    wants(lab, gone={"location": "gone"})
+    (lab / "other").mkdir()
+    (lab / "net.json").rename(lab / "other" / "net.json")
+    other = (lab / "other" / "net.json").read_text().replace('"framework": "generic"', '"framework": "pytorch"')
+    (lab / "other" / "net.json").write_text(other)
+    (lab / "other" / "ours.json").write_text(json.dumps(SPECIFICATION))
+    assert await faults(lab, benchmarks=[{"specification": "other"}]) == []
+
+
+def test_the_command_names_file_line_and_key_of_what_is_not_there(lab: Path) -> None:
+    wants(lab, gone={"location": "gone.pb", "sha256": SHA256}, made={"location": {"generator": ["make.py"]}, "sha256": SHA256})
+    path = lab / "aibenchd.yaml"
+    path.write_text(json.dumps({**CONFIGURATION, "devices": [{**CONFIGURATION["devices"][0], "backends": ["cpu"]}]}))
+    done = subprocess.run([sys.executable, "-m", "aibenchd", "check", str(path)], capture_output=True, text=True, check=False)
+    document = yamlfile.load(lab / "net.json")
+    gone, made = ("{}:{}".format(*document.position(("model", "files", key))) for key in ("gone", "made"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        f"{lab}/net.json:{gone}: model.files.gone: gone.pb is not there: no file or directory at {lab}/gone.pb; put it there, or "
+        "mend the location",
+        f"{lab}/net.json:{made}: model.files.made: generator make.py is not there: no make.py beside the specification, nor in "
+        f"models.generators_directory ({lab}/specifications/generators); put it into one of them, or mend its name",
     ]
 
 

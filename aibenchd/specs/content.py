@@ -134,6 +134,10 @@ class Content:
         algorithm = "sha256" if "sha256" in expected else "md5"
         return (self._root / algorithm / expected[algorithm]).resolve()
 
+    def has(self, expected: Mapping[str, str]) -> bool:
+        """Whether something is kept under these digests, and may be seen; it is not read."""
+        return bool(expected) and os.path.exists(self.path(expected))  # noqa: PTH110  which takes what may not be seen for absent
+
     def partial(self, origin: str, algorithms: Iterable[str]) -> Partial:
         """The bytes that have come from ``origin`` so far; close it. Where another process fetches them too: none of them."""
         path = self._below("partial", _name(origin))

@@ -6,11 +6,13 @@ People find them under ``<directory>/<format>/<name>/<filename>``, links to byte
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -19,6 +21,8 @@ import structlog
 from aibenchd import board, errors, events, hostgate, model, redaction, settings
 from aibenchd.devices import base as devices
 from aibenchd.specs import content, download, eviction, generate, progress, schema, sources
+
+Given = TypeVar("Given")
 
 GROUPS = ("files", "input_files", "host_files", "golden")
 
@@ -149,6 +153,29 @@ class ModelCache:
         except OSError as error:
             raise self._unusable(wanted, error) from error
 
+    def wanted(self, benchmark: model.Benchmark) -> list[sources.Wanted]:
+        """All files of a benchmark that are fetched.
+
+        Raises:
+            CommandError: the benchmark is not valid.
+        """
+        return [wanted for _, _, wanted, _ in self._wanted(benchmark)]
+
+    async def lacks(self, wanted: sources.Wanted) -> str:
+        """Why a file cannot be had, as far as this host can tell without fetching or running; empty where it may be.
+
+        One that is kept already needs no source; one on the network may have it; large files are not read.
+        """
+        if await anyio.to_thread.run_sync(self._content.has, wanted.expected) or any(
+            schema.remote(source) for source in wanted.file.sources
+        ):
+            return ""
+        try:
+            await _first(wanted, functools.partial(self._sources.look, wanted))
+        except (errors.ModelFileError, errors.SourceAwayError) as error:
+            return str(error).removeprefix(f"{wanted.shown}: ")
+        return ""
+
     async def excess(self) -> int:
         """The bytes by which all files take more than configured."""
         size = await anyio.to_thread.run_sync(lambda: eviction.Store(self._directory).size())
@@ -214,20 +241,15 @@ class ModelCache:
 
     async def _as_it_is(self, wanted: sources.Wanted) -> sources.Wanted:
         """A file of this host without a digest is taken for what it is now."""
-        reasons: list[str] = []
-        away = False
-        for source in wanted.file.sources:
+
+        async def seen(source: schema.Source) -> str:
+            local = await self._sources.local(wanted, str(source))
             try:
-                local = await self._sources.local(wanted, str(source))
-                digest = await anyio.to_thread.run_sync(self._content.seen, local)
-            except (errors.ModelFileError, errors.SourceAwayError) as error:
-                away |= isinstance(error, errors.SourceAwayError)
-                reasons.append(f"{source} {error}")
+                return await anyio.to_thread.run_sync(self._content.seen, local)
             except PermissionError as error:
-                reasons.append(f"{source} cannot be read: {error.filename}: {error.strerror}")
-            else:
-                return replace(wanted, expected={"sha256": digest})
-        raise _none(wanted, reasons, away=away)
+                raise errors.ModelFileError(f"cannot be read: {error.filename}: {error.strerror}") from error
+
+        return replace(wanted, expected={"sha256": await _first(wanted, seen)})
 
     @contextlib.asynccontextmanager
     async def _lock(self, bytes_: str) -> AsyncIterator[None]:
@@ -238,28 +260,40 @@ class ModelCache:
 
     async def _fetched(self, wanted: sources.Wanted) -> content.VerifiedFile:
         """From the first source that has it."""
-        reasons: list[str] = []
-        away = False
+
+        async def fetched(source: schema.Source) -> content.VerifiedFile:
+            try:
+                return await self._sources.fetch(wanted, source)
+            except (errors.ModelFileError, errors.SourceAwayError) as error:
+                reason = f"{redaction.text(str(source))} {error}"
+                log.warning("a source does not have a model file", file=wanted.shown, reason=reason)
+                raise
+
         async with self._limiter:
-            for source in wanted.file.sources:
-                try:
-                    return await self._sources.fetch(wanted, source)
-                except (errors.ModelFileError, errors.SourceAwayError) as error:
-                    away |= isinstance(error, errors.SourceAwayError)
-                    reasons.append(f"{redaction.text(str(source))} {error}")
-                    log.warning("a source does not have a model file", file=wanted.shown, reason=reasons[-1])
-        raise _none(wanted, reasons, away=away)
+            return await _first(wanted, fetched)
 
     def _unusable(self, wanted: sources.Wanted, error: OSError) -> errors.ModelFileError:
         return errors.ModelFileError(f"{wanted.shown}: the model cache {self._directory} cannot be used: {error.strerror}")
 
 
-def _none(wanted: sources.Wanted, reasons: Sequence[str], *, away: bool) -> errors.AibenchdError:
-    """No source has it; ``away`` where one may have it later."""
-    kind = errors.SourceAwayError if away else errors.ModelFileError
+async def _first(wanted: sources.Wanted, attempt: Callable[[schema.Source], Awaitable[Given]]) -> Given:
+    """What the first source that has a file gives.
+
+    Raises:
+        ModelFileError: no source has it.
+        SourceAwayError: nor has any, and one of them may have it later.
+    """
+    reasons: list[str] = []
+    kind: type[errors.AibenchdError] = errors.ModelFileError
+    for source in wanted.file.sources:
+        try:
+            return await attempt(source)
+        except (errors.ModelFileError, errors.SourceAwayError) as error:
+            kind = errors.SourceAwayError if isinstance(error, errors.SourceAwayError) else kind
+            reasons.append(f"{redaction.text(str(source))} {error}")
     if len(reasons) == 1:
-        return kind(f"{wanted.shown}: {reasons[0]}")
-    return kind("\n  ".join((f"{wanted.shown}: none of its {len(reasons)} sources has it:", *reasons)))
+        raise kind(f"{wanted.shown}: {reasons[0]}")
+    raise kind("\n  ".join((f"{wanted.shown}: none of its {len(reasons)} sources has it:", *reasons)))
 
 
 def _as_one(failures: Sequence[errors.AibenchdError]) -> errors.AibenchdError:

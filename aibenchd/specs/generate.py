@@ -96,11 +96,11 @@ class Generators:
         """
         name = generator.generator[0]
         for directory in (specification.parent.resolve(), self._shared.resolve()):
-            program = (directory / name).resolve()
+            program = Path(os.path.realpath(directory / name))  # which a link to itself does not stop
             if program.is_file():
                 return _checked(program, directory)
-        message = f"is not there: no {name} beside the specification, nor in models.generators_directory ({self._shared})"
-        raise errors.ModelFileError(message)
+        where = f"no {name} beside the specification, nor in models.generators_directory ({self._shared})"
+        raise errors.ModelFileError(f"is not there: {where}; put it into one of them, or mend its name")
 
     def sweep(self) -> None:
         """Remove what crashes left long ago. Blocking."""

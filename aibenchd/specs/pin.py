@@ -8,19 +8,17 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import pydantic
 
 from aibenchd import errors, faults, logs, settings, yamlfile
-from aibenchd.specs import files, forms, handwriting, schema, sources
-
-KeyPath: TypeAlias = tuple[str | int, ...]
+from aibenchd.specs import files, forms, handwriting, places, schema, sources
 
 KEY = "sha256"
 
@@ -69,7 +67,8 @@ async def pin(path: Path, cache: files.ModelCache, *, renew: bool) -> Result:
     document = await anyio.to_thread.run_sync(_judged, path)
     result, found = Result(), _Found(path, cache)
     async with anyio.create_task_group() as tasks:
-        for key_path, file in _files(document.value):
+        for key_path, one in places.files(document.value):
+            file = schema.File.model_validate(one, context=schema.UNPINNED)
             shown = f"{path}: {yamlfile.key_text(key_path)}"
             if file.made_at_run_time:
                 result.left.append(f"{shown}: made at run time, and has no digest")
@@ -91,10 +90,10 @@ class _Found:
         self._path, self._cache = path, cache
         self._locks: dict[object, anyio.Lock] = {}
         self._known: dict[object, str] = {}
-        self.digests: dict[KeyPath, str] = {}
+        self.digests: dict[places.KeyPath, str] = {}
         self.reasons: list[str] = []
 
-    async def digest(self, key_path: KeyPath, file: schema.File) -> None:
+    async def digest(self, key_path: places.KeyPath, file: schema.File) -> None:
         """Fetch a file and note its digest, or why there is none."""
         same = (file.sources, file.md5 or "")
         async with self._locks.setdefault(same, anyio.Lock()):
@@ -139,37 +138,7 @@ def _judged(path: Path) -> yamlfile.Document:
     return document
 
 
-def _files(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, schema.File]]:
-    """Every file of a specification, wherever one may stand."""
-    for key_path, inner in _mappings(value, path):
-        groups = {name: inner.get(name) for name in ("files", "input_files")}
-        for name, group in groups.items():
-            for key, one in _named(group):
-                yield (*key_path, name, key), schema.File.model_validate(one, context=schema.UNPINNED)
-        for key, one in _named(inner.get("output_files")):
-            if isinstance(one, Mapping) and one.get("golden") is not None:
-                golden = (*key_path, "output_files", key, "golden")
-                yield golden, schema.File.model_validate(one["golden"], context=schema.UNPINNED)
-
-
-def _mappings(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
-    """What may have files: the model, what is merged into it, each test, and what is done around each."""
-    tests = (((*path, "tests", index), test) for index, test in enumerate(value["tests"]))
-    for key_path, inner in ((("model",), value["model"]), (("meta",), value.get("meta")), *tests):
-        for around in ((), ("preprocess",), ("postprocess",)):
-            found = inner.get(around[0]) if around and isinstance(inner, Mapping) else inner
-            if isinstance(found, Mapping):
-                yield (*key_path, *around), found
-
-
-def _named(group: Any) -> Iterator[tuple[str | int, Any]]:
-    if isinstance(group, Mapping):
-        yield from group.items()
-    elif isinstance(group, list):
-        yield from enumerate(group)
-
-
-def _write(path: Path, document: yamlfile.Document, text: str, digests: Mapping[KeyPath, str]) -> None:
+def _write(path: Path, document: yamlfile.Document, text: str, digests: Mapping[places.KeyPath, str]) -> None:
     """Set the digests in the text, and put it in the file's place at once."""
     bom = "\ufeff" if text.startswith("\ufeff") else ""
     try:
@@ -208,7 +177,7 @@ def _put(path: Path, text: str, like: os.stat_result) -> None:
         os.fsync(file.fileno())
 
 
-def _with_digests(value: Any, digests: Mapping[KeyPath, str], path: KeyPath = ()) -> Any:
+def _with_digests(value: Any, digests: Mapping[places.KeyPath, str], path: places.KeyPath = ()) -> Any:
     """The document as it must read now; an alias of a file has its digest too."""
     if isinstance(value, list):
         return [_with_digests(child, digests, (*path, index)) for index, child in enumerate(value)]
@@ -218,6 +187,6 @@ def _with_digests(value: Any, digests: Mapping[KeyPath, str], path: KeyPath = ()
     return inner | {KEY: digests[path]} if path in digests else inner
 
 
-def _by_hand(path: Path, digests: Mapping[KeyPath, str]) -> errors.ModelFileError:
+def _by_hand(path: Path, digests: Mapping[places.KeyPath, str]) -> errors.ModelFileError:
     listed = ", ".join(f"{yamlfile.key_text(key)}: {KEY}: {digest}" for key, digest in digests.items())
     return errors.ModelFileError(f"{path}: cannot be written without touching more; write there by hand: {listed}")

@@ -17,6 +17,8 @@ import structlog
 from aibenchd import digests, errors
 from aibenchd.specs import content, download, generate, progress, schema, trees
 
+LOOKED_AT = 64 << 20  # bytes; what is larger is not read before it is needed
+
 log = structlog.get_logger()
 
 
@@ -88,13 +90,31 @@ class Sources:
         with self._told.of(wanted.name, "downloading", source) as told:
             return await self._downloaded(wanted, source, told)
 
+    async def look(self, wanted: Wanted, source: schema.Source) -> None:
+        """See whether a source of this host has what is wanted. Nothing is fetched, run or kept.
+
+        Raises:
+            ModelFileError: it has not, or what lies there, of :data:`LOOKED_AT` or less, is not what is expected.
+            SourceAwayError: it is not there yet.
+        """
+        try:
+            if isinstance(source, schema.Generator):
+                await anyio.to_thread.run_sync(self._generators.find, source, wanted.specification)
+            elif not schema.remote(source):
+                await anyio.to_thread.run_sync(_compare, wanted, await self.local(wanted, source))
+        except OSError as error:
+            raise errors.ModelFileError(f"cannot be read: {error.filename}: {error.strerror}") from error
+
     def place(self, wanted: Wanted, source: str) -> Path:
         """Where on this host a location leads. Blocking.
 
         Raises:
-            ModelFileError: it begins with ``//``, and the configuration does not say what that is relative to.
+            ModelFileError: it is no path, or begins with ``//`` and the configuration does not say what that is relative to.
         """
-        return _path(wanted, source, self._root).resolve()
+        try:
+            return Path(os.path.realpath(_path(wanted, source, self._root)))  # which a link to itself does not stop
+        except ValueError as error:
+            raise errors.ModelFileError(f"is no path of a file: {error}") from error
 
     async def local(self, wanted: Wanted, source: str) -> Path:
         """The file or directory that a location names on this host, where it is one that the location may name.
@@ -129,29 +149,22 @@ class Sources:
 
     async def _taken(self, wanted: Wanted, source: schema.Source, path: Path) -> content.VerifiedFile:
         """From a file or directory of this host."""
+        is_directory = await anyio.to_thread.run_sync(_is_directory, wanted, path)
         try:
             with await anyio.to_thread.run_sync(self._content.partial, wanted.origin(source), wanted.expected) as partial:
-                if await anyio.Path(path).is_dir():
-                    return await self._tree(wanted, path, partial)
+                if is_directory:
+                    return await self._staged(wanted, partial, trees.copy, path)
                 await anyio.to_thread.run_sync(_fill, partial, path, self._max_size)
                 return await self._kept(wanted, partial)
         except _WrongBytesError as error:
-            raise errors.ModelFileError(f"{error}. {error.advice}") from error
+            raise error.here() from error
 
     async def _kept(self, wanted: Wanted, partial: content.Partial) -> content.VerifiedFile:
-        if wanted.file.is_directory:
-            partial.path.unlink()
-            raise errors.ModelFileError("is a file, and the specification says a directory: take md5: directory away")
         found = partial.digests()
         if any(found[name] != digest for name, digest in wanted.expected.items()):
             partial.path.unlink()
             raise _WrongBytesError(wanted, found)
         return await anyio.to_thread.run_sync(self._content.keep, partial, wanted.file.filename)
-
-    async def _tree(self, wanted: Wanted, path: Path, partial: content.Partial) -> content.VerifiedFile:
-        if "md5" in wanted.expected:
-            raise errors.ModelFileError("is a directory, which has no MD5: write md5: directory, and its sha256")
-        return await self._staged(wanted, partial, trees.copy, path)
 
     async def _unpacked(self, wanted: Wanted, partial: content.Partial) -> content.VerifiedFile:
         from aibenchd.specs import archives  # and what it needs, which the daemon's start need not wait for
@@ -188,6 +201,10 @@ class _WrongBytesError(Exception):
             f"If these bytes are meant, write sha256: {found['sha256']} into the specification; else mend what lies there"
         )
 
+    def here(self) -> errors.ModelFileError:
+        """Of what lies on this host, where nothing comes of another try."""
+        return errors.ModelFileError(f"{self}. {self.advice}")
+
 
 def _path(wanted: Wanted, source: str, root: Path | None) -> Path:
     scheme, _, rest = source.partition("://")
@@ -202,11 +219,32 @@ def _path(wanted: Wanted, source: str, root: Path | None) -> Path:
     return root / source.lstrip("/")
 
 
+def _is_directory(wanted: Wanted, path: Path) -> bool:
+    """Whether something of this host is a directory, where it is what the specification says."""
+    is_directory = path.is_dir()
+    if is_directory and "md5" in wanted.expected:
+        raise errors.ModelFileError("is a directory, which has no MD5: write md5: directory, and its sha256")
+    if not is_directory and wanted.file.is_directory:
+        raise errors.ModelFileError("is a file, and the specification says a directory: take md5: directory away")
+    return is_directory
+
+
+def _compare(wanted: Wanted, path: Path) -> None:
+    """Read what lies on this host, where it is not too large for that, and nothing else tells whether it is right."""
+    is_directory = _is_directory(wanted, path)
+    if not wanted.expected or trees.size(path) > LOOKED_AT:
+        return
+    names = {"sha256", *wanted.expected}
+    found = {name: digests.of_tree(path) if is_directory else digests.of_file(path, name) for name in names}
+    if any(found[name] != digest for name, digest in wanted.expected.items()):
+        raise _WrongBytesError(wanted, found).here()
+
+
 def _judge(path: Path, limit: int) -> None:
     if path.is_dir():
         trees.judge(path)
     elif not path.is_file():
-        raise errors.SourceAwayError(f"is not there: no file or directory at {path}")
+        raise errors.SourceAwayError(f"is not there: no file or directory at {path}; put it there, or mend the location")
     if trees.size(path) > limit:
         raise errors.ModelFileError(trees.too_large(limit))
 
