@@ -341,11 +341,13 @@ def _named(name: str) -> Iterator[None]:
 async def _linked(settings: Settings, stack: contextlib.AsyncExitStack) -> ssh_link.Link:
     """A supervisor on the device, until ``stack`` is closed."""
     program = await anyio.to_thread.run_sync(ssh_link.PROGRAM.read_bytes)
-    connection = await stack.enter_async_context(
-        ssh_access.connected([*settings.jump, settings], settings.connect_timeout, settings.keepalive, settings.lost_after)
-    )
-    link = ssh_link.Link(connection, settings.keepalive, settings.lost_after)
-    await link.start(settings.python, program, settings.connect_timeout)
+    way = [*settings.jump, settings]
+    async with ssh_access.turn():
+        connection = await stack.enter_async_context(
+            ssh_access.connected(way, settings.connect_timeout, settings.keepalive, settings.lost_after)
+        )
+        link = ssh_link.Link(connection, settings.keepalive, settings.lost_after)
+        await link.start(settings.python, program, settings.connect_timeout)
     stack.push_async_callback(link.close)
     return link
 

@@ -18,10 +18,10 @@ from anyio.lowlevel import RunVar
 from aibenchd import credentials, errors
 
 CLOSE_DEADLINE = 5.0  # seconds
-AT_ONCE = 64  # connections that are being made; each takes 20 ms of this processor, which a thousand would wait too long for
+AT_ONCE = 64  # devices that are being reached; each takes 20 ms of this processor, which a thousand would wait too long for
 FINGERPRINT_LENGTH = 43  # of a SHA-256 in base64, without padding
 
-_connecting: RunVar[anyio.CapacityLimiter] = RunVar("_connecting")
+_turns: RunVar[anyio.CapacityLimiter] = RunVar("_turns")
 
 logging.getLogger("asyncssh").setLevel(logging.CRITICAL)  # what it says, our errors say
 
@@ -76,6 +76,15 @@ class _Identified(asyncssh.SSHClient):
         return not self.refused
 
 
+def turn() -> anyio.CapacityLimiter:
+    """Had by who connects, until the device's supervisor has begun too: many devices may be one host, such as its GPUs."""
+    try:
+        return _turns.get()
+    except LookupError:
+        _turns.set(limiter := anyio.CapacityLimiter(AT_ONCE))
+        return limiter
+
+
 @contextlib.asynccontextmanager
 async def connected(
     way: Sequence[Endpoint], timeout: float, keepalive: float, lost_after: float
@@ -97,25 +106,16 @@ async def connected(
     reached = way[0]
     async with contextlib.AsyncExitStack() as stack:
         try:
-            async with _limiter():
-                with anyio.fail_after(timeout):
-                    for reached in way:
-                        connection = await _connect(reached, tunnel=connection, **options)
-                        stack.push_async_callback(_close, connection)
+            with anyio.fail_after(timeout):
+                for reached in way:
+                    connection = await _connect(reached, tunnel=connection, **options)
+                    stack.push_async_callback(_close, connection)
         except TimeoutError:
             raise errors.DeviceLostError(
                 f"{reached}: no answer within {timeout:g} s; see whether it is on and reachable"
             ) from None
         assert connection is not None  # noqa: S101
         yield connection
-
-
-def _limiter() -> anyio.CapacityLimiter:
-    try:
-        return _connecting.get()
-    except LookupError:
-        _connecting.set(limiter := anyio.CapacityLimiter(AT_ONCE))
-        return limiter
 
 
 async def _connect(endpoint: Endpoint, **options: Any) -> asyncssh.SSHClientConnection:

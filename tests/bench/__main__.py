@@ -18,12 +18,23 @@ from tests.bench import (
     bench_devices,
     bench_queue,
     bench_ssh,
+    bench_ssh_sessions,
     bench_start,
     bench_trial,
     figures,
 )
 
-PARTS = (bench_client, bench_start, bench_trial, bench_queue, bench_cpu, bench_delivery, bench_ssh, bench_devices)
+PARTS = (
+    bench_client,
+    bench_start,
+    bench_trial,
+    bench_queue,
+    bench_cpu,
+    bench_delivery,
+    bench_ssh,
+    bench_ssh_sessions,
+    bench_devices,
+)
 
 
 async def main() -> None:

@@ -18,7 +18,7 @@ import remotes
 import sshd
 
 from aibenchd import errors, plugins
-from aibenchd.devices import ssh
+from aibenchd.devices import ssh, ssh_access
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +182,22 @@ async def test_a_directory_that_commands_could_not_name_is_told(server: sshd.Ssh
         async with server.device(directory=str(tmp_path / "a b")).session():
             pass
     assert not (tmp_path / "a b").exists()
+
+
+async def test_so_many_are_reached_at_once_and_no_more(
+    server: sshd.Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_access, "AT_ONCE", 2)
+    slow, begun, seen = (tmp_path / name for name in ("slow", "begun", "seen"))
+    begun.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\nmkdir "{begun}/$$"; sleep 0.3; ls "{begun}" | wc -l >> "{seen}"; rmdir "{begun}/$$"; exec python3 "$@"\n'
+    )
+    slow.chmod(0o755)
+    async with anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(server.device(f"box-{number}", python=str(slow)).reach)
+
+    counts = [int(line) for line in seen.read_text().split()]
+    assert len(counts) == 6
+    assert max(counts) <= 2
