@@ -5,6 +5,7 @@ See ``remote_supervisor.py`` for what is said.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from collections.abc import Mapping
@@ -178,34 +179,33 @@ class Link:
             raise self.lose(f"the connection broke: {error}") from error
 
     async def _next(self) -> Answer:
-        """The next answer that is not a sign of life."""
+        """The next answer that is not a sign of life. Cancelled, it takes nothing of one: the next call finds all of it."""
         while True:
-            line = await self._take_line()
+            line = await self._line()
             try:
                 facts = json.loads(line)
             except ValueError:
                 raise self.lose(f"its supervisor is not understood: {line[:80]!r}") from None
-            payloads = [await self._take(size) for size in facts.pop("sizes", ())]
+            ends = list(itertools.accumulate(facts.pop("sizes", ()), initial=len(line) + 1))
+            await self._more(ends[-1])
+            with memoryview(self._stream.data) as data:
+                payloads = tuple(bytes(data[begin:end]) for begin, end in itertools.pairwise(ends))
+            del self._stream.data[: ends[-1]]
             if "pong" not in facts:
-                return Answer(facts, tuple(payloads))
+                return Answer(facts, payloads)
 
-    async def _take_line(self) -> bytes:
-        """A line of ours; what a login shell prints before the first one is passed over."""
+    async def _line(self) -> bytes:
+        """A line of ours, which stays where it is; what a login shell prints before the first one is passed over."""
         searched = 0
-        while (end := self._stream.data.find(b"\n", searched)) < 0:
-            searched = len(self._stream.data)
-            await self._more(searched + 1)
-        line = bytes(self._stream.data[:end])
-        del self._stream.data[: end + 1]
-        if not self.greeting and not line.startswith(b'{"'):
-            return await self._take_line()
-        return line
-
-    async def _take(self, size: int) -> bytes:
-        await self._more(size)
-        taken = bytes(memoryview(self._stream.data)[:size])
-        del self._stream.data[:size]
-        return taken
+        while True:
+            while (end := self._stream.data.find(b"\n", searched)) < 0:
+                searched = len(self._stream.data)
+                await self._more(searched + 1)
+            line = bytes(self._stream.data[:end])
+            if self.greeting or line.startswith(b'{"'):
+                return line
+            del self._stream.data[: end + 1]
+            searched = 0
 
     async def _more(self, size: int) -> None:
         """Wait until so many bytes are there; raises DeviceLostError where nothing comes."""

@@ -239,6 +239,21 @@ async def test_output_that_is_cut_in_the_middle_is_lost(server: sshd.Sshd, wire:
             await session.run(shell("head -c 8000000 /dev/zero", work))
 
 
+async def test_a_run_that_is_cancelled_while_its_output_comes_leaves_the_session_as_it_was(
+    server: sshd.Sshd, wire: sshd.Wire
+) -> None:
+    async with behind(server, wire).session() as session:
+        work = await session.directory("trial")
+        async with anyio.create_task_group() as tasks:
+            start = wire.carried
+            tasks.start_soon(session.run, shell("yes 1 | head -c 8000000", work))
+            with anyio.fail_after(20):
+                while wire.carried < start + (2 << 20):
+                    await anyio.sleep(0.001)
+            tasks.cancel_scope.cancel()
+        assert (await session.run(shell("echo well", await session.directory("trial")))).stdout == "well\n"
+
+
 async def test_a_gate_that_dies_loses_the_device_behind_it(server: sshd.Sshd, tmp_path: Path) -> None:
     with sshd.running(tmp_path / "gate") as gate:
         through = {"host": "127.0.0.1", "port": gate.port, "key_file": str(gate.key), "host_key": gate.fingerprint()}
