@@ -290,23 +290,30 @@ def _mismatch(variant: model.Variant, framework: frameworks.Framework, backend: 
 
 
 def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -> str:
-    """Why the samples are of no use; empty where they are."""
+    """Why the samples are of no use; empty where they are.
+
+    Raises:
+        CommandError: that is no program's fault. Were it an arm's, one that is over before the meter moves would be broken.
+    """
+    decisive = model.decisive(list(series.values()), benchmark.metric)
+    if benchmark.metric == "power" and (decisive is None or not min(decisive.values) > 0):
+        raise errors.CommandError(
+            f"{benchmark.source}: {benchmark.identifier}: nothing measured the device's power; give the device a meter, or where"
+            " it has one have the program run for longer"
+        )
     outputs_alone = benchmark.metric == "error"  # which may have nothing to be laid beside before the other arm has run
     if not outputs_alone and not any(one.values for one in series.values()):
         return "the program printed no sample that could be read; see its protocol in the README"
-    decisive = model.decisive(list(series.values()), benchmark.metric)
     if benchmark.metric == "delay" and (decisive is None or decisive.key != model.NETWORK):
         return f"the program printed no {model.NETWORK!r}, which the metric 'delay' is decided on"
     bad = next((one for one in series.values() if not all(map(math.isfinite, one.values))), None)
     if bad:
         return f"{bad.key} holds a value that is not finite"
-    if decisive is None and benchmark.metric == "power":
-        return "nothing measured the device's power; give the device a meter"
     if decisive is None and not outputs_alone:
         return f"nothing that was printed is named {benchmark.metric!r}, which the test is decided on"
     if decisive and benchmark.metric == "accuracy" and min(decisive.values) < 0:
         return f"{decisive.key} holds {min(decisive.values):g}; an accuracy cannot be negative"
-    if decisive and benchmark.metric in ("delay", "generic", "power") and min(decisive.values) <= 0:
+    if decisive and benchmark.metric in ("delay", "generic") and min(decisive.values) <= 0:
         return f"{decisive.key} holds {min(decisive.values):g}; what is decided on is compared as a ratio, and must be positive"
     return ""
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aibenchd import model
+from aibenchd import errors, model
 from aibenchd.measure import trial
 
 
@@ -80,3 +80,13 @@ def test_a_program_that_sums_its_runs_up_is_not_run_again_for_each() -> None:
     assert trial._count({one.key: one for one in (latency, operator)}) == 1
     assert trial._count({one.key: one for one in (latency, runs, operator)}) == 50
     assert trial._count({operator.key: operator}) == 9
+
+
+@pytest.mark.parametrize("watts", [(), (0.0,)])
+def test_a_meter_that_has_not_moved_is_no_fault_of_the_arms(watts: tuple[float, ...]) -> None:
+    benchmark = model.Benchmark({"name": "net"}, {"identifier": "net_power", "metric": "power"})
+    measured = {"NET power": model.Series("NET", "power", "W", watts)} if watts else {}
+    for latency in ({}, {"NET latency": model.Series("NET", "latency", "us", (8.0,))}):
+        with pytest.raises(errors.CommandError, match="have the program run for longer"):
+            trial._emptiness({**latency, **measured}, benchmark)
+    assert trial._emptiness({"NET power": model.Series("NET", "power", "W", (2.0,))}, benchmark) == ""
