@@ -72,6 +72,8 @@ def hazards(fingerprint: Mapping[str, str], state: Mapping[str, str]) -> dict[st
         found["persistence off"] = (
             "the driver lets go of the GPU between programs, and each starts it anew; have it kept with 'sudo nvidia-smi -pm 1'"
         )
+    if state.get("processes"):
+        found["GPU shared"] = f"other programs compute on the GPU: {state['processes']}; end them, or choose another GPU"
     if state.get("throttled"):
         found["throttled"] = (
             f"it runs slower than it could: {state['throttled']}; cool it, lower its frequency with conditioning.frequency, or"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated, ClassVar, Self, TypeVar, cast
@@ -13,11 +12,9 @@ from typing import Annotated, ClassVar, Self, TypeVar, cast
 import pydantic
 
 from aibenchd import errors
-from aibenchd.devices import base, launching, local, nvml, sharing
+from aibenchd.devices import base, gpus, launching, local, nvml, sharing
 
 T = TypeVar("T")
-
-_held: dict[str, str] = {}  # UUID -> the device that has it in hand
 
 
 class Settings(local.Settings):
@@ -59,13 +56,11 @@ class Gpu(local.Local):
         return sharing.alone(cast("Settings", self.settings).lock)
 
     def started(self, command: base.Command) -> base.Command:
-        """By its UUID, so that no order matters; a benchmark cannot choose another."""
-        env = {**command.env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self._uuid}
-        return dataclasses.replace(command, env=env)
+        return gpus.seeing(command, self._uuid)
 
     def served(self, launcher: launching.Launcher) -> local.LocalSession:
         settings = cast("Settings", self.settings)
-        return GpuSession(settings, settings.directory or self.state_directory, launcher, self.started, self._card)
+        return GpuSession(settings, settings.directory or self.state_directory, launcher, self.started, Card(self._card))
 
     async def reach(self) -> None:
         await super().reach()
@@ -77,7 +72,7 @@ class Gpu(local.Local):
     @contextlib.asynccontextmanager
     async def _in_hand(self) -> AsyncIterator[base.Session]:
         self._uuid = await _asked(self._card, nvml.uuid)
-        with _alone(self._uuid, self.settings.name):
+        with sharing.sole(self._uuid, self.settings.name):
             async with self._card.held(), super().session() as session:
                 yield session
 
@@ -91,43 +86,59 @@ class GpuSession(local.LocalSession):
         directory: Path,
         launcher: launching.Launcher,
         started: Callable[[base.Command], base.Command],
-        card: nvml.Card,
+        card: gpus.Card,
     ) -> None:
         super().__init__(settings, directory, launcher, started)
-        self._card = card
-        self._locked = ""  # by us; the library cannot be asked
+        self._gpu = gpus.Part(card)
 
     async def health(self) -> None:
         await super().health()
-        await _asked(self._card, nvml.uuid)
+        await self._gpu.card.uuid()
 
     async def fingerprint(self) -> Mapping[str, str]:
-        locked = {"gpu_frequency": self._locked} if self._locked else {}
-        return {**await super().fingerprint(), **await _asked(self._card, nvml.facts), **locked}
+        return await self._gpu.fingerprint(await super().fingerprint())
 
     async def state(self) -> Mapping[str, str]:
-        """The temperature is the GPU's; what throttles this host's CPUs counts too, for they feed it."""
-        host, card = await super().state(), await _asked(self._card, nvml.state)
-        held_back = [one["throttled"] for one in (host, card) if one.get("throttled")]
-        return {**host, **card, "throttled": "; ".join(held_back)}
+        return await self._gpu.state(await super().state())
 
     async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
-        """The frequency is the GPU's; the governor is that of this host's CPUs."""
-        others = await super().changes(wanted.model_copy(update={"frequency": ""}))
-        if not wanted.frequency:
-            return others
-        offered = await _asked(self._card, nvml.clocks)
-        return [*others, *nvml.changes(self._card.name, wanted.frequency, offered)]
+        return [*await super().changes(gpus.of_the_machine(wanted)), *await self._gpu.changes(wanted)]
 
     async def apply(self, action: base.Action) -> None:
-        if action.get("verb") == nvml.LOCK:
-            await _asked(self._card, functools.partial(nvml.lock, action["megahertz"]))
-            self._locked = f"{action['megahertz']} MHz"
-        elif action.get("verb") == nvml.UNLOCK:
-            await _asked(self._card, nvml.unlock)
-            self._locked = ""
+        if action.get("verb") in (gpus.LOCK, gpus.UNLOCK):
+            await self._gpu.apply(action)
         else:
             await super().apply(action)
+
+
+class Card(gpus.Card):
+    """A GPU of this host, asked through NVIDIA's library."""
+
+    def __init__(self, card: nvml.Card) -> None:
+        super().__init__(card.name)
+        self._card = card
+
+    async def uuid(self) -> str:
+        return await _asked(self._card, nvml.uuid)
+
+    async def facts(self) -> Mapping[str, str]:
+        return await _asked(self._card, nvml.facts)
+
+    async def state(self) -> Mapping[str, str]:
+        return await _asked(self._card, nvml.state)
+
+    async def clocks(self) -> list[int]:
+        return await _asked(self._card, nvml.clocks)
+
+    async def check_lockable(self, megahertz: int) -> None:
+        if not nvml.may_lock():
+            raise errors.CommandError(f"GPU {self.name}: only root may lock its clocks: {gpus.by_hand(self.name, megahertz)}")
+
+    async def lock(self, megahertz: int) -> None:
+        await _asked(self._card, functools.partial(nvml.lock, megahertz))
+
+    async def unlock(self) -> None:
+        await _asked(self._card, nvml.unlock)
 
 
 async def _asked(card: nvml.Card, what: Callable[[nvml.Library, nvml.Handle], T]) -> T:
@@ -135,14 +146,3 @@ async def _asked(card: nvml.Card, what: Callable[[nvml.Library, nvml.Handle], T]
         return await card.ask(what)
     except errors.HarnessError as error:
         raise errors.DeviceLostError(str(error)) from error
-
-
-@contextlib.contextmanager
-def _alone(uuid: str, name: str) -> Iterator[None]:
-    """Two devices may have named one GPU, by its index and by its UUID."""
-    if (other := _held.setdefault(uuid, name)) != name:
-        raise errors.DeviceLostError(f"{name}: GPU {uuid} is the device {other} already; name another GPU, or remove one of them")
-    try:
-        yield
-    finally:
-        del _held[uuid]

@@ -17,25 +17,12 @@ import anyio
 import anyio.to_thread
 
 from aibenchd import errors
-from aibenchd.devices import base, metering
+from aibenchd.devices import base, gpus, metering
 
 T = TypeVar("T")
 
 DEADLINE = 20.0  # seconds, of one question; a GPU that was asleep takes some
 PACKAGE = "pynvml"  # the module that nvidia-ml-py installs
-MHZ = 1_000_000
-LOCK, UNLOCK = "lock-clocks", "reset-clocks"  # verbs
-
-REASONS = {  # why a GPU runs slower than it could. That it is idle, or that somebody has set its clocks, is no such reason
-    0x004: "power limit",
-    0x008: "hardware slowdown",
-    0x010: "held back by the GPUs that it is boosted together with",
-    0x020: "too hot (driver)",
-    0x040: "too hot (hardware)",
-    0x080: "power brake",
-    0x200: "board limit",
-    0x400: "reliability",
-}
 
 Library: TypeAlias = Any  # the module
 Handle: TypeAlias = Any
@@ -98,7 +85,7 @@ class Card:
                 with _initialised(nvml):
                     return what(nvml, handle(nvml, self.name))
             except nvml.NVMLError as error:
-                raise errors.HarnessError(f"GPU {self.name}: {error}; {_advice(nvml, error)}") from error
+                raise errors.HarnessError(f"GPU {self.name}: {error}; {_advice(error)}") from error
         finally:
             self._asked = False
 
@@ -118,16 +105,8 @@ def handle(nvml: Library, name: str) -> Handle:
     return nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdecimal() else nvml.nvmlDeviceGetHandleByUUID(name)
 
 
-def _advice(nvml: Library, error: Exception) -> str:
-    advices = {
-        nvml.NVML_ERROR_LIBRARY_NOT_FOUND: "install NVIDIA's driver (libnvidia-ml.so.1)",
-        nvml.NVML_ERROR_DRIVER_NOT_LOADED: "load NVIDIA's driver: modprobe nvidia",
-        nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the driver was updated: restart the host",
-        nvml.NVML_ERROR_GPU_IS_LOST: "it has fallen off the bus: see dmesg, restart the host",
-        nvml.NVML_ERROR_RESET_REQUIRED: "reset it: nvidia-smi --gpu-reset",
-        nvml.NVML_ERROR_NO_PERMISSION: "only root may do that",
-    }
-    return advices.get(getattr(error, "value", None), "nvidia-smi -L lists the GPUs that there are")
+def _advice(error: Exception) -> str:
+    return gpus.ADVICES.get(getattr(error, "value", 0), gpus.OTHERWISE)
 
 
 # ---- what can be asked. Blocking; what a card does not know is left out
@@ -158,28 +137,34 @@ def state(nvml: Library, card: Handle) -> Mapping[str, str]:
     """How it fares."""
     temperature = _known(nvml, nvml.nvmlDeviceGetTemperature, card, nvml.NVML_TEMPERATURE_GPU)
     power = _known(nvml, nvml.nvmlDeviceGetPowerUsage, card)
+    memory = _known(nvml, nvml.nvmlDeviceGetMemoryInfo, card)
+    processes = _known(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, card)
     clocks = {
         name: _known(nvml, nvml.nvmlDeviceGetClockInfo, card, kind)
         for name, kind in (("clock", nvml.NVML_CLOCK_SM), ("memory_clock", nvml.NVML_CLOCK_MEM))
     }
     found = {
         "temperature": None if temperature is None else str(temperature),
-        "throttled": None if (active := _reasons(nvml, card)) is None else throttled(active),
+        "throttled": None if (active := _reasons(nvml, card)) is None else gpus.throttled(active),
         "power": None if power is None else f"{power / 1000:g} W",
+        "memory_used": None if memory is None else f"{memory.used // gpus.MEBIBYTE} MiB",
+        "processes": None if processes is None else gpus.listed([(str(one.pid), _name(nvml, one.pid)) for one in processes]),
         **{name: None if clock is None else f"{clock} MHz" for name, clock in clocks.items()},
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def throttled(active: int) -> str:
-    """What holds a GPU back, of the library's bits, in words; empty where nothing does."""
-    return ", ".join(words for bit, words in REASONS.items() if active & bit)
 
 
 def clocks(nvml: Library, card: Handle) -> list[int]:
     """MHz that its cores can be held at, with its memory as quick as it can be; ascending."""
     memory = _known(nvml, nvml.nvmlDeviceGetSupportedMemoryClocks, card)
     return sorted(_known(nvml, nvml.nvmlDeviceGetSupportedGraphicsClocks, card, max(memory)) or ()) if memory else []
+
+
+def _name(nvml: Library, process: int) -> str:
+    """Empty where it has gone, or is not ours to see."""
+    with contextlib.suppress(nvml.NVMLError):
+        return str(nvml.nvmlSystemGetProcessName(process))
+    return ""
 
 
 def _reasons(nvml: Library, card: Handle) -> int | None:
@@ -209,32 +194,13 @@ def may_lock() -> bool:
     return os.geteuid() == 0
 
 
-def changes(name: str, wanted: str, offered: list[int]) -> list[base.Change]:
-    """What holds the cores of a GPU at max, min, mid or a number of Hz.
-
-    Raises:
-        CommandError: it cannot be held there, or not by us.
-    """
-    if not offered:
-        raise errors.CommandError(f"GPU {name} does not say which clocks it has; remove frequency from its conditioning")
-    named = {"max": offered[-1], "min": offered[0], "mid": offered[len(offered) // 2]}
-    megahertz = named.get(wanted) or round(int(wanted) / MHZ)
-    if megahertz not in offered:
-        near = min(offered, key=lambda clock: abs(clock - megahertz))
-        raise errors.CommandError(f"GPU {name} cannot run at {wanted} Hz; the nearest that it can is {near * MHZ}")
-    if not may_lock():
-        raise errors.CommandError(
-            f"GPU {name}: only root may lock its clocks: run nvidia-smi -i {name} -lgc {megahertz},{megahertz} as root once after"
-            " each start of the host, and remove frequency from its conditioning"
-        )
-    return [base.Change({"verb": LOCK, "megahertz": megahertz}, {"verb": UNLOCK})]
-
-
 def lock(megahertz: int, nvml: Library, card: Handle) -> None:
+    """Hold its cores at one clock until :func:`unlock`, or until its driver is unloaded. For root alone. Blocking."""
     nvml.nvmlDeviceSetGpuLockedClocks(card, megahertz, megahertz)
 
 
 def unlock(nvml: Library, card: Handle) -> None:
+    """Its clocks are the driver's own affair again. For root alone. Blocking."""
     nvml.nvmlDeviceResetGpuLockedClocks(card)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import anyio
 
+from aibenchd import errors
+
 _locks: dict[str, anyio.Lock] = {}  # as many as configurations have named
 _held: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("held", default=frozenset())
+_owners: dict[str, str] = {}  # UUID of a GPU -> the device that has it in hand
 
 
 @contextlib.asynccontextmanager
@@ -32,3 +35,20 @@ async def alone(name: str) -> AsyncIterator[None]:
 def taken(name: str) -> bool:
     """Whether another has it now."""
     return name in _locks and _locks[name].locked() and name not in _held.get()
+
+
+@contextlib.contextmanager
+def sole(uuid: str, device: str) -> Iterator[None]:
+    """Have a GPU in hand as ``device``; two devices may have named one GPU, by its index and by its UUID.
+
+    Raises:
+        DeviceLostError: another device has it.
+    """
+    if (other := _owners.setdefault(uuid, device)) != device:
+        raise errors.DeviceLostError(
+            f"{device}: GPU {uuid} is the device {other} already; name another GPU, or remove one of them"
+        )
+    try:
+        yield
+    finally:
+        del _owners[uuid]

@@ -86,14 +86,21 @@ class Ssh(base.Device):
         settings = cast("Settings", self.settings)
         with _named(settings.name):
             async with contextlib.AsyncExitStack() as stack:
-                await _look(await _linked(settings, stack), settings)
+                await self.look(await _linked(settings, stack))
+
+    async def look(self, link: ssh_link.Link) -> None:
+        """Raises DeviceLostError where programs could not run there; a kind whose programs need more looks for that too."""
+        await _look(link, cast("Settings", self.settings))
+
+    def served(self) -> SshSession:
+        """A session that is not open yet; a kind whose sessions can do more makes one of its own."""
+        return SshSession(cast("Settings", self.settings), self.started)
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:
-        settings = cast("Settings", self.settings)
-        session = SshSession(settings, self.started)
+        session = self.served()
         try:
-            with _named(settings.name):
+            with _named(self.settings.name):
                 await session.open()
             yield session
         finally:
@@ -255,18 +262,7 @@ class SshSession(base.Session):
                 self._busy = ""
 
     async def _run(self, command: base.Command) -> base.Completed:
-        answer = await self._link.ask(
-            "run",
-            command.timeout + RUN_MARGIN,
-            argv=["/bin/sh", "-c", *command.argv] if command.shell else list(command.argv),
-            cwd=str(command.cwd),
-            env={**base.small_environment(command.cwd), **self._settings.env, **command.env},
-            cpus=list(command.cpus or self._settings.cpus),
-            timeout=command.timeout,
-            limit=command.output_limit,
-        )
-        stdout, stderr = [await _text(payload) for payload in answer.payloads]
-        return _completed(answer.facts, stdout, stderr)
+        return await ran(self._link, self._settings, command)
 
     async def _told(self, look: Callable[[], T]) -> T:
         """What is to be seen in what the device's kernel tells now."""
@@ -350,6 +346,22 @@ async def _linked(settings: Settings, stack: contextlib.AsyncExitStack) -> ssh_l
         await link.start(settings.python, program, settings.connect_timeout)
     stack.push_async_callback(link.close)
     return link
+
+
+async def ran(link: ssh_link.Link, settings: Settings, command: base.Command) -> base.Completed:
+    """A command that has been run there, in the environment of the device's programs."""
+    answer = await link.ask(
+        "run",
+        command.timeout + RUN_MARGIN,
+        argv=["/bin/sh", "-c", *command.argv] if command.shell else list(command.argv),
+        cwd=str(command.cwd),
+        env={**base.small_environment(command.cwd), **settings.env, **command.env},
+        cpus=list(command.cpus or settings.cpus),
+        timeout=command.timeout,
+        limit=command.output_limit,
+    )
+    stdout, stderr = [await _text(payload) for payload in answer.payloads]
+    return _completed(answer.facts, stdout, stderr)
 
 
 async def _look(link: ssh_link.Link, settings: Settings) -> None:

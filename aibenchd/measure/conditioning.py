@@ -165,7 +165,7 @@ class Held:
         return after
 
     def _hazards(self) -> Mapping[str, str]:
-        return conditioning.hazards(self._seen.facts, {"throttled": self._throttled})
+        return conditioning.hazards(self._seen.facts, {**self._seen.state, "throttled": self._throttled})
 
     def _say(self) -> None:
         found, unit = self._hazards(), f"device/{self._house.name}/hazards"

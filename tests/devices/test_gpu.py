@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ import anyio
 import pytest
 
 from aibenchd import errors
-from aibenchd.devices import base, conditioning, gpu, metering, nvml
+from aibenchd.devices import base, conditioning, gpu, gpus, metering, nvml
 
 UUID, SECOND = "GPU-9b1f7c0a-58f2-4b0e-8f57-3c1f0c7d2e11", "GPU-22222222-58f2-4b0e-8f57-3c1f0c7d2e11"
 
@@ -46,6 +47,7 @@ class Double:
     def __init__(self) -> None:
         self.initialised = 0
         self.reasons = 0
+        self.processes: dict[int, str] = {}
         self.millijoules = 5_000
         self.locked: tuple[int, int] | None = None
         self.fails: dict[str, int] = {}  # what each function fails with
@@ -100,6 +102,15 @@ class Double:
 
     def nvmlDeviceGetPowerUsage(self, card: str) -> int:
         return 71_500
+
+    def nvmlDeviceGetMemoryInfo(self, card: str) -> Any:
+        return types.SimpleNamespace(total=80 << 30, free=79 << 30, used=1 << 30)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, card: str) -> list[Any]:
+        return [types.SimpleNamespace(pid=pid) for pid in self.processes]
+
+    def nvmlSystemGetProcessName(self, pid: int) -> str:
+        return self.processes[pid] or fail(self.NVML_ERROR_NO_PERMISSION)
 
     def nvmlDeviceGetTemperature(self, card: str, sensor: int) -> int:
         return 41
@@ -157,11 +168,12 @@ async def test_programs_see_their_gpu_and_no_other_whatever_a_benchmark_says(dou
 
 async def test_a_fingerprint_and_a_state_are_the_hosts_and_the_gpus(double: Double, place: Path) -> None:
     double.reasons = 0x1 | 0x2 | 0x4 | 0x40
+    double.processes = {4711: "/usr/bin/python3", 4712: ""}
     async with device(place, uuid=UUID).session() as session:
         await session.health()
         found, state = await session.fingerprint(), await session.state()
     assert found["kernel"] == os.uname().release
-    gpus = {
+    card = {
         "gpu": "NVIDIA H100",
         "hash": UUID,
         "driver": "570.86.15",
@@ -171,13 +183,15 @@ async def test_a_fingerprint_and_a_state_are_the_hosts_and_the_gpus(double: Doub
         "power_limit": "700 W",
         "persistence": "off",
     }
-    assert gpus.items() <= found.items()
+    assert card.items() <= found.items()
     own = {"temperature": "41", "power": "71.5 W", "clock": "1980 MHz"}
     assert state["throttled"].endswith("power limit, too hot (hardware)")
-    assert {**own, "memory_clock": "2619 MHz"}.items() <= state.items()
+    assert {**own, "memory_clock": "2619 MHz", "memory_used": "1024 MiB"}.items() <= state.items()
     hazards = conditioning.hazards(found, state)
     assert "nvidia-smi -pm 1" in hazards["persistence off"]
     assert "power limit" in hazards["throttled"]
+    assert "on the GPU: 4711 /usr/bin/python3, 4712; end them" in hazards["GPU shared"]
+    assert "GPU shared" not in conditioning.hazards(found, {**state, "processes": gpus.listed([])})
 
 
 async def test_what_a_card_does_not_know_is_left_out(double: Double, place: Path) -> None:
@@ -226,7 +240,7 @@ async def test_a_clock_that_cannot_be_had_is_said_with_what_mends_it(
             await session.apply({"verb": "explode"})
         double.fails = {"nvmlDeviceSetGpuLockedClocks": double.NVML_ERROR_NO_PERMISSION}
         with pytest.raises(errors.DeviceLostError, match="only root may do that"):
-            await session.apply({"verb": nvml.LOCK, "megahertz": 345})
+            await session.apply({"verb": gpus.LOCK, "megahertz": 345})
 
 
 async def test_one_gpu_is_one_device_by_whatever_name(double: Double, place: Path) -> None:
@@ -359,10 +373,11 @@ def test_the_double_has_nothing_that_the_library_has_not() -> None:
         assert hasattr(library, name), name
         if isinstance(getattr(Double, name), int):
             assert getattr(library, name) == getattr(Double, name)
+    assert set(gpus.ADVICES) <= {getattr(library, name) for name in dir(library) if name.startswith("NVML_ERROR_")}
     used = set(re.findall(r"\bnvml\.(nvml\w+|NVML\w+)", inspect.getsource(nvml)))
     assert used <= set(names)
     bits = {getattr(library, name) for name in dir(library) if re.match(r"nvmlClocks(Event|Throttle)Reason(?!.*All)", name)}
-    assert bits - nvml.REASONS.keys() == {0x0, 0x1, 0x2, 0x100}  # none, idle, and clocks that somebody has set
+    assert bits - gpus.REASONS.keys() == {0x0, 0x1, 0x2, 0x100}  # none, idle, and clocks that somebody has set
 
 
 async def test_a_real_gpu(place: Path) -> None:

@@ -1,0 +1,56 @@
+"""From a push to verdicts on two GPUs of a machine over SSH, with the real daemon and a stand-in of nvidia-smi."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lab
+import nvidiasmi
+import pytest
+import sshd
+
+# As lab.BENCH, but that it fails where it sees another GPU than one of ours, where that is not held at 1980 MHz, and where
+# its sibling is at work.
+BENCH = lab.BENCH.replace(
+    "exec awk",
+    'case "$CUDA_VISIBLE_DEVICES" in GPU-*-58f2-*) ;; *) exit 7;; esac\n'
+    '[ "$(cat {machine}/locked-$CUDA_VISIBLE_DEVICES)" = 1980 ] || exit 8\n'
+    "mkdir {machine}/busy || exit 9\nsleep 0.05\nrmdir {machine}/busy\n"
+    'echo "$AIBENCHD_DEVICE $CUDA_VISIBLE_DEVICES" >> {machine}/seen\nexec awk',
+)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[sshd.Sshd]:
+    with sshd.running(tmp_path / "ssh") as made:
+        yield made
+
+
+async def test_a_push_becomes_a_verdict_on_each_gpu_of_a_machine(tmp_path: Path, server: sshd.Sshd) -> None:
+    machine = nvidiasmi.Machine(tmp_path / "bin")
+    machine.tell(processes=["4711, Xorg"])
+    (tmp_path / "lab").mkdir()
+    made = lab.make(tmp_path / "lab")
+    own = {"kind": "ssh-gpu", "lock": "board", "conditioning": {"frequency": "max"}}
+    cards = {
+        name: {"gpu": gpu, "env": machine.env | {"AIBENCHD_DEVICE": name}}
+        for name, gpu in (("g0", "0"), ("g1", nvidiasmi.SECOND))
+    }
+    made.configure(devices=[server.settings(name) | own | card for name, card in cards.items()])
+    made.commit("first", bench=BENCH.format(latency=100, machine=machine.directory))
+    (chosen,) = made.configuration["repositories"]
+    made.configure(repositories=[chosen | {"start_at": made.commits[0]}])
+    query = "SELECT e.verdict FROM experiments e JOIN pairs p ON p.id = e.pair WHERE p.run_type = 'benchmark' ORDER BY e.id"
+    async with made.daemon():
+        await made.until(query, [("measured",)] * 2)
+        made.commit("slower", bench=BENCH.format(latency=130, machine=machine.directory))
+        await made.until(query, [("measured",)] * 2 + [("regressed",)] * 2, within=3 * lab.WAIT)
+        devices = {one["name"]: one for one in (await made.ctl("devices"))["devices"]}
+        assert {name: one["kind"] for name, one in devices.items()} == dict.fromkeys(cards, "ssh-gpu")
+        assert {name: one["hash"] for name, one in devices.items()} == {"g0": nvidiasmi.FIRST, "g1": nvidiasmi.SECOND}
+        assert all({"GPU shared", "persistence off"} <= set(one["hazards"]) for one in devices.values()), devices
+    assert made.rows("SELECT count(*) FROM trials WHERE outcome <> 'ok'") == [(0,)]
+    seen = set((machine.directory / "seen").read_text().splitlines())
+    assert seen == {f"g0 {nvidiasmi.FIRST}", f"g1 {nvidiasmi.SECOND}"}
+    assert [machine.locked(uuid) for uuid in (nvidiasmi.FIRST, nvidiasmi.SECOND)] == ["", ""]  # as they were found
