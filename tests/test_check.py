@@ -197,6 +197,21 @@ async def test_what_a_daemon_keeps_already_needs_no_source(lab: Path) -> None:
     assert (await lacking(lab)).keys() == {"model.files.gone"}
 
 
+async def test_files_that_another_file_merges_into_the_model_are_named_at_the_model(lab: Path) -> None:
+    path = lab / "aibenchd.yaml"
+    wants(lab, made={"location": ["{HOSTDIR}/made"]})
+    meta = {"files": {"merged": {"filename": "merged", "location": "merged"}}}
+    path.write_text(json.dumps({**CONFIGURATION, "benchmarks": [{"specification": "net.json", "meta": meta}]}))
+    (fault,) = await check.check(path)
+    place = yamlfile.load(lab / "net.json").position(("model", "files"))
+    assert (fault.file, (fault.line, fault.column), fault.key) == (f"{lab}/net.json", place, "model.files.merged")
+    meta = {"files": {"made": {"location": ["other"], "filename": "made"}}}
+    path.write_text(json.dumps({**CONFIGURATION, "benchmarks": [{"specification": "net.json", "meta": meta}]}))
+    (fault, _) = await check.check(path)
+    assert fault.file == f"{lab}/net.json"
+    assert "a location with a placeholder is made at run time, and cannot be one of several; keep one" in fault.message
+
+
 async def test_a_file_of_a_benchmark_that_no_repository_runs_is_not_missed(lab: Path) -> None:
     wants(lab, gone={"location": "gone"})
     (lab / "other").mkdir()
