@@ -16,6 +16,7 @@ from aibenchd.devices import base, gpus
 DEADLINE = 30.0  # seconds, of one question; a driver that has let go of its GPUs starts them first
 FORMAT = "--format=csv,noheader,nounits"
 NOT_FOUND = 127  # exit status of what cannot be found
+NOT_SUPPORTED, CORRUPTED_INFOROM = 3, 14  # exit statuses; with the second it has answered all the same
 SAID_BOUND = 300  # characters of what it printed that are told
 
 NUMBER, COUNT, SWITCH = r"[0-9]+(\.[0-9]+)?", r"[0-9]+", r"Enabled|Disabled"
@@ -40,9 +41,10 @@ STATE = {
 }
 APPLICATIONS = "--query-compute-apps=pid,process_name"
 UNTOLD = re.compile(r"\[?(N/A|Not Supported|Not Found|Insufficient Permissions)\]?", re.IGNORECASE)
+ASIDE = ("WARNING:", "No running")  # how rows begin that are about no GPU and no program
 UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field to query')
 
-BOTH = 'nvidia-smi "$1" "$3" -i "$4" && exec nvidia-smi "$2" "$3" -i "$4"'
+BOTH = f'nvidia-smi "$1" "$3" -i "$4"; case $? in 0|{CORRUPTED_INFOROM}) exec nvidia-smi "$2" "$3" -i "$4";; *) exit $?;; esac'
 AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec nvidia-smi "$@"; else exec sudo -n nvidia-smi "$@"; fi'
 MAY = '[ "$(id -u)" = 0 ] || exec sudo -n -l nvidia-smi "$@"'  # sudo says it, and runs nothing
 
@@ -102,18 +104,23 @@ class Card(gpus.Card):
         return sorted({graphics for memory, graphics in found if memory == most})
 
     async def check_lockable(self, megahertz: int) -> None:
+        if (await self._told({"persistence_mode": SWITCH})).get("persistence_mode") == "Disabled":
+            raise errors.CommandError(
+                f"GPU {self.name}: its driver forgets locked clocks as soon as no program uses it; have it kept: run nvidia-smi"
+                f" -i {self._id} -pm 1 as root after each start of the machine"
+            )
         completed = await self._run(_shell(MAY, "-i", self._id, "-lgc", f"{megahertz},{megahertz}"))
         if completed.failure:
             raise self._refused(completed, megahertz)
 
     async def lock(self, megahertz: int) -> None:
         completed = await self._run(_shell(AS_ROOT, "-i", self._id, "-lgc", f"{megahertz},{megahertz}"))
-        if completed.failure or _warned(completed):
+        if completed.failure or _unsupported(completed):
             raise self._refused(completed, megahertz)
 
     async def unlock(self) -> None:
         completed = await self._run(_shell(AS_ROOT, "-i", self._id, "-rgc"))
-        if completed.failure or _warned(completed):
+        if completed.failure and not _unsupported(completed):  # what cannot be locked is not
             self._check_there(completed)
             raise errors.CommandError(
                 f"GPU {self.name}: its clocks cannot be let go: {_said(completed)}; run nvidia-smi -i {self._id} -rgc as root"
@@ -167,7 +174,7 @@ class Card(gpus.Card):
 
     def _checked(self, completed: base.Completed) -> str:
         self._check_there(completed)
-        if completed.failure:
+        if completed.failure and completed.code != CORRUPTED_INFOROM:
             raise errors.DeviceLostError(
                 f"GPU {self.name}: {_said(completed)}; {gpus.ADVICES.get(completed.code, gpus.OTHERWISE)}"
             )
@@ -203,7 +210,7 @@ def _shell(text: str, *arguments: str) -> tuple[str, ...]:
 
 
 def _rows(printed: str) -> list[str]:
-    return [row.strip() for row in printed.splitlines() if row.strip()]
+    return [row for row in map(str.strip, printed.splitlines()) if row and not row.startswith(ASIDE)]
 
 
 def _said(completed: base.Completed) -> str:
@@ -212,9 +219,9 @@ def _said(completed: base.Completed) -> str:
     return said or completed.failure
 
 
-def _warned(completed: base.Completed) -> bool:
-    """Whether it did nothing, and called that a success."""
-    return "not supported" in completed.stdout.lower()
+def _unsupported(completed: base.Completed) -> bool:
+    """Whether the GPU has no such thing; some versions warn of it, and call that a success."""
+    return completed.code == NOT_SUPPORTED or "not supported" in completed.stdout.lower()
 
 
 def _switch(mode: str | None) -> str | None:

@@ -46,7 +46,7 @@ async def test_programs_see_their_gpu_and_no_other_whatever_a_benchmark_says(
 
 
 async def test_a_fingerprint_and_a_state_are_the_machines_and_the_gpus(server: sshd.Sshd, machine: nvidiasmi.Machine) -> None:
-    machine.card(**{"clocks_event_reasons.active": "0x0000000000000047"})
+    machine.card(**{"clocks_event_reasons.active": "0x0000000000000047", "persistence_mode": "Disabled"})
     machine.tell(processes=["4711, /usr/bin/python3", "4712, [Not Found]", "[N/A]"])
     async with device(server, machine, gpu=nvidiasmi.FIRST).session() as session:
         await session.health()
@@ -83,6 +83,26 @@ async def test_an_index_is_looked_up_once_for_it_may_be_anothers_later(server: s
         machine.tell(cards=machine.told["cards"][::-1])
         assert (await session.fingerprint())["hash"] == nvidiasmi.FIRST
     assert [question.split()[-1] for question in machine.asked()] == ["0", nvidiasmi.FIRST]
+
+
+async def test_after_a_reboot_it_is_the_same_gpu(server: sshd.Sshd, machine: nvidiasmi.Machine) -> None:
+    async with device(server, machine, gpu="0", reboot_command=["true"]).session() as session:
+        link = session._link  # type: ignore[attr-defined]
+        link.greeting = {**link.greeting, "boot": "an earlier one"}
+        machine.tell(cards=machine.told["cards"][::-1])
+        await session.reboot()
+        command = base.Command(("env",), await session.directory("work"))
+        assert f"CUDA_VISIBLE_DEVICES={nvidiasmi.FIRST}" in (await session.run(command)).stdout.splitlines()
+        assert (await session.fingerprint())["hash"] == nvidiasmi.FIRST
+
+
+async def test_what_nvidia_smi_warns_of_aside_is_passed_over(server: sshd.Sshd, machine: nvidiasmi.Machine) -> None:
+    machine.tell(inforom=True, processes=["No running processes found"])
+    async with device(server, machine).session() as session:
+        assert (await session.fingerprint())["hash"] == nvidiasmi.FIRST
+        state = await session.state()
+    assert (state["temperature"], state["processes"]) == ("41", "")
+    assert "GPU shared" not in conditioning.hazards({}, state)
 
 
 @pytest.mark.parametrize("untold", ["[N/A]", "[Not Supported]", "N/A"])
@@ -146,11 +166,11 @@ async def test_a_clock_that_cannot_be_had_is_said_with_what_mends_it(server: ssh
             await session.apply(change.do)
         with pytest.raises(errors.CommandError, match=r"cannot be let go: .*does not have permission"):
             await session.apply(change.undo)
-        machine.tell(
-            says={"-lgc": (0, "Setting locked GPU clocks is not supported for GPU 1.\nTreating as warning.\nAll done.\n")}
-        )
+        warned = (0, "Setting locked GPU clocks is not supported for GPU 1.\nTreating as warning and moving on.\nAll done.\n")
+        machine.tell(says={"-lgc": warned, "-rgc": warned})
         with pytest.raises(errors.CommandError, match="is not supported"):
             await session.apply(change.do)
+        await session.apply(change.undo)
         machine.demote(sudo=False)
         with pytest.raises(errors.CommandError, match=f"sudo: a password is required; log in as root, .*sudo -n .*{by_hand}"):
             await session.changes(base.Conditioning(frequency="max"))
@@ -160,6 +180,9 @@ async def test_a_clock_that_cannot_be_had_is_said_with_what_mends_it(server: ssh
             with pytest.raises(errors.CommandError, match=f"sudo: not found.*{by_hand}"):
                 await session.changes(base.Conditioning(frequency="max"))
         assert "gpu_frequency" not in await session.fingerprint()
+        machine.card(persistence_mode="Disabled")
+        with pytest.raises(errors.CommandError, match=f"forgets locked clocks .* run nvidia-smi -i {nvidiasmi.FIRST} -pm 1"):
+            await session.changes(base.Conditioning(frequency="max"))
 
 
 async def test_one_gpu_is_one_device_by_whatever_name(server: sshd.Sshd, machine: nvidiasmi.Machine) -> None:

@@ -15,7 +15,7 @@ CARD = {
     "vbios_version": "96.00.74.00.01",
     "ecc.mode.current": "Enabled",
     "power.limit": "700.00",
-    "persistence_mode": "Disabled",
+    "persistence_mode": "Enabled",
     "temperature.gpu": "41",
     "clocks_event_reasons.active": "0x0000000000000001",
     "clocks_throttle_reasons.active": "0x0000000000000001",
@@ -64,6 +64,9 @@ elif verb == "--query-gpu":
             print(f'Field "{{field}}" is not a valid field to query.\\n')
             sys.exit(2)
     print(", ".join(card[field] for field in options[verb].split(",")))
+    if told["inforom"]:
+        print("WARNING: infoROM is corrupted at gpu 0000:1B:00.0")
+        sys.exit(14)
 elif verb == "--query-compute-apps":
     print(*told["processes"], sep="\\n", end="\\n" if told["processes"] else "")
 else:
@@ -79,7 +82,8 @@ class Machine:
 
     Attributes:
         told: what it has: ``cards`` by their fields, ``processes`` and ``clocks`` as rows, ``root`` whether only root may
-            lock, and for a verb such as ``--query-gpu`` how it ``hangs`` (seconds) or what it ``says`` (exit status, text).
+            lock, whether its ``inforom`` is corrupted, and for a verb such as ``--query-gpu`` how it ``hangs`` (seconds) or
+            what it ``says`` (exit status, text).
     """
 
     def __init__(self, directory: Path) -> None:
@@ -90,6 +94,7 @@ class Machine:
             "processes": [],
             "clocks": CLOCKS,
             "root": False,
+            "inforom": False,
             "hangs": {},
             "says": {},
         }
