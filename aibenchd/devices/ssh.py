@@ -29,6 +29,7 @@ T = TypeVar("T")
 DIGEST_LENGTH = 32  # hexadecimal digits in a path: the same for every digest, so that the arms' paths are of equal length
 OWN_DEADLINE = 600.0  # seconds, of what takes as long as there are bytes
 SMALL_DEADLINE = 60.0  # seconds, of what takes none
+STALL_SECONDS = 120.0  # in which a device must have taken or given some of a file: a connection may live whose disk hangs
 RUN_MARGIN = 60.0  # seconds beyond a program's own timeout: caches disturbed before it, killing, and its output on its way
 INLINE_BOUND = 64 << 10  # bytes; more is decoded in a worker thread
 REBOOT_PAUSE = 2.0  # seconds between two looks whether it is back
@@ -180,8 +181,8 @@ class SshSession(base.Session):
                 raise errors.CommandError(
                     f"{source}: {found['size']} bytes are more than the {self._settings.pull_limit} that pull_limit lets through"
                 )
-            with self._transferring():
-                await ssh_upload.get(await self._transfer(), found["path"], target, found["size"])
+            with self._transferring() as alive:
+                await ssh_upload.get(await self._transfer(), found["path"], target, found["size"], alive)
 
     async def remove(self, path: PurePosixPath) -> None:
         with self._alone("remove"):
@@ -275,8 +276,8 @@ class SshSession(base.Session):
         return await anyio.to_thread.run_sync(lay_out_and_look)
 
     async def _send(self, push: base.Push, incoming: PurePosixPath) -> None:
-        with self._transferring():
-            await ssh_upload.put(await self._transfer(), push.source, incoming)
+        with self._transferring() as alive:
+            await ssh_upload.put(await self._transfer(), push.source, incoming, alive)
 
     async def _transfer(self) -> asyncssh.SFTPClient:
         if self._sftp is None:
@@ -289,10 +290,19 @@ class SshSession(base.Session):
         return self._sftp
 
     @contextlib.contextmanager
-    def _transferring(self) -> Iterator[None]:
-        """What a transfer fails with, as what it means; a connection that broke is lost."""
+    def _transferring(self) -> Iterator[Callable[[], None]]:
+        """What a transfer fails with, as what it means; a connection that broke is lost. It is told that it goes on."""
         try:
-            yield
+            with anyio.fail_after(STALL_SECONDS) as scope:
+
+                def alive() -> None:
+                    scope.deadline = anyio.current_time() + STALL_SECONDS
+
+                yield alive
+        except TimeoutError:
+            raise self._link.lose(
+                f"its SFTP server has taken or given nothing for {STALL_SECONDS:g} s; does a disk hang there?"
+            ) from None
         except (asyncssh.SFTPNoConnection, asyncssh.SFTPConnectionLost, asyncssh.DisconnectError, ConnectionError) as error:
             raise self._link.lose(f"the connection broke: {error}") from error
         except asyncssh.SFTPError as error:

@@ -16,7 +16,7 @@ import pytest
 import sshd
 
 from aibenchd import digests, errors
-from aibenchd.devices import base
+from aibenchd.devices import base, ssh
 
 QUICK = {"keepalive": "100ms", "lost_after": "1s"}  # a busy machine may take long to answer
 SLEEPER = "setsid sleep 1000 & echo $! > pid; echo $$ > begun; wait"
@@ -204,6 +204,27 @@ async def test_a_push_that_stalls_is_lost(server: sshd.Sshd, wire: sshd.Wire, tm
             while wire.carried < start + (1 << 20):
                 await anyio.sleep(0.001)
         wire.stall()
+
+
+@pytest.mark.parametrize("pull", [False, True])
+async def test_files_that_the_device_no_longer_takes_or_gives_are_lost(
+    server: sshd.Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pull: bool
+) -> None:
+    """As where a disk hangs there, and the connection lives."""
+    push = sshd.file(tmp_path / "model", os.urandom(8 << 20))
+    async with server.device().session() as session:
+        await session.push(sshd.file(tmp_path / "first", os.urandom(9)))
+        work = await session.directory("trial")
+        await session.run(shell("head -c 8000000 /dev/zero > out", work))
+        (serving,) = [pid for pid in server.serving() if b"internal-sftp" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        monkeypatch.setattr(ssh, "STALL_SECONDS", 1.5)
+        os.kill(serving, signal.SIGSTOP)
+        with anyio.fail_after(60), pytest.raises(errors.DeviceLostError, match="box: its SFTP server has taken or given nothing"):
+            await (session.pull(work / "out", tmp_path / "pulled") if pull else session.push(push))
+        os.kill(serving, signal.SIGCONT)
+    monkeypatch.undo()
+    async with server.device().session() as session:
+        assert digests.of_file(Path(await session.push(push))) == push.digest
 
 
 async def test_a_push_that_is_cancelled_leaves_the_session_as_it_was(server: sshd.Sshd, wire: sshd.Wire, tmp_path: Path) -> None:
