@@ -91,6 +91,9 @@ class Conditioning(pydantic.BaseModel):
     min_battery: Annotated[float | None, pydantic.Field(ge=0, le=100, description="percent below which no block begins")] = None
     max_wait: Annotated[quantities.Interval, pydantic.Field(description="for these, before it is shown as a fault")] = 600.0
     reboot: Annotated[bool, pydantic.Field(description="before each experiment's first block")] = False
+    warm_up: Annotated[
+        int, pydantic.Field(ge=0, le=100, description="trials of each arm before an experiment's first block, thrown away")
+    ] = 0
 
 
 class DeviceSettings(pydantic.BaseModel):

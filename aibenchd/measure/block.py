@@ -57,6 +57,17 @@ async def run(
     return await bench.keeper.side_by_side(model.Block(number, tuple(trials)), placed)
 
 
+async def warm_up(bench: Bench, design: model.Design, placed: Mapping[model.ArmName, placing.Placed]) -> None:
+    """Run each arm once and keep nothing of it; how a program fails is told by the block that follows.
+
+    Raises:
+        DeviceLostError, HarnessError, CommandError: as :func:`run`.
+    """
+    for each in placed.values():
+        await _condition(bench, design, each)
+        await trial.run(bench.sides, bench.device, each)
+
+
 async def _condition(bench: Bench, design: model.Design, placed: placing.Placed) -> None:
     """Bring the device into the same state before each trial, whichever arm it is of."""
     if not placed.files.unchanged():

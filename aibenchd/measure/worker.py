@@ -122,6 +122,7 @@ class Worker:
         self._placed: collections.OrderedDict[int, Placing] = collections.OrderedDict()
         self._rests: dict[int, _Rest] = {}
         self._rebooted = 0  # the experiment that it was rebooted for last
+        self._warmed = 0  # the experiment that it was warmed up for last
         self._heard = -math.inf  # when the device last answered, by the event loop's clock
         self._rng = rng
 
@@ -274,6 +275,7 @@ class Worker:
             await held.reboot()
             self._placed.clear()
             self._rebooted = experiment.id
+            self._warmed = 0
         placed = await self._lay_out(sides, held, experiment)
         if placed is None:
             return
@@ -281,6 +283,7 @@ class Worker:
         bench = blocks.Bench(sides, self.device.settings, keeper)
         begun: list[model.ArmName] = []
         async with self.device.turn(), self._house.gate.measuring():
+            await self._warm_up(bench, experiment, placed)
             before = await self._fit(sides.device, held)
             if before is None:
                 return
@@ -293,6 +296,16 @@ class Worker:
                 raise
         self._heard = anyio.current_time()
         await self._journal(experiment, block, held, before, after)
+
+    async def _warm_up(self, bench: blocks.Bench, experiment: experiments.Experiment, placed: Placing) -> None:
+        """Before an experiment's first block, and only once; heat, caches and clocks then are as they are among blocks."""
+        rounds = self.device.settings.conditioning.warm_up
+        if experiment.blocks or self._warmed == experiment.id or not rounds:
+            return
+        self._house.board.put(self.unit, "busy", f"{experiments.cell_text(experiment)}, warming up")
+        for _ in range(rounds):
+            await blocks.warm_up(bench, experiment.design, placed)
+        self._warmed = experiment.id
 
     def _busy(self, experiment: experiments.Experiment) -> None:
         self._house.board.put(self.unit, "busy", f"{experiments.cell_text(experiment)}, block {experiment.blocks}")

@@ -266,6 +266,19 @@ async def test_a_device_is_rebooted_before_an_experiments_first_block(tmp_path: 
     assert made.rows("SELECT * FROM undo") == []
 
 
+async def test_a_device_is_warmed_up_before_an_experiments_first_block(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    made.configure(devices=[{"name": "here", "kind": "local", "conditioning": {"warm_up": 3}}])
+    runs = tmp_path / "runs"
+    made.commit("first", bench=lab.BENCH.format(latency=100).replace("exec awk", f"echo run >> {runs}; exec awk"))
+    async with made.daemon():
+        await made.until(MEASURED)
+    ((counted,),) = made.rows("SELECT count(*) FROM trials")
+    assert counted > 0
+    assert runs.read_text().count("run") == counted + 3
+    assert made.rows("SELECT * FROM exclusions") == []
+
+
 async def test_what_runs_here_around_another_devices_programs_waits_for_those_who_measure_here(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
     marks = tmp_path / "marks"
