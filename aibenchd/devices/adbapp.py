@@ -24,7 +24,7 @@ echo {package} >{installed}
 pm uninstall {package} >/dev/null 2>&1
 cp {program} {copy} && chmod 644 {copy} && pm install -t {copy} >&2 || exit
 rm -f {copy}
-echo {options} >{file} && chmod 644 {file} || exit
+printf '%s\\n' {options} >{file} && chmod 644 {file} || exit
 sleep 1
 since=$(date '+%m-%d %H:%M:%S.000')
 said=$(am start -S -W -n {component} 2>&1)

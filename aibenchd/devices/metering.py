@@ -29,6 +29,7 @@ from aibenchd.devices import base, helping
 
 ZONES = Path("/sys/class/powercap")
 STOP_DEADLINE = 5.0  # seconds that a meter's program has to end once it is told to
+GAUGE_STEP = 3.6  # coulombs, a mAh: by so much the gauge of a battery may go back and forth
 MOST_ROWS = 10_000_000  # that are read of what a meter's program printed
 
 
@@ -168,9 +169,9 @@ class Battery(Meter):
         yield energy
         after, energy.seconds = await self._gauge(), time.monotonic() - began
         coulombs = before[0] - after[0]
-        if coulombs < 0:
+        if coulombs < -GAUGE_STEP:
             raise errors.HarnessError("the battery is being charged: unplug it (adb over the network), or switch charging off")
-        if coulombs:  # else it was too short for the gauge to tell
+        if coulombs > 0:  # else it was too short for the gauge to tell
             energy.joules = coulombs * (before[1] + after[1]) / 2
 
     async def _gauge(self) -> tuple[float, float]:

@@ -44,10 +44,11 @@ def sole(uuid: str, device: str) -> Iterator[None]:
     Raises:
         DeviceLostError: another device has it.
     """
-    if (other := _owners.setdefault(uuid, device)) != device:
+    if other := _owners.get(uuid):
         raise errors.DeviceLostError(
             f"{device}: GPU {uuid} is the device {other} already; name another GPU, or remove one of them"
         )
+    _owners[uuid] = device
     try:
         yield
     finally:

@@ -236,6 +236,8 @@ class Worker:
 
     def _idle_seconds(self) -> float:
         """Until the next look: at the device, or for an experiment that has rested."""
+        if self._resting():
+            return IDLE_SECONDS
         soonest = min((rest.until for rest in self._rests.values()), default=math.inf) - anyio.current_time()
         return min(IDLE_SECONDS, max(soonest, LEAST_REST_SECONDS))
 
@@ -266,8 +268,6 @@ class Worker:
                     rest.losses[model.ArmName(error.arm)] += 1
                     rest.lost = str(error)
                 raise
-            else:
-                self._rested(experiment.id)
 
     async def _block(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> None:
         self._busy(experiment)
@@ -282,10 +282,12 @@ class Worker:
         keeper = keeping.Keeper(self._house.state_directory, experiment.id, self.name)
         bench = blocks.Bench(sides, self.device.settings, keeper)
         begun: list[model.ArmName] = []
+        if not await self._fit(sides.device, held):
+            return
         async with self.device.turn(), self._house.gate.measuring():
             await self._warm_up(bench, experiment, placed)
-            before = await self._fit(sides.device, held)
-            if before is None:
+            before, obstacle = await self._look(sides.device, held)
+            if obstacle or self._stopping or self._resting():  # it waited for its turn, and others wait for theirs
                 return
             self._busy(experiment)
             try:
@@ -296,6 +298,7 @@ class Worker:
                 raise
         self._heard = anyio.current_time()
         await self._journal(experiment, block, held, before, after)
+        self._rested(experiment.id)
 
     async def _warm_up(self, bench: blocks.Bench, experiment: experiments.Experiment, placed: Placing) -> None:
         """Before an experiment's first block, and only once; heat, caches and clocks then are as they are among blocks."""
@@ -310,26 +313,30 @@ class Worker:
     def _busy(self, experiment: experiments.Experiment) -> None:
         self._house.board.put(self.unit, "busy", f"{experiments.cell_text(experiment)}, block {experiment.blocks}")
 
-    async def _fit(self, session: devices.Session, held: conditioning.Held) -> conditioning.Look | None:
-        """Wait until the device is fit for a block; None where none may begin any more.
+    async def _fit(self, session: devices.Session, held: conditioning.Held) -> bool:
+        """Wait until the device is fit for a block; False where none may begin any more.
 
         Raises:
             UnfitError: that takes longer than it may.
         """
-        wanted, began = self.device.settings.conditioning, anyio.current_time()
+        longest, began = self.device.settings.conditioning.max_wait, anyio.current_time()
         pauses = backoff.Backoff(*GATE_SECONDS, self._rng)
-        while not (self._stopping or self._resting()):  # also while this one waited for a build, or its turn
-            if anyio.current_time() - self._heard > STALE_SECONDS:
-                await self._look_again(session)
-            look = await held.look()
-            obstacle = gates.obstacle(wanted, look.state)
+        while not (self._stopping or self._resting()):
+            _, obstacle = await self._look(session, held)
             if not obstacle:
-                return look
-            if anyio.current_time() - began >= wanted.max_wait:
-                raise conditioning.UnfitError(f"{obstacle}; so for {wanted.max_wait:g} s, and tried again later")
+                return True
+            if anyio.current_time() - began >= longest:
+                raise conditioning.UnfitError(f"{obstacle}; so for {longest:g} s, and tried again later")
             self._house.board.put(self.unit, "waiting", obstacle)
             await self._sleep(pauses.next())
-        return None
+        return False
+
+    async def _look(self, session: devices.Session, held: conditioning.Held) -> tuple[conditioning.Look, str]:
+        """How the device is, and what keeps blocks from it; empty where nothing does."""
+        if anyio.current_time() - self._heard > STALE_SECONDS:
+            await self._look_again(session)
+        look = await held.look()
+        return look, gates.obstacle(self.device.settings.conditioning, look.state)
 
     async def _exclude(self, experiment: experiments.Experiment, begun: Sequence[model.ArmName], error: Exception) -> None:
         """Say which trials do not count. The block is run again whatever became of its trials: of both arms, or neither."""
@@ -436,6 +443,7 @@ class Worker:
         await self._house.store.write(write)
         log.warning("experiment loses the device, and is ended", verdict=decision.verdict, reason=decision.reason)
         await self._forget(experiment)
+        self._rested(experiment.id)
 
     async def _give_up(self, experiment: experiments.Experiment, reason: str) -> None:
         log.warning("experiment cannot be measured", reason=reason)

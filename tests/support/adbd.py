@@ -90,7 +90,8 @@ SCRIPTS = {
     """,
     "zygote": """
         echo $$ >{root}/phone/pid
-        say() { while read -r line; do echo "11-24 13:00:00.000  1000  1000 I Bench : $line"; done >>{root}/phone/logcat; }
+        log() { while read -r line; do printf '%s\\n' "11-24 13:00:00.000  1000  1000 I Bench : $line"; done; }
+        say() { log >>{root}/phone/logcat; }
         sh {root}/phone/app {root}/data/local/tmp/benchmark.json >{root}/phone/said
         code=$?
         say <{root}/phone/said
