@@ -139,11 +139,15 @@ def _scripts(
     selected = [one for selection in chosen.benchmarks for one in _selected(found, selection)]
     homes = [home for home in planning.homes(chosen, selected, known) if not home.cell.impossible]
     for index, repository in enumerate(chosen.repositories):
-        for platform in device.platforms([home.cell.device for home in homes if home.repository == repository.name]):
+        measured = [home.cell.device for home in homes if home.repository == repository.name]
+        for platform in device.platforms(measured):
             try:
                 script.find(chosen.builds.frameworks_directory, repository.framework, platform)
             except errors.BuildError as error:
-                yield document.fault(("repositories", index, "framework"), str(error))
+                where = next(place for place, one in enumerate(chosen.devices) if one.platform == platform and one in measured)
+                others = script.platforms(chosen.builds.frameworks_directory, repository.framework)
+                key_path = ("devices", where, "platform") if others else ("repositories", index, "framework")
+                yield document.fault(key_path, f"{repository.framework}: {error}")
 
 
 async def _files(chosen: settings.Settings, found: catalog.Catalog) -> AsyncIterator[errors.Fault]:

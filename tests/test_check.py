@@ -68,7 +68,20 @@ async def test_faults_of_a_specification_are_its_own(lab: Path) -> None:
     assert 2 in {fault.line for fault in found}
 
 
-async def test_a_platform_without_a_build_script_is_a_fault(lab: Path) -> None:
+async def test_a_platform_without_a_build_script_is_a_fault_where_a_device_names_it(lab: Path) -> None:
+    for platform in ("android", "host"):
+        (lab / "frameworks" / "generic" / platform).mkdir()
+        (lab / "frameworks" / "generic" / platform / "build.sh").write_text("true\n")
+    (lab / "frameworks" / "generic" / "build.sh").unlink()
+    here = CONFIGURATION["devices"][0]
+    devices = [{**here, "name": "other", "kind": "simulated"}, {**here, "platform": "linux"}]
+    ((key, message),) = await faults(lab, devices=devices)
+    assert key == "devices[1].platform"
+    assert "generic: no build script: expected " in message
+    assert "there are scripts for the platforms android, host: name one of these, or write one" in message
+
+
+async def test_a_framework_without_any_build_script_is_a_fault(lab: Path) -> None:
     (lab / "frameworks" / "generic" / "build.sh").rename(lab / "frameworks" / "build.sh")
     ((key, message),) = await faults(lab)
     assert key == "repositories[0].framework"

@@ -49,7 +49,15 @@ def find(frameworks: Path, framework: str, platform: str) -> Script:
             return Script(directory / NAME, _meta(directory / META))
         if directory == top:
             break
-    raise errors.BuildError(f"no build script: expected {wanted / NAME} or {top / NAME}; write one, or correct the platform")
+    there = platforms(frameworks, framework)
+    advice = f"there are scripts for the platforms {', '.join(there)}: name one of these, or write one" if there else "write one"
+    raise errors.BuildError(f"no build script: expected {wanted / NAME} or {top / NAME}; {advice}")
+
+
+def platforms(frameworks: Path, framework: str) -> tuple[str, ...]:
+    """Those that a framework has scripts of their own for, sorted."""
+    top = frameworks.absolute() / framework
+    return tuple(sorted(str(path.parent.relative_to(top)) for path in top.rglob(NAME) if path.parent != top))
 
 
 def program_name(framework: str) -> str:

@@ -271,7 +271,8 @@ def test_pytorch_measures_a_network_with_the_runner_that_is_delivered(source: Pa
 
 
 @pytest.mark.parametrize(
-    ("framework", "platform"), [("pytorch", "host"), ("pytorch", "linux"), ("pytorch", "android"), ("generic", "host")]
+    ("framework", "platform"),
+    [("pytorch", "host"), ("pytorch", "linux"), ("pytorch", "android"), ("generic", "host"), ("generic", "linux")],
 )
 def test_a_repositorys_own_script_goes_first(framework: str, platform: str, source: Path, program: Path) -> None:
     trees.write(source, {"build.sh": '#!/bin/sh\necho "from $1" > "$2"\n', "engine.py": "", "Makefile": "benchmark:\n\tfalse\n"})
@@ -282,9 +283,10 @@ def test_a_repositorys_own_script_goes_first(framework: str, platform: str, sour
 
 
 @pytest.mark.skipif(not (shutil.which("make") and shutil.which("cc")), reason="make or cc is not installed")
-def test_generic_makes_the_program_benchmark(source: Path, program: Path) -> None:
+@pytest.mark.parametrize("platform", ["host", "linux"])
+def test_generic_makes_the_program_benchmark(platform: str, source: Path, program: Path) -> None:
     trees.write(source, {"Makefile": "benchmark: main.c\n\tcc -o $@ $<\n", "main.c": "int main(void) { return 0; }\n"})
-    ended = _build("generic", source, program)
+    ended = _build("generic", source, program, platform=platform)
     assert ended.returncode == 0, ended.stderr
     assert _run(program) == ""
 
