@@ -31,6 +31,19 @@ def configure(stream: TextIO | None = None, *, level: str = "info") -> None:
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
+    logging.getLogger().addHandler(_OF_LIBRARIES)
+
+
+class _Forwarding(logging.Handler):
+    """Has what libraries log rendered as our own, without secrets: a log of JSON lines has no others between them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger()
+        say = log.error if record.levelno >= logging.ERROR else log.warning
+        say(record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+_OF_LIBRARIES = _Forwarding(logging.WARNING)
 
 
 def _renderer(stream: TextIO) -> structlog.typing.Processor:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
+import structlog
 
 from aibenchd import logs, redaction
 
@@ -107,8 +109,6 @@ def test_objects_are_masked_as_their_text() -> None:
 
 
 def test_log_lines_hold_no_secret_in_tracebacks_either() -> None:
-    import structlog
-
     before = structlog.get_config()
     stream = io.StringIO()
     redaction.register("hunter2hunter2")
@@ -124,3 +124,20 @@ def test_log_lines_hold_no_secret_in_tracebacks_either() -> None:
     assert "ValueError" in line["exception"]
     assert "hunter2" not in stream.getvalue()
     assert "other-word" not in stream.getvalue()
+
+
+def test_what_libraries_log_is_of_the_same_form_and_holds_no_secret() -> None:
+    before = structlog.get_config()
+    stream = io.StringIO()
+    try:
+        logs.configure(stream)
+        try:
+            int("token=abcdef")
+        except ValueError:
+            logging.getLogger("some.library").exception("failed at %s", "token=abcdef")
+    finally:
+        structlog.configure(**before)
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["level"], line["logger"]) == ("failed at token=[redacted]", "error", "some.library")
+    assert "ValueError" in line["exception"]
+    assert "abcdef" not in stream.getvalue()

@@ -20,6 +20,7 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 BODY_LIMIT = 64 << 10  # bytes
+CLIENT_GONE = 499  # as proxies call it; HTTP has no word for it
 
 
 class Refusal(Exception):  # noqa: N818  it is an answer
@@ -98,7 +99,9 @@ async def explained(request: web.Request, handler: Handler) -> web.StreamRespons
         return _refused(503, "no answer in time", "try again; look at 'faults' of /v1/status")
     except web.HTTPException as error:
         return _refused(error.status, error.reason, _HINTS.get(error.status, ""))
-    except (ConnectionError, anyio.get_cancelled_exc_class()):
+    except ConnectionError:
+        return web.Response(status=CLIENT_GONE)  # clients come and go: nothing is amiss, and nobody reads this
+    except anyio.get_cancelled_exc_class():
         raise
     except Exception:
         log.exception("status socket", method=request.method, path=request.path)

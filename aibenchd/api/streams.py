@@ -50,9 +50,7 @@ async def events(request: web.Request) -> web.StreamResponse:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
             await response.prepare(request)
             while True:
-                piece = await _next_piece(happening)
-                with anyio.fail_after(WRITE_SECONDS):
-                    await response.write(piece)
+                await _write(request, response, await _next_piece(happening))
     return response
 
 
@@ -88,9 +86,23 @@ async def _sent(request: web.Request, file: BinaryIO) -> web.StreamResponse:
     await response.prepare(request)
     while left and (piece := await anyio.to_thread.run_sync(file.read, min(left, PIECE))):
         left -= len(piece)
+        await _write(request, response, piece)
+    return response
+
+
+async def _write(request: web.Request, response: web.StreamResponse, piece: bytes) -> None:
+    """Send a piece of an answer.
+
+    Raises:
+        ConnectionError: who asked is gone, or takes nothing any more and was left.
+    """
+    try:
         with anyio.fail_after(WRITE_SECONDS):
             await response.write(piece)
-    return response
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()  # what is half sent can be followed by nothing else
+        raise ConnectionResetError from None
 
 
 def _opened(root: Path, relative: str) -> BinaryIO:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import select
 from pathlib import Path
 
 import anyio
+import anyio.abc
 import pytest
 import statusd
 
@@ -80,6 +82,36 @@ async def test_watchers_are_bounded(daemon: statusd.Daemon) -> None:
         assert (await daemon.get("/v1/events"))[0] == 503
         for reply in replies:
             reply.close()
+
+
+async def test_watchers_that_go_away_are_let_go_of_without_a_word(
+    daemon: statusd.Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with daemon.client() as client:
+        for reply in [await client.get("http://aibenchd/v1/events") for _ in range(streams.WATCHERS_AT_ONCE)]:
+            reply.close()
+        with anyio.fail_after(60):
+            while (again := await client.get("http://aibenchd/v1/events")).status == 503:
+                daemon.house.events.publish(events.Event("experiment.decided", {"id": 7}))
+                await anyio.sleep(0.01)
+        again.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"] == []
+
+
+async def test_a_watcher_that_takes_nothing_is_left(
+    daemon: statusd.Daemon, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "WRITE_SECONDS", 0.05)
+    async with await anyio.connect_unix(daemon.path) as connection:
+        await connection.send(b"GET /v1/events HTTP/1.0\r\nHost: aibenchd\r\n\r\n")
+        assert (await connection.receive()).startswith(b"HTTP/1.0 200 OK")
+        end = select.poll()
+        end.register(connection.extra(anyio.abc.SocketAttribute.raw_socket), 0)
+        with anyio.fail_after(60):
+            while not end.poll(0):
+                daemon.house.events.publish(events.Event("experiment.decided", {"much": "x" * 10_000}))
+                await anyio.sleep(0.001)
+    assert [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"] == []
 
 
 async def test_watchers_do_not_hold_up_the_end(tmp_path: Path) -> None:

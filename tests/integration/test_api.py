@@ -123,6 +123,21 @@ def test_it_stops_when_told_and_takes_its_socket_along(running: Running) -> None
     assert "does not run" in running.ask("status", code=4)
 
 
+def test_watchers_that_go_away_leave_a_log_of_json_lines(running: Running) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as watching:
+        watching.settimeout(DEADLINE)
+        watching.connect(str(running.socket))
+        watching.sendall(b"GET /v1/events HTTP/1.0\r\n\r\n")
+        assert watching.recv(4096).startswith(b"HTTP/1.0 200 OK")
+    for word in ("pause", "resume", "pause"):
+        running.ask(word)
+    running.process.terminate()
+    assert running.process.wait(DEADLINE) == 0
+    lines = [json.loads(line) for line in (running.directory / "log").read_text().splitlines()]
+    assert not [line for line in lines if line["level"] in ("warning", "error")]
+    assert lines[-1]["event"] == "stopped"
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl_is_client_enough(running: Running) -> None:
     def curl(*words: str) -> str:
