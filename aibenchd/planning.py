@@ -107,10 +107,9 @@ class Planning:
         return again_in
 
     async def _plan(self, world: World, repository: configuration.RepositorySettings) -> float:
-        present = [device.name for device in world.settings.devices]
 
         def look(connection: sa.Connection) -> planner.Plan:
-            seen = planning.window(connection, repository.name, present, datetime.now(UTC))
+            seen = planning.window(connection, repository, world.settings.devices, datetime.now(UTC))
             return planner.plan(seen, repository, world.cells(repository))  # of which there may be many
 
         def write(tx: store.Transaction) -> None:
@@ -146,16 +145,15 @@ class Planning:
         cells = _wanted(world.cells(repository), request.benchmarks, request.devices)
         clone = world.clone(repository)
         treatment = await _resolved(clone, request.treatment)
-        named_control = await _resolved(clone, request.control) if request.control else None
-        present = [device.name for device in world.settings.devices]
+        named = await _resolved(clone, request.control) if request.control else None
 
         def write(tx: store.Transaction) -> None:
-            seen = planning.window(tx.connection, repository.name, present, datetime.now(UTC))
-            control = named_control or planner.control_of(treatment, seen, repository.baseline)
-            revisions.remember(tx, [one for one in (treatment, control) if one is not None])
-            step = planner.PlanPair(treatment, control, cells)
+            seen = planning.window(tx.connection, repository, world.settings.devices, datetime.now(UTC))
+            by_rule = functools.partial(planner.pairs, treatment, seen, repository.baseline, cells)
+            steps = [planner.PlanPair(treatment, named, cells)] if named else by_rule()
+            revisions.remember(tx, {one for step in steps for one in (step.treatment, step.control) if one is not None})
             priority = REQUEST_PRIORITY + request.priority
-            planning.carry_out(tx, repository, [step], world.settings.experiment, request=request.id, priority=priority)
+            planning.carry_out(tx, repository, steps, world.settings.experiment, request=request.id, priority=priority)
             planning.granted(tx, request.id)
 
         await self._store.write(write)

@@ -7,7 +7,7 @@ one taken, whose control is the last one taken before it, so that no change goes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -44,10 +44,10 @@ class Window:
         line: the watched line below the newest pending revision, newest first, pending ones included.
         undecided: how many revisions have experiments that wait or run.
         planned_at: when a revision was last planned.
-        newest: the newest pair that was planned of itself and whose treatment is not known not to build, to be completed
-            when cells are added.
+        newest: by platform, the newest pair that was planned of itself and whose treatment is not known not to build there,
+            to be completed when cells are added.
         orphans: pairs whose control turned out not to build, for which another has not been chosen yet.
-        unbuildable: commits that do not build.
+        unbuildable: by platform, commits that do not build there.
         good: commits whose experiments all ended with nothing regressed or broken.
     """
 
@@ -56,19 +56,20 @@ class Window:
     line: Sequence[Ranked] = ()
     undecided: int = 0
     planned_at: datetime | None = None
-    newest: Pair | None = None
+    newest: Mapping[str, Pair] = field(default_factory=dict)
     orphans: Sequence[Pair] = ()
-    unbuildable: frozenset[str] = frozenset()
+    unbuildable: Mapping[str, Collection[str]] = field(default_factory=dict)
     good: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class PlanPair:
-    """Measure ``treatment`` against ``control`` (None: as it is) in these cells."""
+    """Measure ``treatment`` against ``control`` (None: as it is, and ``alone`` says why) in these cells."""
 
     treatment: model.Revision
     control: model.Revision | None
     cells: tuple[coverage.Cell, ...]
+    alone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,33 +106,58 @@ def plan(window: Window, repository: settings.RepositorySettings, cells: tuple[c
     """What to do now for one repository."""
     if not cells:
         return Plan()
-    steps: list[Step] = [_replaced(window, repository, cells, orphan) for orphan in window.orphans]
+    steps: list[Step] = []
+    for orphan in window.orphans:
+        wanted = tuple(cell for cell in cells if cell.key in orphan.cells)
+        steps += pairs(orphan.treatment, window, repository.baseline, wanted)
     steps += _extended(window, cells)
     wait_until = _not_before(window, repository)
     if wait_until is not None:
         return Plan(tuple(steps), again_at=wait_until if window.pending else None)
     taken = _take([ranked.revision for ranked in window.pending], _room(window, repository))
     steps += _coalesced(window, taken)
-    steps += [
-        PlanPair(treatment, control_of(treatment, window, repository.baseline, taken), cells) for treatment in reversed(taken)
-    ]
+    for treatment in reversed(taken):
+        steps += pairs(treatment, window, repository.baseline, cells, taken)
     return Plan(tuple(steps))
 
 
-def control_of(
+def pairs(
     treatment: model.Revision,
     window: Window,
     rule: settings.Baseline,
+    cells: Sequence[coverage.Cell],
     taken: Sequence[model.Revision] = (),
-) -> model.Revision | None:
-    """The control of a treatment by the repository's rule; None where there is none, and it is measured as it is."""
+) -> list[PlanPair]:
+    """A treatment against its control by the repository's rule; several pairs where what builds differs between platforms."""
     taken_now = {revision.commit for revision in taken}
     older = [
         ranked.revision
         for ranked in window.line
         if ranked.revision.position < treatment.position and _may_be_control(ranked, rule, taken_now)
     ]
-    return baseline.choose(rule, treatment, older, good=window.good, unbuildable=window.unbuildable)
+    shared: dict[model.Revision | None, list[coverage.Cell]] = {}
+    for platform, own in _by_platform(cells).items():
+        control = baseline.choose(rule, treatment, older, good=window.good, unbuildable=window.unbuildable.get(platform, ()))
+        shared.setdefault(control, []).extend(own)
+    return [
+        PlanPair(treatment, control, tuple(own), "" if control else _why_alone(rule, older, own))
+        for control, own in shared.items()
+    ]
+
+
+def _by_platform(cells: Sequence[coverage.Cell]) -> dict[str, list[coverage.Cell]]:
+    found: dict[str, list[coverage.Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.device.platform, []).append(cell)
+    return found
+
+
+def _why_alone(rule: settings.Baseline, older: Sequence[model.Revision], cells: Sequence[coverage.Cell]) -> str:
+    if not older:
+        return "no control: nothing older on the branch has been measured"
+    if rule.rule == "pinned":
+        return f"no control: the pinned {rule.commit} is not below it on the branch, or does not build"
+    return f"no control: nothing older that may be one builds for {' or '.join(_by_platform(cells))}"
 
 
 def _may_be_control(ranked: Ranked, rule: settings.Baseline, taken_now: set[str]) -> bool:
@@ -176,18 +202,10 @@ def _coalesced(window: Window, taken: Sequence[model.Revision]) -> list[Step]:
     return steps
 
 
-def _replaced(
-    window: Window,
-    repository: settings.RepositorySettings,
-    cells: tuple[coverage.Cell, ...],
-    orphan: Pair,
-) -> Step:
-    wanted = tuple(cell for cell in cells if cell.key in orphan.cells)
-    return PlanPair(orphan.treatment, control_of(orphan.treatment, window, repository.baseline), wanted)
-
-
-def _extended(window: Window, cells: tuple[coverage.Cell, ...]) -> list[Step]:
-    if window.newest is None:
-        return []
-    missing = tuple(cell for cell in cells if cell.key not in window.newest.cells)
-    return [Extend(window.newest, missing)] if missing else []
+def _extended(window: Window, cells: Sequence[coverage.Cell]) -> list[Step]:
+    missing: dict[int, tuple[Pair, list[coverage.Cell]]] = {}
+    for platform, own in _by_platform(cells).items():
+        newest = window.newest.get(platform)
+        if newest is not None:
+            missing.setdefault(newest.id, (newest, []))[1].extend(cell for cell in own if cell.key not in newest.cells)
+    return [Extend(pair, tuple(new)) for pair, new in missing.values() if new]

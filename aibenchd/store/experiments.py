@@ -203,14 +203,14 @@ def journal(
 
 
 def decide(transaction: store.Transaction, experiment: int, decision: model.Decision) -> None:
-    """End an experiment with a verdict, for good; the decision has one."""
+    """End an experiment with a verdict, for good; the decision has one. Without a reason, that of its planning stays."""
     transaction.connection.execute(
         _experiments.update()
         .where(_experiments.c.id == experiment)
         .values(
             state="decided",
             verdict=decision.verdict,
-            reason=decision.reason,
+            reason=decision.reason or _experiments.c.reason,
             decided_at=datetime.now(UTC),
             **_interval(decision),
         )

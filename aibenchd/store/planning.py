@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from aibenchd import model, settings
+from aibenchd.devices import base
 from aibenchd.plan import coverage, planner
 from aibenchd.store import builds, experiments, requests, revisions, schema, store
 
@@ -19,6 +20,8 @@ LINE = 2_000  # revisions of the watched line that the planner sees
 PENDING = 2_000  # revisions that wait for a plan; older ones are seen when these are dealt with
 ORPHANS = 100
 CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
+NEW_CELL = "no control: measured here for the first time; the next revision is compared with one"
+SAME_PROGRAMS = "no control: its programs are the same as these, and it has not been measured here before"
 CONTROL_DOES_NOT_BUILD = "the control does not build"
 REBUILT_DIFFERENTLY = "its programs were lost from the cache and came out different when they were built again"
 TREATMENT_DOES_NOT_BUILD = "the treatment does not build"
@@ -27,27 +30,26 @@ _revisions, _pairs, _experiments = schema.revisions, schema.pairs, schema.experi
 _ORPHANED = _experiments.c.reason == CONTROL_DOES_NOT_BUILD
 
 
-def window(connection: sa.Connection, repository: str, present: Collection[str], now: datetime) -> planner.Window:
-    """What the planner sees of ``repository``; only devices that are ``present`` hold a pair undecided."""
+def window(
+    connection: sa.Connection,
+    repository: settings.RepositorySettings,
+    devices: Sequence[base.DeviceSettings],
+    now: datetime,
+) -> planner.Window:
+    """What the planner sees of ``repository``; only these ``devices`` hold a pair undecided."""
+    name, platforms = repository.name, base.platforms(devices)
     return planner.Window(
         now=now,
-        pending=_ranked(revisions.newest_pending(connection, repository, PENDING)),
-        line=_ranked(revisions.recent(connection, repository, LINE)),
-        undecided=_undecided(connection, repository, present),
+        pending=_ranked(revisions.newest_pending(connection, name, PENDING)),
+        line=_ranked(revisions.recent(connection, name, LINE)),
+        undecided=_undecided(connection, name, [device.name for device in devices]),
         planned_at=connection.execute(
-            sa.select(schema.repositories.c.planned_at).where(schema.repositories.c.name == repository)
+            sa.select(schema.repositories.c.planned_at).where(schema.repositories.c.name == name)
         ).scalar(),
-        newest=_newest(connection, repository),
-        orphans=_orphans(connection, repository),
-        unbuildable=frozenset(
-            connection.scalars(
-                sa.select(schema.builds.c.commit)
-                .where(schema.builds.c.repository == repository, schema.builds.c.state == "failed")
-                .order_by(schema.builds.c.id.desc())
-                .limit(LINE)
-            )
-        ),
-        good=_good(connection, repository),
+        newest=_newest(connection, repository, platforms),
+        orphans=_orphans(connection, name),
+        unbuildable={platform: _unbuildable(connection, repository, platform) for platform in platforms},
+        good=_good(connection, name),
     )
 
 
@@ -67,13 +69,13 @@ def carry_out(
             case planner.Coalesce(revision, into):
                 _mark(transaction, revision, "coalesced", f"measured with {into.commit[:12]}")
             case planner.Extend(pair, cells):
-                _add(transaction, repository, pair.id, pair.treatment.commit, None, cells, experiment, priority, now)
-            case planner.PlanPair(treatment, control, cells):
+                _add(transaction, repository, pair.id, pair.treatment.commit, None, cells, experiment, priority, now, NEW_CELL)
+            case planner.PlanPair(treatment, control, cells, alone):
                 commit = None if control is None else control.commit
                 pair_id = _new_pair(
                     transaction, repository, treatment.commit, commit, model.RunType.BENCHMARK, request, priority, now
                 )
-                _add(transaction, repository, pair_id, treatment.commit, commit, cells, experiment, priority, now)
+                _add(transaction, repository, pair_id, treatment.commit, commit, cells, experiment, priority, now, alone)
                 if request is None:
                     _mark(transaction, treatment, "planned", "")
                     _planned(transaction, repository.name, now)
@@ -215,7 +217,7 @@ def _open(transaction: store.Transaction, experiment: int, **values: object) -> 
 def _open_alone(transaction: store.Transaction, row: sa.Row[Any]) -> None:
     """Open an experiment with its treatment alone."""
     design = transaction.connection.scalars(sa.select(_experiments.c.design).where(_experiments.c.id == row.id)).one()
-    alone = {"control_build": None, "design": {**design, "arms": 1}}
+    alone = {"control_build": None, "design": {**design, "arms": 1}, "reason": SAME_PROGRAMS}
     _open(transaction, row.id, digests=f"{row.treatment_digest} -", **alone)
 
 
@@ -315,28 +317,50 @@ def _recent(repository: str) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _orphan(connection: sa.Connection, row: sa.Row[Any]) -> planner.Pair:
-    """A pair with those of its cells whose control does not build."""
+    """A pair with those of its cells whose control does not build and that have not been given another."""
     key = (_experiments.c[name] for name in CELL)
-    cells = connection.execute(sa.select(*key).where(_experiments.c.pair == row.id, _ORPHANED))
+    cells = connection.execute(sa.select(*key).join(_pairs).where(_pairs.c.id == row.id, _ORPHANED, ~_replaced()))
     treatment = revisions.one(connection, row.repository, row.treatment)
     return planner.Pair(row.id, treatment, frozenset(tuple(cell) for cell in cells))
 
 
-def _newest(connection: sa.Connection, repository: str) -> planner.Pair | None:
-    table = schema.builds
-    unbuildable = sa.exists().where(
-        table.c.repository == _pairs.c.repository, table.c.commit == _pairs.c.treatment, table.c.state == "failed"
-    )
-    row = connection.execute(
+def _newest(
+    connection: sa.Connection, repository: settings.RepositorySettings, platforms: Sequence[str]
+) -> dict[str, planner.Pair]:
+    """By platform, the newest pair whose treatment may build there."""
+    rows = {platform: _newest_of(connection, repository, platform) for platform in platforms}
+    made = {
+        row.id: planner.Pair(row.id, revisions.one(connection, repository.name, row.treatment), _covered(connection, row))
+        for row in {row.id: row for row in rows.values() if row}.values()
+    }
+    return {platform: made[row.id] for platform, row in rows.items() if row}
+
+
+def _newest_of(connection: sa.Connection, repository: settings.RepositorySettings, platform: str) -> sa.Row[Any] | None:
+    unbuildable = sa.exists().where(_failed(repository, platform), schema.builds.c.commit == _pairs.c.treatment)
+    return connection.execute(
         sa.select(_pairs)
         .join(_revisions, sa.and_(_revisions.c.repository == _pairs.c.repository, _revisions.c.commit == _pairs.c.treatment))
-        .where(*_recent(repository), ~unbuildable)
+        .where(*_recent(repository.name), ~unbuildable)
         .order_by(_revisions.c.position.desc(), _pairs.c.id.desc())
         .limit(1)
     ).one_or_none()
-    if row is None:
-        return None
-    return planner.Pair(row.id, revisions.one(connection, repository, row.treatment), _covered(connection, row))
+
+
+def _unbuildable(connection: sa.Connection, repository: settings.RepositorySettings, platform: str) -> frozenset[str]:
+    commits = sa.select(schema.builds.c.commit).where(_failed(repository, platform))
+    return frozenset(connection.scalars(commits.order_by(schema.builds.c.id.desc()).limit(LINE)))
+
+
+def _failed(repository: settings.RepositorySettings, platform: str) -> sa.ColumnElement[bool]:
+    """Builds of a repository that failed for a platform; that another's failed says nothing of it."""
+    table = schema.builds
+    return sa.and_(
+        table.c.repository == repository.name,
+        table.c.framework == repository.framework,
+        table.c.platform == platform,
+        table.c.state == "failed",
+    )
 
 
 def _covered(connection: sa.Connection, pair: sa.Row[Any]) -> frozenset[tuple[str, str, str]]:
@@ -350,23 +374,30 @@ def _covered(connection: sa.Connection, pair: sa.Row[Any]) -> frozenset[tuple[st
 
 
 def _orphans(connection: sa.Connection, repository: str) -> list[planner.Pair]:
-    later = _pairs.alias("later")
     rows = connection.execute(
         sa.select(_pairs)
-        .where(
-            *_recent(repository),
-            sa.exists().where(_experiments.c.pair == _pairs.c.id, _ORPHANED),
-            ~sa.exists().where(
-                later.c.request.is_(None),
-                later.c.repository == _pairs.c.repository,
-                later.c.treatment == _pairs.c.treatment,
-                later.c.id > _pairs.c.id,
-            ),
-        )
-        .order_by(_pairs.c.id)
+        .where(*_recent(repository), sa.exists().where(_experiments.c.pair == _pairs.c.id, _ORPHANED, ~_replaced()))
+        .order_by(_pairs.c.id.desc())
         .limit(ORPHANS)
     ).all()
     return [_orphan(connection, row) for row in rows]
+
+
+def _replaced() -> sa.ColumnElement[bool]:
+    """Whether an experiment of :data:`_pairs` has a later one of the same cell and treatment."""
+    later, again = _pairs.alias("later"), _experiments.alias("again")
+    return (
+        sa.exists()
+        .where(
+            later.c.request.is_(None),
+            later.c.repository == _pairs.c.repository,
+            later.c.treatment == _pairs.c.treatment,
+            later.c.id > _pairs.c.id,
+            again.c.pair == later.c.id,
+            *(again.c[name] == _experiments.c[name] for name in CELL),
+        )
+        .correlate(_pairs, _experiments)
+    )
 
 
 def _good(connection: sa.Connection, repository: str) -> frozenset[str]:
@@ -443,13 +474,14 @@ def _add(
     experiment: settings.ExperimentSettings,
     priority: int,
     now: datetime,
+    reason: str,
 ) -> None:
     for cell in cells:
         design = design_of(cell, repository.framework, experiment, 1 if control is None else 2, _seed(pair, cell))
         rank = repository.priority + cell.selected.selection.priority + priority
         build = _wanted(transaction, repository, treatment, cell, rank)
         against = None if control is None or design.arms == 1 else _wanted(transaction, repository, control, cell, rank)
-        _new_experiment(transaction, pair, cell, design, build, against, rank, now)
+        _new_experiment(transaction, pair, cell, design, build, against, rank, now, reason)
     transaction.announce("experiment.planned", pair=pair, count=len(cells))
 
 
@@ -474,6 +506,7 @@ def _new_experiment(
     control_build: int | None,
     rank: int,
     now: datetime,
+    reason: str = "",
 ) -> None:
     transaction.connection.execute(
         _experiments.insert().values(
@@ -487,6 +520,7 @@ def _new_experiment(
             control_build=control_build,
             design=design_json(design),
             state="waiting",
+            reason=reason,
             priority=rank,
             created_at=now,
         )

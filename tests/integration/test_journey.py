@@ -101,6 +101,36 @@ async def test_a_control_that_does_not_build_is_replaced(tmp_path: Path) -> None
         ]
 
 
+async def test_what_does_not_build_for_one_device_is_the_control_on_another(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    frameworks = tmp_path / "frameworks"
+    for platform, refuses in (("host", ""), ("board", 'grep -q not-for-boards "$1/subject" && exit 1\n')):
+        script = frameworks / "generic" / platform / "build.sh"
+        script.parent.mkdir(parents=True)
+        script.write_text(f'#!/bin/sh\n{refuses}exec "$1/build.sh" "$@"\n')
+        script.chmod(0o755)
+    host, board = ({"name": name, "kind": "local", "platform": name, "cpus": [cpu]} for cpu, name in enumerate(("host", "board")))
+    made.configure(builds={"frameworks_directory": str(frameworks)}, devices=[host, board])
+    made.commit("first")
+    slower = made.commit("slower and not-for-boards", latency=150)
+    mended = made.commit("builds everywhere", latency=150.01)
+    begin(made)
+    async with made.daemon():
+        await made.until(
+            "SELECT e.device, p.treatment, p.control, e.verdict FROM experiments e JOIN pairs p ON p.id = e.pair"
+            " WHERE e.verdict IS NOT NULL ORDER BY e.device, e.id",
+            [
+                ("board", made.commits[0], None, "measured"),
+                ("board", mended, made.commits[0], "regressed"),
+                ("host", made.commits[0], None, "measured"),
+                ("host", slower, made.commits[0], "regressed"),
+                ("host", mended, slower, "unchanged"),
+            ],
+        )
+        (first,) = made.rows("SELECT DISTINCT reason FROM experiments WHERE verdict = 'measured'")
+        assert first == ("no control: nothing older on the branch has been measured",)
+
+
 async def ab(made: lab.Lab, *arguments: str) -> int:
     command = [sys.executable, "-m", "aibenchd.api.client", "-s", str(made.socket), "ab", *arguments, "--wait"]
     return (await anyio.run_process(command, check=False)).returncode

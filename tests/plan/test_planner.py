@@ -17,6 +17,7 @@ SELECTED = coverage.Selected(
     model.Benchmark({"name": "net"}, {"identifier": "net"}), settings.BenchmarkSelection(specification=Path("net.json"))
 )
 CELLS = (coverage.Cell(SELECTED, DEVICE, ""),)
+ON_DSP = coverage.Cell(SELECTED, base.DeviceSettings(name="dsp", kind="vendor", platform="hexagon"), "")
 
 
 def repository(**keys: object) -> settings.RepositorySettings:
@@ -90,14 +91,49 @@ def test_a_control_that_does_not_build_is_replaced_by_the_one_before_it() -> Non
         ranked(2, "planned"),
         ranked(3, "planned"),
         orphans=[orphan],
-        unbuildable=frozenset({revision(2).commit}),
+        unbuildable={DEVICE.platform: {revision(2).commit}},
     )
     assert pairs(planner.plan(seen, repository(), CELLS)) == [(3, 1)]
 
 
+def test_what_does_not_build_for_one_platform_is_a_control_on_the_others() -> None:
+    line = [ranked(1, "planned"), ranked(2, "planned"), ranked(3)]
+    seen = window(*line, unbuildable={"hexagon": {revision(2).commit}})
+    host, dsp = planner.plan(seen, repository(), (*CELLS, ON_DSP)).steps
+    assert (host, dsp) == (
+        planner.PlanPair(revision(3), revision(2), CELLS),
+        planner.PlanPair(revision(3), revision(1), (ON_DSP,)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "older", "why"),
+    [
+        ({"rule": "previous"}, [], "nothing older on the branch has been measured"),
+        ({"rule": "previous"}, [1, 2], "nothing older that may be one builds for host"),
+        (
+            {"rule": "pinned", "commit": "0123456789"},
+            [1],
+            "the pinned 0123456789 is not below it on the branch, or does not build",
+        ),
+    ],
+)
+def test_what_is_measured_without_a_control_says_why(rule: dict[str, str], older: list[int], why: str) -> None:
+    unbuildable = {DEVICE.platform: {revision(position).commit for position in older}}
+    seen = window(*(ranked(position, "planned") for position in older), ranked(3), unbuildable=unbuildable)
+    (step,) = planner.plan(seen, repository(baseline=rule), CELLS).steps
+    assert step == planner.PlanPair(revision(3), None, CELLS, f"no control: {why}")
+
+
+def test_a_new_cell_joins_the_newest_pair_that_may_build_for_it() -> None:
+    newest = {DEVICE.platform: planner.Pair(5, revision(3), frozenset({CELLS[0].key})), "hexagon": planner.Pair(4, revision(2))}
+    plan = planner.plan(window(ranked(2, "planned"), ranked(3, "planned"), newest=newest), repository(), (*CELLS, ON_DSP))
+    assert plan.steps == (planner.Extend(newest["hexagon"], (ON_DSP,)),)
+
+
 def test_a_cell_that_is_new_joins_the_newest_pair() -> None:
     newest = planner.Pair(4, revision(2), frozenset())
-    plan = planner.plan(window(ranked(2, "planned"), newest=newest), repository(), CELLS)
+    plan = planner.plan(window(ranked(2, "planned"), newest={DEVICE.platform: newest}), repository(), CELLS)
     assert plan.steps == (planner.Extend(newest, CELLS),)
 
 

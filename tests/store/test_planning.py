@@ -29,10 +29,10 @@ async def journal(tmp_path: Path) -> AsyncIterator[store.Store]:
         yield opened
 
 
-def cell(name: str, backend: str = "", **selection: object) -> coverage.Cell:
+def cell(name: str, backend: str = "", device: base.DeviceSettings = DEVICE, **selection: object) -> coverage.Cell:
     benchmark = model.Benchmark({"name": "net", "framework": ""}, {"identifier": name, "metric": "delay"}, f"{name}.json")
     chosen = settings.BenchmarkSelection.model_validate({"specification": Path(f"{name}.json")} | selection)
-    return coverage.Cell(coverage.Selected(benchmark, chosen), DEVICE, backend)
+    return coverage.Cell(coverage.Selected(benchmark, chosen), device, backend)
 
 
 def line(tx: store.Transaction, *commits: str, repository: str = "engine") -> list[model.Revision]:
@@ -53,7 +53,7 @@ def planned(tx: store.Transaction, *steps: planner.Step) -> None:
 
 
 def window(connection: sa.Connection) -> planner.Window:
-    return planning.window(connection, "engine", ["host"], NOW)
+    return planning.window(connection, ENGINE, [DEVICE], NOW)
 
 
 async def test_a_cell_that_is_new_is_measured_with_one_arm_on_the_newest_pair_and_then_like_all(journal: store.Store) -> None:
@@ -62,8 +62,7 @@ async def test_a_cell_that_is_new_is_measured_with_one_arm_on_the_newest_pair_an
     def write(tx: store.Transaction) -> None:
         first, second, third = line(tx, "a", "b", "c")
         planned(tx, planner.PlanPair(second, first, (old,)))
-        newest = window(tx.connection).newest
-        assert newest is not None
+        newest = window(tx.connection).newest[DEVICE.platform]
         planned(tx, planner.Extend(newest, (new,)), planner.PlanPair(third, second, (old, new)))
 
     await journal.write(write)
@@ -89,9 +88,48 @@ async def test_what_does_not_build_is_not_where_new_cells_are_measured(journal: 
         tx.connection.execute(schema.builds.update().where(schema.builds.c.commit == "b").values(state="failed"))
 
     await journal.write(write)
-    newest = (await journal.read(window)).newest
-    assert newest is not None
+    newest = (await journal.read(window)).newest[DEVICE.platform]
     assert newest.treatment.commit == "a"
+
+
+async def test_a_failed_build_says_nothing_of_other_platforms_and_frameworks(journal: store.Store) -> None:
+    dsp = base.DeviceSettings(name="dsp", kind="vendor", platform="hexagon")
+
+    def write(tx: store.Transaction) -> None:
+        first, second = line(tx, "a", "b")
+        on_both = (cell("net"), cell("net", device=dsp))
+        planned(tx, planner.PlanPair(first, None, on_both), planner.PlanPair(second, first, on_both))
+        table = schema.builds
+        tx.connection.execute(table.update().where(table.c.commit == "b", table.c.platform == "hexagon").values(state="failed"))
+        builds.want(tx, "engine", "a", "another", DEVICE.platform, 0)
+        tx.connection.execute(table.update().where(table.c.framework == "another").values(state="failed"))
+
+    await journal.write(write)
+    seen = await journal.read(lambda connection: planning.window(connection, ENGINE, [DEVICE, dsp], NOW))
+    assert seen.unbuildable == {"hexagon": {"b"}, DEVICE.platform: set()}
+    assert {platform: pair.treatment.commit for platform, pair in seen.newest.items()} == {"hexagon": "a", DEVICE.platform: "b"}
+
+
+async def test_cells_whose_controls_do_not_build_are_given_others_one_by_one(journal: store.Store) -> None:
+    """Whichever of a revision's pairs they are in: another pair of the same revision is not their replacement."""
+    here, there = cell("here"), cell("there")
+
+    def write(tx: store.Transaction) -> None:
+        first, second, third = line(tx, "a", "b", "c")
+        planned(tx, planner.PlanPair(third, second, (here,)), planner.PlanPair(third, first, (there,)))
+        ended(tx, "here", state="skipped", reason=planning.CONTROL_DOES_NOT_BUILD)
+
+    await journal.write(write)
+    (orphan,) = (await journal.read(window)).orphans
+    assert orphan.cells == {here.key}
+    await journal.write(lambda tx: planned(tx, planner.PlanPair(orphan.treatment, None, (here,), "why")))
+    assert not (await journal.read(window)).orphans
+    rows = "SELECT reason FROM experiments ORDER BY id"
+    assert list(await journal.read(lambda connection: connection.scalars(sa.text(rows)).all())) == [
+        planning.CONTROL_DOES_NOT_BUILD,
+        "",
+        "why",
+    ]
 
 
 def ended(tx: store.Transaction, name: str, **values: object) -> None:
@@ -110,8 +148,7 @@ async def test_cells_that_were_given_another_control_do_not_hide_the_others_of_t
         planned(tx, planner.PlanPair(third, first, (there,)))
 
     await journal.write(write)
-    newest = (await journal.read(window)).newest
-    assert newest is not None
+    newest = (await journal.read(window)).newest[DEVICE.platform]
     assert newest.cells == {here.key, there.key}
     assert (await journal.read(window)).undecided == 1  # revision, whatever it is compared with
 
@@ -190,7 +227,7 @@ async def test_a_comparison_runs_each_cell_s_own_from_its_own_repository(journal
 async def test_a_comparison_holds_up_no_plan_and_is_no_cell_s_newest(journal: store.Store) -> None:
     await journal.write(compare)
     seen = await journal.read(window)
-    assert (seen.undecided, seen.newest, seen.good, seen.orphans) == (0, None, frozenset(), [])
+    assert (seen.undecided, seen.newest, seen.good, seen.orphans) == (0, {}, frozenset(), [])
     assert await journal.read(lambda connection: connection.execute(sa.select(schema.cells)).all()) == []
 
 
