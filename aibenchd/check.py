@@ -8,9 +8,9 @@ import os
 import pwd
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -21,17 +21,22 @@ from aibenchd.devices import base as device
 from aibenchd.plan import coverage
 from aibenchd.specs import catalog, files, places, sources
 from aibenchd.store import devices as stored
+from aibenchd.watch import base as watch
 
 DEVICE_DEADLINE = 30.0  # seconds
-DEVICES_AT_ONCE = 64
+REMOTE_DEADLINE = 30.0  # seconds
+LOOKS_AT_ONCE = 64  # at devices and remotes
 NOWHERE = Path(os.devnull)  # below which nothing is kept
 PUBLIC = {"known_hosts_file"}  # keys of credential files that everyone may read
 
 T = TypeVar("T")
+Look: TypeAlias = Callable[[], Awaitable[errors.Fault | None]]  # at one thing outside
+Told: TypeAlias = Callable[..., errors.Fault]  # of a message, and of the keys that it is about
 
 
 async def check(path: Path) -> list[errors.Fault]:
-    """All faults of a configuration, of the specifications it names, and of what it expects of this host and its devices.
+    """All faults of a configuration, of the specifications it names, and of what it expects of this host, of its
+    remotes and of its devices.
 
     A daemon that runs meanwhile is not disturbed.
     """
@@ -49,7 +54,10 @@ async def check(path: Path) -> list[errors.Fault]:
         found += await _in_thread(lambda: list(_plan(document, chosen, specifications)))
         found += [fault async for fault in _files(chosen, specifications)]
     accounts = await _in_thread(lambda: list(_accounts(document, chosen)))
-    found += accounts or await _devices(document, chosen)  # devices run programs as those accounts
+    with tempfile.TemporaryDirectory(prefix="aibenchd-check-") as scratch:
+        looks = [*_remotes(document, chosen, Path(scratch))]
+        looks += [] if accounts else _devices(document, chosen, Path(scratch))  # they run programs as those accounts
+        found += [*accounts, *await _together(looks)]
     return sorted(found, key=lambda fault: (fault.file, fault.line, fault.column))
 
 
@@ -169,31 +177,65 @@ async def _files(chosen: settings.Settings, found: catalog.Catalog) -> AsyncIter
             yield specification.fault(places.of(specification.value, wanted.key, wanted.file), reason)
 
 
-async def _devices(document: yamlfile.Document, chosen: settings.Settings) -> list[errors.Fault]:
+def _told(document: yamlfile.Document, key_path: yamlfile.KeyPath, message: str, *keys: str) -> errors.Fault:
+    """A fault at a key of a repository or a device, on one line whatever a tool said."""
+    return document.fault((*key_path, *keys), " ".join(message.split()))
+
+
+async def _together(looks: Iterable[Look]) -> list[errors.Fault]:
+    """What a number of looks find wrong."""
     found: list[errors.Fault] = []
-    limiter = anyio.CapacityLimiter(DEVICES_AT_ONCE)
+    limiter = anyio.CapacityLimiter(LOOKS_AT_ONCE)
 
-    async def look(index: int, one: device.DeviceSettings, scratch: Path) -> None:
+    async def take(look: Look) -> None:
         async with limiter:
-            reason = await _reach(one, scratch, chosen.run)
-        if reason:
-            found.append(document.fault(("devices", index), reason))
+            fault = await look()
+        if fault:
+            found.append(fault)
 
-    with tempfile.TemporaryDirectory(prefix="aibenchd-check-") as scratch:
-        async with anyio.create_task_group() as tasks:
-            for index, one in enumerate(chosen.devices):
-                tasks.start_soon(functools.partial(look, index, one, Path(scratch) / one.name))
+    async with anyio.create_task_group() as tasks:
+        for look in looks:
+            tasks.start_soon(take, look)
     return found
 
 
-async def _reach(one: device.DeviceSettings, scratch: Path, run: device.RunSettings) -> str:
-    """Why a device cannot be reached; empty where it can."""
-    kind: type[device.Device] = plugins.load("devices", one.kind)
+def _remotes(document: yamlfile.Document, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
+    for index, one in enumerate(chosen.repositories):
+        kind: type[watch.Repository] = plugins.load("repositories", one.kind)
+        repository = kind(one, scratch / "repositories" / one.name)
+        yield functools.partial(_remote, repository, functools.partial(_told, document, ("repositories", index)))
+
+
+async def _remote(repository: watch.Repository, told: Told) -> errors.Fault | None:
+    try:
+        with anyio.fail_after(REMOTE_DEADLINE):
+            await repository.reach()
+    except errors.CredentialError:
+        return None  # told of its own, or a systemd credential
+    except TimeoutError:
+        return told(f"did not answer within {REMOTE_DEADLINE:.0f} s; look at the network, or mend the url", "url")
+    except errors.RemoteUnreachableError as error:
+        return told(f"cannot be reached: {error}", "url")
+    except errors.UnknownRevisionError as error:
+        return told(str(error), "branch")
+    except errors.AibenchdError as error:
+        return told(str(error), "kind")
+    return None
+
+
+def _devices(document: yamlfile.Document, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
+    for index, one in enumerate(chosen.devices):
+        kind: type[device.Device] = plugins.load("devices", one.kind)
+        made = kind(one, scratch / "devices" / one.name, chosen.run)
+        yield functools.partial(_device, made, functools.partial(_told, document, ("devices", index)))
+
+
+async def _device(one: device.Device, told: Told) -> errors.Fault | None:
     try:
         with anyio.fail_after(DEVICE_DEADLINE):
-            await kind(one, scratch, run).reach()
+            await one.reach()
     except TimeoutError:
-        return f"did not answer within {DEVICE_DEADLINE:.0f} s"
+        return told(f"did not answer within {DEVICE_DEADLINE:.0f} s")
     except errors.AibenchdError as error:
-        return str(error)
-    return ""
+        return told(str(error))
+    return None

@@ -1,8 +1,11 @@
 """What ``aibenchd check`` finds before the daemon is started."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from contextlib import AbstractAsyncContextManager
@@ -11,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+import remotes
 
 from aibenchd import check, cli, digests, errors, plugins, yamlfile
 from aibenchd.devices import base
@@ -21,7 +25,7 @@ SPECIFICATION = {
     "tests": [{"identifier": "net", "metric": "delay", "iter": 1, "commands": ["{program}"]}],
 }
 CONFIGURATION: dict[str, Any] = {
-    "repositories": [{"name": "engine", "url": "/nowhere", "framework": "generic"}],
+    "repositories": [{"name": "engine", "url": "./engine", "framework": "generic"}],
     "builds": {"frameworks_directory": "frameworks"},
     "devices": [{"name": "host", "kind": "local", "cpus": [min(os.sched_getaffinity(0))]}],
     "benchmarks": [{"specification": "net.json"}],
@@ -34,6 +38,7 @@ def lab(tmp_path: Path) -> Path:
     (tmp_path / "frameworks" / "generic").mkdir(parents=True)
     (tmp_path / "frameworks" / "generic" / "build.sh").write_text("true\n")
     (tmp_path / "net.json").write_text(json.dumps(SPECIFICATION))
+    remotes.GitRemote(tmp_path / "engine").commit()
     return tmp_path
 
 
@@ -89,7 +94,7 @@ async def test_a_framework_without_any_build_script_is_a_fault(lab: Path) -> Non
 
 
 async def test_a_benchmark_that_nothing_runs_is_a_fault(lab: Path) -> None:
-    repositories = [{"name": "engine", "url": "/nowhere", "framework": "pytorch"}]
+    repositories = [{"name": "engine", "url": "./engine", "framework": "pytorch"}]
     ((key, message),) = await faults(lab, repositories=repositories)
     assert (key, message) == ("benchmarks[0]", "runs nowhere: no repository builds generic programs")
 
@@ -339,11 +344,67 @@ async def test_devices_are_tried_at_once_but_not_all(lab: Path, monkeypatch: pyt
     assert len(found) == 201
     assert found["devices[0]"].startswith("did not answer within")
     assert found["devices[200]"] == "d199: unplugged"
-    assert 2 <= Silent.most <= check.DEVICES_AT_ONCE
+    assert 2 <= Silent.most <= check.LOOKS_AT_ONCE
 
 
-async def test_the_shipped_configuration_can_be_served() -> None:
-    assert await check.check(Path(__file__).parents[1] / "config" / "aibenchd.yaml") == []
+async def test_the_shipped_configuration_can_be_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")  # nothing is asked of the network
+    found = await check.check(Path(__file__).parents[1] / "config" / "aibenchd.yaml")
+    assert [fault.key for fault in found] == ["repositories[0].url"]
+
+
+@pytest.fixture(params=["git", "hg"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of a repository."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # where pip puts hg
+    if not shutil.which(request.param):
+        pytest.skip("hg is not installed (pip install mercurial)")
+    return str(request.param)
+
+
+async def test_a_misspelt_branch_is_a_fault_that_names_the_nearest(lab: Path, kind: str) -> None:
+    with contextlib.closing(remotes.HgRemote(lab / "hg")) as in_hg:
+        there = in_hg if kind == "hg" else remotes.GitRemote(lab / "git")
+        there.commit()
+        there("bookmark" if kind == "hg" else "branch", "release/2.0")
+        engine = {**CONFIGURATION["repositories"][0], "url": f"./{kind}", "kind": kind}
+        what, usual = ("bookmark or branch", "default") if kind == "hg" else ("branch", "main")
+        for given, advice in (("relaese/2.0", "did you mean 'release/2.0'?"), ("quux", f"known: {usual}, release/2.0")):
+            expected = [("repositories[0].branch", f"the remote has no {what} {given!r}; {advice}")]
+            assert await faults(lab, repositories=[{**engine, "branch": given}]) == expected
+        both = [{**engine, "branch": usual}, {**engine, "name": "other", "branch": "release/2.0"}]
+        assert await faults(lab, repositories=both) == []
+
+
+async def test_a_remote_that_cannot_be_reached_is_told_in_the_tools_own_words(lab: Path, kind: str) -> None:
+    urls = ["./absent", f"https://a-secret@127.0.0.1:1/engine{'?token=hidden' if kind == 'git' else ''}"]  # hg takes no such part
+    engines = [{**CONFIGURATION["repositories"][0], "name": f"e{n}", "url": url, "kind": kind} for n, url in enumerate(urls)]
+    found = dict(await faults(lab, repositories=engines))
+    assert found.keys() == {"repositories[0].url", "repositories[1].url"}
+    absent, refused = found["repositories[0].url"], found["repositories[1].url"]
+    words = ("not found", "refused") if kind == "hg" else ("does not appear to be a git repository", "onnect")
+    assert absent.startswith(f"cannot be reached: {lab}/absent: {kind} ")
+    assert words[0] in absent
+    assert words[1] in refused
+    assert "secret" not in refused
+    assert "hidden" not in refused
+
+
+async def test_a_remote_that_does_not_answer_is_given_up(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "REMOTE_DEADLINE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/engine.git"
+        ((key, message),) = await faults(lab, repositories=[{**CONFIGURATION["repositories"][0], "url": url}])
+    assert key == "repositories[0].url"
+    assert message.startswith("did not answer within")
+
+
+async def test_a_remote_whose_secret_only_the_unit_can_see_is_left_to_the_daemon(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    private = {"url": "https://127.0.0.1:1/engine.git", "credentials": {"token_file": "from-systemd"}}
+    assert await faults(lab, repositories=[{**CONFIGURATION["repositories"][0], **private}]) == []
 
 
 def test_what_is_odd_in_a_specification_is_a_warning(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:

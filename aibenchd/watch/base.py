@@ -6,10 +6,13 @@ A kind is one file with one class derived from :class:`Repository`, and one line
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncGenerator
+import difflib
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
-from aibenchd import model, settings
+from aibenchd import faults, model, settings
+
+SEARCHED = 10_000  # branches among which the nearest is looked for; it takes 25 µs each
 
 
 class Repository(abc.ABC):
@@ -23,6 +26,17 @@ class Repository(abc.ABC):
     def __init__(self, settings: settings.RepositorySettings, directory: Path) -> None:
         self.settings = settings
         self.directory = directory
+
+    @abc.abstractmethod
+    async def reach(self) -> None:
+        """Ask the remote whether it has the watched branch, for a person who wants to know before the daemon does.
+
+        Nothing is cloned, and a daemon that has a clone of it is not disturbed.
+
+        Raises:
+            RemoteUnreachableError: it does not answer, or refuses; with the tool's own words.
+            UnknownRevisionError: it has no such branch; the nearest that it has are named.
+        """
 
     @abc.abstractmethod
     async def fetch(self) -> str:
@@ -51,3 +65,8 @@ class Repository(abc.ABC):
     @abc.abstractmethod
     async def discard(self, target: Path) -> None:
         """Remove a work tree that :meth:`check_out` made, and what the clone remembers of it."""
+
+
+def suggestion(branch: str, there: Sequence[str]) -> str:
+    """Which of the branches of a remote a person may have meant, or which there are. Blocking, up to a quarter of a second."""
+    return faults.suggestion(branch, difflib.get_close_matches(branch, there[:SEARCHED], 1) or there)

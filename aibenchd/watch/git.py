@@ -9,9 +9,10 @@ import shutil
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import anyio.to_thread
 import structlog
 
-from aibenchd import credentials, errors, model
+from aibenchd import credentials, errors, model, redaction
 from aibenchd.settings import RepositorySettings
 from aibenchd.watch import access, base, clone, lines, mirror, paths, process, submodules
 
@@ -55,6 +56,23 @@ class Git(base.Repository):
         self._url = access.absolute(settings.url)
         self._clone = clone.at(directory)
         self._head = ""
+
+    async def reach(self) -> None:
+        git, branch = await self._git(), self.settings.branch
+        if not await self._heads(git, f"refs/heads/{branch}"):
+            said = await anyio.to_thread.run_sync(base.suggestion, branch, await self._heads(git))
+            raise errors.UnknownRevisionError(f"the remote has no branch {branch!r}; {said}")
+
+    async def _heads(self, git: process.Program, *patterns: str) -> list[str]:
+        """The remote's branches; thousands of them take megabytes."""
+        heads = bytearray()
+        try:
+            async with contextlib.aclosing(git.chunks("ls-remote", "--heads", self._url, *patterns)) as chunks:
+                async for chunk in chunks:
+                    heads += chunk
+        except process.ProgramFailedError as error:
+            raise errors.RemoteUnreachableError(redaction.text(f"{self._url}: {error}")) from error
+        return re.findall(r"\trefs/heads/(.+)", heads.decode(errors="replace"))
 
     async def fetch(self) -> str:
         watched = await self._mirror()

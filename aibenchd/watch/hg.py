@@ -39,19 +39,41 @@ class Mercurial(base.Repository):
         self._clone = clone.at(directory)
         self._mirror = self._clone.directory / "mirror"
 
+    async def reach(self) -> None:
+        hg, branch = await self._hg(), self.settings.branch
+        if not await self._identified(hg):
+            there, what = await self._named(hg)
+            said = await anyio.to_thread.run_sync(base.suggestion, branch, there)
+            raise errors.UnknownRevisionError(f"the remote has no bookmark or branch {branch!r}; {what}{said}")
+
+    async def _named(self, hg: process.Program) -> tuple[list[str], str]:
+        """Bookmarks and branches of the remote, and of which of them it is silent: branches are told of a local one alone."""
+        try:
+            keys = await hg.output("debugpushkey", self._url, "bookmarks")
+            local = access.is_local(self._url)
+            branches = await hg.output("--repository", self._url, "branches", "--template", "{branch}\n") if local else ""
+        except process.ProgramFailedError as error:
+            raise self._unreachable(error) from error
+        bookmarks = [row.partition("\t")[0] for row in keys.splitlines()]
+        return [*bookmarks, *branches.splitlines()], "" if local else "of its bookmarks, "
+
+    async def _identified(self, hg: process.Program) -> str:
+        """The remote's head of the watched branch; empty where there is no such branch."""
+        try:
+            return await hg.output("identify", "--rev", self.settings.branch, "--template", "{node}", self._url)
+        except process.ProgramFailedError as error:
+            if "unknown revision" in error.said:
+                return ""
+            raise self._unreachable(error) from error
+
     async def fetch(self) -> str:
         hg = await self._hg()
         async with self._clone.lock("mirror"):
             await self._prepare(hg)
-            # The remote is asked: what was stripped or moved back there is still here.
-            try:
-                head = await hg.output("identify", "--rev", self.settings.branch, "--template", "{node}", self._url)
-            except process.ProgramFailedError as error:
-                if "unknown revision" in error.said:
-                    await self._pull(hg)
-                    raise errors.UnknownRevisionError(await self._no_branch(hg)) from error
-                raise self._unreachable(error) from error
+            head = await self._identified(hg)  # by the remote: what was stripped or moved back there is still here
             await self._pull(hg)
+            if not head:
+                raise errors.UnknownRevisionError(await self._no_branch(hg))
         return head
 
     async def resolve(self, name: str) -> model.Revision:
