@@ -14,13 +14,14 @@ from typing import Any
 import anyio.to_thread
 
 from aibenchd import errors, helper
-from aibenchd.devices import base, helping
+from aibenchd.devices import base, heat, helping
 
 VERBS = ("set-governor", "set-frequency")
+COOLING = "sys/class/thermal/cooling_device*"
 
 
-def changes(cpus: Sequence[int], wanted: base.Conditioning, root: Path = Path("/")) -> list[base.Change]:
-    """What has to be changed to have the CPUs as ``wanted``. Blocking.
+def changes(cpus: Sequence[int], wanted: base.Conditioning, limits: heat.Limits, root: Path = Path("/")) -> list[base.Change]:
+    """What has to be changed to have the CPUs as ``wanted``; ``limits`` are the same each time. Blocking.
 
     Raises:
         CommandError: the kernel offers no such thing.
@@ -29,7 +30,8 @@ def changes(cpus: Sequence[int], wanted: base.Conditioning, root: Path = Path("/
     if wanted.governor:
         found += _grouped(cpus, lambda cpu: _governor(_place(cpu, root), wanted.governor))
     if wanted.frequency:
-        found += _grouped(cpus, lambda cpu: _frequency(_place(cpu, root), wanted.frequency))
+        cooling = [(_read(place / "type"), _read(place / "cur_state")) for place in root.glob(COOLING)]
+        found += _grouped(cpus, lambda cpu: _frequency(_place(cpu, root), wanted.frequency, limits, cooling))
     return found
 
 
@@ -55,13 +57,15 @@ def _governor(place: Path, wanted: str) -> tuple[Request, Request]:
     return {"verb": "set-governor", "governor": wanted}, {"verb": "set-governor", "governor": now}
 
 
-def _frequency(place: Path, wanted: str) -> tuple[Request, Request]:
-    limits = [_read(place / name) for name in ("cpuinfo_min_freq", "cpuinfo_max_freq", "scaling_min_freq", "scaling_max_freq")]
-    if not all(map(str.isdecimal, limits)):
+def _frequency(place: Path, wanted: str, limits: heat.Limits, cooling: Sequence[tuple[str, str]]) -> tuple[Request, Request]:
+    told = [_read(place / name) for name in ("cpuinfo_min_freq", "cpuinfo_max_freq", "scaling_min_freq", "scaling_max_freq")]
+    if not all(map(str.isdecimal, told)):
         raise errors.CommandError(
             f"the kernel does not tell the frequencies of {place.parent.name}; remove frequency from its conditioning"
         )
-    lowest, highest, least, most = map(int, limits)
+    lowest, highest, least, most = map(int, told)
+    first, *_ = (*_read(place / "related_cpus").split(), place.parent.name.removeprefix("cpu"))
+    most = limits.own(place.parent.name, most, highest, lowered=heat.lowers(cooling, int(first)))
     offered = sorted(map(int, _read(place / "scaling_available_frequencies").split()))
     middle = (lowest + highest) / 2
     if offered:

@@ -17,7 +17,7 @@ import anyio.to_thread
 import pydantic
 
 from aibenchd import errors
-from aibenchd.devices import base, beneath, cpufreq, host, launching, pushed
+from aibenchd.devices import base, beneath, cpufreq, heat, host, launching, pushed
 
 T = TypeVar("T")
 
@@ -109,6 +109,7 @@ class LocalSession(base.Session):
         self._pushed = pushed.Pushed(self._directory / "programs", settings.store_size)
         self._cpus = settings.cpus or tuple(range(os.cpu_count() or 1))
         self._host = host.Host(self._cpus, self.root)
+        self._limits = heat.Limits()
         self._limiter = anyio.CapacityLimiter(1)
         self._busy = ""
 
@@ -162,7 +163,7 @@ class LocalSession(base.Session):
         return await self._in_thread(self._host.state)
 
     async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
-        return await self._in_thread(lambda: cpufreq.changes(self._cpus, wanted, self.root))
+        return await self._in_thread(lambda: cpufreq.changes(self._cpus, wanted, self._limits, self.root))
 
     async def apply(self, action: base.Action) -> None:
         if action.get("verb") in cpufreq.VERBS:

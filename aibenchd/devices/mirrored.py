@@ -9,8 +9,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from aibenchd.devices import cpufreq
+
 CPU = "/sys/devices/system/cpu"
-OF_CPU = ("topology/*", "cpufreq/*_governor*", "cpufreq/*_freq*", "thermal_throttle/*_throttle_count")
+OF_CPU = ("topology/*", "cpufreq/*_governor*", "cpufreq/*_freq*", "cpufreq/related_cpus", "thermal_throttle/*_throttle_count")
 OF_MACHINE = (
     *(f"/proc/{name}" for name in ("cpuinfo", "meminfo", "swaps", "loadavg", "device-tree/model")),
     "/etc/os-release",
@@ -20,6 +22,8 @@ OF_MACHINE = (
     *(f"/sys/class/thermal/thermal_zone*/{name}" for name in ("type", "temp")),
     *(f"/sys/class/power_supply/*/{name}" for name in ("type", "scope", "capacity")),
 )
+# Read only before the frequency is set: there may be as many as CPUs.
+COOLING = tuple(f"/{cpufreq.COOLING}/{name}" for name in ("type", "cur_state"))
 
 
 def patterns(cpus: Sequence[int]) -> list[str]:

@@ -22,7 +22,7 @@ import asyncssh
 import pydantic
 
 from aibenchd import errors, quantities
-from aibenchd.devices import base, cpufreq, host, mirrored, ssh_access, ssh_link, ssh_upload
+from aibenchd.devices import base, cpufreq, heat, host, mirrored, ssh_access, ssh_link, ssh_upload
 
 T = TypeVar("T")
 
@@ -120,6 +120,7 @@ class SshSession(base.Session):
         self._directory = PurePosixPath()
         self._root = Path()  # of what the device's kernel tells, on this host
         self._host = host.Host(())
+        self._limits = heat.Limits()
         self._busy = "its opening"
 
     async def open(self) -> None:
@@ -211,7 +212,7 @@ class SshSession(base.Session):
             return ()
         with self._alone("changes"):
             try:
-                found = await self._told(lambda: cpufreq.changes(self._cpus, wanted, self._root))
+                found = await self._told(lambda: cpufreq.changes(self._cpus, wanted, self._limits, self._root), *mirrored.COOLING)
             except errors.CommandError as error:
                 raise errors.CommandError(str(error).replace(str(self._root), "")) from error
             paths = sorted({path for change in found for path, _ in _writes(change.do)})
@@ -265,9 +266,9 @@ class SshSession(base.Session):
     async def _run(self, command: base.Command) -> base.Completed:
         return await ran(self._link, self._settings, command)
 
-    async def _told(self, look: Callable[[], T]) -> T:
-        """What is to be seen in what the device's kernel tells now."""
-        texts = (await self._link.ask("read", SMALL_DEADLINE, patterns=mirrored.patterns(self._cpus))).facts["texts"]
+    async def _told(self, look: Callable[[], T], *more: str) -> T:
+        """What is to be seen in what the device's kernel tells now, ``more`` files than usual too."""
+        texts = (await self._link.ask("read", SMALL_DEADLINE, patterns=[*mirrored.patterns(self._cpus), *more])).facts["texts"]
 
         def lay_out_and_look() -> T:
             mirrored.lay_out(self._root, texts)
