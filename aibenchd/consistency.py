@@ -6,6 +6,7 @@ the models. Pure, but for asking which kinds are installed.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
@@ -13,6 +14,8 @@ from typing import Any, TypeAlias
 from aibenchd import errors, faults, plugins, yamlfile
 
 Items: TypeAlias = list[tuple[int, dict[str, Any]]]
+
+_SSH_KINDS = ("ssh", "ssh-gpu")
 
 _SECRET_KEY = re.compile(r"(.*[_-])?(token|password|passwd|passphrase|secret|(api|access|private|secret)[_-]?key)", re.IGNORECASE)
 _SECRET_URL = re.compile(
@@ -25,7 +28,7 @@ def of(document: yamlfile.Document) -> list[errors.Fault]:
     """All faults of this sort."""
     if not isinstance(document.value, dict):
         return []
-    checks = (_secrets, _twice, _kinds, _unknown_names, _shared_cpus, _shared_phones)
+    checks = (_secrets, _twice, _kinds, _unknown_names, _shared_cpus, _shared_phones, _shared_directories)
     return [document.fault(key_path, message) for check in checks for key_path, message in check(document.value)]
 
 
@@ -120,6 +123,21 @@ def _shared_phones(value: dict[str, Any]) -> Iterator[Finding]:
             if first.setdefault(place, index) != index:
                 reason = f"is the phone of devices[{first[place]}] too; give each a directory of its own, or remove one"
                 yield ("devices", index, named), reason
+
+
+def _shared_directories(value: dict[str, Any]) -> Iterator[Finding]:
+    """Two entries of one SSH server, user and directory would end each other's sessions."""
+    first: dict[str, int] = {}
+    for index, item in _items(value, "devices"):
+        if item.get("kind") not in _SSH_KINDS or not isinstance(item.get("host"), str):
+            continue
+        directory = posixpath.normpath(str(item.get("directory") or f"~/.aibenchd/{item.get('name')}")).removeprefix("~/")
+        way = (item["host"].lower(), item.get("port", 22), item.get("username", ""), item.get("jump", []))
+        if first.setdefault(repr((*way, directory)), index) != index:
+            other = first[repr((*way, directory))]
+            reason = f"is the directory of devices[{other}] on the same host too, which would end each other's sessions;"
+            advice = "give each a directory of its own, or leave it out: then it is named after the device"
+            yield ("devices", index, "directory"), f"{reason} {advice}"
 
 
 def _shared_cpus(value: dict[str, Any]) -> Iterator[Finding]:

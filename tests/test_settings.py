@@ -251,6 +251,32 @@ def test_local_devices_share_no_cpu(tmp_path: Path, devices: str, keys: list[str
 
 
 @pytest.mark.parametrize(
+    ("more", "keys"),
+    [
+        ("host: box", []),
+        ("host: box, directory: /d", ["devices[2].directory"]),
+        ("host: BOX, port: 22, directory: /d/", ["devices[2].directory"]),
+        ("host: box, directory: ~/.aibenchd/a", ["devices[2].directory"]),
+        ("host: box, directory: .aibenchd/a", ["devices[2].directory"]),
+        ("host: other, directory: /d", []),
+        ("host: box, port: 23, directory: /d", []),
+        ("host: box, username: bench, directory: /d", []),
+        ("host: box, jump: [{host: gate}], directory: /d", []),
+    ],
+)
+def test_no_two_devices_share_a_directory_behind_one_ssh_server(tmp_path: Path, more: str, keys: list[str]) -> None:
+    first = "{name: a, kind: ssh, host: box}, {name: b, kind: ssh-gpu, gpu: '0', host: box, directory: /d}"
+    path = write(tmp_path, f"devices: [{first}, {{name: c, kind: ssh, {more}}}]")
+    try:
+        settings.load(path)
+        found: list[errors.Fault] = []
+    except errors.InvalidFileError as error:
+        found = error.faults
+    assert [fault.key for fault in found] == keys
+    assert all("which would end each other's sessions; give each a directory of its own" in fault.message for fault in found)
+
+
+@pytest.mark.parametrize(
     ("devices", "keys"),
     [
         ("{name: a, kind: adb, serial: X}, {name: b, kind: adb, serial: Y}", []),

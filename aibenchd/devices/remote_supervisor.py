@@ -40,6 +40,7 @@ if MYPY:  # typing alone takes milliseconds
 
 KILL_DEADLINE = 10.0  # seconds from SIGKILL to the last process's end
 TAKEOVER_DEADLINE = 5.0  # seconds that an earlier session is given to end
+REPLACED = 75  # exit status of a session that a newer one in its directory has ended
 PIPE_SIZE = 1 << 20  # bytes a program may print before it waits for us
 DRAIN_BOUND = 4 << 20  # bytes read from one pipe before clock and caller are looked at again
 REST = 0.02  # seconds between two looks at the output of a program that prints little
@@ -69,7 +70,11 @@ class Refusal(Exception):  # noqa: N818
 
 
 class Gone(BaseException):
-    """The daemon is gone, or another session has taken our place."""
+    """The daemon is gone, or another session has taken our place, as ``status`` says, which we exit with."""
+
+    def __init__(self, status: int = 0) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class Caller:
@@ -874,7 +879,7 @@ def all_cpus() -> "frozenset[int]":
 def take_over(path: str) -> int:
     """Lock a file for as long as we live. Whoever has it is ended: the newer session is the one that is wanted."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for way in (None, signal.SIGTERM, signal.SIGKILL):  # the last also where it was stopped
+    for way in (None, signal.SIGUSR1, signal.SIGKILL):  # the last also where it was stopped
         holder = os.pread(file, 32, 0).decode()
         if way and holder.isdigit():
             if way == signal.SIGKILL:
@@ -933,10 +938,11 @@ def guard(supervisor: int) -> "NoReturn":
     os._exit(min(abs(exit_code(status)), 255))
 
 
-def leave(*_: "Any") -> "NoReturn":
-    """For SIGTERM: raises Gone wherever we are, once."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Gone
+def leave(number: int, _: "Any") -> "NoReturn":
+    """For SIGTERM, and for SIGUSR1 by a newer session: raises Gone wherever we are, once."""
+    for one in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(one, signal.SIG_IGN)
+    raise Gone(REPLACED if number == signal.SIGUSR1 else 0)
 
 
 def main() -> None:
@@ -946,16 +952,19 @@ def main() -> None:
     if supervisor:
         guard(supervisor)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    signal.signal(signal.SIGTERM, leave)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, leave)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # standard input ends then, too
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         return
-    with contextlib.suppress(Gone):
+    try:
         server = Server(Caller())
         server.greet()
         server.serve()
+    except Gone as gone:
+        sys.exit(gone.status)
 
 
 if __name__ == "__main__":

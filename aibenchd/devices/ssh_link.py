@@ -28,6 +28,7 @@ STOP_DEADLINE = 15.0  # seconds
 STRAY_BOUND = 64 << 10  # bytes that a login shell may print before the supervisor does
 ANSWER_BOUND = 1 << 30  # bytes
 NOT_FOUND = 127  # a shell's exit status
+REPLACED = 75  # the supervisor's
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +176,8 @@ class Link:
         self.check()
         try:
             self._channel.write(json.dumps(request).encode() + b"\n")
-        except (asyncssh.Error, OSError) as error:
-            raise self.lose(f"the connection broke: {error}") from error
+        except (asyncssh.Error, OSError) as error:  # which say no more than that it is closed
+            raise self.lose(self._ending()) from error
 
     async def _next(self) -> Answer:
         """The next answer that is not a sign of life. Cancelled, it takes nothing of one: the next call finds all of it."""
@@ -221,6 +222,11 @@ class Link:
 
     def _ending(self) -> str:
         said = self._stream.said.decode(errors="replace").strip().rpartition("\n")[2][-300:]
+        if self.greeting and self._stream.status == REPLACED:
+            return (
+                "a newer session in the same directory ended this one: another daemon, or another device of this one, works there;"
+                " give each a directory of its own"
+            )
         if self.greeting:
             return f"its supervisor ended, or the connection to it{': ' if said else ''}{said}"
         if self._stream.status == NOT_FOUND:

@@ -19,6 +19,7 @@ from aibenchd import digests, errors
 from aibenchd.devices import base, ssh
 
 QUICK = {"keepalive": "100ms", "lost_after": "1s"}  # a busy machine may take long to answer
+REPLACED = "box: a newer session in the same directory ended this one: .* give each a directory of its own"
 SLEEPER = "setsid sleep 1000 & echo $! > pid; echo $$ > begun; wait"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -154,14 +155,35 @@ async def test_a_frozen_supervisor_is_lost_and_the_next_session_sees_to_what_it_
 async def test_a_newer_session_takes_the_place_of_an_older_one(server: sshd.Sshd) -> None:
     async with server.device().session() as older, anyio.create_task_group() as tasks:
         work = await older.directory("trial")
-        tasks.start_soon(_lost, older.run(shell(SLEEPER, work)))
+        tasks.start_soon(_lost, older.run(shell(SLEEPER, work)), REPLACED)
         pids = [int(await launchers.until_written(Path(work) / name)) for name in ("begun", "pid")]
         await works(server.device())
         await launchers.until_gone(*pids)
 
 
-async def _lost(call: Any) -> None:
-    with pytest.raises(errors.DeviceLostError):
+async def test_a_session_that_rests_is_told_that_a_newer_one_has_its_place(server: sshd.Sshd) -> None:
+    async with server.device().session() as older:
+        await works(server.device())
+        await until_told(older)
+        await _lost(older.health(), REPLACED)
+
+
+async def test_a_session_that_rests_is_told_that_its_supervisor_was_killed(server: sshd.Sshd) -> None:
+    async with server.device().session() as session:
+        os.kill(server.supervisor(), signal.SIGKILL)
+        await until_told(session)
+        await _lost(session.health(), "box: its supervisor ended, or the connection to it")
+
+
+async def until_told(session: Any) -> None:
+    """Wait until it is known here that the supervisor has ended, with nobody asking for anything."""
+    with anyio.fail_after(20):
+        while not session._link._stream.ended:
+            await anyio.sleep(0.01)
+
+
+async def _lost(call: Any, match: str = "box: ") -> None:
+    with pytest.raises(errors.DeviceLostError, match=match):
         await call
 
 
