@@ -402,11 +402,11 @@ class Daemon:
         self.drained.discard(device)
         self._drain(device)
 
-    async def release(self, device: str, by: str) -> None:
-        log.info("released", device=device, by=by)
+    async def release(self, device: str, by: str) -> bool:
         service = self._measuring.services.get(device)
-        if service is not None:
-            service.worker.release()
+        released = service is not None and service.worker.release()
+        log.info("released", device=device, by=by, released=released)
+        return released
 
     def paused(self) -> bool:
         """Whether no block and no build may begin."""

@@ -113,19 +113,21 @@ async def resume(request: web.Request) -> web.Response:
 async def drain(request: web.Request) -> web.Response:
     device = await _device(request)
     await request.app[reads.HOUSE].controls.drain(device, request[PEER].name)
-    return _done({"device": device, "drained": True})
+    return _done({"device": device, **_stands(request, device)})
 
 
 async def undrain(request: web.Request) -> web.Response:
     device = await _device(request)
     await request.app[reads.HOUSE].controls.undrain(device, request[PEER].name)
-    return _done({"device": device, "drained": False})
+    return _done({"device": device, **_stands(request, device)})
 
 
 async def release(request: web.Request) -> web.Response:
+    """``released`` is false where there was nothing to release it from; ``was`` and ``state`` say how it was and is."""
     device = await _device(request)
-    await request.app[reads.HOUSE].controls.release(device, request[PEER].name)
-    return _done({"device": device, "released": True})
+    was = _stands(request, device)["state"]
+    released = await request.app[reads.HOUSE].controls.release(device, request[PEER].name)
+    return _done({"device": device, "released": released, "was": was, **_stands(request, device)})
 
 
 async def compare(request: web.Request) -> web.Response:
@@ -190,6 +192,12 @@ async def backup(request: web.Request) -> web.Response:
     await request.app[reads.HOUSE].store.backup(wanted.file)
     size = await anyio.to_thread.run_sync(lambda: wanted.file.stat().st_size)
     return _done({"file": str(wanted.file), "bytes": size})
+
+
+def _stands(request: web.Request, device: str) -> model.JsonObject:
+    """The ``state`` of a device now, and its ``reason``."""
+    notice = next((one for one in request.app[reads.HOUSE].board.notices("device") if one.unit == f"device/{device}"), None)
+    return {"state": notice.state if notice else "unknown", "reason": notice.reason if notice else ""}
 
 
 async def _device(request: web.Request) -> str:

@@ -339,7 +339,8 @@ def _told(asked: Call, answer: bytes) -> int:
         sys.stdout.buffer.write(answer)
         return DONE
     for name, value in json.loads(answer).items():
-        print(f"{name}: {screen.spoken(value)}")
+        if value != "":
+            print(f"{name}: {screen.spoken(value)}")
     return DONE
 
 

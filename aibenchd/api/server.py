@@ -93,8 +93,8 @@ class Controls(Protocol):
     async def undrain(self, device: str, by: str) -> None:
         """Take blocks on a device again; one in quarantine stays in it."""
 
-    async def release(self, device: str, by: str) -> None:
-        """Trust a device again that is in quarantine, and try one now that is lost."""
+    async def release(self, device: str, by: str) -> bool:
+        """Trust a device again that is in quarantine, and try one now that is lost or waits; whether it was any of these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ GATE_SECONDS = (0.2, 5.0)  # first and longest pause between two looks at a devi
 AWAY_SECONDS = 3600.0  # that a model file's server may be away; a mistyped one must not hold up a repository for ever
 LEAST_LOSSES = 2  # of a device in a row before a program is blamed for them, however soon it is in quarantine: one is chance
 PLACED = 256  # experiments whose pushed files a worker remembers
+DRAINED = "drained"  # the state of a device of which nothing is asked any more
+ENDS_DRAINED = ("ready", "busy", "paused")  # states that a device which is drained leaves soon
 
 log = structlog.get_logger()
 
@@ -111,6 +113,7 @@ class Worker:
         self.name = device.settings.name
         self.unit = f"device/{self.name}"
         self.draining = False
+        self._shown = ("", "", False)  # state, reason and whether it is a fault, as they are but for the draining
         self._house = house
         self._conditions = conditioning.House(device.settings, house.store, house.board)
         self._health = health.Health(device.settings.quarantine_after, rng)
@@ -134,15 +137,22 @@ class Worker:
     def drain(self, draining: bool) -> None:
         """Begin no other block until undrained; the session stays, and what was changed on the device is undone."""
         self.draining = draining
+        if self._shown[0]:
+            self._reshow()
         self._bell.ring()
 
-    def release(self) -> None:
-        """Trust the device again, and try it now if it is lost."""
+    def release(self) -> bool:
+        """Trust the device again, and try it now if it is lost or waits; whether it was so, or had failed of late."""
+        _, _, fault = self._shown
+        released = fault or self._health.failures > 0
+        if fault:
+            self._show("connecting")
         self._released += 1
         self._health.release()
         self._show_health()
         self._pauses.reset()
         self._bell.ring()
+        return released
 
     async def run(self) -> None:
         """Work until stopped. A device that is lost is tried again for ever, with what is wrong on the board."""
@@ -165,7 +175,7 @@ class Worker:
     async def _probe(self) -> None:
         """A device in quarantine: wait, then look at it."""
         advice = f"it is looked at now and then, or at once after 'aibenchctl release {self.name}'"
-        self._house.board.put(self.unit, "quarantined", f"{self._health.text}: {self._health.reason}; {advice}", fault=True)
+        self._show("quarantined", f"{self._health.text}: {self._health.reason}; {advice}", fault=True)
         await self._sleep(self._health.pause())
         if self._stopping or not self._health.quarantined:
             return
@@ -181,7 +191,7 @@ class Worker:
             log.info("out of quarantine", device=self.name)
 
     async def _hold(self) -> None:
-        self._house.board.put(self.unit, "connecting")
+        self._show("connecting")
         async with self.device.session() as session, contextlib.AsyncExitStack() as stack:
             sides = placing.Sides(
                 session,
@@ -207,7 +217,7 @@ class Worker:
             if experiment is not None:
                 await self._advance(sides, held, experiment)
             else:
-                self._house.board.put(self.unit, self._resting() or "ready")
+                self._show(self._resting() or "ready")
                 await self._bell.wait(self._idle_seconds())
                 await self._look_again(sides.device)
                 if not self._rests:  # nothing is amiss
@@ -226,7 +236,7 @@ class Worker:
 
     def _resting(self) -> str:
         if self.draining:
-            return "draining"
+            return DRAINED
         return "paused" if self._house.paused() else ""
 
     async def _next(self) -> experiments.Experiment | None:
@@ -305,13 +315,13 @@ class Worker:
         rounds = self.device.settings.conditioning.warm_up
         if experiment.blocks or self._warmed == experiment.id or not rounds:
             return
-        self._house.board.put(self.unit, "busy", f"{experiments.cell_text(experiment)}, warming up")
+        self._show("busy", f"{experiments.cell_text(experiment)}, warming up")
         for _ in range(rounds):
             await blocks.warm_up(bench, experiment.design, placed)
         self._warmed = experiment.id
 
     def _busy(self, experiment: experiments.Experiment) -> None:
-        self._house.board.put(self.unit, "busy", f"{experiments.cell_text(experiment)}, block {experiment.blocks}")
+        self._show("busy", f"{experiments.cell_text(experiment)}, block {experiment.blocks}")
 
     async def _fit(self, session: devices.Session, held: conditioning.Held) -> bool:
         """Wait until the device is fit for a block; False where none may begin any more.
@@ -327,7 +337,7 @@ class Worker:
                 return True
             if anyio.current_time() - began >= longest:
                 raise conditioning.UnfitError(f"{obstacle}; so for {longest:g} s, and tried again later")
-            self._house.board.put(self.unit, "waiting", obstacle)
+            self._show("waiting", obstacle)
             await self._sleep(pauses.next())
         return False
 
@@ -474,6 +484,21 @@ class Worker:
         if self._rests.pop(experiment, None) is not None and not self._rests:
             self._house.board.take_down(f"{self.unit}/blocks")
 
+    def _show(self, state: str, reason: str = "", *, fault: bool = False) -> None:
+        """Put the device's state on the board, and what draining makes of it."""
+        self._shown = (state, reason, fault)
+        self._reshow()
+
+    def _reshow(self) -> None:
+        state, reason, fault = self._shown
+        if self.draining and state in ENDS_DRAINED:
+            state = "draining"
+        elif self.draining and state != DRAINED:
+            reason = f"{reason or state}; drained until 'aibenchctl undrain {self.name}'"
+        elif state == DRAINED and not self.draining:
+            state = "ready"
+        self._house.board.put(self.unit, state, reason, fault=fault)
+
     def _failed(self, reason: str) -> None:
         self._health.failed(reason)
         self._show_health()
@@ -489,7 +514,7 @@ class Worker:
             self._house.board.take_down(f"{self.unit}/health")
 
     async def _pause(self, state: str, reason: str) -> None:
-        self._house.board.put(self.unit, state, reason, fault=True)
+        self._show(state, reason, fault=True)
         await self._sleep(self._pauses.next())
 
     async def _sleep(self, seconds: float) -> None:

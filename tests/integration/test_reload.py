@@ -133,7 +133,7 @@ async def test_a_drained_device_whose_settings_change_stays_drained(tmp_path: Pa
         made.configure(devices=[device | {"cooldown": "10ms"}])
         assert (await made.ctl("reload"))["changes"] == ["device host changed"]
         with anyio.fail_after(lab.WAIT):
-            while made.log().count('"state": "connecting"') < 2 or await state_of(made, "host") != "draining":
+            while made.log().count('"state": "connecting"') < 2 or await state_of(made, "host") != "drained":
                 await anyio.sleep(0.05)
         blocks = made.rows("SELECT count(*) FROM blocks")
         await anyio.sleep(0.5)

@@ -66,6 +66,10 @@ class Controls:
     async def undrain(self, device: str, by: str) -> None:
         self.asked.append(("undrain", device, by))
 
+    async def release(self, device: str, by: str) -> bool:
+        self.asked.append(("release", device, by))
+        return False
+
 
 def cell(**more: str) -> server.Cell:
     """A configured cell."""
