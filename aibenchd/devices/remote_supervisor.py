@@ -697,13 +697,10 @@ class Server:
     def greet(self) -> None:
         """Say who we are, before anything is asked."""
         system = os.uname()
-        user = str(os.geteuid())
-        with contextlib.suppress(KeyError):
-            user = pwd.getpwuid(os.geteuid()).pw_name
         self._caller.say(
             {
                 "python": ".".join(map(str, sys.version_info[:3])),
-                "user": user,
+                "user": user_name(),
                 "boot": read("/proc/sys/kernel/random/boot_id").strip(),
                 "kernel": system.release,
                 "abi": system.machine,
@@ -750,12 +747,16 @@ class Server:
         path = os.path.realpath(os.path.expanduser(directory))
         while not os.path.lexists(path):
             path = os.path.dirname(path)
-        if not (os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)):
-            raise Fault(f"{path} cannot be written to")
+        if not os.path.isdir(path):
+            raise Fault(f"{path} is no directory and cannot be written to; name another directory")
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise Fault(f"{path} cannot be written to by {user_name()}; name another directory, or give it that user")
         missing = set(cpus) - set(self._cpus)
         if missing:
             raise Fault(f"CPUs {sorted(missing)} cannot be used: the device lacks them, or our cpuset does")
         found = os.statvfs(path)
+        if not found.f_blocks:
+            try_to_keep(path)
         return {"free": found.f_bavail * found.f_frsize, "place": path}
 
     def make(self, name: str) -> None:
@@ -864,6 +865,27 @@ class Server:
     @property
     def _work(self) -> str:
         return os.path.join(self._directory, "work")
+
+
+def user_name() -> str:
+    """Whom we run as; a number where it has no name."""
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(os.geteuid()).pw_name
+    return str(os.geteuid())
+
+
+def try_to_keep(path: str) -> None:
+    """See whether a directory of a file system without a size takes files: some do, /proc and /sys do not.
+
+    Raises:
+        Fault: it does not.
+    """
+    probe = os.path.join(path, f".aibenchd-{os.getpid()}")
+    try:
+        os.mkdir(probe, 0o700)
+        os.rmdir(probe)
+    except OSError as error:
+        raise Fault(f"{path} cannot be written to: nothing can be kept there; name another directory") from error
 
 
 def all_cpus() -> "frozenset[int]":

@@ -84,10 +84,14 @@ class Ssh(base.Device):
 
     async def reach(self) -> None:
         """Connect, and look without touching its directory, because a session may be in it."""
-        settings = cast("Settings", self.settings)
-        with _named(settings.name):
-            async with contextlib.AsyncExitStack() as stack:
-                await self.look(await _linked(settings, stack))
+        session = self.served()
+        try:
+            with _named(self.settings.name):
+                await self.look(await session.glance())
+                await session.agree(self.settings.conditioning)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await session.close()
 
     async def look(self, link: ssh_link.Link) -> None:
         """Raises DeviceLostError where programs could not run there; a kind whose programs need more looks for that too."""
@@ -131,8 +135,7 @@ class SshSession(base.Session):
             HarnessError: programs could not run there.
         """
         settings = self._settings
-        self._link = await _linked(settings, self._stack)
-        await _look(self._link, settings)
+        await _look(await self.glance(), settings)
         opened = await self._link.ask(
             "open",
             OWN_DEADLINE,
@@ -141,10 +144,19 @@ class SshSession(base.Session):
             store_size=settings.store_size,
         )
         self._directory = PurePosixPath(opened.facts["directory"])
+
+    async def glance(self) -> ssh_link.Link:
+        """Connect, and read what its kernel tells; without :meth:`open`, what it is and can be had as can be asked for alone.
+
+        Raises:
+            DeviceLostError, HarnessError: as :meth:`open`.
+        """
+        self._link = await _linked(self._settings, self._stack)
         self._root = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aibenchd-ssh-"))) / "root"
         self._host = host.Host(self._cpus, self._root)
         await self._told(self._host.state)
         self._busy = ""
+        return self._link
 
     async def close(self) -> None:
         """Disconnect; whatever is asked of it now is an error."""
@@ -383,7 +395,7 @@ async def _look(link: ssh_link.Link, settings: Settings) -> None:
     if found["free"] < settings.minimum_free:
         raise errors.DeviceLostError(
             f"{found['free']} bytes are free at {found['place']}, fewer than minimum_free ({settings.minimum_free});"
-            " free some, or lower store_size"
+            " free some, lower store_size, or name another directory"
         )
 
 

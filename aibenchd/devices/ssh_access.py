@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from aibenchd import credentials, errors
 
 CLOSE_DEADLINE = 5.0  # seconds
 AT_ONCE = 64  # devices that are being reached; each takes 20 ms of this processor, which a thousand would wait too long for
+PORT = 22
 FINGERPRINT_LENGTH = 43  # of a SHA-256 in base64, without padding
 
 _turns: RunVar[anyio.CapacityLimiter] = RunVar("_turns")
@@ -34,16 +36,23 @@ def _fingerprint(text: str) -> str:
     return text
 
 
+def _private(path: Path | None) -> Path | None:
+    if path is not None and path.suffix == ".pub":
+        raise ValueError(f"{path.name} is the public half of a key; name the private one, most often {path.stem}")
+    return path
+
+
 class Endpoint(pydantic.BaseModel):
     """An SSH server."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     host: Annotated[str, pydantic.Field(min_length=1, description="name or address of its SSH server")]
-    port: Annotated[int, pydantic.Field(ge=1, le=65535, description="of its SSH server")] = 22
+    port: Annotated[int, pydantic.Field(ge=1, le=65535, description="of its SSH server")] = PORT
     username: Annotated[str, pydantic.Field(description="whom programs run as there; empty: the daemon's own name")] = ""
     key_file: Annotated[
         credentials.File | None,
+        pydantic.AfterValidator(_private),
         pydantic.Field(description="private key without a passphrase; null: those in ~/.ssh of the daemon's user"),
     ] = None
     certificate_file: Annotated[
@@ -64,15 +73,16 @@ class Endpoint(pydantic.BaseModel):
 
 
 class _Identified(asyncssh.SSHClient):
-    """Remembers the host key that was refused, and accepts the pinned one."""
+    """Accepts the pinned host key, and remembers one that was refused and where it was seen."""
 
     def __init__(self, pinned: str) -> None:
         self._pinned = pinned
-        self.refused = ""
+        self.refused: asyncssh.SSHKey | None = None
+        self.address = ""
 
-    def validate_host_public_key(self, _host: str, _addr: str, _port: int, key: asyncssh.SSHKey) -> bool:
-        found = key.get_fingerprint()
-        self.refused = "" if found == self._pinned else f"{found} ({key.get_algorithm()})"
+    def validate_host_public_key(self, _host: str, addr: str, _port: int, key: asyncssh.SSHKey) -> bool:
+        self.address = addr
+        self.refused = None if key.get_fingerprint() == self._pinned else key
         return not self.refused
 
 
@@ -157,12 +167,8 @@ def _known_hosts(endpoint: Endpoint) -> Any:
 
 
 def _reason(endpoint: Endpoint, identified: _Identified, error: Exception) -> str:
-    if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        expected = f"is not the pinned {endpoint.host_key}" if endpoint.host_key else "is not among the known hosts"
-        return (
-            f"its host key {identified.refused} {expected}: it was set up anew, or somebody stands between; compare it with"
-            " `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the device, then set host_key"
-        )
+    if isinstance(error, asyncssh.HostKeyNotVerifiable) and identified.refused:
+        return _not_verified(endpoint, identified.refused, identified.address)
     if isinstance(error, asyncssh.PermissionDenied):
         key = f"the public half of {endpoint.key_file}" if endpoint.key_file else "a public key of ours"
         return f"it does not let us in ({error.reason}); put {key} into ~/.ssh/authorized_keys there: passwords are never used"
@@ -171,6 +177,32 @@ def _reason(endpoint: Endpoint, identified: _Identified, error: Exception) -> st
     if isinstance(error, OSError) and (error.errno or 0) > 0:
         return f"it cannot be reached: {os.strerror(error.errno or 0)}{f': {error.filename}' if error.filename else ''}"
     return f"it cannot be reached: {error}"
+
+
+def _not_verified(endpoint: Endpoint, key: asyncssh.SSHKey, address: str) -> str:
+    """What is wrong with a host key, and what to do about it."""
+    algorithm, found = key.get_algorithm(), key.get_fingerprint()
+    sort = next((sort for sort in ("ed25519", "ecdsa") if sort in algorithm), "rsa")
+    seen = f"its host key {found} ({algorithm})"
+    compare = f"compare it with `ssh-keygen -lf /etc/ssh/ssh_host_{sort}_key.pub` on that machine, then set host_key"
+    changed = "it was set up anew, or somebody stands between"
+    if endpoint.host_key:
+        return f"{seen} is not the pinned {endpoint.host_key}: {changed}; {compare}"
+    named = endpoint.known_hosts_file
+    file = credentials.path_of(named) if named else Path("~/.ssh/known_hosts").expanduser()
+    if known := _known(file, endpoint, address):
+        return f"{seen} is not {', '.join(known)}, which {file} has: {changed}; {compare}"
+    scan = f"ssh-keyscan -p {endpoint.port} {endpoint.host} >> {shlex.quote(str(file))}"
+    return f"{seen} is not known yet; {compare}: {found}, or run `{scan}`"
+
+
+def _known(file: Path, endpoint: Endpoint, address: str) -> list[str]:
+    """Fingerprints of the keys that a file of known hosts has of a server."""
+    if not file.exists():
+        return []
+    port = None if endpoint.port == PORT else endpoint.port
+    keys = asyncssh.match_known_hosts(str(file), endpoint.host, address, port)[0]
+    return sorted({key.get_fingerprint() for key in keys})
 
 
 async def _close(connection: asyncssh.SSHClientConnection) -> None:

@@ -43,8 +43,24 @@ async def test_a_device_that_can_be_had_is_reached_and_left_as_it_is(server: ssh
 
 
 async def test_a_host_key_that_is_not_known_is_refused_and_told(server: sshd.Sshd) -> None:
-    words = f"box: .*its host key {re.escape(server.fingerprint())} .* is not among the known hosts: .*ssh-keygen -lf"
+    found, other = re.escape(server.fingerprint()), re.escape(server.fingerprint(server.other_key))
+    words = rf"box: .*its host key {found} \(ssh-ed25519\) is not {other}, which .*other hosts has: it was set up anew.*keygen"
     await refused(server, words, known_hosts_file=str(server.other_hosts))
+
+
+async def test_a_host_key_that_was_never_known_is_shown_with_what_makes_it_known(server: sshd.Sshd, tmp_path: Path) -> None:
+    (tmp_path / "known hosts").write_text("")
+    with pytest.raises(errors.DeviceLostError) as caught:
+        await server.device(known_hosts_file=str(tmp_path / "known hosts")).reach()
+    found, message = server.fingerprint(), str(caught.value)
+    assert (
+        f"its host key {found} (ssh-ed25519) is not known yet; compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519"
+        in message
+    )
+    command = message.partition(f"then set host_key: {found}, or run `")[2].rstrip("`")
+    subprocess.run(command, shell=True, check=True, capture_output=True)
+    await server.device(known_hosts_file=str(tmp_path / "known hosts")).reach()
+    await server.device(host_key=found, known_hosts_file=str(server.other_hosts)).reach()
 
 
 async def test_a_pinned_host_key_is_accepted_whatever_is_known(server: sshd.Sshd) -> None:
@@ -54,6 +70,11 @@ async def test_a_pinned_host_key_is_accepted_whatever_is_known(server: sshd.Sshd
 async def test_another_host_key_than_the_pinned_one_is_refused(server: sshd.Sshd) -> None:
     pinned = "SHA256:" + 43 * "A"
     await refused(server, f"{re.escape(server.fingerprint())} .* is not the pinned {pinned}", host_key=pinned)
+
+
+def test_a_public_key_as_the_key_file_is_refused(server: sshd.Sshd) -> None:
+    with pytest.raises(pydantic.ValidationError, match=r"key 100%.pub is the public half of a key; name the private one"):
+        server.device(key_file=f"{server.key}.pub")
 
 
 def test_a_fingerprint_that_is_none_is_refused(server: sshd.Sshd) -> None:
@@ -109,7 +130,9 @@ async def test_the_way_leads_through_another_server(server: sshd.Sshd, tmp_path:
         await server.device(jump=[through]).reach()
         wrong = through | {"key_file": str(server.key)}
         await refused(server, f"127.0.0.1:{gate.port}: it does not let us in", jump=[wrong])
-        await refused(server, f"127.0.0.1:{server.port}: .*is not among", jump=[through], known_hosts_file=str(gate.known_hosts))
+        await refused(
+            server, f"127.0.0.1:{server.port}: .*is not known yet", jump=[through], known_hosts_file=str(gate.known_hosts)
+        )
         nowhere = remotes.free_port()
         await refused(server, f"127.0.0.1:{nowhere}: the connection failed", jump=[through], port=nowhere)
 
@@ -174,7 +197,16 @@ async def test_cpus_and_space_that_the_device_lacks_are_told(server: sshd.Sshd, 
     await refused(server, r"box: CPUs \[1023\] cannot be used", cpus=[1023])
     await refused(server, r"\d+ bytes are free at .*, fewer than minimum_free", minimum_free="1000000TiB")
     (tmp_path / "file").write_text("")
-    await refused(server, "file cannot be written to", directory=str(tmp_path / "file"))
+    await refused(server, "file is no directory and cannot be written to", directory=str(tmp_path / "file"))
+    await refused(server, "box: /proc cannot be written to: nothing can be kept there; name another", directory="/proc/bench")
+
+
+async def test_a_directory_of_others_is_told(server: sshd.Sshd, tmp_path: Path) -> None:
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others").chmod(0o500)
+    if os.access(tmp_path / "others", os.W_OK):
+        pytest.skip("whoever runs this may write everywhere; needs another user than root")
+    await refused(server, f"others cannot be written to by {server.user}; name", directory=str(tmp_path / "others" / "mine"))
 
 
 async def test_a_directory_that_commands_could_not_name_is_told(server: sshd.Sshd, tmp_path: Path) -> None:

@@ -101,9 +101,9 @@ class Sshd(remotes.Ssh):
         """The process that works in a device's directory, or worked there last."""
         return int((self.home / name / "lock").read_text())
 
-    def fingerprint(self) -> str:
-        """Of its host key, as ssh-keygen prints it."""
-        listed = subprocess.run(["ssh-keygen", "-lf", str(self.host_key)], check=True, capture_output=True, text=True)
+    def fingerprint(self, key: Path | None = None) -> str:
+        """Of its host key, or another, as ssh-keygen prints it."""
+        listed = subprocess.run(["ssh-keygen", "-lf", str(key or self.host_key)], check=True, capture_output=True, text=True)
         return listed.stdout.split()[1]
 
 
