@@ -198,8 +198,9 @@ class AdbSession(base.Session):
     async def fingerprint(self) -> Mapping[str, str]:
         with self._alone("fingerprint"):
             answer = await self._phone.ask(adbreading.questions(adbreading.FACTS))
-            found = adbreading.facts(adbreading.answers(adbreading.FACTS, answer.text), self._phone.serial)
-            return found | ({"frequency": self._changes.frequency} if self._changes.frequency else {})
+            told = adbreading.answers(adbreading.FACTS, answer.text)
+            frequency = self._changes.frequency(adbreading.policies(told["policies"]))
+            return adbreading.facts(told, self._phone.serial) | ({"frequency": frequency} if frequency else {})
 
     async def disturb(self) -> None:
         """Have memory written on the trials' CPUs."""
@@ -211,7 +212,9 @@ class AdbSession(base.Session):
     async def state(self) -> Mapping[str, str]:
         with self._alone("state"):
             answer = await self._phone.ask(adbreading.questions(adbreading.STATE))
-            return adbreading.state(adbreading.answers(adbreading.STATE, answer.text))
+            told = adbreading.answers(adbreading.STATE, answer.text)
+            found, lowered = adbreading.state(told), self._changes.lowered(adbreading.policies(told["policies"]))
+            return found | {"throttled": "; ".join(filter(None, (found["throttled"], *lowered)))}
 
     async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
         with self._alone("changes"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
 
 from aibenchd import errors
-from aibenchd.devices import adbphone, adbreading, base
+from aibenchd.devices import adbphone, adbreading, base, heat
 from aibenchd.devices.adbphone import quoted
 
 SETTLE_SECONDS = 60.0  # that a phone has to be back after its adbd was started anew
@@ -42,6 +42,7 @@ class Changes:
         self._phone, self._wishes = phone, wishes
         self._root: tuple[str, ...] | None = None
         self._held: dict[str, int] = {}  # policies whose frequency is held, in kHz
+        self._limits = heat.Limits()
         self._verbs: dict[str, Callable[[base.Action], Awaitable[None]]] = {
             "adbd": self._adbd,
             "cpus": self._cpus,
@@ -76,13 +77,23 @@ class Changes:
         self._root = None
         self._held.clear()
 
-    @property
-    def frequency(self) -> str:
-        """Where it was set to be held, of all policies; empty where it was not.
+    def frequency(self, now: Sequence[adbreading.Policy]) -> str:
+        """Where it was set to be held, of all policies, and which are not held; empty where none was.
 
-        Not what the kernel says: that lowers it when the phone gets hot.
+        Not what the kernel says: that lowers it when the phone gets hot. One that was switched off when the others were set
+        is not held once it is on.
         """
-        return adbreading.each(f"{khz // adbreading.KHZ_OF_MHZ} MHz" for khz in self._held.values())
+        if not self._held:
+            return ""
+        free = [one.cpu for one in now if one.path not in self._held and one.low < one.high]
+        held = adbreading.each(_megahertz(khz) for khz in self._held.values())
+        return held + "".join(f", not held: the cluster of CPU {cpu}" for cpu in free)
+
+    def lowered(self, now: Sequence[adbreading.Policy]) -> Iterator[str]:
+        """Where it is held lower than it was set to be."""
+        for one in now:
+            if one.high < (khz := self._held.get(one.path, 0)):
+                yield f"the cluster of CPU {one.cpu} is held at {_megahertz(one.high)}, no longer at {_megahertz(khz)}"
 
     async def _of_cpus(self, wanted: base.Conditioning) -> Sequence[base.Change]:
         found: list[base.Change] = []
@@ -90,19 +101,24 @@ class Changes:
             if not await self._can_be_root():
                 raise errors.CommandError(f"{self._phone.name}: {NO_ROOT}")
             found.append(base.Change({"verb": "adbd", "root": True}, {"verb": "adbd", "root": False}))
-        policies = await self._policies()
+        told = await self._told()
+        policies = adbreading.policies(told["policies"])
         if not policies:
             raise errors.CommandError(f"{self._phone.name}: its kernel has no cpufreq, so frequency and governor cannot be set")
         for one in policies:
             khz = one.frequency(wanted.frequency) if wanted.frequency else 0
-            now = {"verb": "cpus", "policy": one.path, "governor": one.governor, "low": one.low, "high": one.high}
-            then = {**now, "governor": wanted.governor or one.governor, "low": khz or one.low, "high": khz or one.high}
+            high = self._limits.own(one.path, one.high, one.most, lowered=adbreading.lowered(told, one))
+            now = {"verb": "cpus", "policy": one.path, "governor": one.governor, "low": one.low, "high": high}
+            then = {**now, "governor": wanted.governor or one.governor, "low": khz or one.low, "high": khz or high}
             if now != then:
                 found.append(base.Change(then, now))
         return found
 
-    async def _policies(self) -> list[adbreading.Policy]:
-        return adbreading.policies((await self._phone.ask(adbreading.LIST_POLICIES)).text)
+    async def _told(self) -> Mapping[str, str]:
+        """Of its limits; root is told more of what heat does to them."""
+        way, text = await self._way(), adbreading.questions(adbreading.LIMITS)
+        answer = await self._phone.ask(quoted(*way, text) if way else text)
+        return adbreading.answers(adbreading.LIMITS, answer.text)
 
     async def _way(self) -> tuple[str, ...] | None:
         """How a command is run as root; None where none can be."""
@@ -149,25 +165,32 @@ class Changes:
         return (await self._phone.ask("id -u")).text.strip() == "0"
 
     async def _cpus(self, action: base.Action) -> None:
-        """Set a policy: its limits in an order in which low is never above high."""
+        """Set a policy: its limits in an order in which low is never above high. That heat lowers them is no fault."""
         path, governor, low, high = str(action["policy"]), str(action["governor"]), int(action["low"]), int(action["high"])
         self._held.pop(path, None)
         if low == high:
             self._held[path] = low
-        before = next((one for one in await self._policies() if one.path == path), None)
+        before, hot = await self._policy(path)
         if before is None:
-            raise errors.HarnessError(f"{self._phone.name}: {path} is not there any more")
-        if (before.governor, before.low, before.high) == (governor, low, high):
+            raise errors.HarnessError(f"{self._phone.name}: {path} is not there any more, or its CPUs are switched off")
+        if not hot and (before.governor, before.low, before.high) == (governor, low, high):
             return
         writes = (("scaling_governor", governor), ("scaling_min_freq", before.least), ("scaling_max_freq", high))
         text = "".join(f"echo {value} >{quoted(f'{path}/{file}')} && " for file, value in (*writes, ("scaling_min_freq", low)))
-        await self._as_root(f"{text}true", f"{path} cannot be set")
-        after = next((one for one in await self._policies() if one.path == path), None)
-        if after is None or (after.governor, after.low, after.high) != (governor, low, high):
+        await self._as_root(f"{text}true", f"{path} cannot be set{' while heat lowers its limit' if hot else ''}")
+        after, hot = await self._policy(path)
+        reached = min(high, after.high) if after and hot else high
+        if after is None or (after.governor, after.low, after.high) != (governor, min(low, reached), reached):
             raise errors.HarnessError(
                 f"{self._phone.name}: {path} was set to {governor}, {low} to {high} kHz, and is {after}: something on the phone"
                 " sets it too, such as its vendor's performance service; stop that, or leave the frequency alone"
             )
+
+    async def _policy(self, path: str) -> tuple[adbreading.Policy | None, bool]:
+        """One policy, where it is on, and whether heat lowers it."""
+        told = await self._told()
+        found = next((one for one in adbreading.policies(told["policies"]) if one.path == path), None)
+        return found, found is not None and adbreading.lowered(told, found)
 
     async def _setting(self, action: base.Action) -> None:
         name, value = str(action["name"]), str(action["value"])
@@ -181,6 +204,10 @@ class Changes:
 
     async def _screen(self, action: base.Action) -> None:
         await self._phone.do(f"input keyevent {WAKE if action['on'] else SLEEP}", "its screen cannot be switched")
+
+
+def _megahertz(khz: int) -> str:
+    return f"{khz // adbreading.KHZ_OF_MHZ} MHz"
 
 
 def _setting_change(name: str, before: str, wanted: str) -> Iterator[base.Change]:

@@ -7,17 +7,30 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from aibenchd.devices import heat
+
 CPUS = "/sys/devices/system/cpu"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 POLICIES = (f"{CPUS}/cpufreq/policy*", f"{CPUS}/cpu[0-9]*/cpufreq")  # the latter on old kernels, else as links to the former
 KHZ_OF_MHZ = 1000
 
+LIST_POLICIES = f"""\
+for one in {" ".join(POLICIES)}; do
+    [ -f $one/scaling_governor ] && [ ! -L $one ] || continue
+    echo $one $(cat $one/scaling_governor $one/scaling_min_freq $one/scaling_max_freq $one/cpuinfo_min_freq \\
+        $one/cpuinfo_max_freq $one/scaling_available_frequencies 2>/dev/null)
+done"""
+LIST_COOLING = """\
+for one in /sys/class/thermal/cooling_device*; do
+    echo $(cat $one/type $one/cur_state)
+done"""
 FACTS = {
     "properties": "getprop",
     "kernel": "uname -r",
     "governor": f"cat {POLICIES[0]}/scaling_governor {POLICIES[1]}/scaling_governor",
     "cpu": "cat /proc/cpuinfo",
     "memory": "grep MemTotal /proc/meminfo",
+    "policies": LIST_POLICIES,
 }
 STATE = {
     "battery": "dumpsys battery",
@@ -25,7 +38,9 @@ STATE = {
     "load": "cat /proc/loadavg",
     "governor": FACTS["governor"],
     "frequency": f"cat {POLICIES[0]}/scaling_cur_freq {POLICIES[1]}/scaling_cur_freq",
+    "policies": LIST_POLICIES,
 }
+LIMITS = {"policies": LIST_POLICIES, "cooling": LIST_COOLING, "thermal": STATE["thermal"]}
 PROPERTIES = {
     "model": ("ro.product.model",),
     "release": ("ro.build.version.release",),
@@ -43,6 +58,7 @@ COULOMBS_OF_MICROAMPERE_HOUR = 3.6e-3
 _FIELD = re.compile(r"^\s*([\w ]+): (\S+)", re.MULTILINE)
 _SENSOR = re.compile(r"Temperature\{mValue=(-?[\d.]+), mType=(-?\d+),")
 _SEVERITY = re.compile(r"Thermal Status: (\d)")
+_CPU = re.compile(r"[0-9]+")
 _SECTION = re.compile(r"^=== (\w+)$", re.MULTILINE)
 
 
@@ -115,9 +131,13 @@ def _hottest(thermal: str, battery: str) -> str:
     return f"{max(sensed):.1f}" if sensed else ""
 
 
-def _throttled(thermal: str) -> str:
+def _severity(thermal: str) -> int:
     found = _SEVERITY.search(thermal)
-    severity = int(found[1]) if found else 0
+    return int(found[1]) if found else 0
+
+
+def _throttled(thermal: str) -> str:
+    severity = _severity(thermal)
     return f"Android's thermal status is {SEVERITIES[severity]}" if 0 < severity < len(SEVERITIES) else ""
 
 
@@ -140,6 +160,11 @@ class Policy:
     most: int
     steps: tuple[int, ...]
 
+    @property
+    def cpu(self) -> int:
+        """The first of them."""
+        return int(_CPU.findall(self.path)[-1])
+
     def frequency(self, wanted: str) -> int:
         """What ``max``, ``min``, ``mid`` or so many Hz come to, in kHz: of the steps, the nearest that is no higher."""
         steps = self.steps or (self.least, (self.least + self.most) // 2, self.most)
@@ -148,15 +173,6 @@ class Policy:
             return named[wanted]
         khz = min(max(int(wanted) // 1000, self.least), self.most)
         return max((step for step in self.steps if step <= khz), default=khz)
-
-
-LIST_POLICIES = f"""
-for one in {" ".join(POLICIES)}; do
-    [ -f $one/scaling_governor ] && [ ! -L $one ] || continue
-    echo $one $(cat $one/scaling_governor $one/scaling_min_freq $one/scaling_max_freq $one/cpuinfo_min_freq \\
-        $one/cpuinfo_max_freq $one/scaling_available_frequencies 2>/dev/null)
-done
-"""
 
 
 def policies(told: str) -> list[Policy]:
@@ -169,3 +185,11 @@ def policies(told: str) -> list[Policy]:
             low, high, least, most, *steps = values
             found.append(Policy(path, governor, low, high, least, most, tuple(sorted(steps))))
     return found
+
+
+def lowered(told: Mapping[str, str], policy: Policy) -> bool:
+    """Whether heat lowers a policy now, by the answers to :data:`LIMITS`: by a cooling device, or as Android says."""
+    rows = (row.rpartition(" ") for row in told["cooling"].splitlines())
+    return policy.high < policy.most and (
+        heat.lowers(((kind, state) for kind, _, state in rows), policy.cpu) or _severity(told["thermal"]) > 0
+    )

@@ -582,6 +582,84 @@ async def test_frequency_is_set_and_put_back_as_root(server: adbd.Server, phone:
     assert phone.frequencies() == BEFORE
 
 
+def limit(phone: adbd.Phone, policy: str, khz: int) -> None:
+    """Have its kernel tell another highest frequency."""
+    (phone.root / f"sys/devices/system/cpu/cpufreq/{policy}/scaling_max_freq").write_text(f"{khz}\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "state"), [(1, "thermal-cpufreq-0", 0), (0, "thermal-cpufreq-3", 2), (0, "cpufreq-cpu0", 1)]
+)
+async def test_what_heat_has_lowered_is_put_back_as_it_was_set(
+    server: adbd.Server, phone: adbd.Phone, status: int, kind: str, state: int
+) -> None:
+    phone.root_adbd = True
+    phone.heat(status, 60.0)
+    phone.cool(kind, state)
+    limit(phone, "policy0", 900000)
+    async with device(server, phone).session() as session:
+        changes = await session.changes(base.Conditioning(frequency="min", governor="performance"))
+        for change in changes:
+            await session.apply(change.do)
+        assert phone.frequencies() == ("performance", "300000", "300000")
+        for change in reversed(changes):
+            await session.apply(change.undo)
+        assert phone.frequencies() == BEFORE
+
+        phone.heat(0, 35.0)
+        phone.cool(kind, 0)
+        limit(phone, "policy0", 1500000)  # somebody's own
+        assert (await session.changes(WISHES))[0].undo["high"] == 1500000
+        phone.cool("cpufreq-cpu0", 1)
+        limit(phone, "policy0", 900000)
+        assert (await session.changes(WISHES))[0].undo["high"] == 1500000
+
+
+# The kernel's own part: while it is hot, no limit above 900 MHz can be reached.
+CAP = """
+{su}
+code=$?
+for file in scaling_min_freq scaling_max_freq; do
+    place={root}/sys/devices/system/cpu/cpufreq/policy0/$file
+    [ $(cat $place) -le 900000 ] || echo 900000 >$place
+done
+exit $code
+"""
+
+
+async def test_heat_that_lowers_what_is_set_is_its_state_and_no_fault(server: adbd.Server, phone: adbd.Phone) -> None:
+    phone.script("su", CAP.replace("{su}", adbd.SU.replace("exec", "")))
+    phone.heat(2, 80.0)
+    limit(phone, "policy0", 900000)
+    async with device(server, phone).session() as session:
+        changes = await session.changes(WISHES)
+        for change in changes:
+            await session.apply(change.do)
+        assert phone.frequencies() == ("performance", "900000", "900000")
+        assert (await session.fingerprint())["frequency"] == "1800 MHz, 2800 MHz"
+        throttled = "Android's thermal status is moderate; the cluster of CPU 0 is held at 900 MHz, no longer at 1800 MHz"
+        assert (await session.state())["throttled"] == throttled
+        for change in reversed(changes):
+            await session.apply(change.undo)
+        assert (await session.state())["throttled"] == "Android's thermal status is moderate"
+    assert phone.frequencies() == ("schedutil", "300000", "900000")
+
+
+async def test_a_cluster_that_comes_on_is_told_not_to_be_held(server: adbd.Server, phone: adbd.Phone) -> None:
+    phone.root_adbd = True
+    big, away = (phone.root / "sys/devices/system/cpu/cpufreq" / name for name in ("policy4", "off"))
+    big.rename(away)
+    async with device(server, phone).session() as session:
+        for change in await session.changes(WISHES):
+            await session.apply(change.do)
+        assert (await session.fingerprint())["frequency"] == "1800 MHz"
+        away.rename(big)
+        assert (await session.fingerprint())["frequency"] == "1800 MHz, not held: the cluster of CPU 4"
+        for change in await session.changes(WISHES):
+            await session.apply(change.do)
+        assert (await session.fingerprint())["frequency"] == "1800 MHz, 2800 MHz"
+
+
 @pytest.mark.parametrize(
     ("wanted", "khz"), [("min", 300000), ("mid", 900000), ("max", 1800000), ("1000000000", 900000), ("1", 300000)]
 )

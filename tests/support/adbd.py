@@ -150,6 +150,7 @@ class Phone:
         (self.root / "phone/dumpsys/battery").write_text("Current Battery Service state:\n  level: 87\n  temperature: 291\n")
         (self.root / "phone/dumpsys/power").write_text("mWakefulness=Awake\n")
         self.heat(0, 35.0)
+        self.cool("thermal-cpufreq-0", 0)
         (self.root / "proc/sys/kernel/random/boot_id").write_text(f"{uuid.uuid4()}\n")
         for name, text in SCRIPTS.items():
             self.script(name, text)
@@ -174,6 +175,13 @@ class Phone:
             f"\tTemperature{{mValue={celsius}, mType=0, mName=cpu, mStatus={status}}}\n"
             "\tTemperature{mValue=80.0, mType=5, mName=bcl, mStatus=0}\n"
         )
+
+    def cool(self, kind: str, state: int) -> None:
+        """What the kernel's cooling device is, and does."""
+        place = self.root / "sys/class/thermal/cooling_device0"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "type").write_text(f"{kind}\n")
+        (place / "cur_state").write_text(f"{state}\n")
 
     def script(self, name: str, text: str) -> None:
         """A program of the phone."""
