@@ -30,7 +30,7 @@ from aibenchd.plan import coverage
 from aibenchd.report import outbox, recording
 from aibenchd.specs import catalog, files, marks
 from aibenchd.store import devices as stored
-from aibenchd.store import experiments, meta, store, undo
+from aibenchd.store import experiments, meta, store, undo, views
 from aibenchd.watch import base as watch
 from aibenchd.watch import watcher
 
@@ -359,7 +359,19 @@ class Daemon:
             finally:
                 self._notifier.ready(self._summary())
             self.board.put("daemon/configuration", "loaded")
-            return server.ReloadResult(applied=True, changes=self._put_into_effect(loaded))
+            before = self._loaded.settings
+            changes = self._put_into_effect(loaded)
+            return server.ReloadResult(applied=True, changes=[*changes, *await self._without_device(before)])
+
+    async def _without_device(self, before: settings.Settings) -> list[str]:
+        """What waits for devices that ``before`` had, in words: nothing of it is skipped."""
+        present = {device.name for device in self._loaded.settings.devices}
+        counts = await self.store.read(views.counts)
+        gone = {device.name: counts.by_state(device.name) for device in before.devices if device.name not in present}
+        left = {name: states.get("waiting", 0) + states.get("open", 0) for name, states in gone.items()}
+        return [
+            f"experiments that wait for device {name} to be configured again: {count}" for name, count in left.items() if count
+        ]
 
     async def read_specifications(self) -> None:
         """Read the specifications again, by the configuration as it is, and apply what is different.

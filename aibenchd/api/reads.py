@@ -114,7 +114,8 @@ def listed(shape: type[views.Page], view: Callable[[sa.Connection, Any], views.I
 
     async def handler(request: web.Request) -> web.Response:
         query = answers.parsed(shape, request.query)
-        return await _shown(request, lambda connection: view(connection, query))
+        house = request.app[HOUSE]
+        return await _shown(request, lambda connection: _with_absent(house, view(connection, query)))
 
     return handler
 
@@ -124,12 +125,13 @@ def single(kind: str, view: Callable[[sa.Connection, int], views.Item | None]) -
 
     async def handler(request: web.Request) -> web.Response:
         number = int(request.match_info["id"])
+        house = request.app[HOUSE]
 
         def found(connection: sa.Connection) -> views.Item:
             item = view(connection, number)
             if item is None:
                 raise answers.Refusal(404, f"there is no {kind} {number}", f"GET /v1/{kind}s lists them")
-            return item
+            return _with_absent(house, item)
 
         return await _shown(request, found)
 
@@ -148,6 +150,16 @@ async def _asked(request: web.Request, view: Callable[[sa.Connection], bytes]) -
 
     async with request.app[LIMITER]:
         return await request.app[HOUSE].store.read(query)
+
+
+def _with_absent(house: server.House, answer: views.Item) -> views.Item:
+    """An experiment, or a list of them, where those whose device the configuration has no longer say what they wait for."""
+    present = {device.name for device in house.settings().devices}
+    for item in (answer, *answer.get("experiments", ())):
+        if item.get("state") in ("waiting", "open") and item.get("device", "") not in present:
+            absent = f"device {item['device']} is not in the configuration any more; it goes on once that has it again"
+            item["reason"] = "; ".join(filter(None, (absent, item["reason"])))
+    return answer
 
 
 def _repositories(house: server.House, known: Mapping[str, views.Item]) -> list[views.Item]:

@@ -72,6 +72,33 @@ async def test_ten_reloads_during_blocks_lose_none_and_leave_the_others_alone(tm
     assert made.rows("SELECT verdict FROM experiments WHERE device = 'host' ORDER BY id") == [("measured",), ("regressed",)]
 
 
+async def test_what_waits_for_a_device_that_is_removed_says_so_and_goes_on_with_it(tmp_path: Path) -> None:
+    made = slow_lab(tmp_path)
+    kept = made.configuration["devices"]
+    async with made.daemon():
+        await made.ready()
+        await until_measuring(made)
+        await made.ctl("pause")
+        with anyio.fail_after(lab.WAIT):
+            while await state_of(made, "host") != "paused":
+                await anyio.sleep(0.05)
+        made.configure(devices=[OTHER])
+        changes = (await made.ctl("reload"))["changes"]
+        (told,) = [change for change in changes if "wait for device host to be configured again: " in change]
+        await made.until("SELECT count(*) > 0 FROM experiments WHERE device = 'other'")
+        shown = (await made.ctl("experiments", "--device", "host"))["experiments"]
+        reasons = [one["reason"] for one in shown if one["state"] in ("waiting", "open")]
+        assert told.endswith(f": {len(reasons)}")
+        assert all(reason.startswith("device host is not in the configuration any more") for reason in reasons)
+        number = next(one["id"] for one in shown if one["state"] in ("waiting", "open"))
+        assert "not in the configuration" in (await made.ctl("show", str(number)))["reason"]
+        made.configure(devices=kept)
+        await made.ctl("reload")
+        await made.ctl("resume")
+        assert "not in the configuration" not in (await made.ctl("show", str(number)))["reason"]
+        await made.until("SELECT verdict FROM experiments WHERE device = 'host' ORDER BY id", [("measured",), ("regressed",)])
+
+
 async def test_a_broken_file_changes_nothing_and_is_shown(tmp_path: Path) -> None:
     made = slow_lab(tmp_path)
     async with made.daemon() as process:
