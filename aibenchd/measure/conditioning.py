@@ -64,7 +64,8 @@ class Held:
 
     def __init__(self, session: devices.Session, house: House) -> None:
         self._session, self._house = session, house
-        self._made: bool | None = None  # None: not as it was found, or nobody knows
+        self._made = False
+        self._owes = True  # whether the journal may have something to undo: at first an earlier session's
         self._throttled = ""  # what it was last said to be throttled by: that it was at any time is a hazard
         self._seen = Look(0, {}, {})
 
@@ -88,11 +89,12 @@ class Held:
         """
         if self._made:
             return
-        await self._undo()
-        self._made = None
+        if self._owes:
+            await self._undo()
         wanted, name = self._house.settings.conditioning, self._house.name
         try:
             for change in await self._session.changes(wanted):
+                self._owes = True
                 await self._house.store.write(functools.partial(undo.remember, device=name, action=change.undo))
                 await self._session.apply(change.do)
                 log.info("changed", device=name, action=dict(change.do))
@@ -102,7 +104,8 @@ class Held:
 
     async def undo(self) -> None:
         """Have the device as it was found. Whatever cannot be undone now is shown, and tried again in the next session."""
-        if self._made is False:
+        self._made = False
+        if not self._owes:  # and the journal is not asked: where a lab of many devices ends, all would ask at once
             return
         with anyio.move_on_after(UNDO_SECONDS, shield=True) as scope:
             try:
@@ -122,7 +125,7 @@ class Held:
                 continue
             await self._house.store.write(functools.partial(undo.forget, undone=row.id))
             log.info("undone", device=name, action=dict(row.action))
-        self._made = False
+        self._owes = bool(failed)
         if failed:
             self._house.board.put(unit, "not undone", failed, fault=True)
         else:
@@ -138,7 +141,7 @@ class Held:
             await self._session.reboot()
         except errors.CommandError as error:
             raise UnfitError(str(error)) from error
-        self._made = None
+        self._made = False
         await self.make()
 
     async def look(self) -> Look:

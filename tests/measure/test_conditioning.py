@@ -1,0 +1,53 @@
+"""What is changed on a device, and undone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from aibenchd import board, errors, events
+from aibenchd.devices import base, simulated
+from aibenchd.measure import conditioning
+from aibenchd.store import store, undo
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[store.Store]:
+    async with store.opened(tmp_path / "journal.db", events.Events()) as journal:
+        yield journal
+
+
+async def tended(tmp_path: Path, journal: store.Store, **wanted: Any) -> list[tuple[str, Any]]:
+    """Have a device as it is wanted, close the journal, and let go of the device; what was logged meanwhile."""
+    settings = simulated.Settings.model_validate({"name": "dream", "kind": "simulated", "conditioning": wanted})
+    device = simulated.Simulated(settings, tmp_path / "device", base.RunSettings())
+    async with device.session() as session:
+        held = conditioning.Held(session, conditioning.House(settings, journal, board.Board(events.Events())))
+        with structlog.testing.capture_logs() as logged:
+            await held.make()
+            await held.make()
+            journal.read = closed  # type: ignore[method-assign]
+            await held.undo()
+            await held.undo()
+        del journal.read
+    return [(one["event"], one.get("action")) for one in logged]
+
+
+async def closed(_: Any) -> Any:
+    raise errors.StoreError("closed")
+
+
+async def test_where_nothing_was_changed_the_journal_is_not_asked_what_to_undo(tmp_path: Path, journal: store.Store) -> None:
+    assert await tended(tmp_path, journal) == []
+
+
+async def test_what_was_changed_is_undone_later_where_it_cannot_be_now(tmp_path: Path, journal: store.Store) -> None:
+    said = await tended(tmp_path, journal, frequency="min")
+    assert [event for event, _ in said] == ["changed", "not undone yet", "not undone yet"]
+    assert len(await journal.read(lambda connection: undo.of(connection, "dream"))) == 1
+    assert [event for event, _ in await tended(tmp_path, journal)] == ["undone"]
+    assert await journal.read(lambda connection: undo.of(connection, "dream")) == []
