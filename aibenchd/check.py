@@ -236,6 +236,8 @@ async def _device(one: device.Device, told: Told) -> errors.Fault | None:
             await one.reach()
     except TimeoutError:
         return told(f"did not answer within {DEVICE_DEADLINE:.0f} s")
+    except errors.CommandError as error:
+        return told(str(error), "conditioning")
     except errors.AibenchdError as error:
         return told(str(error))
     return None

@@ -300,6 +300,56 @@ async def test_a_device_is_tried_on_its_own_cpus(lab: Path) -> None:
     assert "CPUs [8191] cannot be used" in message
 
 
+@pytest.mark.parametrize("kind", ["local", "vendor"])
+async def test_a_directory_that_cannot_be_made_or_written_to_is_a_fault(lab: Path, kind: str) -> None:
+    (lab / "file").write_text("")
+    (lab / "there").mkdir()
+    tool = {"run": ["env", "{program}", "{arguments}"]} if kind == "vendor" else {}
+    for directory, said in (
+        ("/proc/x", "/proc/x cannot be made: /proc takes no new directory: No such file or directory; name another"),
+        (f"{lab}/file/x/y", f"{lab}/file/x/y cannot be made: {lab}/file takes no new directory: Not a directory; name another"),
+        (f"{lab}/file", f"{lab}/file cannot be written to: Not a directory; name another"),
+    ):
+        devices = [{"name": "host", "kind": kind, "directory": directory, **tool}]
+        assert await faults(lab, devices=devices) == [("devices[0]", f"host: directory: {said}")]
+    for directory in ("there", "new/one"):
+        assert await faults(lab, devices=[{"name": "host", "kind": kind, "directory": f"{lab}/{directory}", **tool}]) == []
+    assert (list((lab / "there").iterdir()), (lab / "new").exists()) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"frequency": "1200000000"}, "d: cannot run at 1200000000 Hz; it has 1000000000, 1500000000, 2000000000"),
+        ({"governor": "schedutil"}, "d: no governor 'schedutil'; a simulated device has performance, powersave"),
+        ({"min_battery": 50}, "the device does not tell its battery; remove conditioning.min_battery"),
+        ({"frequency": "mid", "governor": "powersave", "max_temperature": 60, "max_load": 2, "reboot": True}, ""),
+    ],
+)
+async def test_conditioning_that_a_device_cannot_be_had_in_is_a_fault(lab: Path, wanted: dict[str, Any], said: str) -> None:
+    ((key, message), *others) = await faults(
+        lab,
+        devices=[
+            {"name": "d", "kind": "simulated", "conditioning": wanted},
+            {**CONFIGURATION["devices"][0], "directory": "/proc/x"},
+        ],
+    )
+    if said:
+        assert key == "devices[0].conditioning"
+        assert message.startswith(said)
+    else:
+        assert (key, others) == ("devices[1]", [])
+
+
+@pytest.mark.skipif(Path("/sys/devices/system/cpu/cpu0/cpufreq").exists(), reason="the kernel lets the frequency be set here")
+@pytest.mark.parametrize("wanted", [{"frequency": "max"}, {"governor": "performance"}])
+async def test_a_frequency_that_this_host_lets_nobody_set_is_a_fault(lab: Path, wanted: dict[str, Any]) -> None:
+    ((key, message),) = await faults(lab, devices=[{**CONFIGURATION["devices"][0], "conditioning": wanted}])
+    assert key == "devices[0].conditioning"
+    assert "cannot be set: /sys/devices/system/cpu/" in message
+    assert "remove frequency and governor from its conditioning" in message
+
+
 async def test_a_session_that_is_open_meanwhile_is_left_alone(lab: Path) -> None:
     keys = {**CONFIGURATION["devices"][0], "directory": str(lab / "device")}
     local = plugins.load("devices", "local")

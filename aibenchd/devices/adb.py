@@ -85,6 +85,7 @@ class Adb(base.Device):
         phone = _phone(settings)
         await phone.find()
         await phone.ask("true")
+        await AdbSession(settings, phone).agree(settings.conditioning)
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:

@@ -21,6 +21,8 @@ from aibenchd import errors, quantities
 
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 LAST_WORDS = 500  # characters of what a failed process printed
+LIMITS = {"max_temperature": "temperature", "max_load": "load", "min_battery": "battery"}  # of conditioning, on what of a state
+UNTOLD = "the device does not tell its {}; remove conditioning.{}"
 
 
 class RunSettings(pydantic.BaseModel):
@@ -334,6 +336,24 @@ class Session(abc.ABC):
             raise errors.CommandError("the frequency of this kind of device cannot be set; remove it from its conditioning")
         return ()
 
+    async def agree(self, wanted: Conditioning) -> None:
+        """See that the device can be had as ``wanted``, for a person who asks before the daemon does; nothing is changed.
+
+        Of the other methods only :meth:`changes` and :meth:`state` are called; a session need not be in hand for that, where
+        its kind can do these without.
+
+        Raises:
+            CommandError: it cannot; the message says why.
+        """
+        if wanted.reboot and type(self).reboot is Session.reboot:
+            await self.reboot()
+        await self.changes(wanted)
+        limits = {limit: name for limit, name in LIMITS.items() if getattr(wanted, limit) is not None}
+        state = await self.state() if limits else {}
+        for limit, name in limits.items():
+            if not state.get(name):
+                raise errors.CommandError(UNTOLD.format(name, limit))
+
     async def apply(self, action: Action) -> None:
         """Do what a :class:`Change` says, or undo it; after a crash also what an earlier session's said. Twice does no harm."""
         raise errors.HarnessError(f"this kind of device knows no action {action.get('verb')!r}")
@@ -403,9 +423,11 @@ class Device(abc.ABC):
 
         Raises:
             DeviceLostError: as :meth:`session` would.
+            CommandError: it can be reached, and not be had as its conditioning asks (:meth:`Session.agree`).
         """
         async with self.session() as session:
             await session.health()
+            await session.agree(self.settings.conditioning)
 
 
 def small_environment(cwd: PurePosixPath) -> dict[str, str]:

@@ -10,8 +10,6 @@ from aibenchd.devices import base
 FIXED = ("performance", "userspace")  # governors that hold a frequency
 HELD = "; have it held with conditioning: {governor: performance}, or with 'sudo cpupower frequency-set -g performance'"
 
-UNKNOWN = "the device does not tell its {}; remove conditioning.{}"
-
 
 def obstacle(wanted: base.Conditioning, state: Mapping[str, str]) -> str:
     """Why no block may begin now, such as ``81 °C, begins at 70 or below``; empty where one may.
@@ -25,19 +23,19 @@ def _obstacles(wanted: base.Conditioning, state: Mapping[str, str]) -> Iterator[
     if wanted.max_temperature is not None:
         found = _number(state, "temperature")
         if math.isnan(found):
-            yield UNKNOWN.format("temperature", "max_temperature")
+            yield base.UNTOLD.format("temperature", "max_temperature")
         elif found > wanted.max_temperature:
             yield f"{found:g} °C, begins at {wanted.max_temperature:g} or below"
     if wanted.max_load is not None:
         found = _number(state, "load")
         if math.isnan(found):
-            yield UNKNOWN.format("load", "max_load")
+            yield base.UNTOLD.format("load", "max_load")
         elif found > wanted.max_load:
             yield f"load {found:g}, begins at {wanted.max_load:g} or below"
     if wanted.min_battery is not None:
         found = _number(state, "battery")
         if math.isnan(found):
-            yield UNKNOWN.format("battery", "min_battery")
+            yield base.UNTOLD.format("battery", "min_battery")
         elif found < wanted.min_battery:
             yield f"battery at {found:g} %, begins at {wanted.min_battery:g} or above"
 

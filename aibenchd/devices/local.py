@@ -17,7 +17,7 @@ import anyio.to_thread
 import pydantic
 
 from aibenchd import errors
-from aibenchd.devices import base, beneath, cpufreq, heat, host, launching, pushed
+from aibenchd.devices import base, beneath, cpufreq, heat, host, launching, permission, pushed
 
 T = TypeVar("T")
 
@@ -64,11 +64,15 @@ class Local(base.Device):
         return self._session()
 
     async def reach(self) -> None:
-        """Run a program on its CPUs as whom it would; its directory is left alone, because a session may be in it."""
+        """Run a program on its CPUs as whom it would; what is in its directory is left alone, because a session may be there."""
         command = base.Command(("true",), PurePosixPath("/"), env={"PATH": base.SEARCH_PATH}, cpus=self.settings.cpus)
+        directory = cast("Settings", self.settings).directory
         try:
+            if directory is not None:
+                await anyio.to_thread.run_sync(permission.look_at_directory, directory)
             async with launching.Launcher(self.run) as launcher:
                 await launcher.run(command)
+                await self.served(launcher).agree(self.settings.conditioning)
         except errors.HarnessError as error:
             raise errors.DeviceLostError(f"{self.settings.name}: {error}") from error
 
@@ -163,7 +167,9 @@ class LocalSession(base.Session):
         return await self._in_thread(self._host.state)
 
     async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
-        return await self._in_thread(lambda: cpufreq.changes(self._cpus, wanted, self._limits, self.root))
+        found = await self._in_thread(lambda: cpufreq.changes(self._cpus, wanted, self._limits, self.root))
+        await permission.look_at_changes(found, self._settings.helper, self.root)
+        return found
 
     async def apply(self, action: base.Action) -> None:
         if action.get("verb") in cpufreq.VERBS:

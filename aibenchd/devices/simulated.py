@@ -124,8 +124,9 @@ class Simulated(base.Device):
         return self._session()
 
     async def reach(self) -> None:
-        """Only whether it is away: a session would count."""
+        """Only whether it is away, and what it can be had as: a session would count."""
         self._body.look()
+        await SimulatedSession(self._body, Memory(), self.state_directory / MEMORY).agree(self.settings.conditioning)
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:

@@ -145,6 +145,8 @@ class Settings(base.DeviceSettings):
             raise ValueError(f"push, pull and remove go together, but only {' and '.join(given)} is given")
         if self.push and (self.directory is None or not self.directory.is_absolute()):
             raise ValueError("a device with push has files of its own: the key 'directory' must be an absolute path there")
+        if self.conditioning.reboot and not self.reset:
+            raise ValueError("conditioning.reboot needs the verb reset, which starts the device anew; add it, or remove reboot")
         if self.make and not self.push:
             raise ValueError("make is of a device with files of its own; remove it, or add push, pull and remove")
         return self
@@ -168,10 +170,13 @@ class Vendor(base.Device):
 
     async def reach(self) -> None:
         """Look whether the tools are there, and ask for the device's health; its files are left alone."""
+        here = local.Local(self._host_settings(), self.state_directory, self.run)
         try:
+            await here.reach()
             async with launching.Launcher(self.run) as launcher:
                 tool = Tool(self.chosen, launcher.run, PurePosixPath("/"))
                 await tool.look()
+                await self._served(here.served(launcher), tool).agree(self.chosen.conditioning)
         except errors.HarnessError as error:
             raise errors.DeviceLostError(f"{self.chosen.name}: {error}") from error
 
@@ -179,9 +184,12 @@ class Vendor(base.Device):
     async def _session(self) -> AsyncIterator[base.Session]:
         async with local.Local(self._host_settings(), self.state_directory, self.run).session() as host:
             tool = Tool(self.chosen, host.run, await host.directory(TOOL))
-            session = (_There if self.chosen.has_files else _Here)(self.chosen, host, tool)
+            session = self._served(host, tool)
             await session.open()
             yield session
+
+    def _served(self, host: base.Session, tool: Tool) -> VendorSession:
+        return (_There if self.chosen.has_files else _Here)(self.chosen, host, tool)
 
     def _host_settings(self) -> local.Settings:
         """This host, as the tools and the files that they take see it."""

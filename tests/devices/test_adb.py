@@ -685,6 +685,13 @@ async def test_adbd_becomes_root_where_it_may_and_is_put_back(server: adbd.Serve
     assert phone.frequencies() == BEFORE
 
 
+async def test_a_phone_that_cannot_be_had_as_asked_is_told_before_it_is_used(server: adbd.Server, phone: adbd.Phone) -> None:
+    asked = {"min_battery": 1, "max_temperature": 100}
+    await device(server, phone, conditioning=asked, stay_awake=True, screen_off=True).reach()
+    with pytest.raises(errors.CommandError, match="can only be set by root"):
+        await device(server, phone, conditioning={"governor": "performance", **asked}).reach()
+
+
 async def test_a_phone_without_root_has_its_frequency(session: base.Session) -> None:
     with pytest.raises(errors.CommandError, match="can only be set by root"):
         await session.changes(WISHES)

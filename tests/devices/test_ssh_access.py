@@ -18,7 +18,7 @@ import remotes
 import sshd
 
 from aibenchd import errors, plugins
-from aibenchd.devices import ssh, ssh_access
+from aibenchd.devices import base, ssh, ssh_access
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,17 @@ def test_the_kind_is_installed() -> None:
 async def test_a_device_that_can_be_had_is_reached_and_left_as_it_is(server: sshd.Sshd) -> None:
     await server.device("untouched").reach()
 
+    assert not (server.home / "untouched").exists()
+
+
+async def test_conditioning_that_cannot_be_had_there_is_told_and_nothing_changed(server: sshd.Sshd) -> None:
+    """This host is the device: its kernel tells a load, and no battery."""
+    asked = base.Conditioning(max_load=1000.0)
+    await server.device("untouched", conditioning=asked).reach()
+    with pytest.raises(errors.CommandError, match=r"does not tell its battery; remove conditioning\.min_battery"):
+        await server.device("untouched", conditioning=asked.model_copy(update={"min_battery": 50.0})).reach()
+    with pytest.raises(errors.CommandError, match="(no governor|frequency of cpu.*cannot be set)"):
+        await server.device("untouched", conditioning=base.Conditioning(governor="no_such_governor")).reach()
     assert not (server.home / "untouched").exists()
 
 
