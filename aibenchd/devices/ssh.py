@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,7 @@ STALL_SECONDS = 120.0  # in which a device must have taken or given some of a fi
 RUN_MARGIN = 60.0  # seconds beyond a program's own timeout: caches disturbed before it, killing, and its output on its way
 INLINE_BOUND = 64 << 10  # bytes; more is decoded in a worker thread
 REBOOT_PAUSE = 2.0  # seconds between two looks whether it is back
+TERMINATED = 128  # a shell's status of what a signal ended is this and the signal's number
 OUTPUT_BOUND = 64 << 10  # bytes kept of what a command of our own prints
 
 
@@ -99,7 +100,7 @@ class Ssh(base.Device):
 
     def served(self) -> SshSession:
         """A session that is not open yet; a kind whose sessions can do more makes one of its own."""
-        return SshSession(cast("Settings", self.settings), self.started)
+        return SshSession(cast("Settings", self.settings), self.state_directory, self.started)
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:
@@ -114,15 +115,15 @@ class Ssh(base.Device):
 
 
 class SshSession(base.Session):
-    """See :class:`aibenchd.devices.base.Session`."""
+    """See :class:`aibenchd.devices.base.Session`. ``state_directory`` is the device's own on this host."""
 
-    def __init__(self, settings: Settings, started: Callable[[base.Command], base.Command]) -> None:
+    def __init__(self, settings: Settings, state_directory: Path, started: Callable[[base.Command], base.Command]) -> None:
         self._settings, self._started = settings, started
         self._stack = contextlib.AsyncExitStack()
         self._link: ssh_link.Link
         self._sftp: asyncssh.SFTPClient | None = None
         self._directory = PurePosixPath()
-        self._root = Path()  # of what the device's kernel tells, on this host
+        self._root = state_directory / "told"  # of what the device's kernel tells, on this host; what was there before goes
         self._host = host.Host(())
         self._limits = heat.Limits()
         self._busy = "its opening"
@@ -152,7 +153,6 @@ class SshSession(base.Session):
             DeviceLostError, HarnessError: as :meth:`open`.
         """
         self._link = await _linked(self._settings, self._stack)
-        self._root = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aibenchd-ssh-"))) / "root"
         self._host = host.Host(self._cpus, self._root)
         await self._told(self._host.state)
         self._busy = ""
@@ -163,6 +163,7 @@ class SshSession(base.Session):
         self._busy = "the session's end"
         self._sftp = None
         await self._stack.aclose()
+        await anyio.to_thread.run_sync(lambda: shutil.rmtree(self._root, ignore_errors=True))
 
     async def push(self, push: base.Push) -> PurePosixPath:
         named = {"place": push.digest[:DIGEST_LENGTH], "name": base.file_name(push.name), "digest": push.digest}
@@ -244,14 +245,14 @@ class SshSession(base.Session):
     async def reboot(self) -> None:
         with self._alone("reboot"):
             before = self._link.greeting["boot"]
-            await self._order_reboot()
+            ordered = await self._order_reboot()
             await self.close()
             try:
                 with anyio.fail_after(self._settings.reboot_timeout):
                     await self._come_back(before)
             except TimeoutError:
                 raise errors.DeviceLostError(
-                    f"it has not come back within {self._settings.reboot_timeout:g} s since it was rebooted"
+                    f"it has not come back within {self._settings.reboot_timeout:g} s since it was rebooted{ordered}"
                 ) from None
 
     # ---- what these are made of
@@ -325,16 +326,23 @@ class SshSession(base.Session):
         except OSError as error:
             raise errors.HarnessError(str(error)) from error
 
-    async def _order_reboot(self) -> None:
+    async def _order_reboot(self) -> str:
+        """Raises CommandError where it is refused. One that goes down may kill the command: that is not asked again.
+
+        Returns:
+            What there is to say of the order where nothing comes of it.
+        """
         command = base.Command(self._settings.reboot_command, self._directory, timeout=SMALL_DEADLINE, output_limit=OUTPUT_BOUND)
         with contextlib.suppress(errors.DeviceLostError):  # it may be gone before it has answered
             completed = await self._run(command)
-            if completed.failure:
+            said = f"{' '.join(self._settings.reboot_command)}: {completed.failure}"
+            if completed.ending is base.Ending.EXITED and 0 < completed.code <= TERMINATED:
                 user = self._link.greeting["user"]
                 raise errors.CommandError(
-                    f"{' '.join(self._settings.reboot_command)}: {completed.failure}; let {user} do that,"
-                    " such as with a rule of sudo and reboot_command: [sudo, -n, systemctl, reboot]"
+                    f"{said}; let {user} do that, such as with a rule of sudo and reboot_command: [sudo, -n, systemctl, reboot]"
                 )
+            return f" ({said})" if completed.failure else ""
+        return ""
 
     async def _come_back(self, before: str) -> None:
         """Connect again and again until another boot than ``before`` answers."""

@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, cast
 
 import pydantic
@@ -42,7 +42,7 @@ class SshGpu(ssh.Ssh):
         return sharing.alone(cast("Settings", self.settings).lock)
 
     def served(self) -> GpuSession:
-        return GpuSession(cast("Settings", self.settings), self.started)
+        return GpuSession(cast("Settings", self.settings), self.state_directory, self.started)
 
     async def look(self, link: ssh_link.Link) -> None:
         settings = cast("Settings", self.settings)
@@ -66,8 +66,8 @@ class GpuSession(ssh.SshSession):
         uuid: the GPU's; known from :meth:`open` on.
     """
 
-    def __init__(self, settings: Settings, started: Callable[[base.Command], base.Command]) -> None:
-        super().__init__(settings, started)
+    def __init__(self, settings: Settings, state_directory: Path, started: Callable[[base.Command], base.Command]) -> None:
+        super().__init__(settings, state_directory, started)
         self.uuid = ""
         self._gpu = gpus.Part(nvidia_smi.Card(settings.gpu, self._ask))
 

@@ -47,6 +47,21 @@ async def test_a_program_is_pushed_run_and_its_result_pulled(session: base.Sessi
     assert (tmp_path / "pulled").read_text() == "42\n"
 
 
+async def test_what_a_session_keeps_here_lies_below_the_devices_own_directory_and_goes(
+    server: sshd.Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    device = server.device("kept")
+    left = device.state_directory / "told" / "left"
+    left.parent.mkdir(parents=True)
+    left.write_text("by an earlier life that was killed")
+    async with device.session() as session:
+        assert (await session.state())["load"]
+        assert not left.exists()
+        assert (device.state_directory / "told" / "proc" / "loadavg").exists()
+    assert not list(device.state_directory.iterdir())
+
+
 async def test_the_environment_is_small_and_the_commands_own_comes_last(server: sshd.Sshd) -> None:
     async with server.device(env={"OF": "device", "BOTH": "device"}).session() as session:
         work = await session.directory("trial")

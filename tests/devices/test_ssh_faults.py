@@ -351,9 +351,14 @@ def own_kernel(tmp_path: Path) -> Iterator[sshd.Sshd]:
     made.stop()
 
 
-async def test_a_reboot_is_waited_for_until_another_boot_answers(own_kernel: sshd.Sshd, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["", "kill $$", "exit 143"])
+async def test_a_reboot_is_ordered_once_and_waited_for_until_another_boot_answers(
+    own_kernel: sshd.Sshd, tmp_path: Path, ending: str
+) -> None:
+    """Also where the command is killed as its machine goes down."""
     push = sshd.file(tmp_path / "model", b"data")
-    async with own_kernel.device(reboot_command=["true"], reboot_timeout="30s").session() as session:
+    order = ["sh", "-c", f"echo >> {tmp_path}/orders; {ending}"]
+    async with own_kernel.device(reboot_command=order, reboot_timeout="60s").session() as session:
         await session.push(push)
         before = own_kernel.supervisor()
         async with anyio.create_task_group() as tasks:
@@ -368,6 +373,13 @@ async def test_a_reboot_is_waited_for_until_another_boot_answers(own_kernel: ssh
             own_kernel.start()
         assert Path(await session.push(push)).read_bytes() == b"data"
         assert (await session.run(base.Command(("true",), await session.directory("trial")))).code == 0
+    assert (tmp_path / "orders").read_text() == "\n"
+
+
+async def test_a_reboot_that_comes_to_nothing_says_how_its_order_ended(own_kernel: sshd.Sshd) -> None:
+    async with own_kernel.device(reboot_command=["sh", "-c", "kill $$"], reboot_timeout="3s").session() as session:
+        with pytest.raises(errors.DeviceLostError, match=r"since it was rebooted \(sh -c kill \$\$: killed by signal 15\)"):
+            await session.reboot()
 
 
 async def test_one_that_does_not_come_back_is_lost(own_kernel: sshd.Sshd) -> None:

@@ -95,7 +95,7 @@ class Sshd(remotes.Ssh):
 
     def device(self, name: str = "box", **more: Any) -> ssh.Ssh:
         settings = ssh.Settings.model_validate(self.settings(name, **more))
-        return ssh.Ssh(settings, self.home / "unused", base.RunSettings())
+        return ssh.Ssh(settings, self.home.with_name("state") / name, base.RunSettings())
 
     def supervisor(self, name: str = "box") -> int:
         """The process that works in a device's directory, or worked there last."""
