@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import random
+import resource
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -566,6 +567,12 @@ def leave_trials_alone(chosen: settings.Settings) -> None:
         os.sched_setaffinity(0, free)
 
 
+def allow_many_files() -> None:
+    """Let this process have as many files open as it may at all, rather than the 1024 of most shells: devices take several."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def says_pause(path: Path) -> bool:
     """Whether FAI-PEP's status file asks to pause; one that is not there, or says anything but 0, does not."""
     try:
@@ -596,5 +603,6 @@ async def serve(path: Path) -> None:
     """
     loaded = load_what_is_good(path)
     directory = state_directory(loaded.settings)
+    allow_many_files()
     with alone(directory):
         await Daemon(path, loaded, directory).run()

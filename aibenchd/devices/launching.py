@@ -12,6 +12,7 @@ import json
 import os
 import pwd
 import random
+import resource
 import signal
 import socket
 import struct
@@ -35,6 +36,7 @@ ANSWER_DEADLINE = 30.0  # seconds beyond a program's own timeout
 STOP_DEADLINE = 15.0  # seconds
 ANSWER_BOUND = 1 << 20  # bytes
 INLINE_BOUND = 64 << 10  # bytes; more is read and decoded in a worker thread
+OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)  # that we were started with, whatever the daemon allows itself since
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +232,8 @@ class _Spawned:
                 env={},
                 start_new_session=True,  # a Ctrl-C is the daemon's, which ends it in order
             )
+        with contextlib.suppress(ProcessLookupError):  # it has ended, which the hand-over will tell
+            resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, OPEN_FILES)
         return self._control
 
     async def aclose(self) -> None:
