@@ -224,8 +224,8 @@ class Link:
         said = self._stream.said.decode(errors="replace").strip().rpartition("\n")[2][-300:]
         if self.greeting and self._stream.status == REPLACED:
             return (
-                "a newer session in the same directory ended this one: another daemon, or another device of this one, works"
-                " there; give each a directory of its own"
+                "a newer session in the same directory ended this one: another daemon, or another device of this daemon,"
+                " works there; give each a directory of its own"
             )
         if self.greeting:
             return f"its supervisor ended, or the connection to it{': ' if said else ''}{said}"
