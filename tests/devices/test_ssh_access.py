@@ -48,7 +48,7 @@ async def test_conditioning_that_cannot_be_had_there_is_told_and_nothing_changed
     await server.device("untouched", conditioning=asked).reach()
     with pytest.raises(errors.CommandError, match=r"does not tell its battery; remove conditioning\.min_battery"):
         await server.device("untouched", conditioning=asked.model_copy(update={"min_battery": 50.0})).reach()
-    with pytest.raises(errors.CommandError, match="(no governor|frequency of cpu.*cannot be set)"):
+    with pytest.raises(errors.CommandError, match=r"(no governor|frequency of cpu.*cannot be set)"):
         await server.device("untouched", conditioning=base.Conditioning(governor="no_such_governor")).reach()
     assert not (server.home / "untouched").exists()
 
