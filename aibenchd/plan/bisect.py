@@ -1,0 +1,530 @@
+"""Which commits between a good and a bad one changed a time: bisection on the ratios themselves, not on yes or no.
+
+**The model.** The log time along a line of commits is piecewise constant. Between two commits that were measured there is a
+jump or there is none; how many there are on the line is Poisson, and their sizes have the inverse moment density of Johnson
+and Rossell ("On the use of non-local prior densities in Bayesian hypothesis tests", 2010), which is heavy in its tails and
+vanishes at 0: so evidence that there is no other culprit grows as fast as evidence that there is one. Levels lie on a grid,
+so that the posterior over all sets of culprits is the forward-backward recursion of a hidden Markov chain over the measured
+commits: exact for any likelihood and any number of culprits (after Fearnhead, "Exact and efficient Bayesian inference for
+multiple changepoint problems", 2006, whose segments have independent levels; here they are bound by the jumps).
+
+**The noise** of a block is Student's t, its scale and degrees of freedom estimated from the blocks about the median of
+their own pair of commits: on four recorded tapes t with 2 to 4 degrees is 0.01 to 0.6 nats a block better than the
+logistic law, and no single burst can name a culprit.
+
+**The choice** is the pair of commits whose expected ratio differs most from one hypothesis to another, in information per
+price, where the first block of a commit that is not built yet has its build to pay, and so is worth it only with the blocks
+that will follow. With one culprit and equal prices this is the median of the posterior (Horstein, "Sequential transmission
+using noiseless feedback", 1963; Waeber, Frazier and Henderson, "Bisection search with noisy responses", 2013; Ben-Or and
+Hassidim, "The Bayesian learner is optimal for noisy binary search", 2008, who also ask several questions at once). A suspect
+is also laid against the commit before it, which tells it from its neighbours on both sides at once.
+
+Commits are places on the line: 0 is the good end, ``commits`` the bad one. Sizes are log ratios, newer over older, where
+they are not said to be ratios minus 1. This module imports numpy: only what bisects should import it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+LEVELS = 128  # steps of the grid
+DEGREES = np.array([2.0, 3.0, 5.0, 10.0])  # of freedom
+SCALES = np.geomspace(0.02, 50.0, 60)  # of the guess
+LEAST_BLOCKS = 3  # of a pair, before its median may widen the grid
+EXPECTED = 0.5  # culprits on the line: what is bisected was confirmed, and a second one is rarer
+RUNS = np.array([1, 2, 4, 8, 16, 32])  # blocks that a build may be meant for
+TINY = 1e-200  # keeps the chain from breaking where nothing explains the blocks
+TAIL = 0.05  # of an effect's interval, on either side
+
+
+class Outcome(enum.StrEnum):
+    """How a search ended."""
+
+    FOUND = "found"
+    NO_CULPRIT = "no culprit"
+    INCONCLUSIVE = "inconclusive"  # at budget
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Blocks of two commits: log(time of ``newer`` / time of ``older``) of each, in any order.
+
+    ``older`` is the good end, or the last commit before ``newer`` that may be measured: other pairs tell no more, and are
+    refused.
+    """
+
+    newer: int
+    older: int
+    ratios: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One block to run."""
+
+    newer: int
+    older: int
+
+
+class Noise(Protocol):
+    """The density of a block's log ratio about the true one."""
+
+    @property
+    def variance(self) -> float:
+        """Of a normal law that tells as much about the true ratio: the inverse of Fisher's information."""
+
+    def log(self, errors: Floats) -> Floats:
+        """Log density, up to a constant; any shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudentNoise:
+    """Student's t. ``scale`` is in log ratio."""
+
+    scale: float
+    degrees: float
+
+    @property
+    def variance(self) -> float:
+        return self.scale**2 * (self.degrees + 3) / (self.degrees + 1)
+
+    def log(self, errors: Floats) -> Floats:
+        found: Floats = -(self.degrees + 1) / 2 * np.log1p((errors / self.scale) ** 2 / self.degrees)
+        return found
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is known of a line of commits; give it what is measured and ask it what to measure next.
+
+    Attributes:
+        commits: how many may be culprits, 1 to ``commits``; 0 is the good end.
+        evidence: the blocks so far, those included that showed the change between the ends.
+        unbuildable: commits that do not build; neither end is one.
+        built: commits whose programs were there before the search; those in the evidence need not be named.
+        build_price: of one build, in blocks.
+        min_effect: a culprit's least size, as a ratio minus 1: half as much is seldom named, and hardly looked for.
+        confidence: probability at which the search ends, that all culprits are named and no other commit.
+        max_blocks: the budget in blocks, those of the evidence included.
+        max_builds: the budget in builds.
+
+    Raises:
+        ValueError: a commit that is not on the line, an end that does not build, a pair that cannot be used, a ratio
+            that is not finite, no commit at all.
+    """
+
+    commits: int
+    evidence: tuple[Evidence, ...] = ()
+    unbuildable: frozenset[int] = frozenset()
+    built: frozenset[int] = frozenset()
+    build_price: float = 20.0
+    min_effect: float = 0.02
+    confidence: float = 0.97
+    max_blocks: int = 500
+    max_builds: int = 40
+
+    def __post_init__(self) -> None:
+        if self.commits < 1:
+            raise ValueError(f"expected at least one commit after the good end, not {self.commits}")
+        named = {place for one in self.evidence for place in (one.newer, one.older)}
+        for place in named | self.unbuildable | self.built:
+            if not 0 <= place <= self.commits:
+                raise ValueError(f"commit {place} is not on the line: expected 0 to {self.commits}")
+        for place in sorted(self.unbuildable & (named | {0, self.commits})):
+            raise ValueError(f"commit {place} does not build: expected one between the ends that was never measured")
+        for one in self.evidence:
+            if one.older >= one.newer or one.older not in (0, self.before(one.newer)):
+                raise ValueError(f"commits {one.newer} and {one.older}: expected a newer one and the good end or the one before")
+            if not all(map(math.isfinite, one.ratios)):
+                raise ValueError(f"commits {one.newer} and {one.older}: a log ratio is not finite")
+
+    def with_evidence(self, newer: int, older: int, ratios: Iterable[float]) -> Search:
+        """With these blocks as well."""
+        return dataclasses.replace(self, evidence=(*self.evidence, Evidence(newer, older, tuple(ratios))))
+
+    def with_unbuildable(self, *commits: int) -> Search:
+        """With these commits known not to build."""
+        return dataclasses.replace(self, unbuildable=self.unbuildable | set(commits))
+
+    def before(self, commit: int) -> int:
+        """The last commit before it that is not known not to build."""
+        return next(place for place in range(commit - 1, -1, -1) if place not in self.unbuildable)
+
+    @property
+    def ready(self) -> frozenset[int]:
+        """Commits whose programs are there."""
+        measured = {place for one in self.evidence for place in (one.newer, one.older)}
+        return self.built | measured | {0, self.commits}
+
+    @property
+    def blocks(self) -> int:
+        """In the evidence."""
+        return sum(len(one.ratios) for one in self.evidence)
+
+    @property
+    def builds(self) -> int:
+        """That the search has asked for, those that failed included."""
+        return len((self.ready | self.unbuildable) - self.built - {0, self.commits})
+
+    def pairs(self) -> dict[tuple[int, int], Floats]:
+        """All ratios of each pair (newer, older), shape (blocks,)."""
+        found: dict[tuple[int, int], list[float]] = {}
+        for one in self.evidence:
+            found.setdefault((one.newer, one.older), []).extend(one.ratios)
+        return {pair: np.array(ratios) for pair, ratios in found.items() if ratios}
+
+    def noise(self, least: float) -> Noise:
+        """As the blocks themselves show it, at least ``least``: the most likely law of their distances from their medians.
+
+        A pair of n blocks says as much as n - 1 would about a known centre; half of ``min_effect`` counts as one more.
+        """
+        guess = math.log1p(self.min_effect) / 2
+        errors, weights = [np.array([guess])], [np.array([1.0])]
+        for ratios in self.pairs().values():
+            if (size := len(ratios)) > 1:
+                errors.append((ratios - np.median(ratios)) * math.sqrt(size / (size - 1)))
+                weights.append(np.full(size, (size - 1) / size))
+        return _likeliest(np.concatenate(errors), np.concatenate(weights), np.maximum(SCALES * guess, least))
+
+    def sizes(self, jumps: Floats) -> Floats:
+        """Density of a culprit's size; shape as ``jumps``, which are log ratios other than 0."""
+        least = math.log1p(self.min_effect)
+        density: Floats = least / math.sqrt(math.pi) / jumps**2 * np.exp(-((least / jumps) ** 2))
+        return density
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """A commit, or a group of neighbours, all but the last of which do not build, that changed the time.
+
+    Attributes:
+        commits: their places, rising; one of them is the culprit.
+        probability: that it is among them.
+        effect, low, high: time after / time before minus 1, with its interval of 90 %, given that it is the culprit.
+    """
+
+    commits: tuple[int, ...]
+    probability: float
+    effect: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What the evidence says.
+
+    Attributes:
+        outcome: None while the search goes on.
+        culprits: where each change most likely is, by place; none where most likely nothing changed.
+        probability: that these are the culprits, all of them, and no other commit.
+        by_commit: of each commit 1 to ``commits``, that it is a culprit; shape (commits,). Sums to their expected number.
+    """
+
+    outcome: Outcome | None
+    culprits: tuple[Culprit, ...]
+    probability: float
+    by_commit: tuple[float, ...]
+
+
+def posterior(search: Search) -> Posterior:
+    """What the evidence says of each commit, and whether that is enough."""
+    chain, told, likely = _read(search)
+    suspects = told.jumped > 0.5
+    probability = math.exp(likely.log_mass - told.log_mass)
+    culprits: list[Culprit] = []
+    by_commit: list[float] = []
+    for gap, probable in enumerate(told.jumped):
+        first, last = chain.sites[gap] + 1, chain.sites[gap + 1]
+        by_commit += [float(probable) / (last + 1 - first)] * (last + 1 - first)
+        if suspects[gap]:
+            group = chain.suspected(first, last)
+            share = len(group) / (last + 1 - first)
+            probability *= share
+            culprits.append(Culprit(group, float(probable) * share, *told.effect(gap)))
+    outcome = _outcome(search, probability, found=bool(culprits))
+    return Posterior(outcome, tuple(culprits), min(probability, 1.0), tuple(by_commit))
+
+
+def next_measurements(search: Search, count: int = 1, pending: Sequence[Measurement] = ()) -> tuple[Measurement, ...]:
+    """The next blocks to run at once, most useful first: one for each device that is free; none once the search has ended.
+
+    Args:
+        pending: blocks that are being run already, whose results are not in the evidence yet.
+
+    The same pair may be named more than once, where nothing else tells as much for its price.
+    """
+    if posterior(search).outcome is not None:
+        return ()
+    chain, told, likely = _read(search)
+    pairs, rows = chain.choices()
+    spread = chain.spread(told, likely)
+    typical = told.typical
+    ready = set(search.ready) | {place for one in pending for place in (one.newer, one.older)}
+    room = search.max_builds - search.builds - len(ready - search.ready)
+    for one in pending:
+        if (one.newer, one.older) in pairs:
+            spread = _measured(spread, rows[pairs.index((one.newer, one.older))], chain.noise.variance)
+    chosen: list[Measurement] = []
+    for _ in range(count):
+        missing = np.array([len(set(pair) - ready) for pair in pairs])
+        variances = (rows @ spread * rows).sum(axis=1)
+        gains, runs = _gains(variances, typical, chain.noise.variance, missing * search.build_price)
+        best = int(np.argmax(np.where(missing <= room, gains, -1.0)))
+        chosen.append(Measurement(*pairs[best]))
+        room -= int(missing[best])
+        ready |= set(pairs[best])
+        spread = _measured(spread, rows[best], chain.noise.variance / runs[best])
+    return tuple(chosen)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(search: Search) -> tuple[_Chain, _Recursion, _Recursion]:
+    """The chain, its recursion, and that over the likeliest set of gaps with culprits alone."""
+    chain = _Chain.of(search)
+    told = chain.recursion(None)
+    return chain, told, chain.recursion(told.jumped > 0.5)
+
+
+def _outcome(search: Search, probability: float, *, found: bool) -> Outcome | None:
+    if probability >= search.confidence:
+        return Outcome.FOUND if found else Outcome.NO_CULPRIT
+    return Outcome.INCONCLUSIVE if search.blocks >= search.max_blocks else None
+
+
+def _likeliest(errors: Floats, weights: Floats, scales: Floats) -> StudentNoise:
+    degrees = DEGREES[:, None, None]
+    norm = np.array([math.lgamma((one + 1) / 2) - math.lgamma(one / 2) - math.log(one) / 2 for one in DEGREES])
+    logs = -(degrees + 1) / 2 * np.log1p((errors / scales[:, None]) ** 2 / degrees)
+    totals = (logs * weights).sum(axis=-1) + weights.sum() * (norm[:, None] - np.log(scales))
+    row, column = np.unravel_index(int(totals.argmax()), totals.shape)
+    return StudentNoise(float(scales[column]), float(DEGREES[row]))
+
+
+def _gains(variances: Floats, typical: float, noise: float, extra: Floats) -> tuple[Floats, Floats]:
+    """Nats per price of each choice, and the run of blocks for which that is most; both of shape (choices,).
+
+    Args:
+        variances: of the expected ratio between hypotheses.
+        typical: squared size of a culprit.
+        noise: variance of a block.
+        extra: price of what must be built first, in blocks.
+
+    Two hypotheses ``typical`` apart, with probabilities that make the variance, hold their entropy to be gained and no
+    more; one block gains half of variance / noise, where that is little.
+    """
+    share = np.clip(variances / max(typical, 1e-300), 1e-12, 0.25)
+    odd = (1 - np.sqrt(1 - 4 * share)) / 2
+    entropy = -(odd * np.log(odd) + (1 - odd) * np.log1p(-odd))
+    nats = entropy[:, None] * -np.expm1(-np.maximum(variances, 0)[:, None] * RUNS / (2 * noise * entropy[:, None]))
+    rates = nats / (RUNS + extra[:, None])
+    best = rates.argmax(axis=1)
+    return rates.max(axis=1), RUNS[best].astype(float)
+
+
+def _measured(spread: Floats, row: Floats, noise: float) -> Floats:
+    """The spread that is left once ``row`` of the levels has been measured with that variance, as if all were normal."""
+    gone = spread @ row
+    left: Floats = spread - np.outer(gone, gone) / (float(row @ gone) + noise)
+    return left
+
+
+@dataclass(frozen=True, eq=False)
+class _Recursion:
+    """Forward and backward over the measured commits.
+
+    Attributes:
+        levels: the grid, shape (levels,).
+        log_mass: log of the evidence, up to a constant of the chain.
+        joints: of the levels before and after each gap, shape (gaps, levels, levels); each sums to 1.
+    """
+
+    levels: Floats
+    log_mass: float
+    joints: Floats
+
+    @functools.cached_property
+    def jumped(self) -> Floats:
+        """Probability that there is a culprit in each gap, shape (gaps,)."""
+        none: Floats = np.einsum("gaa->g", self.joints)
+        return 1 - none
+
+    @functools.cached_property
+    def by_jump(self) -> Floats:
+        """Probability of each size in steps, from the most negative, shape (gaps, 2 * levels - 1)."""
+        size = len(self.levels)
+        index = (np.arange(size)[None, :] - np.arange(size)[:, None] + size - 1).ravel()
+        return np.array([np.bincount(index, joint.ravel(), 2 * size - 1) for joint in self.joints])
+
+    @functools.cached_property
+    def jumps(self) -> Floats:
+        """Sizes that :attr:`by_jump` is of."""
+        size = len(self.levels)
+        found: Floats = np.arange(1 - size, size) * (self.levels[1] - self.levels[0])
+        return found
+
+    @property
+    def typical(self) -> float:
+        """Squared size of a culprit, over all gaps."""
+        return float((self.by_jump @ self.jumps**2).sum() / max(self.jumped.sum(), 1e-300))
+
+    def effect(self, gap: int) -> tuple[float, float, float]:
+        """Mean and interval of the jump in a gap, if there is one, as ratios minus 1."""
+        weights = self.by_jump[gap].copy()
+        weights[len(self.levels) - 1] = 0.0
+        shares = np.cumsum(weights) / weights.sum()
+        low, high = (self.jumps[int(np.searchsorted(shares, tail))] for tail in (TAIL, 1 - TAIL))
+        return math.expm1(float(self.jumps @ weights / weights.sum())), math.expm1(float(low)), math.expm1(float(high))
+
+    @functools.cached_property
+    def moments(self) -> tuple[Floats, Floats]:
+        """Means and second moments of the levels at the measured commits, shapes (sites,) and (sites, sites)."""
+        gaps = len(self.joints)
+        marginals = [self.joints[0].sum(axis=1), *(joint.sum(axis=0) for joint in self.joints)]
+        means = np.array([marginal @ self.levels for marginal in marginals])
+        second = np.zeros((gaps + 1, gaps + 1))
+        expected = self.levels[:, None]  # of the commits from here on, given the level here
+        second[gaps, gaps] = marginals[gaps] @ self.levels**2
+        for gap in range(gaps - 1, -1, -1):
+            onward = self.joints[gap] / np.maximum(marginals[gap], TINY)[:, None]
+            expected = np.concatenate([self.levels[:, None], onward @ expected], axis=1)
+            second[gap, gap:] = second[gap:, gap] = (marginals[gap] * self.levels) @ expected
+        return means, second
+
+
+@dataclass(frozen=True, eq=False)
+class _Chain:
+    """A search as a hidden Markov chain over the commits that were measured.
+
+    Attributes:
+        places: commits that may be measured, rising, the ends included.
+        sites: those that were, and the ends.
+        levels: the grid of log times over that of the good end, shape (levels,); holds 0.
+        at_site: log likelihood of each level of each site, shape (sites, levels).
+        in_gap: log likelihood of each size of the jump after each site but the last, shape (gaps, 2 * levels - 1).
+        prior: of each such size in a gap where there is a culprit; shape (2 * levels - 1,).
+        changes: prior probability of a culprit in each gap, shape (gaps,).
+    """
+
+    places: tuple[int, ...]
+    sites: tuple[int, ...]
+    noise: Noise
+    levels: Floats
+    at_site: Floats
+    in_gap: Floats
+    prior: Floats
+    changes: Floats
+
+    @classmethod
+    def of(cls, search: Search) -> _Chain:
+        pairs = search.pairs()
+        places = tuple(place for place in range(search.commits + 1) if place not in search.unbuildable)
+        sites = tuple(sorted({0, search.commits, *(place for pair in pairs for place in pair)}))
+        levels = _grid(pairs, math.log1p(search.min_effect), math.sqrt(search.noise(0.0).variance))
+        step, size = float(levels[1] - levels[0]), len(levels)
+        noise = search.noise(step)
+        jumps = np.arange(1 - size, size) * step
+        prior = np.zeros(2 * size - 1)
+        prior[jumps != 0] = np.maximum(search.sizes(jumps[jumps != 0]) * step, TINY)
+        at_site, in_gap = np.zeros((len(sites), size)), np.zeros((len(sites) - 1, 2 * size - 1))
+        for (newer, older), ratios in pairs.items():
+            site = sites.index(newer)
+            if older == 0:
+                at_site[site] += noise.log(ratios[:, None] - levels).sum(axis=0)
+            else:
+                in_gap[site - 1] += noise.log(ratios[:, None] - jumps).sum(axis=0)
+        changes = -np.expm1(-EXPECTED * np.diff(sites) / search.commits)
+        return cls(places, sites, noise, levels, at_site, in_gap, prior, changes)
+
+    def suspected(self, first: int, last: int) -> tuple[int, ...]:
+        """The largest group of commits from ``first`` to ``last`` that cannot be told apart."""
+        ends = [place for place in self.places if first <= place <= last]
+        starts = [first, *(end + 1 for end in ends[:-1])]
+        start, end = max(zip(starts, ends, strict=True), key=lambda group: group[1] - group[0])
+        return tuple(range(start, end + 1))
+
+    def recursion(self, suspects: Bools | None) -> _Recursion:
+        """Over all sets of gaps with culprits; or, where ``suspects`` of shape (gaps,) says which they are, of that alone."""
+        size, gaps = len(self.levels), len(self.sites) - 1
+        index = np.arange(size)[None, :] - np.arange(size)[:, None] + size - 1
+        still = np.arange(2 * size - 1) == size - 1
+        forward = (self.levels == 0).astype(float)
+        log_mass = 0.0
+        steps, forwards = [], [forward]
+        for gap in range(gaps):
+            weights = np.where(still, 1 - self.changes[gap], self.changes[gap] * self.prior)
+            if suspects is not None:
+                weights = np.where(still == suspects[gap], 0.0, weights)
+            likelihood, at_jump = _scaled(self.in_gap[gap])
+            emission, at_level = _scaled(self.at_site[gap + 1])
+            step = (weights * likelihood)[index] * emission
+            forward = forward @ step
+            mass = max(float(forward.sum()), TINY)
+            log_mass += math.log(mass) + at_jump + at_level
+            forward = forward / mass
+            steps.append(step)
+            forwards.append(forward)
+        backward = np.ones(size)
+        joints = np.zeros((gaps, size, size))
+        for gap in range(gaps - 1, -1, -1):
+            joint = forwards[gap][:, None] * steps[gap] * backward
+            joints[gap] = joint / max(float(joint.sum()), TINY)
+            backward = steps[gap] @ backward
+            backward = backward / max(float(backward.max()), TINY)
+        return _Recursion(self.levels, log_mass, joints)
+
+    def choices(self) -> tuple[list[tuple[int, int]], Floats]:
+        """Pairs (newer, older) that may be measured, and each as a row over the levels of ``places``."""
+        count = len(self.places)
+        rows = np.eye(count)
+        against_good = [(place, 0) for place in self.places[1:]]
+        neighbours = list(zip(self.places[2:], self.places[1:-1], strict=True))
+        return against_good + neighbours, np.concatenate([rows[1:], rows[2:] - rows[1:-1]])
+
+    def spread(self, told: _Recursion, likely: _Recursion) -> Floats:
+        """Covariance of the levels of ``places`` between the hypotheses of where culprits are: what measuring can tell.
+
+        That within a hypothesis, where sizes are not known exactly, is taken from ``likely`` and left out. Within a gap the
+        place of the culprit is uniform, which adds a Brownian bridge's covariance between its ends' levels.
+        """
+        means, second = told.moments
+        likely_means, likely_second = likely.moments
+        between = second - np.outer(means, means) - likely_second + np.outer(likely_means, likely_means)
+        places = np.array(self.places)
+        gap = np.clip(np.searchsorted(self.sites, places, side="right") - 1, 0, len(self.sites) - 2)
+        starts = np.array(self.sites)
+        share = (places - starts[gap]) / np.diff(starts)[gap]
+        weights = np.zeros((len(places), len(self.sites)))
+        weights[np.arange(len(places)), gap] = 1 - share
+        weights[np.arange(len(places)), gap + 1] += share
+        squares = told.by_jump @ told.jumps**2
+        inner = likely.by_jump @ likely.jumps**2 - (likely.by_jump @ likely.jumps) ** 2
+        bridge = np.minimum.outer(share, share) * (1 - np.maximum.outer(share, share)) * (gap[:, None] == gap)
+        spread: Floats = weights @ between @ weights.T + bridge * (squares - inner)[gap]
+        return spread
+
+
+def _scaled(logs: Floats) -> tuple[Floats, float]:
+    """Likelihoods of which the greatest is 1, none of them 0; and the log that was taken off."""
+    most = float(logs.max())
+    return np.maximum(np.exp(logs - most), TINY), most
+
+
+def _grid(pairs: dict[tuple[int, int], Floats], least: float, noise: float) -> Floats:
+    """Levels from below the least median ratio to above the greatest, 0 among them."""
+    medians = [0.0, *(float(np.median(ratios)) for ratios in pairs.values() if len(ratios) >= LEAST_BLOCKS)]
+    low, high = min(medians) - least - 2 * noise, max(medians) + least + 2 * noise
+    step = (high - low) / LEVELS
+    return np.arange(math.floor(low / step), math.ceil(high / step) + 1, dtype=np.float64) * step
