@@ -1,53 +1,31 @@
 """Blocks become a decision.
 
-θ is the log ratio of treatment to control, δ = log(1 + ``min_effect``). With the e-processes of
-:mod:`aibenchd.decide.sequential`, at the first block where one of these holds:
+θ is the log ratio of treatment to control, δ = log(1 + ``min_effect``). At the first block where one of these holds, the
+experiment is decided, and more blocks do not change it:
 
 - *unchanged*: θ ≥ δ and θ ≤ -δ are both rejected, each at β;
 - *regressed*, *improved*: θ ≤ 0, or θ ≥ 0, is rejected at α / 2.
 
 Where both hold at once it is *unchanged*: there is a difference, and it is smaller than what matters. Power is promised
-at |θ| ≥ δ; between 0 and δ any verdict may come. A verdict is final: more blocks do not change it.
+at |θ| ≥ δ; between 0 and δ any verdict may come.
 
-The interval is that of the tests which the verdict rests on: with confidence 1 - 2β where it is *unchanged*, and lies
+The evidence is :mod:`aibenchd.decide.likelihood`'s, which declares what the noise is like. Three checks keep it honest:
+
+- A change needs two blocks of either order, so that a slower slot is not taken for one, and a result that the coins alone
+  would seldom make (:mod:`aibenchd.decide.chance`): at n blocks with a chance of at most :data:`BY_COINS` α · 6 / n, one-sided,
+  which six blocks can have at α = 1 % if they all point one way. So whatever the noise is like, false alarms are bounded.
+- Noise that comes in a few fixed amounts (two modes of a clock, a coarse timer) is not the model's: where more than a
+  :data:`CLUMPED` of all pairs of blocks lie closer than a sixteenth of their spread, the experiment is decided by
+  :mod:`aibenchd.decide.sequential`'s bets on the coins from there on, which hold for noise of any kind, and take longer.
+- Evidence that grows in steps oversteps its threshold, by more the larger the effect is in units of the noise (Siegmund
+  1985, "Sequential analysis", ch. 8), so that the thresholds of Ville's inequality are too high there; and the prior gives most
+  of its errors to loud noise. :func:`credit` corrects both, as measured.
+
+The interval is that of the test which the verdict rests on: with confidence 1 - 2β where it is *unchanged*, and lies
 within ±δ then; else with confidence 1 - α, and does not hold 0 where something *regressed* or *improved*. Where each θ has
 been rejected from one side or the other, at whatever block, no one effect explains all blocks: *inconclusive*.
 
-Measured on 4,000 replays of each of four recorded tapes and of synthetic noise, with orders as the daemon draws them
-(α = 1 %, β = 5 %, δ = 2 %, 60 blocks at most): alarms where nothing changed; how often 2 % slower was found; mean trials,
-two a block, to a verdict where nothing changed, at 1 %, 2 % and 5 %. Standard errors: at most 0.14 points of alarms, 0.8
-of what was found, 0.7 trials; replays of one tape share its processes, so that for noise of its kind they are larger.
-
-=================================  ======  =========  ====  ====  ====  ====
-coin                               alarms  2 % found  same   1 %   2 %   5 %
-=================================  ======  =========  ====  ====  ====  ====
-idle-1t                            0.22 %     96.7 %  29.2  42.1  34.7  17.9
-idle-2t                            0.50 %     95.7 %  30.2  46.5  35.1  19.3
-bursty-1t                          0.12 %     97.1 %  23.0  32.8  29.5  18.8
-ramp-1t                            0.27 %     96.9 %  17.8  27.2  24.8  17.3
-normal, 1 % a process              0.07 %     97.0 %  17.3  29.7  24.3  16.8
-Student's t, 2 degrees, 1 %        0.73 %     90.2 %  45.4  67.2  49.7  21.3
-normal, a tenth in bursts of 20 %  0.65 %     86.6 %  47.5  65.6  49.8  28.7
-autoregressive, 0.9                0.00 %     97.8 %  12.1  19.2  19.5  16.2
-normal, second slot 2 % slower     0.57 %     96.4 %  33.8  53.0  36.5  17.9
-=================================  ======  =========  ====  ====  ====  ====
-
-=================================  ======  =========  ====  ====  ====  ====
-pairs                              alarms  2 % found  same   1 %   2 %   5 %
-=================================  ======  =========  ====  ====  ====  ====
-idle-1t                            0.15 %     96.9 %  32.2  48.3  45.8  34.0
-idle-2t                            0.10 %     94.5 %  41.7  55.0  53.4  40.6
-bursty-1t                          0.20 %     96.7 %  34.9  46.5  49.4  35.6
-ramp-1t                            0.03 %     97.4 %  27.1  38.5  41.4  33.9
-normal, 1 % a process              0.00 %     98.1 %  24.1  36.9  38.5  32.7
-Student's t, 2 degrees, 1 %        0.50 %     86.0 %  56.7  76.0  66.9  38.5
-normal, a tenth in bursts of 20 %  0.55 %     56.0 %  82.9  89.5  86.3  65.9
-autoregressive, 0.9                0.00 %     97.7 %  20.9  28.5  36.1  32.1
-normal, second slot 2 % slower     0.00 %     98.1 %  24.1  36.9  38.5  32.7
-=================================  ======  =========  ====  ====  ====  ====
-
-So the coin is the better default: pairs need 16 blocks at the least, and pay only where the second slot is much slower.
-Where noise is heavy beside δ, 60 blocks do not give the power that is promised on the tapes.
+TABLES
 """
 
 from __future__ import annotations
@@ -55,15 +33,70 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from aibenchd import model
-from aibenchd.decide import sequential
+from aibenchd.decide import chance, likelihood, sequential
 
 NEVER = 1 << 30  # past every budget
 TORN = "no one effect explains all blocks: it changed while it was measured"
-STEPS = {"coin": 1, "pairs": 2}  # blocks that are one unit
+ONE_ORDER = "nearly all blocks ran in one order, which cannot tell a change from a slower first or second place"
+KINDS = ("coin", "pairs")  # how orders are drawn
+BY_COINS = 1.65  # chance of coins alone that a change may have, in units of alpha, at SIX blocks and fewer
+SIX = 6
+MIXED = 2  # blocks of either order before a change is called
+CLUMPED = 1 / 4
+CLOSE = 1 / 16  # of the spread
+TAIL = 0.15  # of the blocks on either side that the spread leaves out
+CREDIT_RISE, CREDIT_FROM, CREDIT_LEAST, CREDIT_MOST = 1.8, 1.35, 0.4, 2.2
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Blocks as they are analysed; arrays of shape (…, blocks), axes before the last are independent repetitions.
+
+    Attributes:
+        ratios: log(treatment / control).
+        signs: +1 where the treatment ran first, -1 where it ran second.
+        units: what one toss decided: the ratios, or the means of those of balanced pairs.
+        unit_signs: as ``signs``; 0 where a unit has both orders, in which what a slot adds cancels.
+        complete: of each block, how many units are complete with it; shape (blocks,).
+    """
+
+    ratios: sequential.Floats
+    signs: sequential.Floats
+    units: sequential.Floats
+    unit_signs: sequential.Floats
+    complete: sequential.Ints
+
+    def by_block(self, of_units: sequential.Bools) -> sequential.Bools:
+        """What holds after each unit, after each block; before any unit is complete nothing does."""
+        nothing = np.zeros((*of_units.shape[:-1], 1), dtype=bool)
+        found: sequential.Bools = np.concatenate([nothing, of_units], axis=-1)[..., self.complete]
+        return found
+
+    def up_to(self, blocks: int) -> Experiment:
+        """Its first ``blocks``."""
+        units = slice(int(self.complete[blocks - 1]) if blocks else 0)
+        return Experiment(
+            self.ratios[..., :blocks],
+            self.signs[..., :blocks],
+            self.units[..., units],
+            self.unit_signs[..., units],
+            self.complete[:blocks],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Whether each verdict holds after each block, and whether by the model of the noise or by the coins."""
+
+    slower: sequential.Bools
+    faster: sequential.Bools
+    unchanged: sequential.Bools
+    by_model: sequential.Bools
 
 
 def decide(
@@ -94,22 +127,18 @@ def decide(
     numbers = range(len(ratios)) if numbers is None else numbers
     if not len(ratios) == len(orders) == len(numbers):
         raise ValueError(f"{len(ratios)} blocks, but {len(orders)} orders and {len(numbers)} numbers")
-    if kind not in STEPS:
-        raise ValueError(f"expected an order of {' or '.join(map(repr, STEPS))}, not {kind!r}")
-    step, ratios = STEPS[kind], ratios[: rule.max_blocks]
-    if kind == "pairs":
-        units = paired(ratios, orders, numbers)
-        signs = np.zeros(len(units))  # the slot's effect cancels
-    else:
-        units = ratios
-        signs = np.array([1.0 if order == "TC" else -1.0 for order in orders[: len(units)]])
-    units, scale = cleared(units, signs, rule)
-    verdict, stop = _reached(units, scale, rule)
+    if kind not in KINDS:
+        raise ValueError(f"expected an order of {' or '.join(map(repr, KINDS))}, not {kind!r}")
+    blocks = min(len(ratios), rule.max_blocks)
+    signs = np.array([1.0 if order == "TC" else -1.0 for order in orders])
+    seen = by_coin(ratios, signs) if kind == "coin" else in_pairs(ratios, signs, numbers)
+    seen = seen.up_to(blocks)
+    verdict, stop, by_model = _reached(seen, rule)
     if verdict is not None:
-        return _decision(verdict, units[: stop + 1], scale[: stop + 1], rule, (stop + 1) * step)
+        return _decision(verdict, seen.up_to(stop + 1), by_model, rule)
     if len(ratios) >= rule.max_blocks or seconds >= rule.max_seconds:
         verdict = model.Verdict.INCONCLUSIVE
-    return _decision(verdict, units, scale, rule, len(ratios))
+    return _decision(verdict, seen, by_model, rule)
 
 
 def log_ratios(treatment: sequential.Floats, control: sequential.Floats) -> sequential.Floats:
@@ -127,47 +156,76 @@ def log_ratios(treatment: sequential.Floats, control: sequential.Floats) -> sequ
     return np.log(treatment) - np.log(control)
 
 
-def paired(ratios: sequential.Floats, orders: Sequence[str], numbers: Sequence[int]) -> sequential.Floats:
-    """The mean of each blocks 2k and 2k + 1 that are both there: one toss made both orders, so it is symmetric as a whole.
+def by_coin(ratios: sequential.Floats, signs: sequential.Floats) -> Experiment:
+    """Blocks whose orders were tossed one by one."""
+    return Experiment(ratios, signs, ratios, signs, np.arange(1, ratios.shape[-1] + 1))
 
-    A block without its partner is passed over. To pair it with a block of another toss would spread that toss over
+
+def in_pairs(ratios: sequential.Floats, signs: sequential.Floats, numbers: Sequence[int]) -> Experiment:
+    """Blocks of which each 2k and 2k + 1 were ordered by one toss.
+
+    A block without its partner is in no unit. To pair it with a block of another toss would spread that toss over
     several units, whose signs would then not be independent.
 
     Raises:
         ValueError: both blocks of a pair have one order.
     """
-    units: list[float] = []
-    for one, two in itertools.pairwise(range(len(ratios))):
+    units, complete = [], np.zeros(ratios.shape[-1], dtype=np.int64)
+    for one, two in itertools.pairwise(range(ratios.shape[-1])):
         if numbers[one] % 2 == 0 and numbers[two] == numbers[one] + 1:
-            if orders[one] == orders[two]:
-                raise ValueError(f"blocks {numbers[one]} and {numbers[two]} are both {orders[one]}: expected opposite orders")
-            units.append(float(ratios[one] + ratios[two]) / 2)
-    return np.array(units, dtype=float)
+            if (signs[..., one] == signs[..., two]).any():
+                order = "TC" if np.ravel(signs[..., one])[0] > 0 else "CT"
+                raise ValueError(f"blocks {numbers[one]} and {numbers[two]} are both {order}: expected opposite orders")
+            units.append((ratios[..., one] + ratios[..., two]) / 2)
+            complete[two:] = len(units)
+    stacked = np.stack(units, axis=-1) if units else ratios[..., :0]
+    return Experiment(ratios, signs, stacked, np.zeros(stacked.shape), complete)
 
 
-def cleared(units: sequential.Floats, signs: sequential.Floats, rule: model.Rule) -> tuple[sequential.Floats, sequential.Floats]:
-    """The units less what is expected of their slots, and the noise that is expected of them.
+def held(seen: Experiment, rule: model.Rule) -> Held:
+    """Which verdicts hold after each block."""
+    slots, scale = sequential.foreseen(seen.units, seen.unit_signs, math.log1p(rule.min_effect) / 2)
+    units = seen.units - seen.unit_signs * slots
+    by_model = ~np.logical_or.accumulate(seen.by_block(clumped(units)), axis=-1)
+    declared, coins = _by_model(seen, units, scale, rule), _by_coins(seen, units, scale, rule)
+    slower, faster, unchanged = (np.where(by_model, one, other) for one, other in zip(declared, coins, strict=True))
+    rarer = _rarer_order(seen)
+    return Held(slower & (rarer >= MIXED), faster & (rarer >= MIXED), unchanged & (rarer >= 1), by_model)
+
+
+def _rarer_order(seen: Experiment) -> sequential.Ints:
+    """How many blocks ran in the rarer of the two orders, after each block."""
+    ahead = np.cumsum(seen.signs > 0, axis=-1)
+    found: sequential.Ints = np.minimum(ahead, np.arange(1, seen.signs.shape[-1] + 1) - ahead)
+    return found
+
+
+def stops(seen: Experiment, rule: model.Rule) -> tuple[sequential.Ints, ...]:
+    """After which block each of *regressed*, *improved*, *unchanged* is first so; :data:`NEVER` where it is not."""
+    found = held(seen, rule)
+    return first(found.slower), first(found.faster), first(found.unchanged)
+
+
+def credit(scale: sequential.Floats, margin: float) -> sequential.Floats:
+    """By how much evidence may fall short of a threshold of Ville's, as a factor; more where the noise is small."""
+    found: sequential.Floats = np.clip(np.exp(CREDIT_RISE * (margin / scale - CREDIT_FROM)), CREDIT_LEAST, CREDIT_MOST)
+    return found
+
+
+def clumped(units: sequential.Floats) -> sequential.Bools:
+    """After each block, whether so many blocks are nearly equal, beside their spread, as noise with one peak seldom makes.
 
     Args:
-        units, signs: shape (…, units); see :func:`aibenchd.decide.sequential.foreseen`.
+        units: shape (…, blocks).
     """
-    slots, scale = sequential.foreseen(units, signs, math.log1p(rule.min_effect) / 2)
-    return units - signs * slots, scale
-
-
-def stops(units: sequential.Floats, scale: sequential.Floats, rule: model.Rule) -> tuple[sequential.Ints, ...]:
-    """After which unit each of *regressed*, *improved*, *unchanged* is first so; :data:`NEVER` where it is not.
-
-    Args:
-        units, scale: shape (…, units); see :mod:`aibenchd.decide.sequential`.
-    """
-    margin = math.log1p(rule.min_effect)
-    certain, enough = math.log(2 / rule.alpha), math.log(1 / rule.beta)
-    slower = first(sequential.evidence(units, scale, 0.0, +1) >= certain)
-    faster = first(sequential.evidence(units, scale, 0.0, -1) >= certain)
-    below = first(sequential.evidence(units, scale, margin, -1) >= enough)
-    above = first(sequential.evidence(units, scale, -margin, +1) >= enough)
-    return slower, faster, np.maximum(below, above)
+    found = np.zeros(units.shape, dtype=bool)
+    for blocks in range(SIX, units.shape[-1] + 1):
+        so_far = units[..., :blocks]
+        low, high = np.quantile(so_far, (TAIL, 1 - TAIL), axis=-1)
+        near = np.abs(so_far[..., :, None] - so_far[..., None, :]) <= (CLOSE * (high - low))[..., None, None]
+        share = (near.sum(axis=(-1, -2)) - blocks) / (blocks * (blocks - 1))
+        found[..., blocks - 1] = (share > CLUMPED) & (high > low)
+    return found
 
 
 def first(reached: sequential.Bools) -> sequential.Ints:
@@ -178,26 +236,82 @@ def first(reached: sequential.Bools) -> sequential.Ints:
     return found
 
 
-def _reached(units: sequential.Floats, scale: sequential.Floats, rule: model.Rule) -> tuple[model.Verdict | None, int]:
-    slower, faster, unchanged = (int(stop) for stop in stops(units, scale, rule))
+def _by_model(
+    seen: Experiment, units: sequential.Floats, scale: sequential.Floats, rule: model.Rule
+) -> tuple[sequential.Bools, sequential.Bools, sequential.Bools]:
+    margin = math.log1p(rule.min_effect)
+    evidence = likelihood.weigh(seen.ratios, seen.signs, margin)
+    allowance = np.log(credit(evidence.scale, margin))
+    certain, enough = math.log(2 / rule.alpha) - allowance, math.log(1 / rule.beta) - np.maximum(allowance, 0.0)
+    seldom = BY_COINS * rule.alpha * np.minimum(1.0, SIX / np.arange(1, units.shape[-1] + 1))
+    slower, faster = (seen.by_block(found <= seldom) for found in chance.of_coins(units, scale))
+    return (
+        (evidence.slower >= certain) & slower,
+        (evidence.faster >= certain) & faster,
+        (evidence.below >= enough) & (evidence.above >= enough),
+    )
+
+
+def _by_coins(
+    seen: Experiment, units: sequential.Floats, scale: sequential.Floats, rule: model.Rule
+) -> tuple[sequential.Bools, sequential.Bools, sequential.Bools]:
+    margin = math.log1p(rule.min_effect)
+    certain, enough = math.log(2 / rule.alpha), math.log(1 / rule.beta)
+
+    def reached(theta: float, side: int, threshold: float) -> sequential.Bools:
+        rejected = sequential.evidence(units, scale, theta, side) >= threshold
+        return seen.by_block(np.logical_or.accumulate(rejected, axis=-1))
+
+    unchanged = reached(margin, -1, enough) & reached(-margin, +1, enough)
+    return reached(0.0, +1, certain), reached(0.0, -1, certain), unchanged
+
+
+def _reached(seen: Experiment, rule: model.Rule) -> tuple[model.Verdict | None, int, bool]:
+    """The verdict, after which block, and whether by the model; of one repetition."""
+    found = held(seen, rule)
+    slower, faster, unchanged = (int(first(one)) for one in (found.slower, found.faster, found.unchanged))
     stop = min(slower, faster, unchanged)
     if stop == NEVER:
-        return None, 0
+        return None, 0, bool(found.by_model.all())
+    by_model = bool(found.by_model[stop])
     if stop == unchanged:
-        return model.Verdict.UNCHANGED, stop
-    return (model.Verdict.REGRESSED if stop == slower else model.Verdict.IMPROVED), stop
+        return model.Verdict.UNCHANGED, stop, by_model
+    return (model.Verdict.REGRESSED if stop == slower else model.Verdict.IMPROVED), stop, by_model
 
 
-def _decision(
-    verdict: model.Verdict | None, units: sequential.Floats, scale: sequential.Floats, rule: model.Rule, blocks: int
-) -> model.Decision:
+def _decision(verdict: model.Verdict | None, seen: Experiment, by_model: bool, rule: model.Rule) -> model.Decision:
     error = 2 * rule.beta if verdict is model.Verdict.UNCHANGED else rule.alpha
-    threshold = math.log(2 / error)
-    low, high = (sequential.bound(units, scale, threshold, side) for side in (-1, +1))
+    low, high = (_model_bounds if by_model else _coin_bounds)(seen, rule, error)
+    blocks, centre = len(seen.ratios), _centre(seen.units)
+    if verdict is model.Verdict.INCONCLUSIVE and blocks >= 2 * MIXED > 2 * _rarer_order(seen)[-1]:
+        return model.Decision(verdict, blocks, _change(centre), reason=ONE_ORDER)
     if low > high:
-        torn = verdict and model.Verdict.INCONCLUSIVE
-        return model.Decision(torn, blocks, _change(_centre(units, math.nan, math.nan)), reason=TORN)
-    return model.Decision(verdict, blocks, _change(_centre(units, low, high)), _change(low), _change(high))
+        return model.Decision(verdict and model.Verdict.INCONCLUSIVE, blocks, _change(centre), reason=TORN)
+    low, high = _said(verdict, low, high, math.log1p(rule.min_effect))
+    inside = float(np.fmin(np.fmax(centre, low), high))
+    return model.Decision(verdict, blocks, _change(inside), _change(low), _change(high))
+
+
+def _said(verdict: model.Verdict | None, low: float, high: float, margin: float) -> tuple[float, float]:
+    """An interval without what the verdict has rejected, where bounds are looser: they know alternatives nearby too."""
+    least = {model.Verdict.REGRESSED: 0.0, model.Verdict.UNCHANGED: -margin}.get(verdict, math.nan) if verdict else math.nan
+    most = {model.Verdict.IMPROVED: 0.0, model.Verdict.UNCHANGED: margin}.get(verdict, math.nan) if verdict else math.nan
+    return float(np.fmax(low, least)), float(np.fmin(high, most))
+
+
+def _model_bounds(seen: Experiment, rule: model.Rule, error: float) -> tuple[float, float]:
+    margin = math.log1p(rule.min_effect)
+    if not seen.ratios.size:
+        return math.nan, math.nan
+    allowance = math.log(credit(likelihood.weigh(seen.ratios, seen.signs, margin).scale[-1], margin))
+    threshold = math.log(2 / error) - (max(allowance, 0.0) if error > rule.alpha else allowance)
+    return likelihood.bounds(seen.ratios, seen.signs, margin, threshold)
+
+
+def _coin_bounds(seen: Experiment, rule: model.Rule, error: float) -> tuple[float, float]:
+    slots, scale = sequential.foreseen(seen.units, seen.unit_signs, math.log1p(rule.min_effect) / 2)
+    units, threshold = seen.units - seen.unit_signs * slots, math.log(2 / error)
+    return sequential.bound(units, scale, threshold, -1), sequential.bound(units, scale, threshold, +1)
 
 
 def _change(theta: float) -> float:
@@ -208,10 +322,9 @@ def _change(theta: float) -> float:
         return math.inf
 
 
-def _centre(units: sequential.Floats, low: float, high: float) -> float:
-    """The Hodges-Lehmann estimate, the median of all means of two, brought into the interval."""
+def _centre(units: sequential.Floats) -> float:
+    """The Hodges-Lehmann estimate: the median of all means of two."""
     if not units.size:
         return math.nan
     rows, columns = np.triu_indices(len(units))
-    centre = float(np.median((units[rows] + units[columns]) / 2))
-    return float(np.fmin(np.fmax(centre, low), high))
+    return float(np.median((units[rows] + units[columns]) / 2))

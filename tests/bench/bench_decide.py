@@ -38,6 +38,7 @@ EFFECTS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.10)
 MARGIN = 0.02
 BLOCKS = 160  # the most that a rule asks for
 LIMIT_BLOCKS = 400  # past which the limit has decided
+AT_ONCE = 500  # replays that ours is told of
 BATCHES = (10, 10, 20, 40, 80)  # processes an arm, where arms do not alternate
 
 
@@ -134,16 +135,20 @@ def ordered(kind: str, replays: int, blocks: int) -> NDArray[np.bool_]:
     return np.array([[order.arms(kind, seed, block)[0] is first for block in range(blocks)] for seed in range(replays)])
 
 
-def ours(replays: Replays, effect: float) -> Called:
-    rule = model.Rule(min_effect=min(MARGIN, effect or MARGIN))
-    ratios, step = replays.ratios(rule.max_blocks), verdict.STEPS[replays.kind]
-    signs = np.where(replays.ahead[:, : rule.max_blocks], 1.0, -1.0)
-    units, signs = (rows.reshape(len(rows), -1, step).mean(axis=-1) for rows in (ratios, signs))
-    units, scale = verdict.cleared(units, signs, rule)
-    slower, faster, unchanged = verdict.stops(units, scale, rule)
+def ours(replays: Replays, effect: float, most: int = model.Rule().max_blocks) -> Called:
+    rule = model.Rule(min_effect=min(MARGIN, effect or MARGIN), max_blocks=most)
+    parts = [_stops(replays, rule, slice(start, start + AT_ONCE)) for start in range(0, len(replays.control), AT_ONCE)]
+    slower, faster, unchanged = (np.concatenate(found) for found in zip(*parts, strict=True))
     change = np.minimum(slower, faster)
-    blocks = np.minimum(np.minimum(change, unchanged) + 1, units.shape[1]) * step
-    return Called(change < unchanged, 2.0 * blocks)
+    return Called(change < unchanged, 2.0 * np.minimum(np.minimum(change, unchanged) + 1, most))
+
+
+def _stops(replays: Replays, rule: model.Rule, rows: slice) -> tuple[Ints, ...]:
+    ratios = replays.ratios(rule.max_blocks)[rows]
+    signs = np.where(replays.ahead[rows, : rule.max_blocks], 1.0, -1.0)
+    if replays.kind == "pairs":
+        return verdict.stops(verdict.in_pairs(ratios, signs, range(rule.max_blocks)), rule)
+    return verdict.stops(verdict.by_coin(ratios, signs), rule)
 
 
 def mann_whitney(one: Floats, two: Floats) -> Floats:

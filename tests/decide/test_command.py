@@ -101,7 +101,9 @@ def test_times_of_any_size_are_decided(tmp_path: Path, capsys: pytest.CaptureFix
     """Not even the estimate fits a float: it is not known then."""
     path = tmp_path / "tape"
     huge = GOOD | {"treatment": [1e308] * 16, "control": [1e-308]}
-    path.write_text("".join(json.dumps(huge | {"block": number}) + "\n" for number in range(20)))
+    path.write_text(
+        "".join(json.dumps(huge | {"block": number, "order": ("TC", "CT")[number % 2]}) + "\n" for number in range(20))
+    )
     assert cli.main(["decide", "--json", str(path)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["verdict"], found["estimate"]) == ("regressed", None)

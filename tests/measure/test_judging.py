@@ -19,8 +19,12 @@ NO_REASONS = {model.ArmName.TREATMENT: "", model.ArmName.CONTROL: ""}
 REASONS = {model.ArmName.TREATMENT: "exit code 1: no such operator", model.ArmName.CONTROL: "killed by signal 9"}
 
 
-def block(number: int, treatment: float | None, control: float | None, order: str = "TC") -> experiments.Journalled:
-    return experiments.Journalled(number, order, treatment is not None and control is not None, treatment, control, 1.0)
+def block(number: int, treatment: float | None, control: float | None, order: str = "") -> experiments.Journalled:
+    return experiments.Journalled(number, order or _order(number), treatment is not None and control is not None, treatment, control, 1.0)
+
+
+def _order(number: int) -> str:
+    return ("TC", "TC", "CT", "CT")[number % 4]
 
 
 def judge(
@@ -117,7 +121,7 @@ SAID = {model.ArmName.TREATMENT: "wrong output: softmax: max_relative 0.5", mode
 
 def agreeing(number: int, treatment: model.Agreement, control: model.Agreement) -> experiments.Journalled:
     agreements = {model.ArmName.TREATMENT: treatment, model.ArmName.CONTROL: control}
-    return experiments.Journalled(number, "TC", True, 100 + number % 2, 100 + number % 3, 1.0, agreements)
+    return experiments.Journalled(number, _order(number), True, 100 + number % 2, 100 + number % 3, 1.0, agreements)
 
 
 @pytest.mark.parametrize("design", [TWO, ERROR])

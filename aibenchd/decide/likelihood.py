@@ -1,0 +1,175 @@
+"""Evidence by a declared model of the noise: likelihood ratios of effects, each a mean over what is not known of the noise.
+
+The log ratio ``x`` of a block is taken for ``theta + sign * slot + scale * t``: the effect, what the second slot adds (see
+:mod:`aibenchd.decide.sequential`), and noise by Student's law, which is symmetric, has one peak, and tails from nearly normal
+to nearly without a mean. ``scale``, ``slot`` and the degrees of freedom have a prior on a grid (below); the marginal likelihood
+m(theta) of all blocks so far is a sum over the grid. Against an effect ``theta`` the evidence is the mean of
+m(theta + d) / m(theta) over the distances ``d`` of :data:`DISTANCES`, in units of the margin that matters: a likelihood
+ratio of two proper mixtures, whose mean under the hypothesis, averaged over the prior, is 1 however long one looks; so it
+reaches ``1 / a`` with probability ``a`` at most (Ville 1939; with nuisance parameters: Robbins 1970, "Statistical methods
+related to the law of the iterated logarithm"; Lai 1976). Against no change there is one more alternative, that follows the
+blocks: the median of those before, where it is further off than the margin. It finds changes of any size.
+
+One block that is 2 % slower says more of 2 % than the coin of :mod:`aibenchd.decide.sequential` can: by coins alone no verdict at
+1 % comes before the eighth block. What is paid for it is the model; :mod:`aibenchd.decide.verdict` says how it is checked.
+
+Arrays hold blocks on their last axis; axes before it are independent repetitions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aibenchd.decide.sequential import Floats
+
+# The prior, in units of the margin: (values, weights).
+SCALES = np.exp2(np.arange(-4.0, 3.0, 0.75))
+SCALE_WEIGHTS = np.minimum(SCALES, 2.0) ** 0.4  # a little noise is seldom as little as it looks in a few blocks
+SLOTS = np.array([0.0, -0.7, 0.7, -2.0, 2.0, -5.0, 5.0])
+SLOT_WEIGHTS = np.array([0.62, 0.09, 0.09, 0.06, 0.06, 0.04, 0.04])
+TAILS = np.array([2.5, 8.0])  # degrees of freedom
+TAIL_WEIGHTS = np.array([0.5, 0.5])
+DISTANCES = {1: 0.80, 2: 0.10, 4: 0.04}  # of alternatives, in margins; what is left over follows the blocks
+FOLLOWING = 1 - sum(DISTANCES.values())
+NEARER = {0.25: 0.2, 0.5: 0.3, 1.0: 0.3, 2.0: 0.15, 4.0: 0.05}  # as DISTANCES, where bounds are sought
+STEPS = 8  # of the grid on which they are, to a margin
+REACH = 160  # steps to either side of the estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Log evidence after each block; all of the shape of the ratios.
+
+    Attributes:
+        slower, faster: against no change, for a treatment that is slower or faster.
+        below: against a treatment that is slower by the margin or more.
+        above: against one that is faster by the margin or more.
+        scale: the noise of a block, as a log ratio.
+    """
+
+    slower: Floats
+    faster: Floats
+    below: Floats
+    above: Floats
+    scale: Floats
+
+
+def weigh(ratios: Floats, signs: Floats, margin: float) -> Evidence:
+    """The evidence of blocks.
+
+    Args:
+        ratios, signs: shape (…, blocks); see :func:`aibenchd.decide.sequential.foreseen`.
+        margin: the smallest log ratio that matters.
+    """
+    units = ratios / margin
+    fixed = sorted(
+        {0, *DISTANCES, *(-far for far in DISTANCES), *(1 - far for far in DISTANCES), *(far - 1 for far in DISTANCES)}
+    )
+    middle = _median_before(units)
+    following = (np.maximum(middle, 1.0), np.minimum(middle, -1.0))
+    effects = np.stack([*(np.full(units.shape, float(effect)) for effect in fixed), *following])
+    marginal, scale = _marginals(units, signs, effects)
+    of = dict(zip(fixed, marginal, strict=False))
+
+    def beside(effect: int, side: int) -> Floats:
+        """The mean over the alternatives to an effect."""
+        return _sum([math.log(weight) + of[effect + side * far] for far, weight in DISTANCES.items()])
+
+    faster_than = np.max([of[0], *(of[-far] for far in DISTANCES), marginal[-1]], axis=0)
+    slower_than = np.max([of[0], *(of[far] for far in DISTANCES), marginal[-2]], axis=0)
+    return Evidence(
+        slower=np.logaddexp(beside(0, +1), math.log(FOLLOWING) + marginal[-2]) - faster_than,
+        faster=np.logaddexp(beside(0, -1), math.log(FOLLOWING) + marginal[-1]) - slower_than,
+        below=beside(+1, -1) - np.max([*(of[far] for far in DISTANCES), marginal[-2]], axis=0),
+        above=beside(-1, +1) - np.max([*(of[-far] for far in DISTANCES), marginal[-1]], axis=0),
+        scale=scale * margin,
+    )
+
+
+def bounds(ratios: Floats, signs: Floats, margin: float, threshold: float) -> tuple[float, float]:
+    """The least and the largest effect that the blocks do not reject; NaN for a side that has no bound yet.
+
+    They lie on a grid, and are rounded outward.
+
+    Args:
+        ratios, signs: of one repetition, shape (blocks,).
+        threshold: of the log evidence.
+    """
+    units = ratios / margin
+    spread = float(np.median(np.abs(units - np.median(units)))) * 8 + 4
+    step = math.ceil(max(1.0, spread * STEPS / REACH)) / STEPS  # wider where the noise is
+    far = {round(distance / step): weight for distance, weight in NEARER.items() if distance >= step} or {1: 1.0}
+    reach = REACH + max(far)
+    grid = np.round(np.median(units) / step) * step + step * np.arange(-reach, reach + 1)
+    marginal = _last_marginals(units, signs, grid)
+    inner = np.arange(max(far), len(grid) - max(far))
+    rises, falls = (
+        np.logaddexp.reduce([math.log(weight) + marginal[inner + side * away] for away, weight in far.items()]) - marginal[inner]
+        for side in (+1, -1)
+    )
+    low, high = grid[inner[rises >= threshold]], grid[inner[falls >= threshold]]
+    return (float(low[-1]) if low.size else math.nan) * margin, (float(high[0]) if high.size else math.nan) * margin
+
+
+def _median_before(units: Floats) -> Floats:
+    """The median of the blocks before each; 0 before the first."""
+    found = np.zeros(units.shape)
+    for block in range(1, units.shape[-1]):
+        found[..., block] = np.median(units[..., :block], axis=-1)
+    return found
+
+
+def _grid() -> tuple[Floats, Floats, Floats, Floats]:
+    """Scale, slot, degrees of freedom and log weight of each point of the prior."""
+    scale, slot, tail = (axis.ravel() for axis in np.meshgrid(SCALES, SLOTS, TAILS, indexing="ij"))
+    weights = np.multiply.outer(np.multiply.outer(SCALE_WEIGHTS / SCALE_WEIGHTS.sum(), SLOT_WEIGHTS), TAIL_WEIGHTS)
+    return scale, slot, tail, np.log(weights.ravel())
+
+
+def _constants(scale: Floats, tail: Floats) -> Floats:
+    """The logarithm of what makes each density one."""
+    beta = [math.lgamma((one + 1) / 2) - math.lgamma(one / 2) - math.log(one * math.pi) / 2 for one in tail]
+    return np.array(beta) - np.log(scale)
+
+
+def _marginals(units: Floats, signs: Floats, effects: Floats) -> tuple[Floats, Floats]:
+    """Log marginal likelihoods after each block, shaped as ``effects``, and the geometric mean of the scale, as ``units``."""
+    scale, slot, tail, weights = _grid()
+    shape = (-1, *(1,) * (effects.ndim - 1))
+    square, half, constant = (
+        (scale**2 * tail).reshape(shape),
+        ((tail + 1) / 2).reshape(shape),
+        _constants(scale, tail).reshape(shape),
+    )
+    total = np.broadcast_to(weights.reshape(shape), (len(scale), *effects.shape[:-1])).copy()
+    marginal, scales = np.empty(effects.shape), np.empty(units.shape)
+    for block in range(units.shape[-1]):
+        residual = units[..., block] - effects[..., block] - signs[..., block] * slot.reshape(shape)
+        total += constant - half * np.log1p(residual**2 / square)
+        most = total.max(axis=0)
+        relative = np.exp(total - most)
+        marginal[..., block] = most + np.log(relative.sum(axis=0))
+        own = np.exp(total - most.max(axis=0)).sum(axis=1)  # over all effects
+        scales[..., block] = np.exp(np.tensordot(np.log(scale), own / own.sum(axis=0), axes=1))
+    return marginal, scales
+
+
+def _last_marginals(units: Floats, signs: Floats, grid: Floats) -> Floats:
+    """Log marginal likelihoods of all blocks, for each effect of ``grid``; of one repetition."""
+    scale, slot, tail, weights = _grid()
+    square, half = scale**2 * tail, (tail + 1) / 2
+    total = np.tile(weights + len(units) * _constants(scale, tail), (len(grid), 1)).T
+    for unit, sign in zip(units, signs, strict=True):
+        residual = unit - grid - (sign * slot)[:, None]
+        total -= half[:, None] * np.log1p(residual**2 / square[:, None])
+    found: Floats = np.logaddexp.reduce(total, axis=0)
+    return found
+
+
+def _sum(terms: Sequence[Floats]) -> Floats:
+    found: Floats = np.logaddexp.reduce(terms, axis=0)
+    return found
