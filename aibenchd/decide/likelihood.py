@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aibenchd.decide.sequential import Floats
+from aibenchd.decide.sequential import Bools, Floats
 
 # The prior, in units of the margin: (values, weights).
 SCALES = np.exp2(np.arange(-4.0, 3.0, 0.75))
@@ -111,8 +111,13 @@ def bounds(ratios: Floats, signs: Floats, margin: float, threshold: float) -> tu
         np.logaddexp.reduce([math.log(weight) + marginal[inner + side * away] for away, weight in far.items()]) - marginal[inner]
         for side in (+1, -1)
     )
-    low, high = grid[inner[rises >= threshold]], grid[inner[falls >= threshold]]
-    return (float(low[-1]) if low.size else math.nan) * margin, (float(high[0]) if high.size else math.nan) * margin
+    return _edge(grid[inner], rises >= threshold) * margin, _edge(grid[inner][::-1], falls[::-1] >= threshold) * margin
+
+
+def _edge(effects: Floats, rejected: Bools) -> float:
+    """The last effect before the first that is not rejected; NaN where that is the first of all."""
+    beyond = int(np.logical_and.accumulate(rejected).sum())
+    return float(effects[beyond - 1]) if beyond else math.nan
 
 
 def _median_before(units: Floats) -> Floats:
