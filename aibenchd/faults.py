@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, get_args
 
@@ -46,6 +47,7 @@ _EXPECTED = {
     "too_long": "a list of {max_length} or fewer",
     "string_pattern_mismatch": "{words}",
 }
+_READS_AS = {_WHOLE: r"-?[0-9]+", _NUMBER: r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", _FLAG: "true|false"}
 PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "a name of letters, digits, '.', '_' and '-' that begins with a letter or a digit",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "a variable's name of letters, digits and '_' that does not begin with a digit",
@@ -70,15 +72,24 @@ def of(
         root: the model that the document was validated by.
         specialise: the model that stands in for another at a value, where a value's own key picks it.
     """
-    return [_fault(problem, document, root, specialise) for problem in error.errors(include_url=False, include_input=False)]
+    problems = [(_key_path(one, document.value), one) for one in error.errors(include_url=False, include_input=False)]
+    meant = {_meant(key_path, document, root, specialise) for key_path, one in problems if one["type"] == "extra_forbidden"}
+    told_once = (pair for pair in problems if not (pair[1]["type"] == "missing" and pair[0] in meant))
+    return [_fault(key_path, problem, document, root, specialise) for key_path, problem in told_once]
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Which of ``known`` a person may have meant, who wrote ``word``."""
+    names = sorted(known)
+    return next(iter(difflib.get_close_matches(word[:SHOWN], names, 1)), None) if len(names) <= SEARCHED else None
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """What a person may have meant: the nearest of ``known``, or all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(word[:SHOWN], names, 1) if len(names) <= SEARCHED else []
-    if near:
-        return f"did you mean {quoted(near[0])}?"
+    near = nearest(word, names)
+    if near is not None:
+        return f"did you mean {quoted(near)}?"
     listed = ", ".join(name[:SHOWN] for name in names[:LISTED]) + (", …" if len(names) > LISTED else "")
     return f"known: {listed}" if names else "there are none"
 
@@ -102,12 +113,16 @@ def found(value: Any) -> str:
 
 
 def _fault(
-    problem: pydantic_core.ErrorDetails, document: yamlfile.Document, root: type[pydantic.BaseModel], specialise: Specialise
+    key_path: tuple[str | int, ...],
+    problem: pydantic_core.ErrorDetails,
+    document: yamlfile.Document,
+    root: type[pydantic.BaseModel],
+    specialise: Specialise,
 ) -> errors.Fault:
-    key_path = _key_path(problem, document.value)
     around = _AROUND.get(problem["type"])
     if around is not None:
-        return document.fault(key_path, around(key_path, _fields(root, key_path[:-1], document.value, specialise)))
+        fields = _fields(root, key_path[:-1], document.value, specialise)
+        return document.fault(key_path, around(key_path, fields, _at(document.value, key_path[:-1])))
     # Of a mapping's key, that key is what was found; else what is at the place.
     value = key_path[-1] if problem["loc"][-1:] == ("[key]",) else _at(document.value, key_path)
     return document.fault(key_path, _message(problem, value))
@@ -116,7 +131,9 @@ def _fault(
 def _key_path(problem: pydantic_core.ErrorDetails, value: Any) -> tuple[str | int, ...]:
     """A location without the steps that pydantic puts in beside keys, such as ``[key]`` and the branches of a union."""
     steps: tuple[str | int, ...] = ()
-    for step in problem["loc"]:
+    for located in problem["loc"]:
+        # What may be a list or go by names was judged by names: those of a list are its places.
+        step = int(located) if isinstance(value, list) and isinstance(located, str) and located.isdecimal() else located
         inner = _child(value, step)
         if inner is not _ABSENT:
             steps, value = (*steps, step), inner
@@ -137,21 +154,32 @@ def _at(value: Any, key_path: tuple[str | int, ...]) -> Any:
     return value
 
 
-def _missing(key_path: tuple[str | int, ...], fields: Mapping[str, pydantic.fields.FieldInfo]) -> str:
+def _meant(
+    key_path: tuple[str | int, ...], document: yamlfile.Document, root: type[pydantic.BaseModel], specialise: Specialise
+) -> tuple[str | int, ...]:
+    """The key that one which is not known was probably meant to be."""
+    return (*key_path[:-1], nearest(str(key_path[-1]), _fields(root, key_path[:-1], document.value, specialise)) or "")
+
+
+Fields: TypeAlias = Mapping[str, pydantic.fields.FieldInfo]
+
+
+def _missing(key_path: tuple[str | int, ...], fields: Fields, given: Any) -> str:
     field = fields.get(str(key_path[-1]))
-    return f"is required: {field.description}" if field is not None and field.description else "is required"
+    said = f"is required: {field.description}" if field is not None and field.description else "is required"
+    known = {one.alias or name for name, one in fields.items()}
+    near = nearest(str(key_path[-1]), given.keys() - known) if isinstance(given, Mapping) else None
+    return f"{said}; {quoted(near)} may be a misspelling of it" if near is not None else said
 
 
-def _unknown(key_path: tuple[str | int, ...], fields: Mapping[str, pydantic.fields.FieldInfo]) -> str:
+def _unknown(key_path: tuple[str | int, ...], fields: Fields, _given: Any) -> str:
     return f"is no key here; {suggestion(str(key_path[-1]), fields)}"
 
 
 _AROUND = {"missing": _missing, "extra_forbidden": _unknown}  # messages that need the keys that there are
 
 
-def _fields(
-    model: type[pydantic.BaseModel], key_path: tuple[str | int, ...], value: Any, specialise: Specialise
-) -> Mapping[str, pydantic.fields.FieldInfo]:
+def _fields(model: type[pydantic.BaseModel], key_path: tuple[str | int, ...], value: Any, specialise: Specialise) -> Fields:
     """The keys that there are at a place of the file."""
     for step in key_path:
         value = _child(value, step)
@@ -189,6 +217,8 @@ def _advice(expected: str, value: Any) -> str:
         return "; put quotes around it"
     if expected == _LIST and isinstance(value, str | int | float):
         return "; put brackets around it"
-    if expected in (_WHOLE, _NUMBER, _FLAG) and isinstance(value, str) and value[:1].isdigit():
+    if isinstance(value, str) and expected in _READS_AS and re.fullmatch(_READS_AS[expected], value):
         return "; take the quotes away"
+    if expected == _NUMBER and isinstance(value, str) and (share := re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?%", value)):
+        return f"; write it as {float(share[1]) / 100:.10g}"
     return ""

@@ -58,6 +58,7 @@ def test_files_that_are_right(tmp_path: Path, file: dict[str, Any]) -> None:
             "model.files.a.location[0]: expected an address or a path, or {generator: [program, argument, …]}, found the",
         ),
         ({"location": [{}], "sha256": DIGEST}, "model.files.a.location[0].generator: is required"),
+        ({"loction": "a"}, "model.files.a.location: is required; 'loction' may be a misspelling of it"),
         (
             {"location": {"generator": "make.py"}, "sha256": DIGEST},
             "model.files.a.location.generator: expected a list, found the text 'make.py'; put brackets around it",
