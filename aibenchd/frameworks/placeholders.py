@@ -8,7 +8,7 @@ keys (``{files.init}``). That goes on until nothing changes. What nobody knows s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,14 @@ PATTERN = re.compile(r"\{([\w|\.]+)\}")
 ROUNDS = 50  # of replacement; more is a circle
 LONGEST = 128 << 10  # characters of a command; Linux takes no longer argument
 ROOT = str(Path(__file__).parents[1])  # {FAIPEPROOT}
+PLACES: Mapping[str, Callable[[base.Place], str]] = {
+    "TGTDIR": lambda place: place.target_directory,
+    "HOSTDIR": lambda place: place.host_directory,
+    "BUILDDIR": lambda place: place.build_directory,
+    "DEVICEHASH": lambda place: place.device_hash,
+    "FAIPEPROOT": lambda _place: ROOT,
+}
+ALWAYS = (*PLACES, "INDEX", "program", "backend")  # names that stand for something in every command
 
 
 def commands(benchmark: model.Benchmark, place: base.Place) -> tuple[str, ...]:
@@ -56,13 +64,7 @@ def settled(benchmark: model.Benchmark, place: base.Place) -> model.Benchmark:
 
 
 def _places(place: base.Place) -> dict[str, str]:
-    return {
-        "TGTDIR": place.target_directory,
-        "HOSTDIR": place.host_directory,
-        "BUILDDIR": place.build_directory,
-        "DEVICEHASH": place.device_hash,
-        "FAIPEPROOT": ROOT,
-    }
+    return {name: text(place) for name, text in PLACES.items()}
 
 
 def _composed(command: str, names: _Names) -> str:

@@ -159,9 +159,10 @@ class _Reader:
         metas = (value.get("meta", {}), group.meta, run, *(_left(one, selection) for one in (flags, group.flags)))
         extra = string_map.get("pep_extra_args", "")
         found = expand.benchmarks(value, source=document.file, metas=metas, pep_extra_args=extra)
-        odd = (*contradictions.of({**value, "model": found[0].model}), *misspelt.of(value))
+        whole = {**value, "model": found[0].model}
+        odd = (*contradictions.of(whole), *misspelt.keys(value), *misspelt.names(whole))
         for key_path, message in odd:
-            self._warning(document.fault(key_path, message))
+            self._warning(document.fault(forms.as_written(key_path, document.value), message))
         return found
 
     def _flags(self, document: yamlfile.Document) -> defaults.Defaults:

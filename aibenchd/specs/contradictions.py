@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
@@ -10,7 +11,8 @@ Finding: TypeAlias = tuple[tuple[str | int, ...], str]
 
 WHAT_RUNS = ("arguments", "command", "commands")  # the first that is given holds
 POWER_KEYS = ("method", "monsoon", "voltage", "collection_time")
-_FILE_NAME = re.compile(r"\{((?:input_|output_)?files)\.([\w|]+)\}")
+FILE_NAME = re.compile(r"((?:input_|output_)?files)\.([\w|]+)")  # of a file, as commands name it in braces
+_FILE_NAMES = re.compile(rf"\{{{FILE_NAME.pattern}\}}")
 
 
 def of(document: Mapping[str, Any]) -> Iterator[Finding]:
@@ -102,14 +104,22 @@ def _lost_in_processes(
 ) -> Iterator[Finding]:
     for key in ("preprocess", "postprocess"):
         process = owner.get(key, {})
-        commands = [*process.get("commands", []), process.get("command", "")]
-        yield from _lost((*path, key), commands, {**test, "files": {**test.get("files", {}), **process.get("files", {})}}, model)
+        around = {**test, "files": {**test.get("files", {}), **process.get("files", {})}}
+        for inner, commands in (("commands", process.get("commands", [])), ("command", [process.get("command", "")])):
+            yield from _lost((*path, key, inner), commands, around, model)
 
 
 def _lost(
     path: tuple[str | int, ...], commands: list[str], test: Mapping[str, Any], model: Mapping[str, Any]
 ) -> Iterator[Finding]:
     """Files that commands name and nobody describes; the program would be given the braces as they are."""
-    for group, name in dict.fromkeys(_FILE_NAME.findall(" ".join(commands))):
-        if name not in test.get(group, {}) and name not in model.get(group, {}):
-            yield path, f"names {{{group}.{name}}}, and there is no such file; it stays as it is"
+    told = set()
+    for index, command in enumerate(commands):
+        for group, name in _FILE_NAMES.findall(command):
+            there = {*test.get(group, {}), *model.get(group, {})}
+            if name not in there and (group, name) not in told:
+                told.add((group, name))
+                where = (*path, index) if len(commands) > 1 else path
+                near = difflib.get_close_matches(name, there, 1)
+                advice = f"did you mean {{{group}.{near[0]}}}? it" if near else "it"
+                yield where, f"names {{{group}.{name}}}, and there is no such file; {advice} stays as it is"

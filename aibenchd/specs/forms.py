@@ -7,11 +7,14 @@ What is not understood stays as it is, for :mod:`aibenchd.specs.schema` to say s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 Rewrite: TypeAlias = Callable[[Any], Any]
 Earlier: TypeAlias = Mapping[tuple[str | int, ...], Any]
+
+_ABSENT: Mapping[str, Any] = MappingProxyType({})  # in place of what the file does not hold, such as what comes from elsewhere
 
 
 def model_file(value: Any, earlier: Earlier) -> Any:
@@ -33,6 +36,27 @@ def meta(value: Any) -> Any:
     """A model, or what is merged into one."""
     around = {"preprocess": _process, "postprocess": _process}
     return _rewritten(value, {"files": _named, "libraries": _libraries, "converter": _converter, **around})
+
+
+def as_written(key_path: Sequence[str | int], value: Any) -> tuple[str | int, ...]:
+    """Where a key of the plain form stands in the file: what is in it only in plain form is left out.
+
+    Args:
+        value: what the file holds.
+    """
+    steps: tuple[str | int, ...] = ()
+    for plain in key_path:
+        step = int(plain) if isinstance(value, list) and isinstance(plain, str) and plain.isdecimal() else plain
+        if value is _ABSENT or isinstance(value, Mapping if isinstance(step, str) else list):
+            steps, value = (*steps, step), _child(value, step)
+    return steps
+
+
+def _child(value: Any, step: Any) -> Any:
+    try:
+        return value[step]
+    except LookupError:
+        return _ABSENT
 
 
 def _tests(value: Any, earlier: Earlier) -> Any:

@@ -6,19 +6,22 @@ or a test as a placeholder. So known keys are typed, and all others are let thro
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import pydantic
+import pydantic_core
 from pydantic import Field
 
 from aibenchd import errors, model, statistics
 
 Item = TypeVar("Item")
 
+ALIKE = 0.8  # of 1: less, and words that have nothing to do with each other are taken for the same
 UNPINNED = "unpinned"  # the validation context of a file whose digests are yet to be written
 PLACEHOLDER = re.compile(r"\{\w+\}")
 SUFFIXES = {".npy": "npy", ".raw": "raw", ".bin": "raw"}  # of output files; others are text
@@ -71,6 +74,21 @@ def _any_measure(limits: dict[str, float]) -> dict[str, float]:
     if not limits:
         raise ValueError(f"expected a largest value for one or more of {', '.join(get_args(Measure))}")
     return limits
+
+
+def _at(key_path: tuple[str | int, ...], message: str) -> pydantic.ValidationError:
+    """What is wrong with a whole, told at a key in it."""
+    problem = pydantic_core.PydanticCustomError("does_not_fit", "{message}", {"message": message})
+    return pydantic.ValidationError.from_exception_data("whole", [{"type": problem, "loc": key_path, "input": None}])
+
+
+def _near(given: Iterable[str], meant: Iterable[str]) -> str:
+    """For a message, which key that means nothing was probably meant to be another."""
+    for key in given:
+        near = difflib.get_close_matches(key, list(meant), 1, ALIKE)
+        if near:
+            return f"; {key!r} may be a misspelling of {near[0]!r}"
+    return ""
 
 
 def _written_as(pattern: str, words: str) -> pydantic.AfterValidator:
@@ -379,9 +397,11 @@ class ModelFile(Open):
     def _says_what_to_run(self) -> ModelFile:
         silent = [index for index, test in enumerate(self.tests) if not test.says_what_to_run]
         if silent and not any(whole.framework or whole.app for whole in (self.model, self.meta)):
-            raise ValueError(
-                f"tests[{silent[0]}] does not say what to run: expected commands, command or arguments (or inputs, the short"
-                " hand), or a model that names its framework"
+            near = _near(self.tests[silent[0]].model_extra or {}, ("commands", "command", "arguments", "inputs"))
+            raise _at(
+                ("tests", silent[0]),
+                "does not say what to run: expected commands, command or arguments (or inputs, the short hand), or a model that"
+                f" names its framework{near}",
             )
         return self
 
@@ -389,7 +409,7 @@ class ModelFile(Open):
     def _generic_all_or_none(self) -> ModelFile:
         odd = [index for index, test in enumerate(self.tests) if test.metric != "generic"]
         if self.tests[0].metric == "generic" and odd:
-            raise ValueError(f"where the first test's metric is generic all must be, and tests[{odd[0]}]'s is not")
+            raise _at(("tests", odd[0], "metric"), "where the first test's metric is generic all must be, and this one is not")
         return self
 
 

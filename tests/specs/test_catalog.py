@@ -56,6 +56,19 @@ MODEL_FILE: dict[str, Any] = {
     ],
 }
 
+ODD_FORMS = """\
+model: {name: net}
+tests:
+  - metric: delay
+    commands: "{progam}"
+    output_files:
+    - filename: a
+      golden: {filename: g, lcation: g}
+    postprocess: ["true",
+      "echo {files.lost}",
+      "echo {itr}"]
+"""
+
 MODEL_YAML = """\
 # written by hand
 model: {name: net, format: generic, count: 3}
@@ -232,6 +245,32 @@ def test_all_faults_of_all_files_at_once_with_their_places(tmp_path: Path) -> No
 )
 def test_a_fault_says_what_was_expected(tmp_path: Path, path: list[Any], to: Any, said: str) -> None:
     assert said in faults(write(tmp_path / "net.json", changed(MODEL_FILE, path, to)))[0]
+
+
+def test_what_holds_between_tests_is_told_at_the_test(tmp_path: Path) -> None:
+    value = changed(MODEL_FILE, ["tests", 0, "commands"], None)
+    path = write(tmp_path / "net.json", changed(value, ["tests", 0, "comands"], ["x"]))
+    (fault,) = faults(path)
+    assert ": tests[0]: does not say what to run" in fault
+    assert fault.endswith("; 'comands' may be a misspelling of 'commands'")
+    assert ":1:" not in fault
+    (fault,) = faults(write(tmp_path / "net.json", changed(MODEL_FILE, ["tests", 0, "metric"], "generic")))
+    assert ": tests[1].metric: where the first" in fault
+
+
+def test_what_is_written_in_an_odd_form_is_told_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(ODD_FORMS)
+    assert [row.removeprefix(f"{path}:").split(": ")[:2] for row in faults(path)] == [
+        ["7:7", "tests[0].output_files[0].golden.location"]
+    ]
+    path.write_text(ODD_FORMS.replace("lcation", "location"))
+    warnings = (str(warning) for warning in load(path).warnings)
+    assert [row.removeprefix(f"{path}:").split(": ")[:2] for row in warnings] == [
+        ["9:7", "tests[0].postprocess[1]"],
+        ["4:5", "tests[0].commands"],
+        ["10:7", "tests[0].postprocess[2]"],
+    ]
 
 
 def test_what_is_no_specification_says_so(tmp_path: Path) -> None:

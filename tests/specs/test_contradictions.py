@@ -38,7 +38,13 @@ def found(*tests: dict[str, Any], **whole: Any) -> list[tuple[str, str]]:
         ({"metric": "power", "voltage": 4.2, "monsoon": {"voltage": 5}}, "tests.0.voltage", "is 4.2 here and 5 in 'monsoon'"),
         ({"profiler": {"enabled": True}}, "tests.0.profiler", "no profiler is run"),
         ({"commands": ["{program} {files.net}"]}, "tests.0.commands", "names {files.net}, and there is no such file"),
-        ({"preprocess": {"command": "{input_files.a}"}}, "tests.0.preprocess", "names {input_files.a}"),
+        ({"preprocess": {"command": "{input_files.a}"}}, "tests.0.preprocess.command", "names {input_files.a}"),
+        ({"commands": ["x", "{files.net}"]}, "tests.0.commands.1", "names {files.net}, and there is no such file; it stays"),
+        (
+            {"commands": ["{files.nte}"], "files": {"net": FILE}},
+            "tests.0.commands",
+            "there is no such file; did you mean {files.net}? it stays as it is",
+        ),
     ],
 )
 def test_a_test_that_contradicts_itself(test: dict[str, Any], key: str, said: str) -> None:
@@ -67,7 +73,7 @@ def test_a_test_that_does_not(test: dict[str, Any]) -> None:
 
 def test_a_model_s_own_commands_are_read_too() -> None:
     ((key, message),) = found({}, preprocess={"commands": ["{files.lost} {files.net}"]}, files={"net": FILE})
-    assert (key, message[:20]) == ("model.preprocess", "names {files.lost}, ")
+    assert (key, message[:20]) == ("model.preprocess.commands", "names {files.lost}, ")
 
 
 def test_two_tests_of_one_name() -> None:

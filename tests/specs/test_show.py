@@ -150,7 +150,7 @@ def test_odd_files_are_shown_with_warnings(tmp_path: Path, capsys: pytest.Captur
     [
         ('{"model": {"name": "net"},\n "tests": [{"metric": "speed", "commands": ["x"]}]}', "net.json:2:13: tests[0].metric: "),
         ('{"model": {"name": "net"},', "net.json:1:27: is not JSON"),
-        ('{"model": {"name": "net"}, "tests": [{"metric": "delay"}]}', "tests[0] does not say what to run"),
+        ('{"model": {"name": "net"}, "tests": [{"metric": "delay"}]}', "tests[0]: does not say what to run"),
         ('{"model": {"name": "net", "framework": "generic"}, "tests": [{"metric": "delay"}]}', "net: does not say what to run"),
         (
             '{"model": {"name": "net", "framework": "nothing"}, "tests": [{"metric": "delay"}]}',
