@@ -49,7 +49,7 @@ async def check(path: Path) -> list[errors.Fault]:
     try:
         specifications = await _in_thread(lambda: catalog.load(chosen))
     except errors.InvalidFileError as error:
-        found += error.faults
+        found += await _in_thread(functools.partial(catalog.as_named, error.faults, path, chosen))
     else:
         found += await _in_thread(lambda: list(_plan(document, chosen, specifications)))
         found += [fault async for fault in _files(chosen, specifications)]

@@ -61,7 +61,10 @@ def load(path: Path) -> Loaded:
         InvalidFileError: with all faults.
     """
     chosen = settings.load(path)
-    return _loaded(chosen, catalog.load(chosen))
+    try:
+        return _loaded(chosen, catalog.load(chosen))
+    except catalog.BadSpecificationsError as error:
+        raise catalog.BadSpecificationsError(catalog.as_named(error.faults, path, chosen)) from error
 
 
 def load_what_is_good(path: Path) -> Loaded:
@@ -71,7 +74,8 @@ def load_what_is_good(path: Path) -> Loaded:
         InvalidFileError: the configuration has faults, or no specification is good.
     """
     chosen = settings.load(path)
-    found, faults = catalog.read(chosen)
+    found, bad = catalog.read(chosen)
+    faults = catalog.as_named(bad, path, chosen)
     if faults and not any(benchmarks for _, benchmarks in found.entries):
         raise errors.InvalidFileError(faults)
     return replace(_loaded(chosen, found), faults=str(errors.InvalidFileError(faults)) if faults else "")

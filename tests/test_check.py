@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -71,6 +72,19 @@ async def test_faults_of_a_specification_are_its_own(lab: Path) -> None:
     found = await check.check(path)
     assert {fault.file for fault in found} == {str(lab / "net.json")}
     assert 2 in {fault.line for fault in found}
+
+
+async def test_a_specification_that_cannot_be_read_is_a_fault_where_it_is_named(lab: Path) -> None:
+    (lab / "empty").mkdir()
+    (lab / "pipe.json").symlink_to("/dev/null")
+    selections = [{"specification": name} for name in ("net.json", "absent.json", "absent.json", "empty", "pipe.json")]
+    assert await faults(lab, benchmarks=selections) == [
+        (
+            "benchmarks[1].specification",
+            f"{lab}/absent.json is not there; put a model file, a benchmarks file or a directory there, or mend the path",
+        ),
+        ("benchmarks[4].specification", f"{lab}/pipe.json is not a regular file"),
+    ]
 
 
 async def test_a_platform_without_a_build_script_is_a_fault_where_a_device_names_it(lab: Path) -> None:
@@ -297,7 +311,7 @@ async def test_a_device_is_tried_on_its_own_cpus(lab: Path) -> None:
     devices = [*CONFIGURATION["devices"], {"name": "beyond", "kind": "local", "cpus": [8191]}]
     ((key, message),) = await faults(lab, devices=devices)
     assert key == "devices[1]"
-    assert "CPUs [8191] cannot be used" in message
+    assert re.fullmatch(r"beyond: CPUs 8191 cannot be used: this host \(or our cpuset\) has [0-9,-]+; mend cpus", message)
 
 
 @pytest.mark.parametrize("kind", ["local", "vendor"])

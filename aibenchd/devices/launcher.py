@@ -582,7 +582,7 @@ class Arrangement:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, self._cpus)
         if missing := self._cpus - os.sched_getaffinity(0):
-            raise Fault(f"CPUs {sorted(missing)} cannot be used: not on this host, or not in our cpuset")
+            raise Fault(f"CPUs {listed(missing)} cannot be used: this host (or our cpuset) has {listed(all_cpus())}; mend cpus")
 
 
 def _become(
@@ -790,6 +790,14 @@ def all_cpus() -> frozenset[int]:
         return frozenset(os.sched_getaffinity(0))
     finally:
         os.sched_setaffinity(0, own)
+
+
+def listed(cpus: frozenset[int]) -> str:
+    """CPUs as the kernel lists them, such as ``0-3,8``."""
+    ordered = sorted(cpus)
+    firsts = [cpu for cpu in ordered if cpu - 1 not in cpus]
+    lasts = [cpu for cpu in ordered if cpu + 1 not in cpus]
+    return ",".join(f"{first}-{last}" if first < last else str(first) for first, last in zip(firsts, lasts, strict=True))
 
 
 def find_user(name: str) -> pwd.struct_passwd:

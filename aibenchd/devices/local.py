@@ -74,7 +74,8 @@ class Local(base.Device):
                 await launcher.run(command)
                 await self.served(launcher).agree(self.settings.conditioning)
         except errors.HarnessError as error:
-            raise errors.DeviceLostError(f"{self.settings.name}: {error}") from error
+            reason = str(error).removeprefix("true: ")  # which nobody asked for
+            raise errors.DeviceLostError(f"{self.settings.name}: {reason}") from error
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:

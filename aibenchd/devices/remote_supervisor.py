@@ -494,7 +494,7 @@ def take_cpus(cpus: "frozenset[int]") -> None:
         os.sched_setaffinity(0, cpus)
     missing = cpus - frozenset(os.sched_getaffinity(0))
     if missing:
-        raise Fault(f"CPUs {sorted(missing)} cannot be used: the device lacks them, or our cpuset does")
+        raise Fault(f"CPUs {listed(missing)} cannot be used: the device (or our cpuset) has {listed(all_cpus())}; mend cpus")
 
 
 def execute(argv: "list[str]", env: "dict[str, str]") -> "NoReturn":
@@ -751,9 +751,9 @@ class Server:
             raise Fault(f"{path} is no directory and cannot be written to; name another directory")
         if not os.access(path, os.W_OK | os.X_OK):
             raise Fault(f"{path} cannot be written to by {user_name()}; name another directory, or give it that user")
-        missing = set(cpus) - set(self._cpus)
+        missing = frozenset(cpus) - self._cpus
         if missing:
-            raise Fault(f"CPUs {sorted(missing)} cannot be used: the device lacks them, or our cpuset does")
+            raise Fault(f"CPUs {listed(missing)} cannot be used: the device (or our cpuset) has {listed(self._cpus)}; mend cpus")
         found = os.statvfs(path)
         if not found.f_blocks:
             try_to_keep(path)
@@ -896,6 +896,14 @@ def all_cpus() -> "frozenset[int]":
         return frozenset(os.sched_getaffinity(0))
     finally:
         os.sched_setaffinity(0, own)
+
+
+def listed(cpus: "frozenset[int]") -> str:
+    """CPUs as the kernel lists them, such as ``0-3,8``."""
+    ordered = sorted(cpus)
+    firsts = [cpu for cpu in ordered if cpu - 1 not in cpus]
+    lasts = [cpu for cpu in ordered if cpu + 1 not in cpus]
+    return ",".join(f"{first}-{last}" if first < last else str(first) for first, last in zip(firsts, lasts))  # noqa: B905
 
 
 def take_over(path: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,29 @@ def read(chosen: settings.Settings, context: str | None = None) -> tuple[Catalog
     entries = tuple((selection, tuple(reader.specification(selection))) for selection in chosen.benchmarks)
     twice = _named_twice(itertools.chain.from_iterable(found for _, found in entries))
     return Catalog(entries, reader.seen, (*reader.warnings.values(), *twice)), list(reader.faults.values())
+
+
+def as_named(faults: Sequence[errors.Fault], path: Path, chosen: settings.Settings) -> list[errors.Fault]:
+    """Faults of specifications, with what is wrong with a whole file or directory told where the configuration names it.
+
+    Args:
+        path: the configuration's file, which ``chosen`` was read from.
+    """
+    places = {str(one.specification): index for index, one in reversed([*enumerate(chosen.benchmarks)])}
+    if all(fault.line or fault.file not in places for fault in faults):
+        return [*faults]
+    document = yamlfile.load(path)
+    return [_as_named(fault, document, places) for fault in faults]
+
+
+def _as_named(fault: errors.Fault, document: yamlfile.Document, places: Mapping[str, int]) -> errors.Fault:
+    if fault.line or fault.file not in places:
+        return fault
+    missing = marks.of(Path(fault.file)) is None
+    message = (
+        "is not there; put a model file, a benchmarks file or a directory there, or mend the path" if missing else fault.message
+    )
+    return document.fault(("benchmarks", places[fault.file], "specification"), f"{fault.file} {message}")
 
 
 class _Reader:

@@ -205,7 +205,7 @@ async def test_a_server_without_sftp_is_told(tmp_path: Path) -> None:
 
 
 async def test_cpus_and_space_that_the_device_lacks_are_told(server: sshd.Sshd, tmp_path: Path) -> None:
-    await refused(server, r"box: CPUs \[1023\] cannot be used", cpus=[1023])
+    await refused(server, r"box: CPUs 1023 cannot be used: \w+ \w+ \(or our cpuset\) has [0-9,-]+; mend cpus", cpus=[1023])
     await refused(server, r"\d+ bytes are free at .*, fewer than minimum_free", minimum_free="1000000TiB")
     (tmp_path / "file").write_text("")
     await refused(server, "file is no directory and cannot be written to", directory=str(tmp_path / "file"))
