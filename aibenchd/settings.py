@@ -247,7 +247,9 @@ def of_kind(base: type[pydantic.BaseModel], value: Any) -> type[pydantic.BaseMod
         return base
     group, kind = _GROUPS[base], value.get("kind")
     if not isinstance(kind, str):
-        raise errors.UnknownKindError(f"is required, as text; known: {', '.join(plugins.names(group))}")
+        near = faults.nearest("kind", value) if "kind" not in value else None
+        advice = f"; {faults.quoted(near)} may be a misspelling of it" if near else ""
+        raise errors.UnknownKindError(f"is required, as text; known: {', '.join(plugins.names(group))}{advice}")
     if kind not in plugins.names(group):
         known = faults.suggestion(kind, plugins.names(group))
         raise errors.UnknownKindError(f"{faults.quoted(kind)} is none of the installed {group}; {known}")

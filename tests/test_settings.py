@@ -148,6 +148,7 @@ FAULTS = [
     ("status: {metrics_listen: '9464'}", 1, "status.metrics_listen", "expected host:port, such as 127.0.0.1:9464"),
     ("run: {user: a, launcher: /b}", 1, "run", "user and launcher exclude each other"),
     ("devices:\n- name: a", 2, "devices[0].kind", "is required, as text; known: "),
+    ("sinks:\n- {name: a, knd: screen}", 2, "sinks[0].kind", "; 'knd' may be a misspelling of it"),
     (
         "devices:\n- {name: a, kind: lokal}",
         2,
