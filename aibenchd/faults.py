@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, get_args
 
 import pydantic
+import pydantic.fields
 import pydantic_core
 
 from aibenchd import errors, yamlfile
