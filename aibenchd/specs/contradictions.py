@@ -27,7 +27,7 @@ def of(document: Mapping[str, Any]) -> Iterator[Finding]:
         for check in (_ways_to_run, _program_twice, _unused_options, _shapes, _cpus, _power, _profiler):
             yield from (((*("tests", index), *key), message) for key, message in check(test, generic))
         yield from _lost_files(("tests", index), test, document["model"])
-    yield from _lost_in_processes(("model",), document["model"], {}, document["model"])
+    yield from _lost_in_processes(("model",), document["model"], _any_of(document["tests"]), document["model"])
 
 
 def _identifiers(tests: list[dict[str, Any]]) -> Iterator[Finding]:
@@ -104,9 +104,8 @@ def _lost_in_processes(
 ) -> Iterator[Finding]:
     for key in ("preprocess", "postprocess"):
         process = owner.get(key, {})
-        around = {**test, "files": {**test.get("files", {}), **process.get("files", {})}}
         for inner, commands in (("commands", process.get("commands", [])), ("command", [process.get("command", "")])):
-            yield from _lost((*path, key, inner), commands, around, model)
+            yield from _lost((*path, key, inner), commands, test, model)
 
 
 def _lost(
@@ -120,6 +119,17 @@ def _lost(
             if name not in there and (group, name) not in told:
                 told.add((group, name))
                 where = (*path, index) if len(commands) > 1 else path
-                near = difflib.get_close_matches(name, there, 1)
-                advice = f"did you mean {{{group}.{near[0]}}}? it" if near else "it"
+                near = _around(name, test) or [f"{group}.{one}" for one in difflib.get_close_matches(name, there, 1)]
+                advice = f"did you mean {{{near[0]}}}? it" if near else "it"
                 yield where, f"names {{{group}.{name}}}, and there is no such file; {advice} stays as it is"
+
+
+def _around(name: str, test: Mapping[str, Any]) -> list[str]:
+    """What commands call a file of this name that a test's preprocess or postprocess describes."""
+    return [f"{key}.files.{name}" for key in ("preprocess", "postprocess") if name in test.get(key, {}).get("files", {})]
+
+
+def _any_of(tests: list[dict[str, Any]]) -> dict[str, Any]:
+    """All files of all tests: a model's commands run around each."""
+    groups = ("files", "input_files", "output_files")
+    return {group: {key: file for test in tests for key, file in test.get(group, {}).items()} for group in groups}

@@ -81,15 +81,14 @@ def names(document: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _around(path: tuple[str | int, ...], owner: Mapping[str, Any], known: set[str]) -> Iterator[Finding]:
     for key in ("preprocess", "postprocess"):
-        process = owner.get(key) or {}
-        with_its_own = {*known, *_files_in(process)}
         for inner in ("commands", "command"):
-            yield from _unknown((*path, key, inner), process.get(inner, ()), with_its_own)
+            yield from _unknown((*path, key, inner), (owner.get(key) or {}).get(inner, ()), known)
 
 
 def _known(test: Mapping[str, Any], whole: Mapping[str, Any]) -> set[str]:
     """Names that something stands for in a test's commands; those of files by their group and key."""
-    return {*placeholders.ALWAYS, *GIVEN, *_texts(test), *_texts(whole), *_files_in(test), *_files_in(whole)}
+    around = {f"{key}.{name}" for key in ("preprocess", "postprocess") for name in _files_in(test.get(key) or {})}
+    return {*placeholders.ALWAYS, *GIVEN, *_texts(test), *_texts(whole), *_files_in(test), *_files_in(whole), *around}
 
 
 def _texts(owner: Mapping[str, Any], above: str = "") -> Iterator[str]:

@@ -39,6 +39,11 @@ def found(*tests: dict[str, Any], **whole: Any) -> list[tuple[str, str]]:
         ({"profiler": {"enabled": True}}, "tests.0.profiler", "no profiler is run"),
         ({"commands": ["{program} {files.net}"]}, "tests.0.commands", "names {files.net}, and there is no such file"),
         ({"preprocess": {"command": "{input_files.a}"}}, "tests.0.preprocess.command", "names {input_files.a}"),
+        (
+            {"postprocess": {"files": {"a": FILE}, "commands": ["{files.a}"]}},
+            "tests.0.postprocess.commands",
+            "names {files.a}, and there is no such file; did you mean {postprocess.files.a}? it stays as it is",
+        ),
         ({"commands": ["x", "{files.net}"]}, "tests.0.commands.1", "names {files.net}, and there is no such file; it stays"),
         (
             {"commands": ["{files.nte}"], "files": {"net": FILE}},
@@ -64,7 +69,7 @@ def test_a_test_that_contradicts_itself(test: dict[str, Any], key: str, said: st
         {"profiler": {"enabled": False, "types": ["perf"]}},
         {"commands": ["{files.net} {files.here} {input_files.a} {output_files.b}"], "files": {"here": FILE}}
         | {"input_files": {"a": FILE}, "output_files": {"b": {"filename": "b"}}},
-        {"postprocess": {"files": {"labels": FILE}, "commands": ["{files.labels}"]}},
+        {"postprocess": {"files": {"labels": FILE}, "commands": ["{postprocess.files.labels}"]}},
     ],
 )
 def test_a_test_that_does_not(test: dict[str, Any]) -> None:
@@ -74,6 +79,7 @@ def test_a_test_that_does_not(test: dict[str, Any]) -> None:
 def test_a_model_s_own_commands_are_read_too() -> None:
     ((key, message),) = found({}, preprocess={"commands": ["{files.lost} {files.net}"]}, files={"net": FILE})
     assert (key, message[:20]) == ("model.preprocess.commands", "names {files.lost}, ")
+    assert found({"files": {"labels": FILE}}, postprocess={"commands": ["{files.labels}"]}) == []
 
 
 def test_two_tests_of_one_name() -> None:

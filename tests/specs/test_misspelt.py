@@ -86,10 +86,10 @@ def test_other_names_in_braces_are_left_alone(written: str) -> None:
     assert unknown(written, platform_args={"taskset": "f"}) == []
 
 
-def test_commands_around_a_test_know_their_own_files() -> None:
+def test_commands_around_a_test_are_read_too() -> None:
     file = {"labels": {"filename": "l", "location": "//l"}}
-    process = {"commands": ["{files.labels} {file.labels}"], "files": file}
-    assert unknown("x", preprocess=process) == [("tests.0.preprocess.commands", "{files.labels}?")]
+    process = {"commands": ["{preprocess.files.labels} {preproces.files.labels}"], "files": file}
+    assert unknown("x", preprocess=process) == [("tests.0.preprocess.commands", "{preprocess.files.labels}?")]
     assert unknown("x", arguments="{itr}") == [("tests.0.arguments", "{iter}?")]
 
 
