@@ -67,14 +67,14 @@ def _places(place: base.Place) -> dict[str, str]:
     return {name: text(place) for name, text in PLACES.items()}
 
 
-def _composed(command: str, names: _Names) -> str:
-    before = ""
+def _composed(written: str, names: _Names) -> str:
+    before, command = "", written
     for _ in range(ROUNDS):
         before, command = command, _once(command, names)
         if command == before:
             return command
-    circle = sorted({f"{{{name}}}" for name in PATTERN.findall(before)})
-    raise errors.CommandError(f"{names.shown}: {', '.join(circle)} stand for each other in a circle")
+    circle = sorted({f"{{{name}}}" for name in PATTERN.findall(before + command)})
+    raise errors.CommandError(f"{names.shown}: {written[:100]}: {', '.join(circle)} stand for each other in a circle")
 
 
 def _once(command: str, names: _Names) -> str:
