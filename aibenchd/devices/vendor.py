@@ -25,6 +25,7 @@ from aibenchd.devices import base, launching, local, pushed, sharing, vendoroutp
 TOOL, PULLED = "tool", "pulled"  # directories on this host: where tools run, and what they bring
 PROGRAMS, WORK = "programs", "work"  # below the device's directory, where it has files of its own
 PARSED_AT_ONCE = 64 << 10  # characters; more would hold up the event loop
+REMARKS = 100  # of one session that are logged, each once
 PROBE_SECONDS = 2.0  # between two looks at a device that was reset
 
 log = structlog.get_logger()
@@ -208,6 +209,7 @@ class Tool:
     ) -> None:
         self._settings, self._execute, self._cwd = settings, execute, cwd
         self._env = {"PATH": base.SEARCH_PATH, **settings.tool_env}
+        self._remarked: set[str] = set()
 
     async def look(self) -> None:
         """See that all that is needed is on this host, and that the device says that it is healthy.
@@ -328,11 +330,19 @@ class Tool:
             lines, notes = vendoroutput.observed(completed.stdout, metrics)
         else:
             lines, notes = await anyio.to_thread.run_sync(vendoroutput.observed, completed.stdout, metrics)
+        self._remark(notes)
         return dataclasses.replace(
             completed,
             stdout="\n".join([completed.stdout.rstrip("\n"), *lines]) + "\n",
             stderr="\n".join(filter(None, [completed.stderr.rstrip("\n"), *(f"[{note}]" for note in notes)])),
         )
+
+    def _remark(self, notes: Sequence[str]) -> None:
+        """Log what is new: no output is kept of a trial that goes well, as one does that prints observer lines as well."""
+        for note in notes:
+            if note not in self._remarked and len(self._remarked) < REMARKS:
+                self._remarked.add(note)
+                log.warning("a program's output is not as configured", device=self._settings.name, reason=note)
 
 
 class VendorSession(base.Session):

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import launchers
 import pytest
+import structlog.testing
 
 from aibenchd import digests, errors, plugins, settings
 from aibenchd.devices import base, vendor
@@ -302,6 +303,20 @@ async def test_garbage_is_said_to_be_it(tmp_path: Path) -> None:
         r"[metrics: 'long' is no number, which the group value of '^(?P<type>\\w+) took (?P<value>\\S+) (?P<unit>\\w+)$' found]",
         r"[metrics: no row that was printed matches 'on (?P<text>\\w+)$']",
     ]
+
+
+async def test_what_is_never_found_is_logged_once_also_beside_observer_lines(tmp_path: Path) -> None:
+    observed = ("printf", 'PyTorchObserver {"type": "NET", "metric": "latency", "unit": "us", "value": "1"}')
+    with structlog.testing.capture_logs() as logged:
+        async with session(tmp_path, metrics=METRICS) as opened:
+            work = await opened.directory("work")
+            for _ in range(2):
+                completed = await opened.run(base.Command(observed, work))
+                assert completed.stderr.count("no row that was printed matches") == 2
+            await opened.run(base.Command(("printf", "NET took 12.5 us\nrun on dsp"), work))
+
+    said = [line["reason"] for line in logged if line["log_level"] == "warning"]
+    assert said == [f"metrics: no row that was printed matches {metric['pattern']!r}" for metric in METRICS]
 
 
 async def test_many_samples_are_read_and_too_many_are_left_out(tmp_path: Path) -> None:
