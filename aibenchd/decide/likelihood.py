@@ -8,7 +8,7 @@ m(theta + d) / m(theta) over the distances ``d`` of :data:`DISTANCES`, in units 
 ratio of two proper mixtures, whose mean under the hypothesis, averaged over the prior, is 1 however long one looks; so it
 reaches ``1 / a`` with probability ``a`` at most (Ville 1939; with nuisance parameters: Robbins 1970, "Statistical methods
 related to the law of the iterated logarithm"; Lai 1976). Against no change there is one more alternative, that follows the
-blocks: the median of those before, where it is further off than the margin. It finds changes of any size.
+blocks: the median of those before, where it is further off than the margin. It finds changes of any size, and bounds them.
 
 One block that is 2 % slower says more of 2 % than the coin of :mod:`aibenchd.decide.sequential` can: by coins alone no verdict at
 1 % comes before the eighth block. What is paid for it is the model; :mod:`aibenchd.decide.verdict` says how it is checked.
@@ -18,6 +18,7 @@ Arrays hold blocks on their last axis; axes before it are independent repetition
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,9 +107,11 @@ def bounds(ratios: Floats, signs: Floats, margin: float, threshold: float) -> tu
     reach = REACH + max(far)
     grid = np.round(np.median(units) / step) * step + step * np.arange(-reach, reach + 1)
     marginal = _last_marginals(units, signs, grid)
+    following = math.log(FOLLOWING) + _marginals(units, signs, _median_before(units)[None])[0][0, -1]
     inner = np.arange(max(far), len(grid) - max(far))
+    near = marginal + math.log(1 - FOLLOWING)
     rises, falls = (
-        np.logaddexp.reduce([math.log(weight) + marginal[inner + side * away] for away, weight in far.items()]) - marginal[inner]
+        _sum([following, *(math.log(weight) + near[inner + side * away] for away, weight in far.items())]) - marginal[inner]
         for side in (+1, -1)
     )
     return _edge(grid[inner], rises >= threshold) * margin, _edge(grid[inner][::-1], falls[::-1] >= threshold) * margin
@@ -176,5 +179,5 @@ def _last_marginals(units: Floats, signs: Floats, grid: Floats) -> Floats:
 
 
 def _sum(terms: Sequence[Floats]) -> Floats:
-    found: Floats = np.logaddexp.reduce(terms, axis=0)
+    found: Floats = functools.reduce(np.logaddexp, terms)
     return found

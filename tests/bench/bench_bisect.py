@@ -1,4 +1,4 @@
-"""How often bisection names the right commits, and at what price, where the truth is known: ``python -m tests.bench.bench_bisect``.
+"""How often bisection names the right commits, and at what price, where it is known: ``python -m tests.bench.bench_bisect``.
 
 Culprits are planted in a line of 128 commits, at random places. Blocks are laid over the recorded tapes of
 ``tests/data/noise`` from a random start, wrapping, in the order of a fair coin. The change between the ends is measured

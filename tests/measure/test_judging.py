@@ -20,7 +20,8 @@ REASONS = {model.ArmName.TREATMENT: "exit code 1: no such operator", model.ArmNa
 
 
 def block(number: int, treatment: float | None, control: float | None, order: str = "") -> experiments.Journalled:
-    return experiments.Journalled(number, order or _order(number), treatment is not None and control is not None, treatment, control, 1.0)
+    valid = treatment is not None and control is not None
+    return experiments.Journalled(number, order or _order(number), valid, treatment, control, 1.0)
 
 
 def _order(number: int) -> str:
