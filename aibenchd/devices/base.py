@@ -355,7 +355,12 @@ class Session(abc.ABC):
                 raise errors.CommandError(UNTOLD.format(name, limit))
 
     async def apply(self, action: Action) -> None:
-        """Do what a :class:`Change` says, or undo it; after a crash also what an earlier session's said. Twice does no harm."""
+        """Do what a :class:`Change` says, or undo it; after a crash also what an earlier session's said. Twice does no harm.
+
+        Raises:
+            CommandError: it is refused, and nothing was changed.
+            HarnessError, DeviceLostError: it is not done, or not all of it, or nobody knows.
+        """
         raise errors.HarnessError(f"this kind of device knows no action {action.get('verb')!r}")
 
     async def reboot(self) -> None:

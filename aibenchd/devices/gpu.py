@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated, ClassVar, Self, TypeVar, cast
@@ -135,10 +135,19 @@ class Card(gpus.Card):
             raise errors.CommandError(f"GPU {self.name}: only root may lock its clocks: {gpus.by_hand(self.name, megahertz)}")
 
     async def lock(self, megahertz: int) -> None:
-        await _asked(self._card, functools.partial(nvml.lock, megahertz))
+        with self._refused(f"locked: {{}}; {gpus.by_hand(self.name, megahertz)}"):
+            await _asked(self._card, functools.partial(nvml.lock, megahertz))
 
     async def unlock(self) -> None:
-        await _asked(self._card, nvml.unlock)
+        with self._refused(f"let go: {{}}; run nvidia-smi -i {self.name} -rgc as root"):
+            await _asked(self._card, nvml.unlock)
+
+    @contextlib.contextmanager
+    def _refused(self, said: str) -> Iterator[None]:
+        try:
+            yield
+        except errors.CommandError as error:
+            raise errors.CommandError(f"GPU {self.name}: its clocks cannot be {said.format(error)}") from error
 
 
 async def _asked(card: nvml.Card, what: Callable[[nvml.Library, nvml.Handle], T]) -> T:

@@ -68,11 +68,11 @@ class Card(abc.ABC):
 
     @abc.abstractmethod
     async def lock(self, megahertz: int) -> None:
-        """Hold its cores there; may raise CommandError."""
+        """Hold its cores there; raises CommandError where that is refused, and then nothing has changed."""
 
     @abc.abstractmethod
     async def unlock(self) -> None:
-        """Let its cores go; may raise CommandError."""
+        """Let its cores go; raises CommandError where that is refused. What cannot be locked is let go already."""
 
 
 class Part:

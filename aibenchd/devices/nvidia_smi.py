@@ -186,6 +186,8 @@ class Card(gpus.Card):
             raise errors.DeviceLostError(
                 f"GPU {self.name}: nvidia-smi does not answer within {completed.seconds:.0f} s; see dmesg there, restart it"
             )
+        if completed.ending is base.Ending.SIGNALLED:  # perhaps it had done it already
+            raise errors.DeviceLostError(f"GPU {self.name}: nvidia-smi was killed: {_said(completed)}; see dmesg there")
         if completed.code == NOT_FOUND and "nvidia-smi" in completed.stderr:
             raise errors.DeviceLostError(
                 f"GPU {self.name}: {_said(completed)}; install NVIDIA's driver there with its nvidia-smi, or have the device's"

@@ -195,13 +195,34 @@ def may_lock() -> bool:
 
 
 def lock(megahertz: int, nvml: Library, card: Handle) -> None:
-    """Hold its cores at one clock until :func:`unlock`, or until its driver is unloaded. For root alone. Blocking."""
-    nvml.nvmlDeviceSetGpuLockedClocks(card, megahertz, megahertz)
+    """Hold its cores at one clock until :func:`unlock`, or until its driver is unloaded. For root alone. Blocking.
+
+    Raises:
+        CommandError: it is refused.
+    """
+    with _refusable(nvml):
+        nvml.nvmlDeviceSetGpuLockedClocks(card, megahertz, megahertz)
 
 
 def unlock(nvml: Library, card: Handle) -> None:
-    """Its clocks are the driver's own affair again. For root alone. Blocking."""
-    nvml.nvmlDeviceResetGpuLockedClocks(card)
+    """Its clocks are the driver's own affair again, also where they can be nothing else. For root alone. Blocking.
+
+    Raises:
+        CommandError: it is refused.
+    """
+    with _refusable(nvml):
+        _known(nvml, nvml.nvmlDeviceResetGpuLockedClocks, card)
+
+
+@contextlib.contextmanager
+def _refusable(nvml: Library) -> Iterator[None]:
+    """That we may not, as root of a container may not, or that the card cannot, is no fault of the card's."""
+    try:
+        yield
+    except nvml.NVMLError as error:
+        if error.value not in (nvml.NVML_ERROR_NO_PERMISSION, nvml.NVML_ERROR_NOT_SUPPORTED):
+            raise
+        raise errors.CommandError(str(error)) from error
 
 
 # ---- its energy

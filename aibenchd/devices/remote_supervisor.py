@@ -844,9 +844,10 @@ class Server:
     def write(self, writes: "list[list[str]]") -> None:
         """Write texts to files of /sys, in order; of a file that is written twice, only the second time must succeed."""
         failed = {}  # type: dict[str, str]
-        for path, text in writes:
+        for path, _ in writes:
             if not os.path.normpath(path).startswith("/sys/"):
                 raise Refusal(f"{path} is not below /sys")
+        for path, text in writes:
             failed.pop(path, None)
             try:
                 write(path, text)

@@ -95,8 +95,12 @@ class Held:
         try:
             for change in await self._session.changes(wanted):
                 self._owes = True
-                await self._house.store.write(functools.partial(undo.remember, device=name, action=change.undo))
-                await self._session.apply(change.do)
+                row = await self._house.store.write(functools.partial(undo.remember, device=name, action=change.undo))
+                try:
+                    await self._session.apply(change.do)
+                except errors.CommandError:  # nothing was changed, and to undo it might be refused for ever
+                    await self._house.store.write(functools.partial(undo.forget, undone=row))
+                    raise
                 log.info("changed", device=name, action=dict(change.do))
         except (errors.CommandError, errors.HarnessError) as error:
             raise UnfitError(f"it cannot be had as its conditioning asks: {error}") from error

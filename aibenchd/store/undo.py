@@ -22,9 +22,10 @@ class Undo:
     action: Mapping[str, Any]
 
 
-def remember(tx: store.Transaction, device: str, action: Mapping[str, Any]) -> None:
-    """Write down how to undo what is about to be changed."""
-    tx.connection.execute(_undo.insert().values(device=device, action=dict(action), created_at=datetime.now(UTC)))
+def remember(tx: store.Transaction, device: str, action: Mapping[str, Any]) -> int:
+    """Write down how to undo what is about to be changed; what the row is called."""
+    insert = _undo.insert().values(device=device, action=dict(action), created_at=datetime.now(UTC))
+    return int(tx.connection.execute(insert.returning(_undo.c.id)).scalar_one())
 
 
 def of(connection: sa.Connection, device: str) -> list[Undo]:
@@ -34,7 +35,7 @@ def of(connection: sa.Connection, device: str) -> list[Undo]:
 
 
 def forget(tx: store.Transaction, undone: int) -> None:
-    """It is undone."""
+    """It is undone, or was never done."""
     tx.connection.execute(_undo.delete().where(_undo.c.id == undone))
 
 

@@ -238,8 +238,26 @@ async def test_a_clock_that_cannot_be_had_is_said_with_what_mends_it(
             await session.changes(base.Conditioning(frequency="max"))
         with pytest.raises(errors.HarnessError, match="knows no action"):
             await session.apply({"verb": "explode"})
-        double.fails = {"nvmlDeviceSetGpuLockedClocks": double.NVML_ERROR_NO_PERMISSION}
-        with pytest.raises(errors.DeviceLostError, match="only root may do that"):
+
+
+@pytest.mark.parametrize("error", [Double.NVML_ERROR_NO_PERMISSION, Double.NVML_ERROR_NOT_SUPPORTED])
+async def test_clocks_that_are_refused_are_no_loss_of_the_gpu(double: Double, place: Path, error: int) -> None:
+    double.fails = {"nvmlDeviceSetGpuLockedClocks": error, "nvmlDeviceResetGpuLockedClocks": error}
+    async with device(place).session() as session:
+        with pytest.raises(
+            errors.CommandError, match=f"GPU 0: .*cannot be locked: error {error}; run nvidia-smi -i 0 -lgc 345,345"
+        ):
+            await session.apply({"verb": gpus.LOCK, "megahertz": 345})
+        assert "gpu_frequency" not in await session.fingerprint()
+        if error == double.NVML_ERROR_NOT_SUPPORTED:
+            await session.apply({"verb": gpus.UNLOCK})
+            return
+        with pytest.raises(
+            errors.CommandError, match=f"GPU 0: .*cannot be let go: error {error}; run nvidia-smi -i 0 -rgc as root"
+        ):
+            await session.apply({"verb": gpus.UNLOCK})
+        double.fails = {"nvmlDeviceSetGpuLockedClocks": double.NVML_ERROR_GPU_IS_LOST}
+        with pytest.raises(errors.DeviceLostError, match="fallen off the bus"):
             await session.apply({"verb": gpus.LOCK, "megahertz": 345})
 
 

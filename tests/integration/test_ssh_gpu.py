@@ -82,3 +82,25 @@ async def test_after_sigkill_during_a_block_the_next_daemon_lets_the_clocks_go(t
         with anyio.fail_after(lab.WAIT):
             while machine.locked(nvidiasmi.FIRST):
                 await anyio.sleep(0.02)
+
+
+async def test_clocks_that_are_refused_leave_nothing_to_undo(tmp_path: Path, server: sshd.Sshd) -> None:
+    machine = nvidiasmi.Machine(tmp_path / "bin")
+    machine.tell(root=True)  # as in a container, whose root is none
+    (tmp_path / "lab").mkdir()
+    made = lab.make(tmp_path / "lab")
+    keys = {"kind": "ssh-gpu", "gpu": "0", "env": machine.env, "conditioning": {"frequency": "min"}}
+    made.configure(devices=[server.settings("g0") | keys])
+    async with made.daemon():
+        await made.ready()
+        with anyio.fail_after(lab.WAIT):
+            while "clocks cannot be locked" not in (await made.ctl("devices"))["devices"][0]["reason"]:
+                await anyio.sleep(0.02)
+        assert made.rows("SELECT * FROM undo") == []
+        assert not [one for one in (await made.ctl("status"))["faults"] if one["unit"] == "device/g0/undo"]
+        machine.tell(root=False)
+        with anyio.fail_after(lab.WAIT):
+            while machine.locked(nvidiasmi.FIRST) != "345":
+                await anyio.sleep(0.02)
+    assert made.rows("SELECT * FROM undo") == []
+    assert machine.locked(nvidiasmi.FIRST) == ""

@@ -21,12 +21,20 @@ async def journal(tmp_path: Path) -> AsyncIterator[store.Store]:
         yield journal
 
 
+def device(tmp_path: Path, **wanted: Any) -> simulated.Simulated:
+    settings = simulated.Settings.model_validate({"name": "dream", "kind": "simulated", "conditioning": wanted})
+    return simulated.Simulated(settings, tmp_path / "device", base.RunSettings())
+
+
+def house(made: base.Device, journal: store.Store) -> conditioning.House:
+    return conditioning.House(made.settings, journal, board.Board(events.Events()))
+
+
 async def tended(tmp_path: Path, journal: store.Store, **wanted: Any) -> list[tuple[str, Any]]:
     """Have a device as it is wanted, close the journal, and let go of the device; what was logged meanwhile."""
-    settings = simulated.Settings.model_validate({"name": "dream", "kind": "simulated", "conditioning": wanted})
-    device = simulated.Simulated(settings, tmp_path / "device", base.RunSettings())
-    async with device.session() as session:
-        held = conditioning.Held(session, conditioning.House(settings, journal, board.Board(events.Events())))
+    made = device(tmp_path, **wanted)
+    async with made.session() as session:
+        held = conditioning.Held(session, house(made, journal))
         with structlog.testing.capture_logs() as logged:
             await held.make()
             await held.make()
@@ -51,3 +59,19 @@ async def test_what_was_changed_is_undone_later_where_it_cannot_be_now(tmp_path:
     assert len(await journal.read(lambda connection: undo.of(connection, "dream"))) == 1
     assert [event for event, _ in await tended(tmp_path, journal)] == ["undone"]
     assert await journal.read(lambda connection: undo.of(connection, "dream")) == []
+
+
+@pytest.mark.parametrize(("error", "left"), [(errors.CommandError, 0), (errors.HarnessError, 1), (errors.DeviceLostError, 1)])
+async def test_a_change_that_is_refused_leaves_nothing_to_undo(
+    tmp_path: Path, journal: store.Store, monkeypatch: pytest.MonkeyPatch, error: type[errors.AibenchdError], left: int
+) -> None:
+    async def refused(_: Any, action: base.Action) -> None:
+        raise error(f"{action['verb']} cannot be done")
+
+    made = device(tmp_path, frequency="min")
+    async with made.session() as session:
+        monkeypatch.setattr(type(session), "apply", refused)
+        held = conditioning.Held(session, house(made, journal))
+        with pytest.raises((conditioning.UnfitError, errors.DeviceLostError), match="set cannot be done"):
+            await held.make()
+    assert len(await journal.read(lambda connection: undo.of(connection, "dream"))) == left
