@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
@@ -12,7 +12,7 @@ import pydantic
 import structlog
 from aiohttp import web
 
-from aibenchd import errors
+from aibenchd import errors, faults
 
 log = structlog.get_logger()
 
@@ -82,6 +82,17 @@ async def body(request: web.Request, shape: type[Model]) -> Model:
     if not isinstance(value, dict):
         raise Refusal(400, "the body is no JSON object", 'send one, such as {"file": "/var/backups/aibenchd.db"}')
     return parsed(shape, value)
+
+
+def known(kind: str, name: str, names: Collection[str]) -> str:
+    """``name``, which must be one of ``names``.
+
+    Raises:
+        Refusal: 404, it is not; the nearest is named, or all are.
+    """
+    if name not in names:
+        raise Refusal(404, f"there is no {kind} {faults.quoted(name)}", faults.suggestion(name, names))
+    return name
 
 
 @web.middleware

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -13,9 +14,11 @@ from aiohttp import web
 
 from aibenchd import errors, model, planning
 from aibenchd.api import answers, peers, reads, server
-from aibenchd.store import builds, outbox, requests
+from aibenchd.store import builds, outbox, requests, store, views
 
 log = structlog.get_logger()
+
+SETTLE_SECONDS = 2.0  # that the planner has to refuse what is asked, before who asked is told that it is queued
 
 PEER = web.RequestKey("peer", peers.Peer)
 READING = ("GET", "HEAD")
@@ -131,14 +134,20 @@ async def release(request: web.Request) -> web.Response:
 
 
 async def compare(request: web.Request) -> web.Response:
-    """Queue a comparison; 202 with its number, by which ``GET /v1/requests/{id}`` tells how it goes."""
+    """Queue a comparison; 202 with its number, by which ``GET /v1/requests/{id}`` tells how it goes.
+
+    409 where the planner refuses it at once, as it does what the clone knows no revision of.
+    """
     house = request.app[reads.HOUSE]
     wanted = await answers.body(request, Comparison)
     repository = _repository(house, wanted.repository)
     for device in wanted.devices:
-        _known("device", device, [device.name for device in house.settings().devices])
-    number = await house.store.write(
-        lambda tx: requests.add(
+        answers.known("device", device, [device.name for device in house.settings().devices])
+    if wanted.benchmarks:
+        await _benchmarks(house, wanted.benchmarks)
+
+    def add(tx: store.Transaction) -> int:
+        return requests.add(
             tx,
             repository=repository,
             treatment=wanted.treatment,
@@ -148,7 +157,12 @@ async def compare(request: web.Request) -> web.Response:
             priority=wanted.priority,
             requested_by=request[PEER].name,
         )
-    )
+
+    with house.events.bell("request.planned", "request.refused") as bell:
+        number = await house.store.write(add)
+        with anyio.move_on_after(SETTLE_SECONDS):
+            while not await _settled(house, number):
+                await bell.wait()
     return _done({"request": number, "repository": repository, "see": f"/v1/requests/{number}"}, status=202)
 
 
@@ -167,7 +181,7 @@ async def resend(request: web.Request) -> web.Response:
     """Queue the dead letters of a sink again, in as many transactions as it takes."""
     await answers.body(request, Ask)
     house = request.app[reads.HOUSE]
-    sink = _known("sink", request.match_info["name"], [sink.name for sink in house.settings().sinks])
+    sink = answers.known("sink", request.match_info["name"], [sink.name for sink in house.settings().sinks])
     depths = await house.store.read(outbox.depths)
     # Those that die again meanwhile wait for the next time.
     left = sum(depth.records for depth in depths if (depth.sink, depth.state) == (sink, outbox.DEAD))
@@ -203,22 +217,41 @@ def _stands(request: web.Request, device: str) -> model.JsonObject:
 async def _device(request: web.Request) -> str:
     await answers.body(request, Ask)
     settings = request.app[reads.HOUSE].settings()
-    return _known("device", request.match_info["name"], [device.name for device in settings.devices])
+    return answers.known("device", request.match_info["name"], [device.name for device in settings.devices])
+
+
+async def _benchmarks(house: server.House, globs: Collection[str]) -> None:
+    """Whether each names a benchmark, or matches one.
+
+    Raises:
+        Refusal: 404, naming the first that does not.
+    """
+    cells = await anyio.to_thread.run_sync(house.controls.cells)
+    names = {cell.benchmark for cell in cells}
+    for glob in globs:
+        if not fnmatch.filter(names, glob):
+            answers.known("benchmark", glob, names)
+
+
+async def _settled(house: server.House, number: int) -> bool:
+    """Whether the planner has taken a request.
+
+    Raises:
+        Refusal: 409, it has refused it.
+    """
+    found = await house.store.read(lambda connection: views.request(connection, number))
+    if found is not None and found["state"] == "refused":
+        raise answers.Refusal(409, f"request {number} is refused: {found['reason']}")
+    return found is None or found["state"] != "new"
 
 
 def _repository(house: server.House, name: str | None) -> str:
     names = [repository.name for repository in house.settings().repositories]
     if name is not None:
-        return _known("repository", name, names)
+        return answers.known("repository", name, names)
     if len(names) != 1:
         raise answers.Refusal(400, "repository: which of them is meant?", f"name one of {', '.join(names) or 'none'}")
     return names[0]
-
-
-def _known(kind: str, name: str, names: Collection[str]) -> str:
-    if name not in names:
-        raise answers.Refusal(404, f"there is no {kind} {name!r}", f"there is {', '.join(sorted(names)) or 'none'}")
-    return name
 
 
 def _way_in(operators: Collection[str]) -> str:

@@ -110,12 +110,19 @@ async def metrics_text(request: web.Request) -> web.Response:
 
 
 def listed(shape: type[views.Page], view: Callable[[sa.Connection, Any], views.Item]) -> answers.Handler:
-    """The handler of a list, whose parameters are ``shape``'s."""
+    """The handler of a list, whose parameters are ``shape``'s; where nothing is found, 404 names what there is not."""
 
     async def handler(request: web.Request) -> web.Response:
         query = answers.parsed(shape, request.query)
         house = request.app[HOUSE]
-        return await _shown(request, lambda connection: _with_absent(house, view(connection, query)))
+
+        def found(connection: sa.Connection) -> views.Item:
+            answer = view(connection, query)
+            if not any(answer.values()):
+                _check_names(house, connection, query)
+            return _with_absent(house, answer)
+
+        return await _shown(request, found)
 
     return handler
 
@@ -150,6 +157,32 @@ async def _asked(request: web.Request, view: Callable[[sa.Connection], bytes]) -
 
     async with request.app[LIMITER]:
         return await request.app[HOUSE].store.read(query)
+
+
+def _check_names(house: server.House, connection: sa.Connection, query: views.Page) -> None:
+    """Whether what a query names is configured, or was once: the journal knows what no configuration has any more.
+
+    Raises:
+        Refusal: 404, naming the first that never was.
+    """
+    for kind, name in query.model_dump(include={"repository", "device", "benchmark"}, exclude_none=True).items():
+        if not _measured(connection, kind, name):
+            answers.known(kind, name, _names(house, kind, name))
+
+
+def _measured(connection: sa.Connection, kind: str, name: str) -> bool:
+    if kind == "repository":
+        return name in views.repositories(connection)
+    return bool(views.experiments(connection, views.ExperimentQuery.model_validate({kind: name, "limit": 1}))["experiments"])
+
+
+def _names(house: server.House, kind: str, name: str) -> set[str]:
+    """All that the configuration has of a kind; of benchmarks, ``name`` too where it is the digest of one."""
+    if kind == "benchmark":
+        cells = house.controls.cells()
+        return {cell.benchmark for cell in cells} | {name for cell in cells if cell.benchmark_digest == name}
+    configured = house.settings().repositories if kind == "repository" else house.settings().devices
+    return {one.name for one in configured}
 
 
 def _with_absent(house: server.House, answer: views.Item) -> views.Item:

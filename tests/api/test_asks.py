@@ -11,8 +11,8 @@ import pytest
 import statusd
 
 from aibenchd import errors, model
-from aibenchd.api import peers, server
-from aibenchd.store import outbox, views
+from aibenchd.api import asks, peers, server
+from aibenchd.store import outbox, planning, views
 
 
 async def test_a_comparison_is_queued(daemon: statusd.Daemon) -> None:
@@ -48,6 +48,7 @@ async def test_a_request_tells_how_its_experiments_stand(daemon: statusd.Daemon)
         ({"treatment": "b"}, 400, "repository: which of them is meant?"),
         ({"treatment": "b", "repository": "nope"}, 404, "there is no repository 'nope'"),
         ({"treatment": "b", "repository": "engine", "devices": ["nope"]}, 404, "there is no device 'nope'"),
+        ({"treatment": "b", "repository": "engine", "benchmarks": ["squ*", "squeese"]}, 404, "there is no benchmark 'squeese'"),
         ({"treatment": "--upload-pack=x", "repository": "engine"}, 400, "treatment: "),
         ({"treatment": "a b", "repository": "engine"}, 400, "treatment: "),
         ({"treatment": "b", "repository": "engine", "frob": 1}, 400, "frob: there is no such key"),
@@ -61,6 +62,28 @@ async def test_a_comparison_that_cannot_be_is_refused(daemon: statusd.Daemon, bo
     assert error in answer["error"]
     _, listed = await daemon.get("/v1/requests")
     assert listed["requests"] == []
+
+
+async def test_who_asks_for_what_the_planner_refuses_hears_it_at_once(
+    daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asks, "SETTLE_SECONDS", 60.0)
+
+    async def plan(state: str, reason: str = "") -> None:
+        async with daemon.house.events.subscribe() as happening:
+            started.set()
+            asked = await anext(happening)
+            settled = planning.refuse if state == "refused" else lambda tx, request, _: planning.granted(tx, request)
+            await daemon.house.store.write(lambda tx: settled(tx, asked.facts["id"], reason))
+
+    for state, reason, expected in (("planned", "", 202), ("refused", "engine has no commit 'b'", 409)):
+        started = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(plan, state, reason)
+            await started.wait()
+            code, answer = await daemon.post("/v1/experiments", {"treatment": "b", "repository": "engine"})
+        assert code == expected
+        assert reason in answer.get("error", "")
 
 
 async def test_a_comparison_of_cells_is_handed_on_or_refused_with_why(daemon: statusd.Daemon) -> None:
@@ -88,7 +111,7 @@ async def test_controls_are_told_who_asked(daemon: statusd.Daemon) -> None:
     me = peers.Peer(0, os.getuid(), os.getgid()).name
     assert daemon.controls.asked == [("pause", me), ("resume", me), ("drain", "phone", me), ("undrain", "phone", me)]
     code, answer = await daemon.post("/v1/devices/tablet/drain")
-    assert (code, answer["error"], answer["hint"]) == (404, "there is no device 'tablet'", "there is lab-host, phone")
+    assert (code, answer["error"], answer["hint"]) == (404, "there is no device 'tablet'", "known: lab-host, phone")
 
 
 async def test_a_reload_tells_what_changed_or_what_is_wrong(daemon: statusd.Daemon) -> None:

@@ -61,7 +61,7 @@ async def test_a_list_goes_on_where_its_page_ended(daemon: statusd.Daemon) -> No
         ("repository=engine&state=decided", [2]),
         ("benchmark=squeeze", [4, 3, 2, 1]),
         (f"benchmark={statusd.DIGEST}", [4, 3, 2, 1]),
-        ("benchmark=nothing", []),
+        ("state=cancelled&device=phone", []),
     ],
 )
 async def test_experiments_are_filtered(daemon: statusd.Daemon, query: str, expected: list[int]) -> None:
@@ -74,6 +74,21 @@ async def test_experiments_are_filtered(daemon: statusd.Daemon, query: str, expe
     await daemon.house.store.write(rows)
     code, page = await daemon.get(f"/v1/experiments?{query}")
     assert (code, [item["id"] for item in page["experiments"]]) == (200, expected)
+
+
+async def test_a_name_that_is_in_no_configuration_any_more_is_no_mistake(daemon: statusd.Daemon) -> None:
+    await daemon.house.store.write(lambda tx: statusd.experiment(tx, *_pair(tx, "a"), device="sold", identifier="old"))
+    for query in (
+        "history?benchmark=old&device=sold",
+        f"history?benchmark={statusd.DIGEST}&device=phone",
+        "builds?repository=other",
+    ):
+        assert (await daemon.get(f"/v1/{query}"))[0] == 200
+    for query, error, hint in (
+        ("history?benchmark=odl&device=sold", "there is no benchmark 'odl'", "known: squeeze"),
+        ("history?benchmark=old&device=phoen", "there is no device 'phoen'", "did you mean 'phone'?"),
+    ):
+        assert await daemon.get(f"/v1/{query}") == (404, {"error": error, "hint": hint})
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,8 @@ async def test_ab_exits_with_the_verdict(tmp_path: Path) -> None:
         assert await ab(made, old[:12], fast[:12]) == 1
         assert await ab(made, "no-such-revision") == 3
         assert await ab(made, old, "--device", "nobody") == 3
+        with pytest.raises(AssertionError, match="engine has no commit, tag or branch 'no-such-revision'"):
+            await made.ctl("ab", "no-such-revision")
     assert await ab(made, fast, old) == 4
 
 
