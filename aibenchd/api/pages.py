@@ -164,7 +164,8 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
     out.line(f"experiment {answer['id']}: {_ended(answer)} {screen.interval(answer)}", _style(answer))
     facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
-    _facts(out, [(name, answer[name]) for name in facts])
+    # Where one cell of a pair is measured alone, the pair's control is none of it.
+    _facts(out, [(name, answer[name]) for name in facts if name != "control" or answer["design"].get("arms") != 1])
     _facts(out, [(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])
     _facts(out, [(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
     builds = [(arm, build) for arm, build in answer["builds"].items() if build]

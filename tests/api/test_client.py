@@ -134,6 +134,18 @@ async def test_what_cannot_be_is_one_line_that_says_why(full: statusd.Daemon, co
     assert err.count("\n") == 1
 
 
+async def test_what_is_measured_alone_has_no_control(daemon: statusd.Daemon) -> None:
+    def rows(tx: object) -> None:
+        pair, built = statusd.pair(tx, "b" * 40, "a" * 40), statusd.build(tx, "b" * 40)
+        for arms in (1, 2):
+            statusd.experiment(tx, pair, built, backend=f"{arms}", design={"seed": 1, "arms": arms})
+
+    await daemon.house.store.write(rows)
+    shown = [(await ask(daemon, "show", number))[1] for number in ("1", "2")]
+    assert [f"treatment       {'b' * 40}" in text for text in shown] == [True, True]
+    assert [f"control         {'a' * 40}" in text for text in shown] == [False, True]
+
+
 async def test_a_reload_that_fails_lists_the_faults(daemon: statusd.Daemon) -> None:
     daemon.controls.reloading = server.ReloadResult(applied=False, faults=("a.yaml:1:1: devices: no", "a.yaml:2:1: sinks: no"))
     code, _, err = await ask(daemon, "reload")
