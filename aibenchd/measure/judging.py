@@ -74,14 +74,29 @@ def decision(
         return dataclasses.replace(so_far, reason=so_far.reason or _remark(blocks, reasons) or _once_wrong(blocks))
     failing = _failing(design, blocks)
     if failing:
-        reason = "; ".join(f"{arm.value}: {reasons[arm]}" for arm in failing)
         broken = failing == {model.ArmName.TREATMENT}
-        return dataclasses.replace(so_far, verdict=model.Verdict.BROKEN if broken else model.Verdict.INCONCLUSIVE, reason=reason)
+        ended_as = model.Verdict.BROKEN if broken else model.Verdict.INCONCLUSIVE
+        return dataclasses.replace(so_far, verdict=ended_as, reason=_said_of(failing, reasons))
     if so_far.verdict is not None:
         return dataclasses.replace(so_far, reason=so_far.reason or "the budget of time or blocks is spent")
     if len(blocks) >= design.rule.max_blocks:
         return dataclasses.replace(so_far, verdict=model.Verdict.INCONCLUSIVE, reason="the budget of blocks is spent")
     return so_far
+
+
+def estimate(
+    design: model.Design,
+    earlier: Sequence[experiments.Journalled],
+    latest: experiments.Journalled,
+    reasons: Mapping[model.ArmName, str],
+) -> model.Decision:
+    """As :func:`decision`, of an experiment that a bisection gives its blocks and ends: no verdict but that an arm does not work."""
+    blocks = [*earlier, latest]
+    so_far = dataclasses.replace(_so_far(design, blocks), verdict=None, reason="")
+    failing = _failing(design, blocks)
+    if not failing:
+        return so_far
+    return dataclasses.replace(so_far, verdict=model.Verdict.BROKEN, reason=_said_of(failing, reasons))
 
 
 def lost(
@@ -234,6 +249,10 @@ def _failing(design: model.Design, blocks: Sequence[experiments.Journalled]) -> 
     if _fails_alone(treatment, control, design.rule.alpha):
         return {model.ArmName.TREATMENT}
     return {model.ArmName.CONTROL} if _fails_alone(control, treatment, design.rule.alpha) else set()
+
+
+def _said_of(failing: set[model.ArmName], reasons: Mapping[model.ArmName, str]) -> str:
+    return "; ".join(f"{arm.value}: {reasons[arm]}" for arm in model.ArmName if arm in failing)
 
 
 def _in_a_row(failed: Sequence[bool]) -> bool:

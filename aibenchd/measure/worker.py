@@ -547,7 +547,8 @@ def _judge(
         fingerprint=fingerprint,
     )
     reasons = {one.arm: one.reason for one in block.trials}
-    return latest, judging.decision(experiment.design, earlier, latest, reasons)
+    judge = judging.estimate if experiment.run_type == model.RunType.REGRESS else judging.decision
+    return latest, judge(experiment.design, earlier, latest, reasons)
 
 
 def _judge_losses(experiment: experiments.Experiment, earlier: Sequence[experiments.Journalled], rest: _Rest) -> model.Decision:

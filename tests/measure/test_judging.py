@@ -257,3 +257,16 @@ def test_only_a_treatment_that_loses_the_device_by_itself_is_broken_by_it(
         assert (found.verdict, found.blocks) == (verdict, len(earlier))
         assert found.reason == f"the device was lost {said}; at last: pixel: is gone"
     assert judging.lost(ONE, [], losses, "").blocks == 0
+
+
+def test_a_bisection_ends_its_experiments_itself() -> None:
+    laid = blocks(1.1, 30)
+    found = judging.estimate(TWO, laid[:-1], laid[-1], NO_REASONS)
+    assert found.verdict is None
+    assert found.low <= 0.1 <= found.high
+
+
+def test_a_bisection_is_told_what_does_not_work() -> None:
+    broken = [block(number, None, 1.0) for number in range(8)]
+    found = judging.estimate(TWO, broken[:-1], broken[-1], REASONS)
+    assert (found.verdict, found.reason) == (model.Verdict.BROKEN, "treatment: exit code 1: no such operator")
