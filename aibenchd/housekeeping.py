@@ -1,5 +1,5 @@
-"""Lets go of what is kept for a time only: raw samples and logs until their retention, directories until an experiment's
-end, model files until there are too many."""
+"""Lets go of what is kept for a time only: raw samples, exclusions and logs until their retention, directories until an
+experiment's end, model files until there are too many."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ async def _forget(journal: store.Store, state_directory: Path, current: Callable
     while True:
         kept = current()
         before = datetime.now(UTC) - timedelta(seconds=kept.samples)
-        while gone := await journal.write(functools.partial(housekeeping.forget_samples, before=before)):
-            log.info("samples were kept long enough", trials=gone)
-            await anyio.sleep(PAUSE_SECONDS)
+        for what, forget in (("samples", housekeeping.forget_samples), ("exclusions", housekeeping.forget_exclusions)):
+            while gone := await journal.write(functools.partial(forget, before=before)):
+                log.info(f"{what} were kept long enough", trials=gone)
+                await anyio.sleep(PAUSE_SECONDS)
         await anyio.to_thread.run_sync(remove_files, state_directory / "logs", time.time() - kept.logs)
         rows = state_directory / placing.OUTPUTS / keeping.ROWS
         await anyio.to_thread.run_sync(remove_files, rows, time.time() - kept.samples)

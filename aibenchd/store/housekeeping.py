@@ -1,4 +1,4 @@
-"""What is kept for a time only: raw samples of old trials, and what experiments need until they end."""
+"""What is kept for a time only: raw samples of old trials, those that did not count, what experiments need until they end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aibenchd import model
 from aibenchd.store import experiments as stored
 from aibenchd.store import schema, store
 
-TRIALS = 500  # whose samples one transaction removes at most: it holds up the writes of blocks
+TRIALS = 500  # of which one transaction removes something at most: it holds up the writes of blocks
 
 
 def forget_samples(transaction: store.Transaction, before: datetime) -> int:
@@ -32,6 +32,20 @@ def forget_samples(transaction: store.Transaction, before: datetime) -> int:
         .limit(TRIALS)
     ).all()
     transaction.connection.execute(samples.delete().where(samples.c.trial.in_(old)))
+    return len(old)
+
+
+def forget_exclusions(transaction: store.Transaction, before: datetime) -> int:
+    """Remove what was written down earlier of trials that do not count, as :func:`forget_samples` does."""
+    exclusions, experiments = schema.exclusions, schema.experiments
+    old = transaction.connection.scalars(
+        sa.select(exclusions.c.id)
+        .join(experiments, experiments.c.id == exclusions.c.experiment)
+        .where(exclusions.c.excluded_at < before, experiments.c.state.not_in(("waiting", "open")))
+        .order_by(exclusions.c.id)
+        .limit(TRIALS)
+    ).all()
+    transaction.connection.execute(exclusions.delete().where(exclusions.c.id.in_(old)))
     return len(old)
 
 
