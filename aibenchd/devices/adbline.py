@@ -20,6 +20,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from aibenchd.devices import beneath
+
 T = TypeVar("T")
 
 CHUNK = 64 << 10  # bytes of one message when files are sent; the protocol's most
@@ -263,13 +265,13 @@ def send(client: Client, serial: str, source: BinaryIO, target: str, mode: int) 
 
 
 def receive(client: Client, serial: str, source: str, target: Path, limit: int) -> None:
-    """Copy a file of a device here. Blocking.
+    """Copy a file of a device to ``target``, which has either all of it or what it had before. Blocking.
 
     Raises:
         RefusedError: it cannot be read, or has more than ``limit`` bytes.
     """
     size = 0
-    with client.opened(serial, "sync:") as connection, target.open("wb") as file:
+    with client.opened(serial, "sync:") as connection, beneath.landing(target) as file:
         _order(connection, b"RECV", source.encode())
         while True:
             answer, length = ORDER.unpack(connection.read_exact(ORDER.size))

@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from aibenchd import errors
 
@@ -37,15 +38,22 @@ def copy_out(root: Path, path: Path, target: Path, limit: int) -> None:
         CommandError: there is no such file, it lies outside ``root``, is no plain file, or larger than ``limit`` bytes.
         OSError: such as where a program has taken the right to read it.
     """
+    with _opened(root, path) as source, landing(target) as file:
+        size = os.fstat(source).st_size
+        if size > limit:
+            raise errors.CommandError(f"{path}: {size} bytes are more than the {limit} that pull_limit lets through")
+        with open(source, "rb", closefd=False) as reader:
+            shutil.copyfileobj(reader, file, 1 << 20)
+
+
+@contextlib.contextmanager
+def landing(target: Path) -> Iterator[BinaryIO]:
+    """What is written becomes ``target`` at the end; where that is not reached, ``target`` has what it had before."""
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
     try:
-        with _opened(root, path) as source, partial.open("xb") as file:  # x: nothing that a program put there is followed
-            size = os.fstat(source).st_size
-            if size > limit:
-                raise errors.CommandError(f"{path}: {size} bytes are more than the {limit} that pull_limit lets through")
-            with open(source, "rb", closefd=False) as reader:
-                shutil.copyfileobj(reader, file, 1 << 20)
+        with partial.open("xb") as file:  # x: nothing that a program put there is followed
+            yield file
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -389,13 +389,20 @@ async def test_a_push_that_breaks(server: adbd.Server, phone: adbd.Phone, tmp_pa
 
 
 @pytest.mark.parametrize("what", ["drop", "garbage", "close", "hang"])
-async def test_a_pull_that_breaks(server: adbd.Server, phone: adbd.Phone, tmp_path: Path, quick: None, what: str) -> None:
+async def test_a_pull_that_breaks_leaves_what_was_there(
+    server: adbd.Server, phone: adbd.Phone, tmp_path: Path, quick: None, what: str
+) -> None:
+    pulled = tmp_path / "here" / "pulled"
+    pulled.parent.mkdir()
+    pulled.write_text("before")
     async with device(server, phone).session() as session:
         work = await session.directory("work")
         await session.run(shell(f"dd if=/dev/zero of=big bs={BIG} count=1", work))
         phone.faults.append(adbd.Fault("sync", what, 1 << 20))
         with pytest.raises((errors.DeviceLostError, errors.HarnessError)):
-            await session.pull(work / "big", tmp_path / "pulled")
+            await session.pull(work / "big", pulled)
+    assert pulled.read_text() == "before"
+    assert list(pulled.parent.iterdir()) == [pulled]
     await works(server, phone)
 
 
