@@ -31,12 +31,11 @@ class Refused(Exception):  # noqa: N818
 
 def default_socket() -> str:
     """$AIBENCHD_SOCKET, else the system's daemon, else the user's own."""
-    system = "/run/aibenchd/aibenchd.sock"
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    system, *own = _usual()
     if "AIBENCHD_SOCKET" in os.environ:
         return os.environ["AIBENCHD_SOCKET"]
-    if runtime and not os.path.exists(system):
-        return os.path.join(runtime, "aibenchd", "aibenchd.sock")
+    if own and not os.path.exists(system):
+        return own[0]
     return system
 
 
@@ -82,11 +81,11 @@ class Daemon:
                     length -= len(piece)
                     yield piece
             except TimeoutError:
-                raise Unreachable(f"aibenchd does not answer within {seconds:g} s; see 'systemctl status aibenchd'") from None
+                raise Unreachable(f"aibenchd does not answer within {seconds:g} s; {_look(self.path)}") from None
             except ConnectionError:
-                raise Unreachable("aibenchd closed the connection; see 'journalctl -u aibenchd'") from None
+                raise Unreachable(f"aibenchd closed the connection; {_look(self.path)}") from None
             if length > 0:
-                raise Unreachable("aibenchd broke off in the middle of its answer; see 'journalctl -u aibenchd'")
+                raise Unreachable(f"aibenchd broke off in the middle of its answer; {_look(self.path)}")
 
     def _connected(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -151,10 +150,25 @@ def _why(path: str, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"{path}: you may not use this socket; {_key_to(path)}"
     if isinstance(error, FileNotFoundError):
-        return f"{path}: aibenchd does not run; start it with 'systemctl start aibenchd', or name its socket with -s"
+        return f"{path}: aibenchd does not run there; start it with '{_start(path)}', or name its socket with -s"
     if isinstance(error, ConnectionRefusedError):
-        return f"{path}: aibenchd does not run any more; see 'systemctl status aibenchd'"
+        return f"{path}: aibenchd does not run any more; {_look(path)}, and start it with '{_start(path)}'"
     return f"{path}: cannot reach aibenchd: {error}"
+
+
+def _usual() -> list[str]:
+    """Where the system's daemon is, and the user's own: a daemon that is elsewhere is nobody's service."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    system = "/run/aibenchd/aibenchd.sock"
+    return [system, os.path.join(runtime, "aibenchd", "aibenchd.sock")] if runtime else [system]
+
+
+def _start(path: str) -> str:
+    return "systemctl start aibenchd" if path in _usual() else "aibenchd serve CONFIG"
+
+
+def _look(path: str) -> str:
+    return "see 'journalctl -u aibenchd'" if path in _usual() else "see what it printed"
 
 
 def _key_to(path: str) -> str:

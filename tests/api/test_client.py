@@ -156,12 +156,22 @@ async def test_a_reload_that_fails_lists_the_faults(daemon: statusd.Daemon) -> N
 async def test_no_daemon_is_said_in_one_line(tmp_path: Path) -> None:
     daemon_less = await anyio.run_process([*CLIENT, "-s", str(tmp_path / "a.sock"), "status"], check=False)
     assert daemon_less.returncode == 4
-    assert b"aibenchd does not run; start it with 'systemctl start aibenchd'" in daemon_less.stderr
+    assert b"a.sock: aibenchd does not run there; start it with 'aibenchd serve CONFIG', or name" in daemon_less.stderr
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "left.sock"))
     left_over = await anyio.run_process([*CLIENT, f"--socket={tmp_path / 'left.sock'}", "status"], check=False)
     assert left_over.returncode == 4
-    assert b"does not run any more" in left_over.stderr
+    assert b"does not run any more; see what it printed, and start it with 'aibenchd serve CONFIG'" in left_over.stderr
+
+
+@pytest.mark.parametrize(("place", "advice"), [("aibenchd", "'systemctl start aibenchd'"), ("mine", "'aibenchd serve CONFIG'")])
+def test_only_what_is_at_the_place_of_a_service_is_started_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], place: str, advice: str
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("AIBENCHD_SOCKET", str(tmp_path / place / "aibenchd.sock"))
+    assert client.main(["status"]) == 4
+    assert f"aibenchd does not run there; start it with {advice}, or name" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can ask as somebody else")
