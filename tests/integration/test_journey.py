@@ -283,12 +283,12 @@ async def test_programs_that_were_lost_are_built_again_and_must_be_the_same(tmp_
 async def test_of_two_builds_the_one_that_was_lost_is_made_again(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
     made.commit("first")
-    made.commit("slower", latency=150)
     begin(made)
     async with made.daemon():
-        await made.ready()
-        await made.ctl("drain", "host")
-        await made.until("SELECT count(*) FROM experiments WHERE state = 'open'", [(2,)])
+        await verdicts(made, ["measured"])
+        await made.ctl("drain", "host")  # nothing waits for it: no block is in flight, and what comes next is not pushed
+        made.commit("slower", latency=150)
+        await made.until("SELECT count(*) FROM experiments WHERE state = 'open'")
         before = dict(made.rows('SELECT "commit", started_at FROM builds'))
         ((lost,),) = made.rows(f"SELECT directory FROM builds WHERE \"commit\" = '{made.commits[1]}'")
         shutil.rmtree(lost)
@@ -303,20 +303,20 @@ async def test_a_planner_that_broke_is_shown_and_started_again(tmp_path: Path) -
     made.commit("first")
     async with made.daemon():
         await verdicts(made, ["measured"])
-        rename(made.journal, "requests", "mislaid")
+        change(made.journal, "ALTER TABLE requests RENAME TO mislaid")
         made.commit("slower", latency=150)
         with anyio.fail_after(lab.WAIT):
             while not (faults := [one for one in (await made.ctl("status"))["faults"] if one["unit"].startswith("planner")]):
                 await anyio.sleep(0.05)
         assert "no such table: requests" in faults[0]["reason"]
-        rename(made.journal, "mislaid", "requests")
+        change(made.journal, "ALTER TABLE mislaid RENAME TO requests")
         await verdicts(made, ["measured", "regressed"])
         assert (await made.ctl("status"))["faults"] == []
 
 
-def rename(journal: Path, before: str, after: str) -> None:
-    with contextlib.closing(sqlite3.connect(journal, timeout=10)) as connection:
-        connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
+def change(journal: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(journal, timeout=10, isolation_level=None)) as connection:
+        connection.execute(statement)
 
 
 async def test_a_sample_that_is_no_time_breaks_the_revision_and_not_the_device(tmp_path: Path) -> None:
@@ -353,3 +353,7 @@ async def test_an_experiment_that_the_harness_cannot_run_holds_up_no_other(tmp_p
         assert "block could not be run" in made.log()
         faults = (await made.ctl("status"))["faults"]
         assert any(fault["unit"] == "device/host/blocks" for fault in faults)
+        change(made.journal, "UPDATE experiments SET state = 'cancelled' WHERE verdict IS NULL")
+        with anyio.fail_after(lab.WAIT):
+            while (await made.ctl("status"))["faults"]:
+                await anyio.sleep(0.05)
