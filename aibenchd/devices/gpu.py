@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated, ClassVar, Self, TypeVar, cast
@@ -77,7 +77,7 @@ class Gpu(local.Local):
                 yield session
 
 
-class GpuSession(local.LocalSession):
+class GpuSession(gpus.Session, local.LocalSession):
     """A session on this host whose frequency, temperature and power are the GPU's."""
 
     def __init__(
@@ -89,26 +89,7 @@ class GpuSession(local.LocalSession):
         card: gpus.Card,
     ) -> None:
         super().__init__(settings, directory, launcher, started)
-        self._gpu = gpus.Part(card)
-
-    async def health(self) -> None:
-        await super().health()
-        await self._gpu.card.uuid()
-
-    async def fingerprint(self) -> Mapping[str, str]:
-        return await self._gpu.fingerprint(await super().fingerprint())
-
-    async def state(self) -> Mapping[str, str]:
-        return await self._gpu.state(await super().state())
-
-    async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
-        return [*await super().changes(gpus.of_the_machine(wanted)), *await self._gpu.changes(wanted)]
-
-    async def apply(self, action: base.Action) -> None:
-        if action.get("verb") in (gpus.LOCK, gpus.UNLOCK):
-            await self._gpu.apply(action)
-        else:
-            await super().apply(action)
+        self.card = card
 
 
 class Card(gpus.Card):

@@ -75,47 +75,50 @@ class Card(abc.ABC):
         """Let its cores go; raises CommandError where that is refused. What cannot be locked is let go already."""
 
 
-class Part:
-    """What of a session is its GPU's: frequency, temperature, power. The rest is that of the machine that the GPU is in."""
+class Session(base.Session):
+    """What of a session is its GPU's: frequency, temperature, power. The rest is that of the machine that the GPU is in,
+    whose session comes next among the bases.
 
-    def __init__(self, card: Card) -> None:
-        self.card = card
-        self._locked = ""  # by us; nobody can be asked
+    Attributes:
+        card: set before anything is asked.
+    """
 
-    async def fingerprint(self, machine: Mapping[str, str]) -> Mapping[str, str]:
+    card: Card
+    _locked = ""  # by us; nobody can be asked
+
+    async def health(self) -> None:
+        await super().health()  # type: ignore[safe-super]  # the machine's
+        await self.card.uuid()
+
+    async def fingerprint(self) -> Mapping[str, str]:
+        machine = await super().fingerprint()  # type: ignore[safe-super]  # the machine's
         locked = {"gpu_frequency": self._locked} if self._locked else {}
         return {**machine, **await self.card.facts(), **locked}
 
-    async def state(self, machine: Mapping[str, str]) -> Mapping[str, str]:
+    async def state(self) -> Mapping[str, str]:
         """The temperature is the GPU's; what throttles the machine's CPUs counts too, for they feed it."""
-        card = await self.card.state()
+        machine, card = await super().state(), await self.card.state()
         held_back = [one["throttled"] for one in (machine, card) if one.get("throttled")]
         return {**machine, **card, "throttled": "; ".join(held_back)}
 
     async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
-        """What holds its cores at the frequency that is wanted.
-
-        Raises:
-            CommandError: it cannot be held there, or not by us.
-        """
-        if not wanted.frequency:
-            return ()
-        megahertz = clock(self.card.name, wanted.frequency, await self.card.clocks())
-        await self.card.check_lockable(megahertz)
-        return [base.Change({"verb": LOCK, "megahertz": megahertz}, {"verb": UNLOCK})]
+        """A governor is that of the machine's CPUs; the frequency is what the GPU's cores are held at."""
+        found = [*await super().changes(wanted.model_copy(update={"frequency": ""}))]
+        if wanted.frequency:
+            megahertz = clock(self.card.name, wanted.frequency, await self.card.clocks())
+            await self.card.check_lockable(megahertz)
+            found.append(base.Change({"verb": LOCK, "megahertz": megahertz}, {"verb": UNLOCK}))
+        return found
 
     async def apply(self, action: base.Action) -> None:
-        if action["verb"] == LOCK:
+        if action.get("verb") == LOCK:
             await self.card.lock(action["megahertz"])
             self._locked = f"{action['megahertz']} MHz"
-        else:
+        elif action.get("verb") == UNLOCK:
             await self.card.unlock()
             self._locked = ""
-
-
-def of_the_machine(wanted: base.Conditioning) -> base.Conditioning:
-    """Conditioning without what is the GPU's: a governor is that of the machine's CPUs."""
-    return wanted.model_copy(update={"frequency": ""})
+        else:
+            await super().apply(action)
 
 
 def seeing(command: base.Command, uuid: str) -> base.Command:

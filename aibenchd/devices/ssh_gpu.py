@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, cast
@@ -59,7 +59,7 @@ class SshGpu(ssh.Ssh):
                 yield session
 
 
-class GpuSession(ssh.SshSession):
+class GpuSession(gpus.Session, ssh.SshSession):
     """A session on the machine whose frequency, temperature and power are the GPU's.
 
     Attributes:
@@ -69,33 +69,14 @@ class GpuSession(ssh.SshSession):
     def __init__(self, settings: Settings, state_directory: Path, started: Callable[[base.Command], base.Command]) -> None:
         super().__init__(settings, state_directory, started)
         self.uuid = ""
-        self._gpu = gpus.Part(nvidia_smi.Card(settings.gpu, self._ask))
+        self.card = nvidia_smi.Card(settings.gpu, self._ask)
 
     async def open(self) -> None:
         await super().open()
-        self.uuid = await self._gpu.card.uuid()
+        self.uuid = await self.card.uuid()
 
     async def run(self, command: base.Command) -> base.Completed:
         return await super().run(gpus.seeing(command, self.uuid))
-
-    async def health(self) -> None:
-        await super().health()
-        await self._gpu.card.uuid()
-
-    async def fingerprint(self) -> Mapping[str, str]:
-        return await self._gpu.fingerprint(await super().fingerprint())
-
-    async def state(self) -> Mapping[str, str]:
-        return await self._gpu.state(await super().state())
-
-    async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
-        return [*await super().changes(gpus.of_the_machine(wanted)), *await self._gpu.changes(wanted)]
-
-    async def apply(self, action: base.Action) -> None:
-        if action.get("verb") in (gpus.LOCK, gpus.UNLOCK):
-            await self._gpu.apply(action)
-        else:
-            await super().apply(action)
 
     async def _ask(self, argv: tuple[str, ...]) -> base.Completed:
         with self._alone("a question to its GPU"):
