@@ -25,7 +25,7 @@ from aibenchd.measure import block as blocks
 from aibenchd.measure import conditioning, health, keeping, placing
 from aibenchd.plan import order
 from aibenchd.specs import files
-from aibenchd.store import builds, experiments, store
+from aibenchd.store import builds, experiments, housekeeping, store
 from aibenchd.store import devices as stored
 
 IDLE_SECONDS = 60.0  # between two looks at a device that has nothing to do
@@ -35,6 +35,7 @@ STALE_SECONDS = 10.0  # after which a device is looked at again when a block tak
 GATE_SECONDS = (0.2, 5.0)  # first and longest pause between two looks at a device that is not fit for a block yet
 AWAY_SECONDS = 3600.0  # that a model file's server may be away; a mistyped one must not hold up a repository for ever
 LEAST_LOSSES = 2  # of a device in a row before a program is blamed for them, however soon it is in quarantine: one is chance
+RESTS_AT_ONCE = 1_000  # experiments of which one question asks whether they have ended
 PLACED = 256  # experiments whose pushed files a worker remembers
 DRAINED = "drained"  # the state of a device of which nothing is asked any more
 ENDS_DRAINED = ("ready", "busy", "paused")  # states that a device which is drained leaves soon
@@ -240,9 +241,17 @@ class Worker:
         return "paused" if self._house.paused() else ""
 
     async def _next(self) -> experiments.Experiment | None:
+        await self._forget_ended()
         now = anyio.current_time()
         resting = [experiment for experiment, rest in self._rests.items() if rest.until > now]
         return await self._house.store.read(lambda connection: experiments.next_of(connection, self.name, resting))
+
+    async def _forget_ended(self) -> None:
+        """Experiments that rest may be cancelled by others meanwhile: nobody waits for their blocks any more."""
+        resting = list(self._rests)[:RESTS_AT_ONCE]
+        if resting:
+            for experiment in await self._house.store.read(lambda connection: housekeeping.ended(connection, resting)):
+                self._rested(experiment)
 
     def _idle_seconds(self) -> float:
         """Until the next look: at the device, or for an experiment that has rested."""
