@@ -10,7 +10,6 @@ from aibenchd import errors
 from aibenchd.devices import adbphone, adbreading, base
 
 HOST, PORT = "127.0.0.1", 5037  # adb's own; adbutils reads the same variables, and refuses a port that is none
-TAIL = 4  # of a serial, enough to tell phones of one model apart
 _ADDRESS = re.compile(r".+:[0-9]{1,5}")
 
 
@@ -36,7 +35,8 @@ async def _found(server: tuple[str, int], serial: str, state: str) -> base.Found
             about = str(error)
     where = {"server_host": server[0], "server_port": server[1]} if server != (HOST, PORT) else {}
     key = "address" if _ADDRESS.fullmatch(serial) else "serial"
-    return base.Found({"name": _name(facts, serial), "kind": "adb", key: serial, **where}, about or f"its state is {state}")
+    name = base.found_name(facts.get("model", "phone"), serial)
+    return base.Found({"name": name, "kind": "adb", key: serial, **where}, about or f"its state is {state}")
 
 
 async def _facts(server: tuple[str, int], serial: str) -> Mapping[str, str]:
@@ -44,8 +44,3 @@ async def _facts(server: tuple[str, int], serial: str) -> Mapping[str, str]:
     await phone.find()
     answer = await phone.ask(adbreading.questions(adbreading.FACTS))
     return adbreading.facts(adbreading.answers(adbreading.FACTS, answer.text), serial)
-
-
-def _name(facts: Mapping[str, str], serial: str) -> str:
-    words = (facts.get("model", "phone"), re.sub(r"[^A-Za-z0-9]", "", serial)[-TAIL:])
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import enum
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from aibenchd import errors, quantities
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 LAST_WORDS = 500  # characters of what a failed process printed
 LIMITS = {"max_temperature": "temperature", "max_load": "load", "min_battery": "battery"}  # of conditioning, on what of a state
+TAIL = 4  # of a serial number, in the name of what was found
 UNTOLD = "the device does not tell its {}; remove conditioning.{}"
 
 
@@ -383,6 +385,11 @@ class Found:
 
     entry: Mapping[str, Any]
     about: str
+
+
+def found_name(model: str, serial: str) -> str:
+    """A name for what was found: what it is, and the end of its serial number, which tells those of one model apart."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{model} {re.sub(r'[^A-Za-z0-9]', '', serial)[-TAIL:]}".lower()).strip("-")
 
 
 class Device(abc.ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated, ClassVar, Self, TypeVar, cast
@@ -61,6 +61,14 @@ class Gpu(local.Local):
     def served(self, launcher: launching.Launcher) -> local.LocalSession:
         settings = cast("Settings", self.settings)
         return GpuSession(settings, settings.directory or self.state_directory, launcher, self.started, Card(self._card))
+
+    @classmethod
+    async def discover(cls) -> Sequence[base.Found]:
+        """All of this host, where NVIDIA's library can be asked."""
+        try:
+            return [await _found(uuid) for uuid in await nvml.uuids()]
+        except errors.HarnessError as error:
+            raise errors.DeviceLostError(f"gpu: {error}") from error
 
     async def reach(self) -> None:
         await super().reach()
@@ -129,6 +137,17 @@ class Card(gpus.Card):
             yield
         except errors.CommandError as error:
             raise errors.CommandError(f"GPU {self.name}: its clocks cannot be {said.format(error)}") from error
+
+
+async def _found(uuid: str) -> base.Found:
+    """A GPU, with what it is or what has to be done first."""
+    facts: Mapping[str, str] = {}
+    try:
+        facts = await nvml.Card(uuid).ask(nvml.facts)
+        about = " ".join((facts.get("gpu", "NVIDIA GPU"), "driver", facts.get("driver", "unknown")))
+    except errors.HarnessError as error:
+        about = str(error)
+    return base.Found({"name": base.found_name(facts.get("gpu", "gpu"), uuid), "kind": "gpu", "uuid": uuid}, about)
 
 
 async def _asked(card: nvml.Card, what: Callable[[nvml.Library, nvml.Handle], T]) -> T:

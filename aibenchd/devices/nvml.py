@@ -80,14 +80,32 @@ class Card:
     def _in_thread(self, what: Callable[[Library, Handle], T]) -> T:
         self._asked = True
         try:
-            nvml = library()
-            try:
-                with _initialised(nvml):
-                    return what(nvml, handle(nvml, self.name))
-            except nvml.NVMLError as error:
-                raise errors.HarnessError(f"GPU {self.name}: {error}; {_advice(error)}") from error
+            return _told(f"GPU {self.name}", lambda nvml: what(nvml, handle(nvml, self.name)))
         finally:
             self._asked = False
+
+
+async def uuids() -> list[str]:
+    """UUIDs of all GPUs of this host, in the order of their indexes.
+
+    Raises:
+        HarnessError: the driver does not answer, or there is none; the message says what to do.
+    """
+
+    def listed(nvml: Library) -> list[str]:
+        return [uuid(nvml, nvml.nvmlDeviceGetHandleByIndex(index)) for index in range(nvml.nvmlDeviceGetCount())]
+
+    return await anyio.to_thread.run_sync(_told, "GPUs of this host", listed, abandon_on_cancel=True)
+
+
+def _told(who: str, what: Callable[[Library], T]) -> T:
+    """What ``what`` finds while the library is initialised. Blocking."""
+    nvml = library()
+    try:
+        with _initialised(nvml):
+            return what(nvml)
+    except nvml.NVMLError as error:
+        raise errors.HarnessError(f"{who}: {error}; {_advice(error)}") from error
 
 
 @contextlib.contextmanager

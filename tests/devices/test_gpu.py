@@ -22,7 +22,7 @@ import pytest
 from aibenchd import errors
 from aibenchd.devices import base, conditioning, gpu, gpus, metering, nvml
 
-UUID, SECOND = "GPU-9b1f7c0a-58f2-4b0e-8f57-3c1f0c7d2e11", "GPU-22222222-58f2-4b0e-8f57-3c1f0c7d2e11"
+UUID, SECOND = "GPU-9b1f7c0a-58f2-4b0e-8f57-3c1f0c7d2e11", "GPU-22222222-58f2-4b0e-8f57-3c1f0c7d2e12"
 
 
 class NVMLError(Exception):
@@ -63,6 +63,9 @@ class Double:
 
     def nvmlShutdown(self) -> None:
         self.initialised -= 1
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
         assert self.initialised
@@ -352,6 +355,31 @@ async def test_without_the_package_it_says_how_to_install_it(place: Path, monkey
 def test_a_gpu_has_one_name(keys: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="by its index or by its uuid"):
         gpu.Settings(name="card", kind="gpu", **keys)
+
+
+async def test_each_gpu_of_this_host_is_an_entry_that_can_be_used(double: Double, place: Path) -> None:
+    found = await gpu.Gpu.discover()
+    assert [(one.entry["name"], one.entry["uuid"]) for one in found] == [("nvidia-h100-2e11", UUID), ("nvidia-h100-2e12", SECOND)]
+    assert {one.about for one in found} == {"NVIDIA H100 driver 570.86.15"}
+    await gpu.Gpu(gpu.Settings.model_validate(found[0].entry), place, base.RunSettings()).reach()
+
+
+async def test_a_gpu_that_does_not_answer_is_found_with_what_to_do(double: Double) -> None:
+    double.fails["nvmlDeviceGetName"] = Double.NVML_ERROR_GPU_IS_LOST
+    for one in await gpu.Gpu.discover():
+        assert "fallen off the bus" in one.about
+        assert one.entry["name"] == f"gpu-{one.entry['uuid'][-4:]}"
+
+
+async def test_without_the_package_or_the_driver_nothing_is_found_and_why_is_said(
+    double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double.fails["nvmlInit"] = Double.NVML_ERROR_LIBRARY_NOT_FOUND
+    with pytest.raises(errors.DeviceLostError, match="gpu: GPUs of this host: error 12; install NVIDIA's driver"):
+        await gpu.Gpu.discover()
+    monkeypatch.setitem(sys.modules, nvml.PACKAGE, None)  # type: ignore[arg-type]
+    with pytest.raises(errors.DeviceLostError, match=r"gpu: GPUs need the package nvidia-ml-py .*aibenchd\[nvidia\]"):
+        await gpu.Gpu.discover()
 
 
 # ---- energy
