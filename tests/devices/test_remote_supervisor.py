@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import sshd
@@ -131,9 +131,12 @@ async def test_a_control_group_accounts_for_what_its_parent_does_not_wait_for(se
     if base_group is None or not os.access(base_group, os.W_OK):
         pytest.skip("needs control groups of version 2 that we may write to")
     unwaited = "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nif os.fork() == 0:\n"
-    unwaited += "    while time.process_time() < 0.3: pass\n    os._exit(0)\ntime.sleep(1.5)"
+    unwaited += "    while time.process_time() < 0.3: pass\n    os._exit(0)\ntime.sleep(1.5)\n"
+    unwaited += "print(*(line for line in open('/proc/self/cgroup') if line.startswith('0::')))"
     async with server.device().session() as session:
         completed = await session.run(base.Command(("/usr/bin/python3", "-c", unwaited), await session.directory("trial")))
 
     assert completed.cpu_seconds > 0.25
-    assert not list(base_group.glob(remote_supervisor.GROUPS + "*"))
+    own = PurePosixPath(completed.stdout.strip().removeprefix("0::")).name
+    assert own.startswith(remote_supervisor.GROUPS)
+    assert not (base_group / own).exists()
