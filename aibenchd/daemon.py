@@ -21,7 +21,20 @@ import anyio.to_thread
 import structlog
 
 import aibenchd
-from aibenchd import board, errors, events, hostgate, housekeeping, model, planning, plugins, services, settings, systemd
+from aibenchd import (
+    board,
+    errors,
+    events,
+    following,
+    hostgate,
+    housekeeping,
+    model,
+    planning,
+    plugins,
+    services,
+    settings,
+    systemd,
+)
 from aibenchd.api import server
 from aibenchd.build import builder
 from aibenchd.devices import base as devices
@@ -210,6 +223,16 @@ class Planner(services.Service):
         await self._planning.run()
 
 
+class Following(services.Service):
+    """What regressed: verified, reported, and searched for the commits at fault."""
+
+    def __init__(self, _chosen: str, daemon: Daemon) -> None:
+        self._following = following.Following(daemon.store, lambda: daemon.world().settings, daemon.recorder)
+
+    async def run(self) -> None:
+        await self._following.run()
+
+
 class Specifications(services.Service):
     """Has the specifications read again when what they were read from has changed."""
 
@@ -266,6 +289,7 @@ class Daemon:
         self.board = board.Board(self.events)
         self.gate: hostgate.Gate = hostgate.HostGate() if loaded.settings.builds.same_host else hostgate.OpenGate()
         self.store: store.Store
+        self.recorder: recording.Recorder
         self.house: worker.House
         self.drained: set[str] = set()  # devices; one whose settings change, or that broke, stays drained
         self.seen = loaded.seen  # what specifications were read from last, be they good or not
@@ -288,12 +312,13 @@ class Daemon:
         shared = files.House(self.events, self.board, self.gate, lambda: self._loaded.settings.run)
         models = files.ModelCache(self._loaded.settings.models, self.directory / "models", shared)
         async with store.opened(self.directory / "journal.db", self.events) as self.store, anyio.create_task_group() as tasks:
+            self.recorder = recording.Recorder(lambda: self._loaded.settings, await self.store.write(meta.installation))
             self.house = worker.House(
                 store=self.store,
                 board=self.board,
                 gate=self.gate,
                 models=models,
-                recorder=recording.Recorder(lambda: self._loaded.settings, await self.store.write(meta.installation)),
+                recorder=self.recorder,
                 state_directory=self.directory,
                 paused=self.paused,
                 beside=contextlib.nullcontext,
@@ -474,8 +499,8 @@ class Daemon:
         """Decide an experiment whose arms are the same."""
         decision = model.Decision(model.Verdict.IDENTICAL, 0, 0.0, 0.0, 0.0, "programs, files and commands are the same")
         experiments.decide(tx, experiment, decision)
-        left = self.house.recorder.of_decision(experiments.by_id(tx.connection, experiment), decision, (), {}, "", {})
-        self.house.recorder.write(tx, experiment, left)
+        left = self.recorder.of_decision(experiments.by_id(tx.connection, experiment), decision, (), {}, "", {})
+        self.recorder.write(tx, experiment, left)
 
     def _fill(self, tasks: anyio.abc.TaskGroup) -> None:
         """Start all services that the configuration names."""
@@ -491,6 +516,7 @@ class Daemon:
             (roster("outbox", Keeping), lambda loaded: {"size": loaded.settings.retention.outbox_size}),
             (roster("builder", Building), lambda loaded: {"all": _of_builds(loaded.settings)}),
             (roster("planner", Planner), lambda _: {"all": ALWAYS}),
+            (roster("following", Following), lambda _: {"all": ALWAYS}),
             (roster("specifications", Specifications), lambda _: {"all": ALWAYS}),
             (roster("knowing", Knowing), lambda _: {"all": ALWAYS}),
             (roster("housekeeping", Housekeeping), lambda _: {"all": ALWAYS}),

@@ -242,6 +242,8 @@ class Rule:
         min_effect: the smallest change that matters, as a ratio minus 1.
         max_blocks: the budget in blocks.
         max_seconds: the budget in seconds since the first block.
+        e_value: that a regression must have besides (:func:`aibenchd.decide.multiplicity.log_e_values`): one of many suspects
+            that are measured again is called one where it would be chosen among all of them.
     """
 
     alpha: float = 0.01
@@ -249,6 +251,7 @@ class Rule:
     min_effect: float = 0.02
     max_blocks: int = 60
     max_seconds: float = 3600.0
+    e_value: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

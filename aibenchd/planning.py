@@ -21,7 +21,7 @@ from aibenchd.watch import base as watch
 
 LOOK_SECONDS = 300.0  # between two looks though nothing was told
 REQUEST_PRIORITY = 1_000  # a person's request goes first
-TOPICS = ("revision.", "build.", "experiment.decided", "experiment.skipped", "request.new", "daemon.")
+TOPICS = ("revision.", "build.", "experiment.decided", "experiment.skipped", "request.new", "follow.", "daemon.")
 
 log = structlog.get_logger()
 

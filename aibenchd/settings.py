@@ -152,6 +152,31 @@ class ExperimentOverrides(Model):
     blocks: Blocks | None = None
 
 
+class VerifySettings(Model):
+    """How a suspected regression is measured again before it is called one."""
+
+    enabled: Annotated[bool, Field(description="measure each suspected regression again, independently")] = True
+    builds: Annotated[
+        Literal["same", "fresh"],
+        Field(description="of both commits: those that were measured, or others that are built anew with AIBENCHD_COPY=1"),
+    ] = "same"
+    false_discovery_rate: Annotated[
+        float,
+        Field(gt=0, lt=1, description="of the regressions of one commit that are confirmed, the share that is none, at most"),
+    ] = 0.05
+
+
+class BisectSettings(Model):
+    """How the commits at fault are found, where several are between the control and a confirmed regression."""
+
+    enabled: Annotated[bool, Field(description="measure the commits between")] = True
+    confidence: Annotated[
+        float, Field(gt=0.5, lt=1, description="ends when it is so probable that all culprits are named and no other commit")
+    ] = 0.97
+    max_blocks: Annotated[int, Field(ge=1, le=100_000, description="budget of one search")] = 500
+    max_builds: Annotated[int, Field(ge=0, le=10_000, description="revisions that one search may have built")] = 40
+
+
 class DeviceSelection(Model):
     """Which devices: those that match any of what is named; all where nothing is named."""
 
@@ -292,6 +317,8 @@ class Settings(Model):
     ] = ()
     benchmarks: Annotated[tuple[BenchmarkSelection, ...], Field(description="what is measured")] = ()
     experiment: Annotated[ExperimentSettings, Field(description="how it is decided")] = ExperimentSettings()
+    verify: Annotated[VerifySettings, Field(description="how what regressed is confirmed")] = VerifySettings()
+    bisect: Annotated[BisectSettings, Field(description="how the commits at fault are found")] = BisectSettings()
     models: Annotated[ModelCacheSettings, Field(description="where model files are kept")] = ModelCacheSettings()
     sinks: Annotated[tuple[AnySink, ...], Field(description="where results go; the kind decides which keys there are")] = ()
     status: Annotated[StatusSettings, Field(description="the status socket")] = StatusSettings()

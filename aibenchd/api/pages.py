@@ -157,7 +157,52 @@ def outcomes(answer: dict[str, Any]) -> str:
 
 
 def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
-    experiments(out, {"experiments": answer["findings"], "next": answer["next"]})
+    items = answer["findings"]
+    head = (
+        "id",
+        "state",
+        "verdict",
+        "change",
+        "device",
+        "backend",
+        "benchmark",
+        "treatment",
+        "control",
+        "culprit",
+        "found",
+        "reason",
+    )
+    rows = [
+        (
+            str(item["id"]),
+            item["state"],
+            item["verdict"],
+            screen.interval(item),
+            item["device"],
+            item["backend"],
+            item["benchmark"],
+            item["treatment"][:SHORT],
+            (item["control"] or "")[:SHORT],
+            _culprits(item),
+            out.ago(item["found_at"]),
+            item["reason"],
+        )
+        for item in items
+    ]
+    out.table(head, rows, [item["verdict"] if item["confirmed"] else "dim" for item in items])
+    _more(out, answer)
+
+
+def _culprits(finding: dict[str, Any]) -> str:
+    """The commits at fault, each group with its probability; or how the search for them stands."""
+    found = finding["culprits"] or {}
+    named = [
+        f"{'/'.join(commit[:SHORT] for commit in culprit['commits'])} {culprit['probability']:.0%}"
+        for culprit in found.get("culprits", ())
+    ]
+    if finding["search"] == "found":
+        return ", ".join(named)
+    return ", ".join([finding["search"], *named]) if finding["search"] else ""
 
 
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:

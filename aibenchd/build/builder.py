@@ -142,7 +142,7 @@ class Builder:
         revision = await repository.resolve(entry.commit)
         await self._clear(repository, where)  # an earlier process may have been killed in the midst of a build
         await self._lay_out(entry, repository, where)
-        environment = script.environment(chosen, where, self._compiler_cache, revision.time)
+        environment = script.environment(chosen, where, self._compiler_cache, revision.time, entry.copy)
         await self._run_script(entry, found, where, environment)
         await self._run_own(where.readable)
         name = script.program_name(entry.framework)

@@ -40,7 +40,8 @@ class Cache:
     def place(self, entry: builds.Entry, revision: model.Revision) -> Path:
         """Where a build's directory is, by its commit's time: FAI-PEP's layout, one tree per repository."""
         day = revision.time.astimezone(UTC).strftime("%Y/%m/%d")
-        return self.directory / entry.repository / entry.framework / entry.platform / day / revision.commit
+        name = f"{revision.commit}-{entry.copy}" if entry.copy else revision.commit
+        return self.directory / entry.repository / entry.framework / entry.platform / day / name
 
     def stage(self, source: Path, program: str, limit: int, name: str) -> Staged:
         """Copy what a build left in ``source`` to this cache, on the disk when this returns.

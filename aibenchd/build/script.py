@@ -65,10 +65,13 @@ def program_name(framework: str) -> str:
     return f"{PurePosixPath(framework).name}_benchmark"
 
 
-def environment(chosen: settings.BuildSettings, where: slot.Slot, compiler_cache: Path, time: datetime) -> dict[str, str]:
+def environment(
+    chosen: settings.BuildSettings, where: slot.Slot, compiler_cache: Path, time: datetime, copy: int
+) -> dict[str, str]:
     """All variables that a build sees: few, and the same for every revision but for ``SOURCE_DATE_EPOCH``, its commit time.
 
-    What the configuration names in ``builds.env`` wins.
+    ``AIBENCHD_COPY`` is not 0 in a build that is made to tell what a revision does from what one build of it happens to do:
+    a script may lay out its programs otherwise then. What the configuration names in ``builds.env`` wins.
     """
     fixed = {
         "PATH": PATH,
@@ -79,6 +82,7 @@ def environment(chosen: settings.BuildSettings, where: slot.Slot, compiler_cache
         "SOURCE_DATE_EPOCH": str(int(time.timestamp())),
         "AIBENCHD_RUNNERS": str(Path(aibenchd.runners.__file__).parent),
         "AIBENCHD_PYTHON": sys.executable,
+        "AIBENCHD_COPY": str(copy),
     }
     return fixed | (_cached(compiler_cache) if chosen.compiler_cache else {}) | chosen.env
 

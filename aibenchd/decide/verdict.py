@@ -123,22 +123,31 @@ def decide(
         ValueError: a time is not positive and finite (the block is named), the lengths differ, both blocks of a pair have
             one order, or an unknown kind.
     """
+    whole = seen(treatment, control, orders, kind, range(len(orders)) if numbers is None else numbers)
+    within = whole.up_to(min(len(orders), rule.max_blocks))
+    verdict, stop, by_model = _reached(within, rule)
+    if verdict is not None:
+        return _decision(verdict, within.up_to(stop + 1), by_model, rule)
+    if len(orders) >= rule.max_blocks or seconds >= rule.max_seconds:
+        verdict = model.Verdict.INCONCLUSIVE
+    return _decision(verdict, within, by_model, rule)
+
+
+def seen(
+    treatment: Sequence[float] | sequential.Floats,
+    control: Sequence[float] | sequential.Floats,
+    orders: Sequence[str],
+    kind: str,
+    numbers: Sequence[int],
+) -> Experiment:
+    """Blocks as they are analysed; arguments and errors as of :func:`decide`."""
     ratios = log_ratios(np.asarray(treatment, dtype=float), np.asarray(control, dtype=float))
-    numbers = range(len(ratios)) if numbers is None else numbers
     if not len(ratios) == len(orders) == len(numbers):
         raise ValueError(f"{len(ratios)} blocks, but {len(orders)} orders and {len(numbers)} numbers")
     if kind not in KINDS:
         raise ValueError(f"expected an order of {' or '.join(map(repr, KINDS))}, not {kind!r}")
-    blocks = min(len(ratios), rule.max_blocks)
     signs = np.array([1.0 if order == "TC" else -1.0 for order in orders])
-    seen = by_coin(ratios, signs) if kind == "coin" else in_pairs(ratios, signs, numbers)
-    seen = seen.up_to(blocks)
-    verdict, stop, by_model = _reached(seen, rule)
-    if verdict is not None:
-        return _decision(verdict, seen.up_to(stop + 1), by_model, rule)
-    if len(ratios) >= rule.max_blocks or seconds >= rule.max_seconds:
-        verdict = model.Verdict.INCONCLUSIVE
-    return _decision(verdict, seen, by_model, rule)
+    return by_coin(ratios, signs) if kind == "coin" else in_pairs(ratios, signs, numbers)
 
 
 def log_ratios(treatment: sequential.Floats, control: sequential.Floats) -> sequential.Floats:
@@ -190,6 +199,8 @@ def held(seen: Experiment, rule: model.Rule) -> Held:
     declared, coins = _by_model(seen, units, scale, rule), _by_coins(seen, units, scale, rule)
     slower, faster, unchanged = (np.where(by_model, one, other) for one, other in zip(declared, coins, strict=True))
     rarer = _rarer_order(seen)
+    if rule.e_value > 0:
+        slower = slower & seen.by_block(sequential.evidence(units, scale, 0.0, +1) >= math.log(rule.e_value))
     return Held(slower & (rarer >= MIXED), faster & (rarer >= MIXED), unchanged & (rarer >= 1), by_model)
 
 

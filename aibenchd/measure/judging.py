@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from aibenchd import model
-from aibenchd.decide import summary, verdict
+from aibenchd.decide import multiplicity, summary, verdict
 from aibenchd.store import experiments
 
 BROKEN_AFTER = 3  # blocks in a row in which all arms failed, or the only one
@@ -90,13 +90,27 @@ def estimate(
     latest: experiments.Journalled,
     reasons: Mapping[model.ArmName, str],
 ) -> model.Decision:
-    """As :func:`decision`, of an experiment that a bisection gives its blocks and ends: no verdict but that an arm does not work."""
+    """As :func:`decision`, of an experiment that a search gives its blocks and ends: no verdict but that an arm does not work."""
     blocks = [*earlier, latest]
     so_far = dataclasses.replace(_so_far(design, blocks), verdict=None, reason="")
     failing = _failing(design, blocks)
     if not failing:
         return so_far
     return dataclasses.replace(so_far, verdict=model.Verdict.BROKEN, reason=_said_of(failing, reasons))
+
+
+def evidence(design: model.Design, blocks: Sequence[experiments.Journalled], *, slower: bool) -> float:
+    """The logarithm of the e-value of an experiment that ended badly, against nothing having become worse.
+
+    Args:
+        slower: whether it is the time that shows it; else bets on which arm fails have won that much.
+    """
+    if not slower:
+        return math.log(4 / design.rule.alpha)
+    paired = _paired(blocks)
+    times = ([block.treatment or 0.0 for block in paired], [block.control or 0.0 for block in paired])
+    seen = verdict.seen(*times, [block.order for block in paired], design.order, [block.number for block in paired])
+    return float(multiplicity.log_e_values(seen, design.rule)[-1])
 
 
 def lost(
@@ -196,21 +210,22 @@ def _measured(design: model.Design, blocks: Sequence[experiments.Journalled]) ->
 def _compared(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
     if design.benchmark.metric == "error":
         return _agreeing(design, blocks)
-    pairs = [
-        (block.treatment, block.control, block.order, block.number)
-        for block in blocks
-        if block.valid and block.treatment is not None and block.control is not None
-    ]
+    paired = _paired(blocks)
     alpha = design.rule.alpha * (OF_TIME if _compares_outputs(design) else 1)
     return verdict.decide(
-        [treatment for treatment, _, _, _ in pairs],
-        [control for _, control, _, _ in pairs],
+        [block.treatment or 0.0 for block in paired],
+        [block.control or 0.0 for block in paired],
         dataclasses.replace(design.rule, alpha=alpha),
-        orders=[order for _, _, order, _ in pairs],
-        numbers=[number for _, _, _, number in pairs],
+        orders=[block.order for block in paired],
+        numbers=[block.number for block in paired],
         kind=design.order,
         seconds=_seconds(blocks),
     )
+
+
+def _paired(blocks: Sequence[experiments.Journalled]) -> list[experiments.Journalled]:
+    """The blocks that times are compared in."""
+    return [block for block in blocks if block.valid and block.treatment is not None and block.control is not None]
 
 
 def _compares_outputs(design: model.Design) -> bool:

@@ -556,7 +556,7 @@ def _judge(
         fingerprint=fingerprint,
     )
     reasons = {one.arm: one.reason for one in block.trials}
-    judge = judging.estimate if experiment.run_type == model.RunType.REGRESS else judging.decision
+    judge = judging.decision if experiment.quota is None else judging.estimate
     return latest, judge(experiment.design, earlier, latest, reasons)
 
 

@@ -66,6 +66,18 @@ class Recorder:
         # Records are of commits; what two cells of the matrix are to each other is for the person who asked.
         return Left(verdicts=[] if experiment.run_type == model.RunType.COMPARE else made, results=results)
 
+    def of_confirmation(
+        self,
+        verified: experiments.Experiment,
+        decision: model.Decision,
+        series: Series,
+        backend: str,
+        fingerprint: Mapping[str, str],
+    ) -> Left:
+        """A confirmed regression, as the experiment that confirmed it measured it; arguments as of :meth:`of_decision`."""
+        facts = self._facts(verified, fingerprint, series.get(model.ArmName.TREATMENT, ()))
+        return Left(verdicts=[records.confirmed_record(facts, decision, series, backend=backend, time=datetime.now(UTC))])
+
     def write(self, tx: store.Transaction, experiment: int, left: Left) -> None:
         """Queue records for the sinks that want them, and keep results."""
         sinks = [(sink.name, sink.records) for sink in self._current().sinks]

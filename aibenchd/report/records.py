@@ -8,7 +8,8 @@ One object per metric. These fields are in every record; a field that does not a
 ``time``               when it was decided, or when the block ended; all times are ISO 8601, UTC
 ``experiment``         number of the experiment within the installation
 ``block``              number of the block, from 0; null in a verdict
-``run_type``           ``benchmark``, ``verify`` or ``regress``
+``run_type``           ``benchmark``; ``verify``, that measured a suspected regression again; ``regress``, of a confirmed one
+``regressed_types``    the keys that a confirmed regression is of; empty in records of other run types
 ``repository``         its name in the configuration
 ``commit``             the treatment; ``commit_time``
 ``control_commit``     the control, null where there is one arm; ``control_commit_time``
@@ -36,6 +37,7 @@ One object per metric. These fields are in every record; a field that does not a
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import uuid
 from collections.abc import Mapping, Sequence
@@ -94,6 +96,11 @@ class Experiment:
     user: str = ""
     meta: model.JsonObject = field(default_factory=dict)
 
+    @property
+    def regressed_types(self) -> tuple[str, ...]:
+        """What a confirmed regression is of; empty where none is confirmed."""
+        return (self.decided_on,) if self.run_type is model.RunType.REGRESS else ()
+
 
 def verdict_records(
     experiment: Experiment,
@@ -117,18 +124,40 @@ def verdict_records(
     return [
         _record(
             experiment.installation,
+            "verdict",
             ("verdict", experiment.id, key),
             {
                 **common,
-                **_of_series(experiment, arms, key),
+                **_of_key(experiment, arms, key, decision.blocks),
                 **(_of_decision(decision) if key == experiment.decided_on else _UNDECIDED),
-                "block": None,
-                "blocks": decision.blocks,
-                "values": {arm.value: _medians(arms[arm].get(key, ())) for arm in arms},
             },
         )
         for key in dict.fromkeys([*_keys(arms), experiment.decided_on])
     ]
+
+
+def confirmed_record(
+    verified: Experiment,
+    decision: model.Decision,
+    series: Mapping[model.ArmName, Sequence[model.Series]],
+    *,
+    backend: str,
+    time: datetime,
+) -> model.Record:
+    """What is known of a regression once it is confirmed: of the metric that it is of, as what verified it measured it.
+
+    Args:
+        verified: the experiment that confirmed it; its record as such is another.
+        series, backend, time: as :func:`verdict_records`; ``time`` is of the confirmation.
+    """
+    confirmed = dataclasses.replace(verified, run_type=model.RunType.REGRESS)
+    arms = {arm: _by_key(series.get(arm, ())) for arm in model.ArmName}
+    fields = {
+        **_common(confirmed, backend, time),
+        **_of_key(confirmed, arms, confirmed.decided_on, decision.blocks),
+        **_of_decision(decision),
+    }
+    return _record(confirmed.installation, "verdict", ("regress", confirmed.id, confirmed.decided_on), fields)
 
 
 def samples_records(experiment: Experiment, block: model.Block, *, time: datetime) -> list[model.Record]:
@@ -143,6 +172,7 @@ def samples_records(experiment: Experiment, block: model.Block, *, time: datetim
     return [
         _record(
             experiment.installation,
+            "samples",
             ("samples", experiment.id, block.number, key),
             {
                 **common,
@@ -162,9 +192,8 @@ _Arms = Mapping[model.ArmName, Mapping[str, Sequence[model.Series]]]  # arm -> k
 _UNDECIDED: model.JsonObject = {"verdict": None, "reason": None, "estimate": None, "low": None, "high": None}
 
 
-def _record(installation: str, name: Sequence[str | int], fields: model.JsonObject) -> model.Record:
+def _record(installation: str, kind: str, name: Sequence[str | int], fields: model.JsonObject) -> model.Record:
     """``name`` is what makes the record this one: its id is the same whenever it is made again."""
-    kind = str(name[0])
     id_ = str(uuid.uuid5(uuid.UUID(installation), model.canonical_json(name)))
     text = model.canonical_json({**fields, "id": id_, "kind": kind})
     return model.Record(id_, kind, text.encode(errors="replace").decode())  # a program may print half a surrogate pair
@@ -176,6 +205,7 @@ def _common(experiment: Experiment, backend: str, time: datetime) -> dict[str, m
         "time": _instant(time),
         "experiment": experiment.id,
         "run_type": experiment.run_type.value,
+        "regressed_types": list(experiment.regressed_types),
         "repository": experiment.repository,
         "commit": experiment.treatment.id,
         "commit_time": _instant(experiment.treatment.time),
@@ -206,6 +236,12 @@ def _of_benchmark(benchmark: model.Benchmark) -> dict[str, model.Json]:
         "benchmark_digest": benchmark.digest,
         "benchmark_metric": benchmark.metric,
     }
+
+
+def _of_key(experiment: Experiment, arms: _Arms, key: str, blocks: int) -> dict[str, model.Json]:
+    """One metric of a whole experiment."""
+    values = {arm.value: _medians(arms[arm].get(key, ())) for arm in arms}
+    return {**_of_series(experiment, arms, key), "block": None, "blocks": blocks, "values": values}
 
 
 def _of_decision(decision: model.Decision) -> dict[str, model.Json]:

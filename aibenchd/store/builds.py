@@ -19,10 +19,22 @@ _builds, _experiments, _revisions = schema.builds, schema.experiments, schema.re
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """What is built; fields as in :class:`Entry`."""
+
+    repository: str
+    commit: str
+    framework: str
+    platform: str
+    copy: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One row.
 
     Attributes:
+        copy: 0, or of another build of the same revision, made by itself.
         state: ``queued building built failed evicted``.
         digest, directory, program, size, meta: of a build that was built once. ``directory`` is an absolute path, and is
             there only while ``built``; ``program`` is relative to it; ``size`` is in bytes.
@@ -35,6 +47,7 @@ class Entry:
     commit: str
     framework: str
     platform: str
+    copy: int
     state: str
     priority: int
     digest: str
@@ -50,6 +63,10 @@ class Entry:
     used_at: datetime | None
 
     @property
+    def key(self) -> Key:
+        return Key(self.repository, self.commit, self.framework, self.platform, self.copy)
+
+    @property
     def facts(self) -> dict[str, model.Json]:
         """What events say of it."""
         return {
@@ -61,7 +78,8 @@ class Entry:
         }
 
     def __str__(self) -> str:
-        return f"{self.repository} {self.commit[:12]} {self.framework}/{self.platform}"
+        again = f", copy {self.copy}" if self.copy else ""
+        return f"{self.repository} {self.commit[:12]} {self.framework}/{self.platform}{again}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +101,14 @@ class Evicted:
     left: int
 
 
-def want(transaction: store.Transaction, repository: str, commit: str, framework: str, platform: str, priority: int) -> int:
+def want(transaction: store.Transaction, key: Key, priority: int) -> int:
     """Have a build: queued where it is new or was evicted, sooner where ``priority`` is larger than before; its id.
 
     One that failed stays failed: see :func:`rebuild`.
     """
-    entry = _of_key(transaction.connection, repository, commit, framework, platform)
+    entry = _of_key(transaction.connection, key)
     if entry is None:
-        entry = _insert(transaction.connection, repository, commit, framework, platform, priority)
+        entry = _insert(transaction.connection, key, priority)
         transaction.announce("build.queued", **entry.facts)
     elif entry.state == "evicted":
         _queue(transaction, entry, priority=max(priority, entry.priority))
@@ -237,26 +255,13 @@ def _needed_as(arm: str) -> sa.Exists:
     return sa.exists().where(_experiments.c[arm] == _builds.c.id, _experiments.c.state.in_(("waiting", "open")))
 
 
-def _of_key(connection: sa.Connection, repository: str, commit: str, framework: str, platform: str) -> Entry | None:
-    query = sa.select(_builds).where(
-        _builds.c.repository == repository,
-        _builds.c.commit == commit,
-        _builds.c.framework == framework,
-        _builds.c.platform == platform,
-    )
-    return _entry(connection.execute(query).one_or_none())
+def _of_key(connection: sa.Connection, key: Key) -> Entry | None:
+    same = (_builds.c[name] == value for name, value in dataclasses.asdict(key).items())
+    return _entry(connection.execute(sa.select(_builds).where(*same)).one_or_none())
 
 
-def _insert(connection: sa.Connection, repository: str, commit: str, framework: str, platform: str, priority: int) -> Entry:
-    inserted = _builds.insert().values(
-        repository=repository,
-        commit=commit,
-        framework=framework,
-        platform=platform,
-        state="queued",
-        priority=priority,
-        queued_at=datetime.now(UTC),
-    )
+def _insert(connection: sa.Connection, key: Key, priority: int) -> Entry:
+    inserted = _builds.insert().values(**dataclasses.asdict(key), state="queued", priority=priority, queued_at=datetime.now(UTC))
     return Entry(*connection.execute(inserted.returning(_builds)).one())
 
 

@@ -22,6 +22,7 @@ class Experiment:
     Attributes:
         blocks: how many are journalled; the number of the next one.
         round: how many rounds it took part in.
+        quota: blocks that a search has given it, which judges them; None where its own rule does.
         meta: what its treatment's build says of itself.
     """
 
@@ -38,6 +39,7 @@ class Experiment:
     round: int
     created_at: datetime
     meta: model.JsonObject
+    quota: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,12 @@ def next_of(connection: sa.Connection, device: str, resting: Collection[int] = (
     """
     found = connection.execute(
         sa.select(_experiments.c.id)
-        .where(_experiments.c.device == device, _experiments.c.state == "open", _experiments.c.id.not_in(resting))
+        .where(
+            _experiments.c.device == device,
+            _experiments.c.state == "open",
+            _experiments.c.id.not_in(resting),
+            sa.or_(_experiments.c.quota.is_(None), _experiments.c.blocks < _experiments.c.quota),
+        )
         .order_by(_experiments.c.priority.desc(), _experiments.c.pair.desc(), _experiments.c.round, _experiments.c.turn)
         .limit(1)
     ).scalar()
@@ -99,6 +106,7 @@ def by_id(connection: sa.Connection, experiment: int) -> Experiment:
         round=row.round,
         created_at=row.created_at,
         meta=connection.execute(sa.select(schema.builds.c.meta).where(schema.builds.c.id == row.treatment_build)).scalar() or {},
+        quota=row.quota,
     )
 
 
@@ -200,6 +208,8 @@ def journal(
         valid=block.valid,
         **_interval(decision),
     )
+    if experiment.quota is not None:
+        transaction.announce("search.block", experiment=experiment.id)
 
 
 def decide(transaction: store.Transaction, experiment: int, decision: model.Decision) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from aibenchd import model, settings
 from aibenchd.devices import base
-from aibenchd.plan import coverage, planner
+from aibenchd.plan import coverage, planner, suspicion
 from aibenchd.store import builds, experiments, requests, revisions, schema, store
 
 LINE = 2_000  # revisions of the watched line that the planner sees
@@ -25,6 +25,9 @@ SAME_PROGRAMS = "no control: its programs are the same as these, and it has not 
 CONTROL_DOES_NOT_BUILD = "the control does not build"
 REBUILT_DIFFERENTLY = "its programs were lost from the cache and came out different when they were built again"
 TREATMENT_DOES_NOT_BUILD = "the treatment does not build"
+
+# Two cells run the same programs in different ways; a search asks what blocks of two commits look like, and is told so.
+MEASURED_ANYWAY = (model.RunType.COMPARE, model.RunType.REGRESS)
 
 _revisions, _pairs, _experiments = schema.revisions, schema.pairs, schema.experiments
 _ORPHANED = _experiments.c.reason == CONTROL_DOES_NOT_BUILD
@@ -118,7 +121,7 @@ def compare(
     pair = _new_pair(transaction, treatment.repository, *commits, model.RunType.COMPARE, request, priority, now)
     for one, other in arms:
         rank = one.repository.priority + one.cell.selected.selection.priority + priority
-        own = design_of(one.cell, one.repository.framework, experiment, 2, _seed(pair, one.cell))
+        own = design_of(one.cell, one.repository.framework, experiment, 2, seed_of(pair, one.cell.key))
         design = dataclasses.replace(own, arms=2, control=_variant(other))
         builds_of = [_wanted(transaction, side.repository, side.commit, side.cell, rank) for side in (one, other)]
         _new_experiment(transaction, pair, one.cell, design, builds_of[0], builds_of[1], rank, now)
@@ -181,9 +184,13 @@ def promote(transaction: store.Transaction, identical: Callable[[store.Transacti
             experiments.skip(transaction, row.id, CONTROL_DOES_NOT_BUILD)
         elif row.blocks and row.digests != digests:
             experiments.skip(transaction, row.id, REBUILT_DIFFERENTLY)
-        elif row.treatment_digest != row.control_digest or row.run_type == model.RunType.COMPARE:
+        elif row.treatment_digest != row.control_digest or row.run_type in MEASURED_ANYWAY:
             _open(transaction, row.id, digests=digests)
-        elif row.request is None and not _measured_otherwise(transaction.connection, row):
+        elif (
+            row.run_type == model.RunType.BENCHMARK
+            and row.request is None
+            and not _measured_otherwise(transaction.connection, row)
+        ):
             _open_alone(transaction, row)
         else:
             identical(transaction, row.id)
@@ -204,6 +211,7 @@ def _measured_otherwise(connection: sa.Connection, row: sa.Row[Any]) -> bool:
         _pairs.c.id == _experiments.c.pair,
         _pairs.c.repository == row.repository,
         _pairs.c.request.is_(None),
+        _pairs.c.run_type == model.RunType.BENCHMARK,
     )
     return bool(connection.scalar(sa.select(sa.or_(known, other))))
 
@@ -240,7 +248,7 @@ def evicted_but_needed(connection: sa.Connection) -> list[builds.Entry]:
 def want_again(transaction: store.Transaction, lost: Iterable[builds.Entry]) -> None:
     """Queue builds that were evicted."""
     for entry in lost:
-        builds.want(transaction, entry.repository, entry.commit, entry.framework, entry.platform, entry.priority)
+        builds.want(transaction, entry.key, entry.priority)
 
 
 def new_requests(connection: sa.Connection) -> Sequence[sa.Row[tuple[object, ...]]]:
@@ -311,7 +319,7 @@ def _undecided(connection: sa.Connection, repository: str, present: Collection[s
 
 def _recent(repository: str) -> tuple[sa.ColumnElement[bool], ...]:
     """The newest pairs that were planned without being asked for; a bound on what any query here reads."""
-    planned = (_pairs.c.repository == repository, _pairs.c.request.is_(None))
+    planned = (_pairs.c.repository == repository, _pairs.c.request.is_(None), _pairs.c.run_type == model.RunType.BENCHMARK)
     oldest = sa.select(_pairs.c.id).where(*planned).order_by(_pairs.c.id.desc()).limit(1).offset(LINE).scalar_subquery()
     return (*planned, _pairs.c.id > sa.func.coalesce(oldest, 0))
 
@@ -368,7 +376,12 @@ def _covered(connection: sa.Connection, pair: sa.Row[Any]) -> frozenset[tuple[st
     found = connection.execute(
         sa.select(*(_experiments.c[name] for name in CELL))
         .join(_pairs)
-        .where(_pairs.c.repository == pair.repository, _pairs.c.treatment == pair.treatment, _pairs.c.request.is_(None))
+        .where(
+            _pairs.c.repository == pair.repository,
+            _pairs.c.treatment == pair.treatment,
+            _pairs.c.request.is_(None),
+            _pairs.c.run_type == model.RunType.BENCHMARK,
+        )
     )
     return frozenset(tuple(cell) for cell in found)
 
@@ -390,6 +403,7 @@ def _replaced() -> sa.ColumnElement[bool]:
         sa.exists()
         .where(
             later.c.request.is_(None),
+            later.c.run_type == model.RunType.BENCHMARK,
             later.c.repository == _pairs.c.repository,
             later.c.treatment == _pairs.c.treatment,
             later.c.id > _pairs.c.id,
@@ -401,7 +415,8 @@ def _replaced() -> sa.ColumnElement[bool]:
 
 
 def _good(connection: sa.Connection, repository: str) -> frozenset[str]:
-    bad = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
+    refuted = sa.exists().where(schema.findings.c.suspect == _experiments.c.id, schema.findings.c.state == suspicion.REFUTED)
+    bad = sa.and_(_experiments.c.verdict.in_(suspicion.BAD), ~refuted)
     ended = (
         sa.select(_pairs.c.treatment)
         .join(_experiments)
@@ -409,7 +424,7 @@ def _good(connection: sa.Connection, repository: str) -> frozenset[str]:
         .group_by(_pairs.c.treatment)
         .having(
             sa.func.count().filter(_experiments.c.state.in_(("waiting", "open"))) == 0,
-            sa.func.count().filter(_experiments.c.verdict.in_(bad)) == 0,
+            sa.func.count().filter(bad) == 0,
             sa.func.count().filter(_experiments.c.state == "decided") > 0,
         )
     )
@@ -477,7 +492,7 @@ def _add(
     reason: str,
 ) -> None:
     for cell in cells:
-        design = design_of(cell, repository.framework, experiment, 1 if control is None else 2, _seed(pair, cell))
+        design = design_of(cell, repository.framework, experiment, 1 if control is None else 2, seed_of(pair, cell.key))
         rank = repository.priority + cell.selected.selection.priority + priority
         build = _wanted(transaction, repository, treatment, cell, rank)
         against = None if control is None or design.arms == 1 else _wanted(transaction, repository, control, cell, rank)
@@ -488,7 +503,7 @@ def _add(
 def _wanted(
     transaction: store.Transaction, repository: settings.RepositorySettings, commit: str, cell: coverage.Cell, rank: int
 ) -> int:
-    return builds.want(transaction, repository.name, commit, repository.framework, cell.device.platform, rank)
+    return builds.want(transaction, builds.Key(repository.name, commit, repository.framework, cell.device.platform), rank)
 
 
 def _variant(side: Side) -> model.Variant:
@@ -527,6 +542,7 @@ def _new_experiment(
     )
 
 
-def _seed(pair: int, cell: coverage.Cell) -> int:
+def seed_of(pair: int, cell: tuple[str, str, str]) -> int:
+    """The seed of an experiment of ``pair`` in a cell (benchmark's digest, device, backend)."""
     # Not random: a pair that is planned again after a crash is the same pair. 48 bits, so that any reader of JSON holds it.
-    return int.from_bytes(hashlib.sha256(f"{pair} {cell.key}".encode()).digest()[:6])
+    return int.from_bytes(hashlib.sha256(f"{pair} {cell}".encode()).digest()[:6])

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0004"  # the newest migration: what this code reads and writes
+VERSION = "0005"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -75,6 +75,7 @@ builds = sa.Table(
     sa.Column("commit", sa.Text, nullable=False),
     sa.Column("framework", sa.Text, nullable=False),
     sa.Column("platform", sa.Text, nullable=False),
+    sa.Column("copy", sa.Integer, nullable=False, server_default="0"),  # 0, or of a build of its own that tells chance apart
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False, default=0),  # larger first
     sa.Column("digest", sa.Text, nullable=False, default=""),
@@ -88,7 +89,7 @@ builds = sa.Table(
     sa.Column("started_at", Instant),
     sa.Column("finished_at", Instant),
     sa.Column("used_at", Instant),
-    sa.UniqueConstraint("repository", "commit", "framework", "platform"),
+    sa.UniqueConstraint("repository", "commit", "framework", "platform", "copy"),
     sa.Index("builds_by_state", "state", "priority"),
 )
 
@@ -124,11 +125,12 @@ pairs = sa.Table(
     sa.Column("request", sa.Integer, sa.ForeignKey("requests.id")),
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("pairs_by_treatment", "repository", "treatment"),
-    sa.Index("pairs_planned", "repository", "request", "id"),
+    sa.Index("pairs_planned", "repository", "request", "run_type", "id"),
     sa.Index("pairs_by_request", "request", sqlite_where=_REQUESTED, postgresql_where=_REQUESTED),
 )
 
 _DECIDED = sa.text("verdict IS NOT NULL")
+_SERVES = sa.text("finding IS NOT NULL")
 
 # state: waiting (for builds) | open | decided | skipped (does not build) | cancelled
 experiments = sa.Table(
@@ -158,6 +160,8 @@ experiments = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("started_at", Instant),
     sa.Column("decided_at", Instant),
+    sa.Column("finding", sa.Integer),  # that it verifies or bisects
+    sa.Column("quota", sa.Integer),  # blocks that it may have until it is given more; NULL: those of its rule
     sa.UniqueConstraint("pair", "benchmark", "device", "backend"),
     # The next block of a device is the first row of this index: highest priority, newest pair, least measured, by lot.
     sa.Index("experiments_next", "device", "state", sa.text("priority DESC"), sa.text("pair DESC"), "round", "turn"),
@@ -170,6 +174,34 @@ experiments = sa.Table(
     sa.Index("experiments_of_cell", "benchmark", "device", "backend"),
     sa.Index("experiments_by_build", "treatment_build"),
     sa.Index("experiments_by_control_build", "control_build"),
+    sa.Index("experiments_of_finding", "finding", sqlite_where=_SERVES, postgresql_where=_SERVES),
+)
+
+# What regressed or broke, from suspicion on. state: suspect | refuted | unconfirmed | open (confirmed)
+# search: '' | running | found | no culprit | inconclusive | impossible | deferred (another of the same revisions is searched)
+findings = sa.Table(
+    "findings",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("suspect", sa.Integer, sa.ForeignKey("experiments.id"), nullable=False, unique=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("evidence", sa.Float),  # natural logarithm of the e-value against no regression, of what verified it
+    sa.Column("search", sa.Text, nullable=False, default=""),
+    sa.Column("culprits", sa.JSON),  # what the search has found so far
+    sa.Column("found_at", Instant, nullable=False),
+    sa.Column("verified_at", Instant),
+    sa.Index("findings_by_state", "state"),
+    sa.Index("findings_by_search", "search"),
+)
+
+# Later experiments that show what a finding has shown already, because their controls are older than it.
+sightings = sa.Table(
+    "sightings",
+    metadata,
+    sa.Column("experiment", sa.Integer, sa.ForeignKey("experiments.id"), primary_key=True),
+    sa.Column("finding", sa.Integer, sa.ForeignKey("findings.id"), nullable=False),
+    sa.Index("sightings_of_finding", "finding"),
 )
 
 # What devices were found to be: each fingerprint that one ever had.
@@ -377,10 +409,10 @@ def _trigger(text: str) -> None:
     sa.event.listen(metadata, "after_create", made.execute_if(dialect="sqlite"))
 
 
-# A comparison of two cells has a verdict of its own sort: nothing of a commit regressed or improved by it.
+# Only a benchmark's verdict says that one more commit regressed or improved.
 _VERDICT = (
-    "iif({0}.verdict IS NOT NULL AND (SELECT run_type FROM pairs WHERE id = {0}.pair) = 'compare', 'compared', "
-    "coalesce({0}.verdict, ''))"
+    "CASE WHEN {0}.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = {0}.pair) "
+    "WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' ELSE {0}.verdict END END"
 )
 _keep_tally("experiments", "{0}.device", "{0}.state", _VERDICT)
 _keep_tally("blocks", "''", "iif({0}.valid, 'valid', 'invalid')", "''")
@@ -388,8 +420,9 @@ _keep_tally("trials", "''", "{0}.outcome", "''")
 
 # Planned with no one asking, or asked for by a person who measures the newest revision that was.
 _COUNTS = (
-    "(request IS NULL OR run_type = 'benchmark' AND treatment = (SELECT treatment FROM pairs newest "
-    "WHERE newest.repository = pairs.repository AND newest.request IS NULL ORDER BY newest.id DESC LIMIT 1))"
+    "run_type = 'benchmark' AND (request IS NULL OR treatment = (SELECT treatment FROM pairs newest "
+    "WHERE newest.repository = pairs.repository AND newest.request IS NULL AND newest.run_type = 'benchmark' "
+    "ORDER BY newest.id DESC LIMIT 1))"
 )
 _trigger(
     "cells_planned AFTER INSERT ON experiments BEGIN INSERT INTO cells "

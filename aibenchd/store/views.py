@@ -17,6 +17,7 @@ import pydantic
 import sqlalchemy as sa
 
 from aibenchd import errors, model
+from aibenchd.plan import suspicion
 from aibenchd.store import schema
 
 LIMIT = 1_000  # rows of one page
@@ -28,12 +29,44 @@ MAIN_SERIES = "NET"  # the type of the series that stands for the whole network
 OTHER_METRICS = ("accuracy", "power")  # that a test may be decided on in place of the time that it takes
 OUTPUT_SERIES = "ERROR "  # begins the type of the series that compare an output
 
-_e, _p, _b, _r = schema.experiments.c, schema.pairs.c, schema.builds.c, schema.revisions.c
+_e, _p, _b, _r, _f = schema.experiments.c, schema.pairs.c, schema.builds.c, schema.revisions.c, schema.findings.c
 
 _ENDED_AS = sa.func.coalesce(_e.verdict, _e.state)  # or how it stands
 # Looked up pair by pair while walking back through experiments: joined, all those of a repository would be sorted first.
-_OF_COMMITS = _p.run_type != model.RunType.COMPARE  # a comparison of two cells says nothing of a commit
+_OF_COMMITS = _p.run_type == model.RunType.BENCHMARK  # the others say nothing new of a commit, or nothing of one
 _REPOSITORY = sa.select(_p.repository).where(_p.id == _e.pair).correlate(schema.experiments).scalar_subquery()
+
+_OF_EXPERIMENT: tuple[sa.ColumnElement[Any], ...] = (
+    _e.id,
+    _p.repository,
+    _p.treatment,
+    _p.control,
+    _p.run_type,
+    _p.request,
+    _e.identifier.label("benchmark"),
+    _e.benchmark.label("benchmark_digest"),
+    _e.model,
+    _e.device,
+    _e.backend,
+    _e.state,
+    _e.verdict,
+    _e.reason,
+    _e.estimate,
+    _e.low,
+    _e.high,
+    _e.blocks.label("block_count"),
+    _e.priority,
+    _e.created_at,
+    _e.started_at,
+    _e.decided_at,
+)
+_SIGHTINGS = (
+    sa.select(sa.func.count())
+    .where(schema.sightings.c.finding == _f.id)
+    .correlate(schema.findings)
+    .scalar_subquery()
+    .label("sightings")
+)
 
 Item: TypeAlias = dict[str, Any]
 
@@ -194,12 +227,47 @@ def verdicts(connection: sa.Connection, limit: int) -> list[Item]:
 
 
 def findings(connection: sa.Connection, page: Page) -> Item:
-    """What regressed or broke, each as a suspect that nothing has confirmed yet."""
-    bad = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
-    # One walk back per verdict, along its index; both together would be sorted whole.
-    walks = [_before(_experiments().where(_e.verdict == verdict, _OF_COMMITS), _e.id, page) for verdict in bad]
-    found = sorted((item for walk in walks for item in _items(connection, walk)), key=lambda item: -item["id"])
-    return _cut("findings", [item | {"state": "suspect", "confirmed": False} for item in found], "id", page)
+    """What regressed or broke, newest first: each with the experiment that showed it, what measured it again, and its culprits.
+
+    ``estimate``, ``low`` and ``high`` are of what measured it again, once that has blocks: what showed it first is biased.
+    """
+    select = (
+        sa.select(_f.id, *(column for column in _OF_EXPERIMENT if column.key not in ("id", "state", "reason")))
+        .add_columns(
+            _e.id.label("suspect"),
+            _f.state,
+            _f.reason,
+            _f.evidence,
+            _f.search,
+            _f.culprits,
+            _f.found_at,
+            _f.verified_at,
+            _SIGHTINGS,
+        )
+        .select_from(schema.findings)
+        .join(schema.experiments, _e.id == _f.suspect)
+        .join(schema.pairs, _p.id == _e.pair)
+    )
+    found = _page(connection, "findings", select, _f.id, page)
+    again = _measured_again(connection, [item["id"] for item in found["findings"]])
+    for item in found["findings"]:
+        item |= {"confirmed": item["state"] == suspicion.OPEN, "verify": None} | again.get(item["id"], {})
+    return found
+
+
+def _measured_again(connection: sa.Connection, findings: Sequence[int]) -> dict[int, Item]:
+    """By finding, the experiment that measures it again, and what that says so far."""
+    rows = connection.execute(
+        sa.select(_e.finding, _e.id, _e.estimate, _e.low, _e.high)
+        .join(schema.pairs, _p.id == _e.pair)
+        .where(_e.finding.in_(findings), _p.run_type == model.RunType.VERIFY)
+        .order_by(_e.id)
+    )
+    return {
+        row.finding: {"verify": row.id}
+        | ({} if row.estimate is None else {"estimate": row.estimate, "low": row.low, "high": row.high})
+        for row in rows
+    }
 
 
 def revisions(connection: sa.Connection, query: RevisionQuery) -> Item:
@@ -335,31 +403,7 @@ def request(connection: sa.Connection, number: int) -> Item | None:
 
 
 def _experiments(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    columns = (
-        _e.id,
-        _p.repository,
-        _p.treatment,
-        _p.control,
-        _p.run_type,
-        _p.request,
-        _e.identifier.label("benchmark"),
-        _e.benchmark.label("benchmark_digest"),
-        _e.model,
-        _e.device,
-        _e.backend,
-        _e.state,
-        _e.verdict,
-        _e.reason,
-        _e.estimate,
-        _e.low,
-        _e.high,
-        _e.blocks.label("block_count"),
-        _e.priority,
-        _e.created_at,
-        _e.started_at,
-        _e.decided_at,
-    )
-    return sa.select(*columns, *more).select_from(schema.experiments).join(schema.pairs, _p.id == _e.pair)
+    return sa.select(*_OF_EXPERIMENT, *more).select_from(schema.experiments).join(schema.pairs, _p.id == _e.pair)
 
 
 def _stands(connection: sa.Connection, shown: sa.CTE, column: sa.ColumnElement[Any]) -> dict[int, Stand]:

@@ -44,6 +44,8 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         pair = statusd.pair(tx, "b" * 40, "a" * 40)
         statusd.revision(tx, "b" * 40, 2, subject="make it\x1b[31m red\nand slow")
         first = statusd.experiment(tx, pair, built, **statusd.decided("regressed"))
+        culprit = {"commits": ["d" * 40, "e" * 40], "probability": 0.983}
+        statusd.finding(tx, first, state="open", search="found", culprits={"culprits": [culprit]})
         statusd.block(tx, first, 0)
         statusd.block(tx, first, 1, log="trial.log")
         statusd.experiment(tx, pair, built, device="phone")
@@ -66,7 +68,7 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         ("coverage", ["model  pytorch@lab-host", "pytorch@phone", "net    1.1", "queued"]),
         ("history squeeze lab-host", ["regressed"]),
         ("revisions", ["engine", "1 open, 1 regressed"]),
-        ("findings", ["regressed"]),
+        ("findings", ["open", "regressed", "dddddddddddd/eeeeeeeeeeee 98%"]),
         ("builds", ["built"]),
         ("log build 1", ["cc -c a.c"]),
         ("sinks", ["lab", "paused"]),

@@ -146,16 +146,28 @@ async def test_a_route_that_is_not_there_is_answered_with_those_that_are(daemon:
     assert (code, answer["error"]) == (405, "there is no POST /v1/status")
 
 
-async def test_findings_are_the_newest_that_regressed_or_broke(daemon: statusd.Daemon) -> None:
+async def test_findings_are_shown_newest_first_with_what_measured_them_again(daemon: statusd.Daemon) -> None:
     def rows(tx: object) -> None:
-        for name, verdict in enumerate(["regressed", "unchanged", "broken", "regressed", "broken"]):
-            statusd.experiment(tx, *_pair(tx, str(name)), **statusd.decided(verdict))
+        for name, state in enumerate(["unconfirmed", "open", "suspect"]):
+            suspect = statusd.experiment(tx, *_pair(tx, str(name)), **statusd.decided("regressed"))
+            statusd.finding(tx, suspect, state=state)
+        again = statusd.decided("regressed") | {"estimate": 0.04, "low": 0.02, "high": 0.06, "finding": 2}
+        verify = statusd.experiment(tx, statusd.pair(tx, "1", run_type="verify"), 2, **again)
+        assert verify == 4
+        later = statusd.experiment(tx, *_pair(tx, "9"), **statusd.decided("regressed"))
+        tx.connection.execute(schema.sightings.insert().values(experiment=later, finding=2))
 
     await daemon.house.store.write(rows)
-    _, first = await daemon.get("/v1/findings?limit=3")
-    assert [(item["id"], item["verdict"]) for item in first["findings"]] == [(5, "broken"), (4, "regressed"), (3, "broken")]
-    assert not any(item["confirmed"] for item in first["findings"])
-    _, rest = await daemon.get(f"/v1/findings?limit=3&cursor={first['next']}")
+    _, first = await daemon.get("/v1/findings?limit=2")
+    shown = [
+        {name: item[name] for name in ("id", "state", "confirmed", "suspect", "verify", "estimate", "sightings")}
+        for item in first["findings"]
+    ]
+    assert shown == [
+        {"id": 3, "state": "suspect", "confirmed": False, "suspect": 3, "verify": None, "estimate": 0.05, "sightings": 0},
+        {"id": 2, "state": "open", "confirmed": True, "suspect": 2, "verify": 4, "estimate": 0.04, "sightings": 1},
+    ]
+    _, rest = await daemon.get(f"/v1/findings?limit=2&cursor={first['next']}")
     assert ([item["id"] for item in rest["findings"]], rest["next"]) == ([1], None)
 
 

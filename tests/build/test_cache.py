@@ -35,7 +35,15 @@ def kept(tmp_path: Path) -> cache.Cache:
 
 def _entry(**changes: object) -> builds.Entry:
     now = datetime(2026, 3, 1, tzinfo=UTC)
-    facts = {"id": 1, "repository": "engine", "commit": "c" * 40, "framework": "generic", "platform": "host", "state": "building"}
+    facts = {
+        "id": 1,
+        "repository": "engine",
+        "commit": "c" * 40,
+        "framework": "generic",
+        "platform": "host",
+        "copy": 0,
+        "state": "building",
+    }
     product = {"priority": 0, "digest": "", "directory": "", "program": "", "size": 0, "log": "", "reason": "", "meta": {}}
     times = {"queued_at": now, "started_at": now, "finished_at": None, "used_at": None}
     return builds.Entry(**{**facts, **product, **times, **changes})  # type: ignore[arg-type]

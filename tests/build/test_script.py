@@ -75,7 +75,7 @@ def test_a_script_that_is_not_executable_is_run_with_sh(frameworks: Path) -> Non
 
 
 def _environment(**chosen: object) -> dict[str, str]:
-    return script.environment(settings.BuildSettings.model_validate(chosen), slot.Slot(Path("/slot-0")), Path("/ccache"), TIME)
+    return script.environment(settings.BuildSettings.model_validate(chosen), slot.Slot(Path("/slot-0")), Path("/ccache"), TIME, 1)
 
 
 def test_the_environment_is_small_and_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +83,9 @@ def test_the_environment_is_small_and_fixed(monkeypatch: pytest.MonkeyPatch) -> 
     environment = _environment(compiler_cache=False)
     assert environment["SOURCE_DATE_EPOCH"] == str(int(TIME.timestamp()))
     assert environment["AIBENCHD_PYTHON"] == sys.executable
+    assert environment["AIBENCHD_COPY"] == "1"
     assert Path(environment["AIBENCHD_RUNNERS"]).is_dir()
-    names = "AIBENCHD_PYTHON AIBENCHD_RUNNERS HOME LC_ALL PATH SOURCE_DATE_EPOCH TMPDIR TZ"
+    names = "AIBENCHD_COPY AIBENCHD_PYTHON AIBENCHD_RUNNERS HOME LC_ALL PATH SOURCE_DATE_EPOCH TMPDIR TZ"
     assert sorted(environment) == names.split()
 
 

@@ -95,7 +95,7 @@ class Workshop:
             group.cancel_scope.cancel()
 
     async def want(self, commit: str, platform: str = "host", *, repository: str = "engine") -> int:
-        return await self.journal.write(lambda tx: builds.want(tx, repository, commit, "generic", platform, 0))
+        return await self.journal.write(lambda tx: builds.want(tx, builds.Key(repository, commit, "generic", platform), 0))
 
     async def entry(self, build: int) -> builds.Entry:
         entry = await self.journal.read(lambda connection: builds.by_id(connection, build))

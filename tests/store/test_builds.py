@@ -21,7 +21,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[store.Store]:
 
 
 async def _want(journal: store.Store, commit: str, priority: int = 0, *, repository: str = "engine") -> int:
-    return await journal.write(lambda tx: builds.want(tx, repository, commit, "generic", "host", priority))
+    return await journal.write(lambda tx: builds.want(tx, builds.Key(repository, commit, "generic", "host"), priority))
 
 
 async def _revision(journal: store.Store, commit: str, position: int) -> None:

@@ -101,7 +101,7 @@ async def test_a_failed_build_says_nothing_of_other_platforms_and_frameworks(jou
         planned(tx, planner.PlanPair(first, None, on_both), planner.PlanPair(second, first, on_both))
         table = schema.builds
         tx.connection.execute(table.update().where(table.c.commit == "b", table.c.platform == "hexagon").values(state="failed"))
-        builds.want(tx, "engine", "a", "another", DEVICE.platform, 0)
+        builds.want(tx, builds.Key("engine", "a", "another", DEVICE.platform), 0)
         tx.connection.execute(table.update().where(table.c.framework == "another").values(state="failed"))
 
     await journal.write(write)

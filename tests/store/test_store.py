@@ -178,3 +178,28 @@ async def test_blocks_of_an_older_journal_are_of_the_first_stratum(tmp_path: Pat
     migrations.upgrade(path)
     with sqlite3.connect(path) as newer:
         assert newer.execute("SELECT stratum, fingerprint, conditions FROM blocks").fetchall() == [(0, None, None)]
+
+
+async def test_what_regressed_in_an_older_journal_stays_a_finding_and_is_not_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    migrations.upgrade(path, "0004")
+    with sqlite3.connect(path) as older:
+        older.execute(
+            "INSERT INTO builds VALUES"
+            " (7, 'engine', 'a', 'f', 'host', 'built', 0, 'd', '', '', 0, '', '', '{}', 0, NULL, NULL, 5)"
+        )
+        older.execute("INSERT INTO pairs VALUES (1, 'engine', 'a', 'b', 'benchmark', 0, NULL, 0)")
+        for number, verdict in enumerate(("regressed", "unchanged", "broken")):
+            older.execute(
+                "INSERT INTO experiments (pair, benchmark, identifier, model, device, backend, treatment_build, digests,"
+                " design, state, reason, priority, round, turn, blocks, verdict, created_at, decided_at)"
+                " VALUES (1, ?, 'net', 'net', 'host', 'cpu', 7, '', '{}', 'decided', '', 0, 0, 0, 0, ?, 0, 5)",
+                (str(number), verdict),
+            )
+    older.close()
+    async with store.opened(path, events.Events()) as opened:
+        found = await opened.read(lambda connection: connection.execute(sa.select(schema.findings)).all())
+        (build,) = await opened.read(lambda connection: connection.execute(sa.select(schema.builds)).all())
+        counted = await opened.read(lambda connection: connection.execute(sa.text("PRAGMA foreign_key_check")).all())
+    assert [(one.suspect, one.state, one.found_at.timestamp()) for one in found] == [(1, "unconfirmed", 5), (3, "unconfirmed", 5)]
+    assert (build.id, build.copy, build.digest, counted) == (7, 0, "d", [])

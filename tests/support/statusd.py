@@ -148,6 +148,10 @@ def decided(verdict: str, minutes: float = 0.0) -> dict[str, Any]:
     return {"state": "decided", "verdict": verdict, "estimate": 0.05, "low": 0.03, "high": 0.07, "decided_at": at}
 
 
+def finding(tx: store.Transaction, suspect: int, **more: Any) -> int:
+    return _insert(tx, schema.findings, {"suspect": suspect, "state": "suspect", "search": "", "found_at": NOW} | more)
+
+
 def block(tx: store.Transaction, of: int, number: int, *, log: str = "") -> int:
     """One block with a trial per arm, of which the treatment's failed where it has a ``log``; the treatment's trial."""
     tx.connection.execute(

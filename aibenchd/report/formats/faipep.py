@@ -81,7 +81,13 @@ def meta(payload: Mapping[str, Any]) -> dict[str, Any]:
         "commit": payload["commit"],
         "control_commit": payload["control_commit"] or "",
         "run_type": payload["run_type"],
+        **_confirmed(payload),
     }
+
+
+def _confirmed(payload: Mapping[str, Any]) -> dict[str, str]:
+    regressed = payload.get("regressed_types")  # what waited in the outbox before there were any has none
+    return {"regressed_types": json.dumps(regressed)} if regressed else {}
 
 
 def times(payload: Mapping[str, Any]) -> dict[str, float]:

@@ -1,0 +1,181 @@
+"""From bad verdicts to findings: what is a new suspect, what is confirmed, and which search stands for which. Pure.
+
+An experiment that regressed, with no one asking, is a *suspect*: its estimate is biased by having stopped, and of many
+experiments some err. It is measured again, independently, and only that counts: it is *refuted*, or it becomes an *open* finding,
+with the effect that was measured then. Which of a commit's suspects are confirmed is chosen over all of them, at a false
+discovery rate (:mod:`aibenchd.decide.multiplicity`): where none regressed, that is the chance of any alarm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from aibenchd import model
+
+# States of a finding.
+SUSPECT, REFUTED, UNCONFIRMED, OPEN = "suspect", "refuted", "unconfirmed", "open"
+# States of the search for its commits.
+NOT_YET, RUNNING, DEFERRED, IMPOSSIBLE = "", "running", "deferred", "impossible"
+UNSEARCHED = (NOT_YET, RUNNING, DEFERRED)
+BAD = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Where something regressed; ``benchmark`` is a digest, ``identifier`` what people call it."""
+
+    repository: str
+    benchmark: str
+    device: str
+    backend: str
+    identifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Two commits, between which something changed; ``control`` is None where there is one arm."""
+
+    repository: str
+    treatment: str
+    control: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """An experiment with a bad verdict.
+
+    Attributes:
+        newer, older: positions of its treatment and its control on the branch; None where they are not on it.
+        estimate, low, high: as :class:`aibenchd.model.Decision`; None where unknown.
+    """
+
+    experiment: int
+    cell: Cell
+    of: Range
+    newer: int | None
+    older: int | None
+    verdict: model.Verdict
+    reason: str = ""
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def slower(self) -> bool:
+        """Whether it is the time that shows it: else the program fails, or computes something else."""
+        return self.verdict is model.Verdict.REGRESSED and self.low is not None and self.low > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A finding that stands or waits to be confirmed."""
+
+    finding: int
+    suspect: Suspect
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """An open finding, whose search is in the state that is named."""
+
+    finding: int
+    suspect: Suspect
+    search: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What measured a suspect again, at its end.
+
+    Attributes:
+        state: of that experiment; ``decided`` where it has a verdict.
+        evidence: the logarithm of its e-value against no regression; -inf where it is not bad.
+    """
+
+    finding: int
+    state: str
+    verdict: model.Verdict | None
+    reason: str
+    estimate: float | None
+    evidence: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What becomes of a suspect."""
+
+    finding: int
+    state: str
+    reason: str
+    evidence: float | None = None
+
+
+def sighting_of(suspect: Suspect, known: Iterable[Known]) -> int | None:
+    """The finding that a suspect shows again: its commits span the finding's, and it is not more than the finding explains."""
+    for one in known:
+        if one.suspect.cell == suspect.cell and _spans(suspect, one.suspect) and not _exceeds(suspect, one.suspect):
+            return one.finding
+    return None
+
+
+def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, family: int, rate: float) -> list[Settled]:
+    """What becomes of a commit's suspects that were measured again.
+
+    Args:
+        ended: those whose measurement has ended.
+        chosen: findings of those that are confirmed.
+        waiting: how many suspects the commit has, or may still have, that are not measured again yet. One that is not chosen
+            may be once these have ended.
+        family, rate: of how many at most, and at which false discovery rate, it was chosen; for what is said.
+    """
+    found = []
+    for one in ended:
+        if one.state != "decided":
+            found.append(Settled(one.finding, UNCONFIRMED, f"it could not be measured again: {one.reason or one.state}"))
+        elif one.verdict not in BAD:
+            found.append(Settled(one.finding, REFUTED, f"measured again: {one.verdict}{_percent(one.estimate)}"))
+        elif one.finding in chosen:
+            found.append(Settled(one.finding, OPEN, one.reason, one.evidence))
+        elif not waiting:
+            said = (
+                f"measured again: {one.verdict}{_percent(one.estimate)}, but not surely enough for one of {family} of its commit"
+            )
+            found.append(Settled(one.finding, UNCONFIRMED, f"{said} at a false discovery rate of {rate:g}", one.evidence))
+    return found
+
+
+def lead_of(confirmed: Sequence[Confirmed]) -> Confirmed:
+    """Of findings of one range, that whose search stands for all: the one that runs, or that of the clearest change."""
+    return next((one for one in confirmed if one.search == RUNNING), None) or max(confirmed, key=_clearness)
+
+
+def by_range(confirmed: Iterable[Confirmed]) -> dict[tuple[Range, bool], list[Confirmed]]:
+    """Findings by their commits and by whether it is the time that shows them, oldest first."""
+    found: dict[tuple[Range, bool], list[Confirmed]] = {}
+    for one in confirmed:
+        found.setdefault((one.suspect.of, one.suspect.slower), []).append(one)
+    return found
+
+
+def _spans(suspect: Suspect, earlier: Suspect) -> bool:
+    if suspect.newer is None or suspect.older is None or earlier.newer is None:
+        return False
+    return suspect.older < earlier.newer <= suspect.newer
+
+
+def _exceeds(suspect: Suspect, earlier: Suspect) -> bool:
+    return suspect.low is not None and earlier.high is not None and suspect.low > earlier.high
+
+
+def _clearness(one: Confirmed) -> tuple[float, int]:
+    """Effect beside its uncertainty; of equals, the older finding."""
+    suspect = one.suspect
+    if suspect.low is None or suspect.high is None or suspect.estimate is None:
+        return 0.0, -one.finding
+    return suspect.estimate / max(suspect.high - suspect.low, 1e-9), -one.finding
+
+
+def _percent(estimate: float | None) -> str:
+    return "" if estimate is None else f" ({estimate:+.1%})"

@@ -1,0 +1,314 @@
+"""What follows from a bad verdict: the suspect, what measures it again, and the search for the commits at fault."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from aibenchd import model
+from aibenchd.plan import suspicion
+from aibenchd.store import builds, experiments, planning, schema, store
+
+RECENT = 100_000  # experiments, the newest, among which suspects are looked for
+LIMIT = 1_000  # of what one look deals with
+PRIORITY = 200  # of what measures them again: above what is measured with no one asking; a person's request goes before
+BAD = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
+
+_e, _p, _f, _r, _b = schema.experiments, schema.pairs, schema.findings, schema.revisions, schema.builds
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A suspect, and how what measured it again ended or stands.
+
+    Attributes:
+        state, verdict, reason: of that experiment.
+        blocks: that were valid.
+    """
+
+    finding: int
+    of: suspicion.Range
+    verify: int
+    state: str
+    verdict: model.Verdict | None
+    reason: str
+    estimate: float | None
+    low: float | None
+    design: model.Design
+    blocks: Sequence[experiments.Journalled]
+
+    @property
+    def slower(self) -> bool:
+        """Whether it is the time that shows it."""
+        return self.verdict is model.Verdict.REGRESSED and self.low is not None and self.low > 0
+
+
+def unseen(connection: sa.Connection) -> list[suspicion.Suspect]:
+    """What turned out bad with no one asking and is neither a finding nor a sighting of one yet, oldest first."""
+    newest = sa.select(sa.func.max(_e.c.id)).scalar_subquery()
+    known = (
+        sa.exists().where(_f.c.suspect == _e.c.id),
+        sa.exists().where(schema.sightings.c.experiment == _e.c.id),
+    )
+    rows = connection.execute(
+        suspects()
+        .where(
+            _e.c.verdict.in_(BAD),
+            _e.c.id > newest - RECENT,
+            _p.c.request.is_(None),
+            _p.c.run_type == model.RunType.BENCHMARK,
+            *(~one for one in known),
+        )
+        .order_by(_e.c.id)
+        .limit(LIMIT)
+    )
+    return [suspect_of(row) for row in rows]
+
+
+def known(connection: sa.Connection, cells: Collection[suspicion.Cell]) -> list[suspicion.Known]:
+    """The findings in these cells that stand, or wait to be confirmed; newest first."""
+    rows = connection.execute(
+        suspects(_f.c.id.label("finding"))
+        .join(_f, _f.c.suspect == _e.c.id)
+        .where(_f.c.state.in_((suspicion.SUSPECT, suspicion.OPEN)), _e.c.identifier.in_({cell.identifier for cell in cells}))
+        .order_by(_f.c.id.desc())
+        .limit(LIMIT)
+    ).all()
+    found = [suspicion.Known(row.finding, suspect_of(row)) for row in rows]
+    return [one for one in found if one.suspect.cell in cells]
+
+
+def sighted(transaction: store.Transaction, finding: int, experiment: int) -> None:
+    """An experiment shows what a finding has shown."""
+    transaction.connection.execute(schema.sightings.insert().values(experiment=experiment, finding=finding))
+    transaction.announce("finding.sighted", id=finding, experiment=experiment)
+
+
+def add(transaction: store.Transaction, suspect: int, state: str, reason: str = "") -> int:
+    """A new finding."""
+    found: int = transaction.connection.execute(
+        _f.insert().values(suspect=suspect, state=state, reason=reason, search="", found_at=datetime.now(UTC)).returning(_f.c.id)
+    ).scalar_one()
+    transaction.announce(f"finding.{state}", id=found, experiment=suspect)
+    return found
+
+
+def verify(transaction: store.Transaction, of: suspicion.Range, suspects: Mapping[int, int], e_value: float, copy: int) -> None:
+    """Measure suspects of one pair of commits again, in rounds of their own.
+
+    Args:
+        suspects: experiments by their findings.
+        e_value: that a regression must have.
+        copy: which builds: 0 for the same ones.
+    """
+    pair = new_pair(transaction, of, model.RunType.VERIFY)
+    for finding, experiment in suspects.items():
+        row = transaction.connection.execute(sa.select(_e).where(_e.c.id == experiment)).one()
+        design = dict(row.design)
+        design["rule"] = {**design["rule"], "e_value": e_value}
+        rank = row.priority + PRIORITY
+        arms = [_copied(transaction, build, copy, rank) for build in (row.treatment_build, row.control_build)]
+        again(transaction, row, pair, design, arms, rank, finding, None)
+
+
+def to_settle(connection: sa.Connection) -> list[Verified]:
+    """All suspects, with what measures them again."""
+    verifying, pair = _e.alias("verifying"), _p.alias("pair")
+    rows = connection.execute(
+        sa.select(_f.c.id.label("finding"), verifying, pair.c.repository, pair.c.treatment, pair.c.control)
+        .join(verifying, verifying.c.finding == _f.c.id)
+        .join(pair, sa.and_(pair.c.id == verifying.c.pair, pair.c.run_type == model.RunType.VERIFY))
+        .where(_f.c.state == suspicion.SUSPECT)
+        .order_by(_f.c.id)
+        .limit(LIMIT)
+    ).all()
+    return [
+        Verified(
+            row.finding,
+            suspicion.Range(row.repository, row.treatment, row.control),
+            row.id,
+            row.state,
+            model.Verdict(row.verdict) if row.verdict else None,
+            row.reason,
+            row.estimate,
+            row.low,
+            experiments.design_of(row.design),
+            valid_blocks(connection, row.id) if row.verdict else (),
+        )
+        for row in rows
+    ]
+
+
+def undecided(connection: sa.Connection, repository: str, treatment: str) -> int:
+    """How many experiments of a commit are not decided yet, each of which may become a suspect."""
+    return connection.execute(
+        sa.select(sa.func.count())
+        .select_from(_e)
+        .join(_p)
+        .where(
+            _p.c.repository == repository,
+            _p.c.treatment == treatment,
+            _p.c.run_type == model.RunType.BENCHMARK,
+            _p.c.request.is_(None),
+            _e.c.state.in_(("waiting", "open")),
+            _e.c.control_build.is_not(None),
+        )
+    ).scalar_one()
+
+
+def family(connection: sa.Connection, repository: str, treatment: str) -> dict[int, float | None]:
+    """All findings of a commit, each with the logarithm of its e-value, None where it has none."""
+    rows = connection.execute(
+        sa.select(_f.c.id, _f.c.evidence)
+        .join(_e, _e.c.id == _f.c.suspect)
+        .join(_p, _p.c.id == _e.c.pair)
+        .where(_p.c.repository == repository, _p.c.treatment == treatment, _e.c.control_build.is_not(None))
+    )
+    return {row.id: row.evidence for row in rows}
+
+
+def settle(transaction: store.Transaction, finding: int, state: str, reason: str, evidence: float | None) -> None:
+    """What became of a suspect."""
+    transaction.connection.execute(
+        _f.update().where(_f.c.id == finding).values(state=state, reason=reason, evidence=evidence, verified_at=datetime.now(UTC))
+    )
+    transaction.announce(f"finding.{state}", id=finding, reason=reason)
+
+
+def decision_of(connection: sa.Connection, experiment: int) -> model.Decision:
+    """What an experiment ended with, or has come to."""
+    row = connection.execute(
+        sa.select(_e.c.verdict, _e.c.blocks, _e.c.estimate, _e.c.low, _e.c.high, _e.c.reason).where(_e.c.id == experiment)
+    ).one()
+    estimate, low, high = (math.nan if value is None else value for value in (row.estimate, row.low, row.high))
+    return model.Decision(model.Verdict(row.verdict) if row.verdict else None, row.blocks, estimate, low, high, row.reason)
+
+
+def fingerprint_of(connection: sa.Connection, experiment: int) -> Mapping[str, str]:
+    """What its device was in its last block; empty where it ran none."""
+    table = schema.fingerprints
+    query = (
+        sa.select(table.c.facts)
+        .join(schema.blocks, schema.blocks.c.fingerprint == table.c.id)
+        .where(schema.blocks.c.experiment == experiment)
+        .order_by(schema.blocks.c.number.desc())
+        .limit(1)
+    )
+    return connection.scalar(query) or {}
+
+
+def suspects(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    newer, older = _r.alias("newer"), _r.alias("older")
+    columns = (
+        _e.c.id,
+        _e.c.benchmark,
+        _e.c.identifier,
+        _e.c.device,
+        _e.c.backend,
+        _e.c.verdict,
+        _e.c.reason,
+        _e.c.estimate,
+        _e.c.low,
+        _e.c.high,
+        _e.c.control_build,
+        _p.c.repository,
+        _p.c.treatment,
+        _p.c.control,
+        newer.c.position.label("newer"),
+        older.c.position.label("older"),
+    )
+    return (
+        sa.select(*columns, *more)
+        .select_from(_e)
+        .join(_p, _p.c.id == _e.c.pair)
+        .outerjoin(newer, _on_branch(newer, _p.c.treatment))
+        .outerjoin(older, _on_branch(older, _p.c.control))
+    )
+
+
+def _on_branch(revision: sa.FromClause, commit: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(revision.c.repository == _p.c.repository, revision.c.commit == commit, revision.c.on_branch)
+
+
+def suspect_of(row: sa.Row[Any]) -> suspicion.Suspect:
+    return suspicion.Suspect(
+        experiment=row.id,
+        cell=suspicion.Cell(row.repository, row.benchmark, row.device, row.backend, row.identifier),
+        of=suspicion.Range(row.repository, row.treatment, row.control if row.control_build is not None else None),
+        newer=row.newer,
+        older=row.older,
+        verdict=model.Verdict(row.verdict),
+        reason=row.reason,
+        estimate=row.estimate,
+        low=row.low,
+        high=row.high,
+    )
+
+
+def new_pair(transaction: store.Transaction, of: suspicion.Range, run_type: model.RunType) -> int:
+    pair: int = transaction.connection.execute(
+        _p.insert()
+        .values(
+            repository=of.repository,
+            treatment=of.treatment,
+            control=of.control,
+            run_type=run_type,
+            priority=0,
+            created_at=datetime.now(UTC),
+        )
+        .returning(_p.c.id)
+    ).scalar_one()
+    transaction.announce("pair.planned", id=pair, repository=of.repository, treatment=of.treatment)
+    return pair
+
+
+def again(
+    transaction: store.Transaction,
+    like: sa.Row[Any],
+    pair: int,
+    design: dict[str, Any],
+    arms: Sequence[int | None],
+    rank: int,
+    finding: int,
+    quota: int | None,
+) -> None:
+    """An experiment like another one, of other blocks."""
+    transaction.announce("follow.planned", pair=pair)  # for the planner to open it once its builds are there
+    cell = (like.benchmark, like.device, like.backend)
+    transaction.connection.execute(
+        _e.insert().values(
+            pair=pair,
+            benchmark=like.benchmark,
+            identifier=like.identifier,
+            model=like.model,
+            device=like.device,
+            backend=like.backend,
+            treatment_build=arms[0],
+            control_build=arms[1],
+            design={**design, "seed": planning.seed_of(pair, cell)},
+            state="waiting",
+            priority=rank,
+            finding=finding,
+            quota=quota,
+            created_at=datetime.now(UTC),
+        )
+    )
+
+
+def _copied(transaction: store.Transaction, build: int, copy: int, rank: int) -> int:
+    entry = builds.by_id(transaction.connection, build)
+    assert entry is not None  # noqa: S101  a foreign key
+    return builds.want(transaction, builds.Key(entry.repository, entry.commit, entry.framework, entry.platform, copy), rank)
+
+
+def valid_blocks(connection: sa.Connection, experiment: int) -> list[experiments.Journalled]:
+    return [block for block in experiments.journalled(connection, experiment) if block.valid]
+
+
+def log_ratios(blocks: Iterable[experiments.Journalled]) -> list[float]:
+    return [math.log(one.treatment / one.control) for one in blocks if one.treatment and one.control]

@@ -1,0 +1,262 @@
+"""The search for the commits at fault of a confirmed regression, as the journal keeps it: what it knows, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from aibenchd import model
+from aibenchd.plan import suspicion
+from aibenchd.store import builds, experiments, findings, revisions, schema, store
+
+LIMIT = 1_000  # findings that one look deals with
+LINE = 2_000  # commits that a search can be over
+PRIORITY = 100  # above what is measured with no one asking, below what measures suspects again
+TIMED_BUILDS = 20  # whose time says what the next one costs
+
+_e, _p, _f, _r, _b = schema.experiments, schema.pairs, schema.findings, schema.revisions, schema.builds
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What the search of one finding has to go on.
+
+    Attributes:
+        line: commits from the control to the treatment, oldest first, the control included; empty where it is not on the branch.
+        built, unbuildable: of them, by what is known for the platform.
+        build_seconds, block_seconds: what they usually take.
+        steps: what was measured for it.
+        shown: log ratios of the blocks that showed the change between the ends.
+    """
+
+    finding: int
+    slower: bool
+    design: model.Design
+    line: Sequence[model.Revision]
+    built: frozenset[str]
+    unbuildable: frozenset[str]
+    build_seconds: float
+    block_seconds: float
+    steps: Sequence[Step]
+    shown: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An experiment of a search: two commits, and what they have shown.
+
+    Attributes:
+        quota: blocks that it was given, None for as many as a verdict takes; ``blocks`` that it ran.
+        works: False where one of its commits does not build, or does not work.
+    """
+
+    experiment: int
+    newer: str
+    older: str
+    state: str
+    quota: int | None
+    blocks: int
+    works: bool
+    ratios: Sequence[float]
+    verdict: model.Verdict | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has blocks to run."""
+        return self.state in ("waiting", "open") and (self.quota is None or self.blocks < self.quota)
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSearch:
+    """How the search between two commits ended, and what it found."""
+
+    search: str
+    culprits: model.Json
+
+
+def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
+    """The confirmed findings whose commits at fault are not named yet."""
+    rows = connection.execute(
+        findings.suspects(_f.c.id.label("finding"), _f.c.search)
+        .join(_f, _f.c.suspect == _e.c.id)
+        .where(_f.c.state == suspicion.OPEN, _f.c.search.in_(suspicion.UNSEARCHED))
+        .order_by(_f.c.id)
+        .limit(LIMIT)
+    )
+    return [suspicion.Confirmed(row.finding, findings.suspect_of(row), row.search) for row in rows]
+
+
+def ended(connection: sa.Connection, of: suspicion.Range, slower: bool) -> EndedSearch | None:
+    """The search between two commits, of a time or of another fault, that has ended; None where none has."""
+    timed = sa.and_(_e.c.verdict == model.Verdict.REGRESSED, sa.func.coalesce(_e.c.low, 0.0) > 0)
+    row = connection.execute(
+        sa.select(_f.c.search, _f.c.culprits)
+        .join(_e, _e.c.id == _f.c.suspect)
+        .join(_p, _p.c.id == _e.c.pair)
+        .where(
+            _p.c.repository == of.repository,
+            _p.c.treatment == of.treatment,
+            _p.c.control == of.control,
+            timed if slower else ~timed,
+            _f.c.search.not_in((*suspicion.UNSEARCHED, suspicion.IMPOSSIBLE)),
+        )
+        .limit(1)
+    ).one_or_none()
+    return row and EndedSearch(row.search, row.culprits)
+
+
+def searched(connection: sa.Connection, finding: int) -> Searched:
+    """What is known for the search of one finding."""
+    row = connection.execute(
+        findings.suspects(_e.c.design, _e.c.treatment_build).join(_f, _f.c.suspect == _e.c.id).where(_f.c.id == finding)
+    ).one()
+    build = builds.by_id(connection, row.treatment_build)
+    assert build is not None  # noqa: S101  a foreign key
+    line = _line(connection, row.repository, row.treatment, row.control)
+    states = dict(
+        connection.execute(
+            sa.select(_b.c.commit, _b.c.state).where(
+                _b.c.repository == build.repository,
+                _b.c.framework == build.framework,
+                _b.c.platform == build.platform,
+                _b.c.copy == 0,
+                _b.c.commit.in_({one.commit for one in line}),
+            )
+        ).all()
+    )
+    shown = [findings.valid_blocks(connection, experiment) for experiment in (row.id, *_verifying(connection, finding))]
+    blocks = [block for some in shown for block in some]
+    return Searched(
+        finding=finding,
+        slower=findings.suspect_of(row).slower,
+        design=experiments.design_of(row.design),
+        line=line,
+        built=frozenset(commit for commit, state in states.items() if state in ("built", "building")),
+        unbuildable=frozenset(commit for commit, state in states.items() if state == "failed"),
+        build_seconds=_build_seconds(connection, build),
+        block_seconds=sum(block.seconds for block in blocks) / max(1, len(blocks)),
+        steps=_steps(connection, finding),
+        shown=findings.log_ratios(blocks),
+    )
+
+
+def give(transaction: store.Transaction, finding: int, wanted: Mapping[tuple[str, str], int | None]) -> None:
+    """Give a search blocks: how many more, by (newer commit, older commit)."""
+    row = transaction.connection.execute(
+        sa.select(_e, _p.c.repository).join(_p).join(_f, _f.c.suspect == _e.c.id).where(_f.c.id == finding)
+    ).one()
+    there = {(step.newer, step.older): step.experiment for step in _steps(transaction.connection, finding)}
+    rank = row.priority + PRIORITY
+    for (newer, older), blocks in wanted.items():
+        if (newer, older) in there and blocks is not None:
+            _give_more(transaction, there[newer, older], blocks)
+            continue
+        of = suspicion.Range(row.repository, newer, older)
+        pair = findings.new_pair(transaction, of, model.RunType.REGRESS)
+        arms = [_of_commit(transaction, row.treatment_build, commit, rank) for commit in (newer, older)]
+        findings.again(transaction, row, pair, dict(row.design), arms, rank, finding, blocks)
+
+
+def found(transaction: store.Transaction, finding: int, search: str, culprits: model.Json, reason: str = "") -> None:
+    """How far the search of a finding has come, or how it ended."""
+    values: dict[str, Any] = {"search": search, "culprits": culprits}
+    if reason:
+        values["reason"] = reason
+    transaction.connection.execute(_f.update().where(_f.c.id == finding).values(values))
+    transaction.announce("finding.searched", id=finding, search=search)
+
+
+def cancel(transaction: store.Transaction, experiment: int, reason: str) -> None:
+    """End an experiment that ran no block, and is not needed any more."""
+    transaction.connection.execute(
+        _e.update().where(_e.c.id == experiment).values(state="cancelled", reason=reason, decided_at=datetime.now(UTC))
+    )
+    transaction.announce("experiment.cancelled", id=experiment, reason=reason)
+
+
+def _of_commit(transaction: store.Transaction, build: int, commit: str, rank: int) -> int:
+    entry = builds.by_id(transaction.connection, build)
+    assert entry is not None  # noqa: S101  a foreign key
+    return builds.want(transaction, builds.Key(entry.repository, commit, entry.framework, entry.platform), rank)
+
+
+def _give_more(transaction: store.Transaction, experiment: int, blocks: int) -> None:
+    more = _e.update().where(_e.c.id == experiment).values(quota=_e.c.quota + blocks)
+    device = transaction.connection.execute(more.returning(_e.c.device)).scalar_one()
+    transaction.announce(f"experiment.open.{device}", id=experiment)
+
+
+def _verifying(connection: sa.Connection, finding: int) -> Iterable[int]:
+    return connection.scalars(
+        sa.select(_e.c.id).join(_p).where(_e.c.finding == finding, _p.c.run_type == model.RunType.VERIFY).order_by(_e.c.id)
+    ).all()
+
+
+def _steps(connection: sa.Connection, finding: int) -> list[Step]:
+    rows = connection.execute(
+        sa.select(_e, _p.c.treatment, _p.c.control)
+        .join(_p)
+        .where(_e.c.finding == finding, _p.c.run_type == model.RunType.REGRESS)
+        .order_by(_e.c.id)
+    ).all()
+    return [
+        Step(
+            row.id,
+            row.treatment,
+            row.control,
+            row.state,
+            row.quota,
+            row.blocks,
+            row.state != "skipped" and row.verdict != model.Verdict.BROKEN,
+            findings.log_ratios(findings.valid_blocks(connection, row.id)),
+            model.Verdict(row.verdict) if row.verdict else None,
+        )
+        for row in rows
+    ]
+
+
+def _line(connection: sa.Connection, repository: str, treatment: str, control: str) -> list[model.Revision]:
+    """The commits from a control to its treatment, oldest first; empty where either is not on the branch."""
+    ends = dict(
+        connection.execute(
+            sa.select(_r.c.commit, _r.c.position).where(
+                _r.c.repository == repository, _r.c.commit.in_((treatment, control)), _r.c.on_branch
+            )
+        ).all()
+    )
+    if len(ends) < 2:
+        return []
+    commits = connection.scalars(
+        sa.select(_r.c.commit)
+        .where(
+            _r.c.repository == repository,
+            _r.c.on_branch,
+            _r.c.position.between(ends[control], ends[treatment]),
+            sa.or_(_r.c.relevant, _r.c.commit.in_((treatment, control))),
+        )
+        .order_by(_r.c.position)
+        .limit(LINE)
+    ).all()
+    return [revisions.one(connection, repository, commit) for commit in commits]
+
+
+def _build_seconds(connection: sa.Connection, build: builds.Entry) -> float:
+    took = connection.execute(
+        sa.select(_b.c.started_at, _b.c.finished_at)
+        .where(
+            _b.c.repository == build.repository,
+            _b.c.framework == build.framework,
+            _b.c.platform == build.platform,
+            _b.c.state.in_(("built", "evicted")),
+            _b.c.started_at.is_not(None),
+            _b.c.finished_at.is_not(None),
+        )
+        .order_by(_b.c.id.desc())
+        .limit(TIMED_BUILDS)
+    ).all()
+    seconds = sorted((row.finished_at - row.started_at).total_seconds() for row in took)
+    return seconds[len(seconds) // 2] if seconds else 0.0

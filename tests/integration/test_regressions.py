@@ -1,0 +1,150 @@
+"""From a suspicion to a finding with its culprit: the real daemon, real git, an engine of a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lab
+import pytest
+import receiver
+
+# Built as a copy, it is as quick as ever: what was slow was one build, not the revision.
+QUICK_WHEN_BUILT_ANEW = '#!/bin/sh\nset -e\nsed "s/130/$([ "$AIBENCHD_COPY" = 0 ] && echo 130 || echo 100)/" "$1/bench" > "$2"\n'
+UNBUILDABLE = "#!/bin/sh\nexit 1\n"
+BROKEN = "#!/bin/sh\necho 'no such operator: conv9' >&2\nexit 3\n"
+
+
+def begin(directory: Path, sink: str = "", **sections: Any) -> lab.Lab:
+    """A lab in which regressions are measured again; watched from its first commit on."""
+    made = lab.make(directory, sink)
+    made.configure(verify={"enabled": True}, **sections)
+    made.commit("first")
+    watch(made)
+    return made
+
+
+def watch(made: lab.Lab, **repository: Any) -> None:
+    (chosen,) = made.configuration["repositories"]
+    made.configure(repositories=[chosen | {"start_at": made.commits[0]} | repository])
+
+
+async def finding(made: lab.Lab, **wanted: str) -> dict[str, Any]:
+    """The only finding, once it is as it is wanted."""
+    where = " AND ".join(f"{name} = '{value}'" for name, value in wanted.items())
+    await made.until(f"SELECT count(*) FROM findings WHERE {where}")
+    (found,) = (await made.ctl("findings"))["findings"]
+    return dict(found)
+
+
+async def test_a_regression_is_measured_again_before_it_is_one(tmp_path: Path) -> None:
+    async with receiver.Receiver().listening() as sink:
+        made = begin(tmp_path, sink.url)
+        async with made.daemon():
+            await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+            slower = made.commit("slower", latency=130)
+            found = await finding(made, state="open", search="found")
+            assert found["confirmed"]
+            assert found["treatment"] == slower
+            assert found["verify"] != found["suspect"]
+            verified = await made.ctl("show", str(found["verify"]))
+            assert (verified["run_type"], verified["verdict"]) == ("verify", "regressed")
+            assert found["estimate"] == verified["estimate"]
+            seeds = made.rows("SELECT DISTINCT json_extract(design, '$.seed') FROM experiments WHERE control_build IS NOT NULL")
+            assert len(seeds) == 2  # coins of its own
+            (culprit,) = found["culprits"]["culprits"]
+            assert (culprit["commits"], culprit["probability"]) == ([slower], 1.0)
+            status = await made.ctl("status")
+            assert status["verdicts"] == {"measured": 1, "regressed": 1, "verified": 1}
+            (newest, _) = (await made.ctl("revisions"))["revisions"]
+            assert newest["experiments"] == {"regressed": 1}  # and not two
+        records = [record for request in sink.requests for record in request.records if record["key"] == "NET latency"]
+        assert {one["run_type"]: one["regressed_types"] for one in records} == {
+            "benchmark": [],
+            "verify": [],
+            "regress": ["NET latency"],
+        }
+        (confirmed,) = [one for one in records if one["run_type"] == "regress"]
+        assert confirmed["experiment"] == found["verify"]
+        assert confirmed["estimate"] == found["estimate"]
+        assert len({one["id"] for one in records}) == len(records)
+
+
+async def test_what_only_one_build_was_slow_by_is_refuted_by_fresh_ones(tmp_path: Path) -> None:
+    made = begin(tmp_path)
+    made.configure(verify={"enabled": True, "builds": "fresh"})
+    async with made.daemon():
+        await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+        made.commit("laid out badly", latency=130, build=QUICK_WHEN_BUILT_ANEW)
+        found = await finding(made, state="refuted")
+        assert not found["confirmed"]
+        assert found["reason"].startswith("measured again: unchanged")
+        assert made.rows("SELECT count(*) FROM builds WHERE copy = 1 AND state = 'built'") == [(2,)]
+        assert made.rows("SELECT count(*) FROM pairs WHERE run_type = 'regress'") == [(0,)]
+
+
+async def test_a_revision_that_breaks_the_program_is_a_finding(tmp_path: Path) -> None:
+    made = begin(tmp_path)
+    async with made.daemon():
+        await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+        broken = made.commit("broken", bench=BROKEN)
+        found = await finding(made, state="open", search="found")
+        assert (found["verdict"], found["treatment"]) == ("broken", broken)
+        assert "no such operator: conv9" in found["reason"]
+        assert found["culprits"]["culprits"][0]["commits"] == [broken]
+
+
+async def test_a_later_sighting_joins_the_finding(tmp_path: Path) -> None:
+    made = begin(tmp_path)
+    watch(made, baseline={"rule": "pinned", "commit": made.commits[0]})
+    async with made.daemon():
+        await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+        made.commit("slower", latency=130)
+        await finding(made, state="open")
+        made.commit("as slow", latency=130)
+        await made.until("SELECT count(*) FROM sightings")
+        (found,) = (await made.ctl("findings"))["findings"]
+        assert found["sightings"] == 1
+        made.commit("slower still", latency=180)
+        await made.until("SELECT state FROM findings ORDER BY id", [("open",), ("open",)])
+
+
+@pytest.mark.parametrize("culprit", [2, 9])
+async def test_the_commit_at_fault_is_found_among_many(tmp_path: Path, culprit: int) -> None:
+    made = begin(tmp_path)
+    watch(made, backlog=1)
+    async with made.daemon():
+        await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+        await made.ctl("pause")
+        for number in range(1, 13):
+            build = UNBUILDABLE if number == 6 else lab.BUILD
+            made.commit(f"commit {number}", latency=100 if number < culprit else 106, build=build)
+        await made.until("SELECT count(*) FROM revisions", [(13,)])
+        await made.ctl("resume")
+        found = await finding(made, state="open", search="found")
+    (named,) = found["culprits"]["culprits"]
+    assert named["commits"] == [made.commits[culprit]]
+    assert named["probability"] > 0.9
+    assert 0.03 < named["effect"] < 0.09
+    assert found["culprits"]["commits"] == 12
+    left = made.rows(
+        "SELECT count(*) FROM experiments e JOIN pairs p ON p.id = e.pair"
+        " WHERE run_type = 'regress' AND state IN ('open', 'waiting')"
+    )
+    assert left == [(0,)]
+
+
+async def test_the_commit_that_broke_the_program_is_found_among_many(tmp_path: Path) -> None:
+    made = begin(tmp_path)
+    watch(made, backlog=1)
+    async with made.daemon():
+        await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+        await made.ctl("pause")
+        for number in range(1, 10):
+            build = UNBUILDABLE if number == 4 else lab.BUILD
+            made.commit(f"commit {number}", bench=BROKEN if number >= 6 else "", build=build)
+        await made.until("SELECT count(*) FROM revisions", [(10,)])
+        await made.ctl("resume")
+        found = await finding(made, state="open", search="found")
+    (named,) = found["culprits"]["culprits"]
+    assert named["commits"] == [made.commits[6]]
