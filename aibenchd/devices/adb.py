@@ -252,7 +252,7 @@ class AdbSession(base.Session):
 
     async def _run(self, command: base.Command) -> base.Completed:
         since = await self._clock() if self._settings.logcat and not self._app else ""
-        supervised = supervising.supervised(self._script, str(self._directory), self._complete(command))
+        supervised = supervising.supervised(self._script, str(self._directory), self._complete(command), self._phone.silence)
         printed, late = await self._phone.run(supervised.text, command.output_limit, command.timeout)
         completed = await anyio.to_thread.run_sync(
             lambda: supervising.completed(printed.stdout, printed.stderr, supervised.mark, killed=late)

@@ -220,10 +220,14 @@ class Shell:
     def poke(self) -> None:
         """Give it a line on its standard input. Never blocks."""
         self._poked = True
+        self.tell(b"\n")
+
+    def tell(self, line: bytes) -> None:
+        """Give it a line where it has begun; a terminal shows it among the outputs. Never blocks."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                line = PACKET.pack(STDIN, 1) + b"\n" if self._packets else b"\n"
-                self._socket.send(line, socket.MSG_DONTWAIT)
+                data = PACKET.pack(STDIN, len(line)) + line if self._packets else line
+                self._socket.send(data, socket.MSG_DONTWAIT)
 
     def _read_packets(self, connection: adbutils.AdbConnection) -> Printed:
         kept = {STDOUT: Kept(self._limit), STDERR: Kept(self._limit)}

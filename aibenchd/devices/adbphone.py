@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar
 import anyio
 
 from aibenchd import errors
-from aibenchd.devices import adbline, base
+from aibenchd.devices import adbline, base, supervising
 
 T = TypeVar("T")
 
@@ -23,6 +23,8 @@ CONNECT_SECONDS = 25.0  # the server itself waits ten for a phone that does not 
 SETTLE_SECONDS = 10.0  # that a phone has to become ready once it is seen
 POLL_SECONDS = 0.2
 ANSWER_SECONDS = 30.0  # that a phone has for a small command, and for killing what it was told to kill
+BEAT_SECONDS = 15.0  # between two signs of life to what runs on a phone
+SILENCE_SECONDS = 60.0  # without one, after which what runs there is to take us for gone: the line may be half open
 SLOWEST = 256 << 10  # bytes a second, below which files are not sent
 ANSWER_BOUND = 4 << 20  # bytes of an answer to a small command
 SHOWN = 8  # serials that a message names
@@ -150,8 +152,13 @@ class Phone:
             raise errors.HarnessError(f"{self.name}: {what}: {answer.complaint or f'exit code {answer.code}'}")
         return answer.text
 
+    @property
+    def silence(self) -> float:
+        """Seconds without a sign of life after which what :meth:`run` runs may take us for gone; 0 where it is given none."""
+        return SILENCE_SECONDS if self._packets else 0
+
     async def run(self, text: str, limit: int, seconds: float) -> tuple[adbline.Printed, bool]:
-        """Run what reads its standard input, and give it a line after ``seconds``, and on cancellation.
+        """Run what reads its standard input, and give it a line after ``seconds``, and on cancellation; signs of life till then.
 
         Returns:
             What it printed, and whether its time was over.
@@ -173,8 +180,14 @@ class Phone:
                 shell.poke()
                 waiting.deadline = anyio.current_time() + ANSWER_SECONDS
 
+        async def beat() -> None:
+            while self.silence:
+                await anyio.sleep(BEAT_SECONDS)
+                shell.tell(supervising.SIGN_OF_LIFE)
+
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(mind)
+            tasks.start_soon(beat)
             with waiting:  # until it has ended, whatever happens to the caller
                 try:
                     outcome = await self._call("run", shell.run, seconds + 2 * ANSWER_SECONDS)

@@ -1,7 +1,7 @@
 """A shell script that runs one program on a device, kills all that it started, and says how it ended.
 
 It wants a POSIX shell (Android's mksh, dash, busybox), ``env``, ``grep`` and ``sleep``; ``taskset`` only where CPUs are
-named. Where ``setsid`` is missing programs are found by their environment alone.
+named, ``read -t`` only where silence is to end a run. Where ``setsid`` is missing programs are found by their environment alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from aibenchd.devices import base
 
 TAG = "AIBENCHD_RUN"  # a variable in the environment of all that a program starts, by which it is found again
 GRACE = 10.0  # seconds beyond a program's timeout, after which the device kills it whoever asks
+SIGN_OF_LIFE = b".\n"  # to a run's standard input; any other line kills it
 LONGEST = 60_000  # bytes of a command line; adb carries no more
 TERMINATED = 128  # a shell's status of what a signal ended is this and the signal's number
 LAST_SIGNAL = 64
@@ -41,11 +42,17 @@ kill_all() {
 """
 
 _SCRIPT = r"""# Arguments: the run's tag, the word its account begins with, seconds after which it is killed whoever asks,
-# the CPUs as a hexadecimal mask (- for all), its directory, a command and its arguments.
-# Standard input stays open while it runs: a line, or the end of it, kills the run.
-tag=$1 mark=$2 limit=$3 mask=$4 directory=$5
-shift 5
+# seconds of silence after which the caller is gone (- where it gives no signs of life), the CPUs as a hexadecimal mask
+# (- for all), its directory, a command and its arguments.
+# Standard input stays open while it runs. A dot is a sign of life; another line, the end of it, or silence kills the run.
+tag=$1 mark=$2 limit=$3 silence=$4 mask=$5 directory=$6
+shift 6
 exec 3<&0 </dev/null
+patience=
+if [ "$silence" != - ]; then
+    read -t 1 line 2>/dev/null
+    [ $? -gt 1 ] || patience="-t $silence" # dash knows no such option
+fi
 account=${0%/*}/account
 cd "$directory" || exit 125
 
@@ -63,17 +70,19 @@ child=$!
 # Where this shell is killed, these two are what is left; and they must hold none of its outputs open.
 (
     trap '' HUP
-    read line <&3
-    kill_all
-) >/dev/null 2>&1 &
-listener=$!
-(
-    trap '' HUP
     exec 3<&-
     AIBENCHD_RUN=$tag sleep "$limit"
     kill_all
 ) >/dev/null 2>&1 &
 sleeper=$!
+(
+    trap '' HUP
+    while read $patience line <&3; code=$?; [ $code = 0 ] && [ "$line" = . ]; do :; done
+    # A caller that is heard again after its silence must not take this for the program's own end.
+    [ $code = 0 ] || kill -9 $$ $sleeper
+    kill_all
+) >/dev/null 2>&1 &
+listener=$!
 exec 3<&-
 while :; do # a signal ends a wait too
     wait $child
@@ -101,12 +110,13 @@ class Supervised:
     mark: bytes
 
 
-def supervised(script: PurePosixPath, owner: str, command: base.Command) -> Supervised:
+def supervised(script: PurePosixPath, owner: str, command: base.Command, silence: float = 0) -> Supervised:
     """What a command is run by.
 
     Args:
         script: where :data:`SCRIPT` lies on the device, in a directory that it may write to.
         owner: a word without spaces that tells whose run it is.
+        silence: seconds without :data:`SIGN_OF_LIFE` after which the run is killed; 0 where none is given.
 
     Raises:
         CommandError: it is too long.
@@ -119,6 +129,7 @@ def supervised(script: PurePosixPath, owner: str, command: base.Command) -> Supe
         f"{owner}:{run}",
         mark,
         str(math.ceil(command.timeout + GRACE)),
+        str(math.ceil(silence) or "-"),
         mask(command.cpus),
         str(command.cwd),
         *(f"{name}={value}" for name, value in command.env.items()),

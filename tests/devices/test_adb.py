@@ -416,6 +416,32 @@ async def test_a_line_that_drops_during_a_run_kills_it(server: adbd.Server, phon
     await works(server, phone)
 
 
+async def test_on_a_line_that_is_half_open_a_run_ends_by_itself_and_on_one_that_is_quiet_it_does_not(
+    server: adbd.Server, phone: adbd.Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not adbd.shell().endswith("mksh"):
+        pytest.skip("mksh, Android's own shell, is not installed; this host's knows no read -t")
+    monkeypatch.setattr(adbphone, "BEAT_SECONDS", 0.3)
+    monkeypatch.setattr(adbphone, "SILENCE_SECONDS", 3.0)
+    async with device(server, phone).session() as session, anyio.create_task_group() as tasks:
+        work = await session.directory("work")
+        completed = await session.run(shell("sleep 5; echo well", work))
+        assert (completed.code, completed.stdout) == (0, "well\n")
+        tasks.start_soon(_deafen_when_running, phone)
+        with pytest.raises(errors.DeviceLostError, match="pixel: "):
+            await session.run(shell("(setsid sleep 1000 &); sleep 1001 & echo >begun; sleep 1002", work))
+    await works(server, phone)
+
+
+async def _deafen_when_running(phone: adbd.Phone) -> None:
+    """Nothing comes there any more, until all that ran has ended; the server does not know."""
+    await running(phone)
+    phone.mute = True
+    await gone(phone)
+    phone.mute = False
+    phone.drop()
+
+
 async def _drop_when_running(phone: adbd.Phone) -> None:
     await running(phone)
     phone.drop()

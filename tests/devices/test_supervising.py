@@ -14,6 +14,7 @@ import pytest
 from aibenchd import errors
 from aibenchd.devices import base, supervising
 
+KILL = b"\n"
 SHELLS = ("dash", "bash", "mksh", "busybox")
 
 
@@ -48,10 +49,10 @@ class Supervisor:
         self.script = place / "supervise.sh"
         self.script.write_bytes(supervising.SCRIPT)
 
-    def start(self, text: str, **more: object) -> tuple[subprocess.Popen[bytes], supervising.Supervised]:
+    def start(self, text: str, silence: float = 0, **more: object) -> tuple[subprocess.Popen[bytes], supervising.Supervised]:
         given: dict[str, Any] = {"cwd": PurePosixPath(self._place), **more}
         command = base.Command((text,), shell=True, **given)
-        supervised = supervising.supervised(PurePosixPath(self.script), str(self._place), command)
+        supervised = supervising.supervised(PurePosixPath(self.script), str(self._place), command, silence)
         argv = [*self._shell, "-c", supervised.text.replace("sh ", " ".join(self._shell) + " ", 1)]
         pipe = subprocess.PIPE
         process = subprocess.Popen(
@@ -59,7 +60,7 @@ class Supervisor:
         )
         return process, supervised
 
-    def run(self, text: str, said: bytes | None = None, **more: object) -> base.Completed:
+    def run(self, text: str, said: bytes | None = None, **more: Any) -> base.Completed:
         process, supervised = self.start(text, **more)
         if said is not None:
             self.until("begun")
@@ -70,7 +71,7 @@ class Supervisor:
             stdout, stderr = process.communicate(timeout=30)
         finally:
             stdin.close()  # type: ignore[union-attr]
-        return supervising.completed(stdout, stderr, supervised.mark, killed=said is not None)
+        return supervising.completed(stdout, stderr, supervised.mark, killed=said == KILL)
 
     def until(self, name: str) -> None:
         for _ in range(1000):
@@ -122,7 +123,7 @@ def test_a_signal_is_told_as_one(supervisor: Supervisor, number: int) -> None:
 
 
 def test_a_line_kills_all_of_it(supervisor: Supervisor) -> None:
-    completed = supervisor.run("(setsid sleep 1000 &); sleep 1001 & echo >begun; sleep 1002", b"\n")
+    completed = supervisor.run("(setsid sleep 1000 &); sleep 1001 & echo >begun; sleep 1002", KILL)
     assert completed.ending is base.Ending.TIMED_OUT
     assert supervisor.left() == []
 
@@ -146,6 +147,29 @@ def test_a_program_that_nobody_asks_after_ends_by_itself(supervisor: Supervisor,
     monkeypatch.setattr(supervising, "GRACE", 0.0)
     completed = supervisor.run("sleep 1000", timeout=0.5)
     assert (completed.ending, completed.code) == (base.Ending.SIGNALLED, 9)
+
+
+def test_a_caller_that_falls_silent_is_taken_for_gone(supervisor: Supervisor, shell: tuple[str, ...]) -> None:
+    """It gives signs of life until the program has lasted longer than it may be silent; its line stays open."""
+    if shell[0].endswith("dash"):
+        pytest.skip("dash has no read -t, and ends a run at its limit alone")
+    process, supervised = supervisor.start("echo >begun; (setsid sleep 1000 &); sleep 4; echo >lasted; sleep 1001", silence=3)
+    assert process.stdin is not None
+    supervisor.until("begun")
+    while not (supervisor.script.parent / "lasted").exists():
+        process.stdin.write(supervising.SIGN_OF_LIFE)
+        process.stdin.flush()
+        time.sleep(0.2)
+    assert supervisor.left()
+    supervisor.until_alone()
+    stdout, stderr = process.communicate(timeout=30)
+    with pytest.raises(errors.HarnessError, match="what supervises programs on the device was killed"):
+        supervising.completed(stdout, stderr, supervised.mark, killed=False)
+
+
+def test_signs_of_life_change_nothing_of_what_is_told(supervisor: Supervisor) -> None:
+    completed = supervisor.run("echo >begun; echo well; sleep 0.5; cat; exit 3", 3 * supervising.SIGN_OF_LIFE, silence=60)
+    assert (completed.code, completed.stdout) == (3, "well\n")
 
 
 def test_cpus_are_kept_to(supervisor: Supervisor) -> None:

@@ -156,9 +156,10 @@ class Phone:
             self.script(name, text)
         for policy, steps in (("policy0", (300000, 900000, 1800000)), ("policy4", (500000, 1500000, 2800000))):
             self._frequencies(self.root / "sys/devices/system/cpu/cpufreq" / policy, steps)
+        (self.root / "bin" / "sh").symlink_to(shell())
         if shutil.which("toybox"):
             names = subprocess.run(["toybox"], capture_output=True, text=True, check=True).stdout.split()
-            for name in set(names) - SCRIPTS.keys():
+            for name in set(names) - SCRIPTS.keys() - {"sh"}:
                 (self.root / "bin" / name).symlink_to(str(shutil.which("toybox")))
 
     def set(self, **properties: str) -> None:
