@@ -7,12 +7,16 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aibenchd import errors, model
+from aibenchd.decide import plot
 
 if TYPE_CHECKING:
     from aibenchd.decide import tape  # numpy: this module is imported for its arguments too
+
+POINTS = 60  # of a plot, where a tape has more blocks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,43 +31,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-blocks", type=_count, default=None, help="budget of blocks (all of the tape)")
     parser.add_argument("--order", choices=("coin", "pairs"), default="coin", help="how orders were drawn (%(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object per tape")
+    parser.add_argument("--plot", type=_picture, metavar="FILE", help="draw how each verdict came about, into a .png or .svg")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line per tape; 1 where one of them could not be read, else 0."""
+    """Print one line per tape, and draw them all where asked to; 1 where one of them could not be read, else 0.
+
+    Raises:
+        AibenchdError: the plot cannot be drawn.
+    """
     from aibenchd.decide import tape  # numpy takes its time
 
-    failed = False
+    panels, failed = [], False
     for path in arguments.tapes:
         try:
-            decision = decided(tape.read(path), arguments)
+            read = tape.read(path)
+            rule = _rule(read, arguments)
+            decision = decided(read, rule, arguments.order)
         except errors.InvalidFileError as error:
             print(error, file=sys.stderr)
             failed = True
         else:
             print(_json(path, decision) if arguments.json else _words(path, decision))
+            if arguments.plot:
+                panels.append(plot.Panel(Path(path).name, _said(decision), course(read, decision, rule, arguments.order)))
+    if panels:
+        plot.draw(arguments.plot, panels, arguments.min_effect)
     return int(failed)
 
 
-def decided(read: tape.Tape, arguments: argparse.Namespace) -> model.Decision:
-    """The decision on one tape; where its blocks run out, *inconclusive*.
+def decided(read: tape.Tape, rule: model.Rule, order: str) -> model.Decision:
+    """The decision on one tape.
 
     Raises:
-        InvalidFileError: its orders are not those of ``--order``.
+        InvalidFileError: its orders are not those of ``order``.
     """
     from aibenchd.decide import verdict
 
-    rule = model.Rule(
+    try:
+        return verdict.decide(read.treatment, read.control, rule, orders=read.orders, kind=order, numbers=read.numbers)
+    except ValueError as error:
+        raise errors.InvalidFileError([errors.Fault(read.file, str(error))]) from None
+
+
+def course(read: tape.Tape, decision: model.Decision, rule: model.Rule, order: str) -> list[model.Decision]:
+    """What was known after each block up to the decision's; after evenly spread ones, where they are more than :data:`POINTS`."""
+    some = range(1, decision.blocks, math.ceil(decision.blocks / POINTS))
+    return [*(decided(read.up_to(blocks), rule, order) for blocks in some), decision]
+
+
+def _rule(read: tape.Tape, arguments: argparse.Namespace) -> model.Rule:
+    """Where the blocks of the tape run out, it is *inconclusive*."""
+    return model.Rule(
         alpha=arguments.alpha,
         beta=arguments.beta,
         min_effect=arguments.min_effect,
         max_blocks=min(arguments.max_blocks or len(read.orders), len(read.orders)),
         max_seconds=math.inf,
     )
-    try:
-        return verdict.decide(read.treatment, read.control, rule, orders=read.orders, kind=arguments.order, numbers=read.numbers)
-    except ValueError as error:
-        raise errors.InvalidFileError([errors.Fault(read.file, str(error))]) from None
 
 
 def _json(path: str, decision: model.Decision) -> str:
@@ -79,13 +104,23 @@ def _json(path: str, decision: model.Decision) -> str:
 
 
 def _words(path: str, decision: model.Decision) -> str:
+    return f"{path}: {_said(decision)}"
+
+
+def _said(decision: model.Decision) -> str:
     sides = (f"{side:+.2%}" if math.isfinite(side) else "?" for side in (decision.low, decision.high))
     effect = f"{decision.estimate:+.2%} ({' to '.join(sides)})" + (f"; {decision.reason}" if decision.reason else "")
-    return f"{path}: {decision.verdict} after {decision.blocks} blocks: {effect}"
+    return f"{decision.verdict} after {decision.blocks} blocks: {effect}"
 
 
 def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _picture(text: str) -> Path:
+    if Path(text).suffix not in plot.SUFFIXES:
+        raise argparse.ArgumentTypeError(f"expected a file that ends in {' or '.join(plot.SUFFIXES)}, not {text}")
+    return Path(text)
 
 
 def _within(low: float, high: float) -> Callable[[str], float]:

@@ -29,6 +29,10 @@ class Tape:
     orders: Sequence[str]
     numbers: Sequence[int]
 
+    def up_to(self, blocks: int) -> Tape:
+        """Its first ``blocks``."""
+        return Tape(self.file, self.treatment[:blocks], self.control[:blocks], self.orders[:blocks], self.numbers[:blocks])
+
 
 def read(path: str) -> Tape:
     """Read a tape.
