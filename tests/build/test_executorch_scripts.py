@@ -9,20 +9,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import buildplace
 import executorchenv
 import pytest
-import trees
 
-import aibenchd.runners
 from aibenchd import digests, model
 from aibenchd.frameworks import base, executorch
 
-SCRIPTS = Path(__file__).parents[2] / "specifications/frameworks/executorch"
-RUNNERS = Path(aibenchd.runners.__file__).parent
 ENGINE = Path(__file__).parents[1] / "runners/executorch_engine.py"
 ITSELF = {"examples/portable/executor_runner/executor_runner.cpp": ""}
 NDK = {"build/cmake/android.toolchain.cmake": ""}
-TOOLS = ("sh", "cat", "cp", "find", "head", "dirname", "nproc", "chmod", "sed", "mkdir", "rm", "ls")  # of every machine
 
 # Does what is needed of "cmake -S … -B DIRECTORY" and "cmake --build DIRECTORY --target executor_runner".
 CMAKE = """#!/bin/sh
@@ -48,45 +44,18 @@ echo "OutputX 0: tensor(sizes=[1, 2], [0.5, 1.])"
 """
 
 
-class Place:
-    """A repository, where its program is to be, and a PATH on which only what is named can be found."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.source, self.program = root, root / "a source", root / "an output/benchmark"
-        self.source.mkdir()
-        self.program.parent.mkdir()
-        (root / "bin").mkdir()
-        for tool in TOOLS:
-            (root / "bin" / tool).symlink_to(str(shutil.which(tool)))
-        self.write({"python": "#!/bin/sh\n"}, "bin")
-
-    def write(self, files: Mapping[str, str], where: str = "a source") -> None:
-        trees.write(self.root / where, files)
-
-    def build(self, platform: str = "host", **variables: str) -> subprocess.CompletedProcess[str]:
-        path = {
-            "PATH": str(self.root / "bin"),
-            "AIBENCHD_RUNNERS": str(RUNNERS),
-            "AIBENCHD_PYTHON": str(self.root / "bin/python"),
-        }
-        command = [SCRIPTS / platform / "build.sh", self.source, self.program]
-        return subprocess.run(command, env=path | variables, capture_output=True, text=True, check=False)
-
-    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        path = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-        return subprocess.run([self.program, *arguments], env=path, capture_output=True, text=True, check=False)
+@pytest.fixture
+def place(tmp_path: Path) -> buildplace.Place:
+    made = buildplace.Place(tmp_path, python=tmp_path / "bin/python")
+    made.write({"python": "#!/bin/sh\n"}, "bin")
+    return made
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
-
-@pytest.fixture
-def built(place: Place) -> Place:
+def built(place: buildplace.Place) -> buildplace.Place:
     place.write(ITSELF)
     place.write({"cmake": CMAKE, "executor_runner": EXECUTOR_RUNNER}, "bin")
-    ended = place.build()
+    ended = place.build("executorch/host")
     assert ended.returncode == 0, ended.stderr
     place.write(
         {"xnnpack.pte": "ET12 \0XnnpackBackend\0 \0XnnpackBackend\0", "cpu.pte": "ET12 aten::add", "broken.pte": ""}, "files"
@@ -103,10 +72,10 @@ def read(ended: subprocess.CompletedProcess[str]) -> base.Output:
 
 
 @pytest.mark.parametrize("platform", ["host", "linux", "android"])
-def test_a_repository_s_own_script_goes_first(platform: str, place: Place) -> None:
-    assert os.access(SCRIPTS / platform / "build.sh", os.X_OK)
+def test_a_repository_s_own_script_goes_first(platform: str, place: buildplace.Place) -> None:
+    assert os.access(buildplace.FRAMEWORKS / "executorch" / platform / "build.sh", os.X_OK)
     place.write({"build.sh": '#!/bin/sh\necho "from $1" > "$2"\n', "engine.py": "", **ITSELF})
-    assert place.build(platform).returncode == 0
+    assert place.build(f"executorch/{platform}").returncode == 0
     assert place.program.read_text() == f"from {place.source}\n"
 
 
@@ -121,24 +90,24 @@ def test_a_repository_s_own_script_goes_first(platform: str, place: Place) -> No
     ],
 )
 def test_what_is_missing_is_named(
-    platform: str, files: Mapping[str, str], variables: Mapping[str, str], said: str, place: Place
+    platform: str, files: Mapping[str, str], variables: Mapping[str, str], said: str, place: buildplace.Place
 ) -> None:
     place.write(files)
-    ended = place.build(platform, **variables)
+    ended = place.build(f"executorch/{platform}", **variables)
     assert (ended.returncode, said in ended.stderr.splitlines()[-1]) == (1, True), ended.stderr
     assert not place.program.exists()
 
 
-def test_what_executorch_s_build_needs_is_named(place: Place) -> None:
+def test_what_executorch_s_build_needs_is_named(place: buildplace.Place) -> None:
     place.write(ITSELF)
     place.write({"cmake": CMAKE, "python": "#!/bin/sh\nexit 1\n"}, "bin")
-    ended = place.build()
+    ended = place.build("executorch/host")
     assert (ended.returncode, "lacks what ExecuTorch's build needs; set it in builds.env" in ended.stderr) == (1, True)
 
 
-def test_an_engine_is_taken_and_equal_sources_are_equal_builds(place: Place) -> None:
+def test_an_engine_is_taken_and_equal_sources_are_equal_builds(place: buildplace.Place) -> None:
     place.write({"engine/__init__.py": "", "src/other.py": "", "tests/__init__.py": "", "setup.py": "", "README": ""})
-    assert place.build("linux", DEVICE_PYTHON="it's python").returncode == 0
+    assert place.build("executorch/linux", DEVICE_PYTHON="it's python").returncode == 0
     found = sorted(path.relative_to(place.program.parent).as_posix() for path in place.program.parent.rglob("*.py"))
     runners = ["runners/common.py", "runners/executorch_runner.py", "runners/torch_runner.py"]
     assert found == ["engine/__init__.py", "other.py", *runners]
@@ -147,14 +116,14 @@ def test_an_engine_is_taken_and_equal_sources_are_equal_builds(place: Place) -> 
     subprocess.run([sys.executable, "-m", "compileall", "-q", place.source], check=True)
     shutil.rmtree(place.program.parent)
     place.program.parent.mkdir()
-    assert place.build("linux", DEVICE_PYTHON="it's python").returncode == 0
+    assert place.build("executorch/linux", DEVICE_PYTHON="it's python").returncode == 0
     assert digests.of_tree(place.program.parent) == before
 
 
-def test_an_engine_s_network_is_measured(place: Place) -> None:
+def test_an_engine_s_network_is_measured(place: buildplace.Place) -> None:
     python = executorchenv.interpreter()
     place.write({"engine.py": ENGINE.read_text(), "common.py": "raise ImportError('this one is the engine')\n"})
-    assert place.build(AIBENCHD_EXECUTORCH_PYTHON=str(python)).returncode == 0
+    assert place.build("executorch/host", AIBENCHD_EXECUTORCH_PYTHON=str(python)).returncode == 0
     place.program = place.program.parent.rename(place.root / "elsewhere, it's moved") / "benchmark"
     found = read(place.run("--module", "engine:net", "--input-dims", "1,3,16,16", "--iterations", "3", "--backend=xnnpack"))
     assert found.backend == "xnnpack"
@@ -165,11 +134,11 @@ def test_an_engine_s_network_is_measured(place: Place) -> None:
 # ---------------------------------------------------------------- executor_runner
 
 
-def test_android_s_is_built_by_the_ndk(place: Place) -> None:
+def test_android_s_is_built_by_the_ndk(place: buildplace.Place) -> None:
     place.write(ITSELF)
     place.write({"cmake": CMAKE, "executor_runner": EXECUTOR_RUNNER}, "bin")
     place.write(NDK, "ndk")
-    ended = place.build("android", ANDROID_NDK=str(place.root / "ndk"), EXECUTORCH_FLAGS="-DA=1 -DB=2")
+    ended = place.build("executorch/android", ANDROID_NDK=str(place.root / "ndk"), EXECUTORCH_FLAGS="-DA=1 -DB=2")
     assert ended.returncode == 0, ended.stderr
     toolchain = f"-DCMAKE_TOOLCHAIN_FILE={place.root}/ndk/build/cmake/android.toolchain.cmake"
     assert f"-DA=1 -DB=2 {toolchain} -DANDROID_ABI=arm64-v8a -DANDROID_PLATFORM=android-26" in ended.stdout
@@ -177,7 +146,7 @@ def test_android_s_is_built_by_the_ndk(place: Place) -> None:
     assert place.program.read_text().startswith("#!/system/bin/sh\n")
 
 
-def test_executor_runner_takes_the_options_of_the_runner(built: Place) -> None:
+def test_executor_runner_takes_the_options_of_the_runner(built: buildplace.Place) -> None:
     """Its first run is told, those of the warm-up are left out."""
     counts = ("--warmup", "2", "--iterations=3", "--threads", "4", "--operators", "--input-dims", "1,2", "--output-directory=/x")
     ended = built.run("--model", built.root / "files/xnnpack.pte", *counts, "--backend", "xnnpack")
@@ -190,7 +159,7 @@ def test_executor_runner_takes_the_options_of_the_runner(built: Place) -> None:
     assert samples == {"NET load": (2500,), "NET first_run": (1000,), "NET latency": (4000, 5000, 6000)}
 
 
-def test_the_backend_is_what_the_program_was_lowered_to(built: Place) -> None:
+def test_the_backend_is_what_the_program_was_lowered_to(built: buildplace.Place) -> None:
     files = built.root / "files"
     assert read(built.run("--model", files / "cpu.pte", "--backend=cpu")).backend == "cpu"
     assert read(built.run("--model", files / "xnnpack.pte", "--backend=")).backend == "xnnpack"
@@ -213,7 +182,9 @@ def test_the_backend_is_what_the_program_was_lowered_to(built: Place) -> None:
         (("--model", "{files}/broken.pte"), 1, "failed with "),
     ],
 )
-def test_executor_runner_refuses_what_it_cannot_do(arguments: tuple[str, ...], status: int, said: str, built: Place) -> None:
+def test_executor_runner_refuses_what_it_cannot_do(
+    arguments: tuple[str, ...], status: int, said: str, built: buildplace.Place
+) -> None:
     ended = built.run(*(word.replace("{files}", str(built.root / "files")) for word in arguments))
     assert (ended.returncode, ended.stdout) == (status, "")
     assert f"executor_runner: {said}" in ended.stderr.splitlines()[-1]

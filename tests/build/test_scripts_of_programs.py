@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import buildplace
 import pytest
-import trees
 
-import aibenchd.runners
 from aibenchd import model
 from aibenchd.frameworks import tflite
 
-FRAMEWORKS = Path(__file__).parents[2] / "specifications/frameworks"
-SCRIPTS = [path for name in ("tflite", "glow", "oculus") for path in sorted((FRAMEWORKS / name).glob("*/build.sh"))]
-TOOLS = ("sh", "cat", "cp", "find", "head", "dirname", "nproc", "chmod", "sed", "mkdir", "rm", "ls")  # of every machine
+SCRIPTS = [path for name in ("tflite", "glow", "oculus") for path in sorted((buildplace.FRAMEWORKS / name).glob("*/build.sh"))]
 
 # Does what is needed of "cmake -S … -B DIRECTORY" and "cmake --build DIRECTORY --target NAME…".
 CMAKE = """#!/bin/sh
@@ -46,38 +42,13 @@ chmod +x "bazel-bin/${target%:*}/benchmark_model"
 """
 
 
-class Place:
-    """A repository, where its program is to be, and a PATH on which only what is named can be found."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.source, self.program = root, root / "a source", root / "an output/benchmark"
-        self.source.mkdir()
-        self.program.parent.mkdir()
-        (root / "bin").mkdir()
-        for tool in TOOLS:
-            (root / "bin" / tool).symlink_to(str(shutil.which(tool)))
-
-    def write(self, files: Mapping[str, str], where: str = "a source") -> None:
-        trees.write(self.root / where, files)
-
-    def build(self, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        runners = Path(aibenchd.runners.__file__).parent
-        environment = {"PATH": str(self.root / "bin"), "AIBENCHD_RUNNERS": str(runners), "AIBENCHD_PYTHON": sys.executable}
-        command = [FRAMEWORKS / script / "build.sh", self.source, self.program]
-        return subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=False)
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        path = {"PATH": "/usr/bin:/bin"}
-        return subprocess.run([self.program, *arguments], env=path, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> buildplace.Place:
+    return buildplace.Place(tmp_path)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parts[-3]}-{path.parts[-2]}")
-def test_scripts_can_be_run_and_a_repository_s_own_goes_first(script: Path, place: Place) -> None:
+def test_scripts_can_be_run_and_a_repository_s_own_goes_first(script: Path, place: buildplace.Place) -> None:
     assert os.access(script, os.X_OK)
     place.write({"build.sh": '#!/bin/sh\necho "from $1" > "$2"\n', "tensorflow/lite/x": "", "tools/loader/CMakeLists.txt": ""})
     ended = place.build(f"{script.parts[-3]}/{script.parts[-2]}")
@@ -109,7 +80,7 @@ GLOW = {"tools/loader/CMakeLists.txt": ""}
     ],
 )
 def test_what_is_missing_is_named(
-    script: str, files: Mapping[str, str], ndk: Mapping[str, str] | None, said: str, place: Place
+    script: str, files: Mapping[str, str], ndk: Mapping[str, str] | None, said: str, place: buildplace.Place
 ) -> None:
     place.write(files)
     variables = {}
@@ -126,7 +97,9 @@ def test_what_is_missing_is_named(
 
 
 @pytest.mark.parametrize(("files", "tool", "text"), [(NEW, "cmake", CMAKE), (OLD, "bazel", BAZEL)])
-def test_benchmark_model_takes_the_runner_s_options(files: Mapping[str, str], tool: str, text: str, place: Place) -> None:
+def test_benchmark_model_takes_the_runner_s_options(
+    files: Mapping[str, str], tool: str, text: str, place: buildplace.Place
+) -> None:
     place.write(files)
     place.write({tool: text}, "bin")
     ended = place.build("tflite/host")
@@ -140,7 +113,7 @@ def test_benchmark_model_takes_the_runner_s_options(files: Mapping[str, str], to
     assert place.run("--graph=x", "--backend=").stdout == "benchmark_model --graph=x --num_threads=1\n"
 
 
-def test_each_backend_has_benchmark_model_s_options(place: Place) -> None:
+def test_each_backend_has_benchmark_model_s_options(place: buildplace.Place) -> None:
     place.write(NEW)
     place.write({"cmake": CMAKE}, "bin")
     assert place.build("tflite/host").returncode == 0
@@ -151,7 +124,7 @@ def test_each_backend_has_benchmark_model_s_options(place: Place) -> None:
     assert [place.run(word).returncode for word in ("--input-file=a.npy", "--model")] == [2, 2]
 
 
-def test_android_s_is_built_by_the_ndk(place: Place) -> None:
+def test_android_s_is_built_by_the_ndk(place: buildplace.Place) -> None:
     place.write(NEW)
     place.write({"cmake": CMAKE}, "bin")
     place.write(NDK, "ndk")
@@ -162,24 +135,26 @@ def test_android_s_is_built_by_the_ndk(place: Place) -> None:
     assert place.program.read_text().startswith("#!/system/bin/sh\n")
 
 
-def test_another_machine_s_interpreter_runs_the_runner(place: Place) -> None:
+def test_another_machine_s_interpreter_runs_the_runner(place: buildplace.Place) -> None:
     assert place.build("tflite/linux").returncode == 0
     assert "exec 'python3' -B" in place.program.read_text()
     assert sorted(path.name for path in (place.program.parent / "runners").iterdir()) == ["common.py", "tflite_runner.py"]
 
 
-def test_a_repository_s_own_litert_is_taken(place: Place) -> None:
+def test_a_repository_s_own_litert_is_taken(place: buildplace.Place) -> None:
     place.write({"src/ai_edge_litert/__init__.py": "", "src/ai_edge_litert/interpreter.py": "raise ImportError('this one')"})
     assert place.build("tflite/host").returncode == 0
     assert "this one" in place.run("--model", "x").stderr
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("ai_edge_litert"), reason="ai-edge-litert is not installed")
-def test_the_program_measures_a_network(place: Place) -> None:
+def test_the_program_measures_a_network(place: buildplace.Place) -> None:
     ended = place.build("tflite/host")
     assert ended.returncode == 0, ended.stderr
     network = place.root / "net.tflite"
-    subprocess.run([sys.executable, FRAMEWORKS.parent / "generators/networks.py", "squeezenet", "tflite", network], check=True)
+    subprocess.run(
+        [sys.executable, buildplace.FRAMEWORKS.parent / "generators/networks.py", "squeezenet", "tflite", network], check=True
+    )
     moved = place.program.parent.rename(place.root / "elsewhere, it's moved")
     place.program = moved / "benchmark"
     ran = place.run("--model", str(network), "--iterations", "3", "--backend", "cpu")
@@ -192,7 +167,7 @@ def test_the_program_measures_a_network(place: Place) -> None:
 # ---------------------------------------------------------------- Glow
 
 
-def test_glow_s_programs_lie_beside_each_other(place: Place) -> None:
+def test_glow_s_programs_lie_beside_each_other(place: buildplace.Place) -> None:
     place.write(GLOW)
     place.write({"cmake": CMAKE, "ninja": "#!/bin/sh\n"}, "bin")
     ended = place.build("glow/host", GLOW_PROGRAMS="AddBench image-classifier", GLOW_FLAGS="-DA=1 -DB=2")
