@@ -93,7 +93,7 @@ async def coverage(request: web.Request) -> web.Response:
 
 async def config(request: web.Request) -> web.Response:
     """The settings in force, with whatever looks like a secret masked."""
-    settings = request.app[HOUSE].settings().model_dump(mode="json", serialize_as_any=True)
+    settings = request.app[HOUSE].settings().model_dump(mode="json")
     return answers.json_response(answers.dumps(redaction.processor(None, "", settings)))
 
 

@@ -1,11 +1,12 @@
 """What GET answers."""
 
+import json
 import math
 
 import pytest
 import statusd
 
-from aibenchd import model
+from aibenchd import model, plugins, settings
 from aibenchd.store import outbox, schema
 
 
@@ -261,6 +262,32 @@ async def test_the_configuration_is_shown_without_secrets(daemon: statusd.Daemon
         _, answer = await daemon.get(target)
         assert answer["repositories"][0]["name"] == "engine"
         assert "hunter2" not in str(answer)
+
+
+OWN_KEYS: dict[str, model.JsonObject] = {
+    "adb": {"serial": "0A1B", "directory": "/data/local/tmp/bench"},
+    "gpu": {"index": 0, "meter": {"kind": "nvml", "gpu": "0"}},
+    "local": {"directory": "/srv/bench", "helper": "/run/helper.sock", "meter": {"kind": "rapl", "helper": "/run/helper.sock"}},
+    "simulated": {"program": {"latency": 10}},
+    "ssh": {"host": "board", "key_file": "/srv/key", "jump": [{"host": "gate"}], "lost_after": "90s"},
+    "ssh-gpu": {"host": "board", "gpu": "0"},
+    "vendor": {
+        "run": ["loader", "{command}"],
+        "directory": "/srv/bench",
+        "metrics": [{"pattern": "(?P<value>x)", "type": "NET", "metric": "m", "unit": "s"}],
+    },
+}
+
+
+@pytest.mark.parametrize("kind", plugins.names("devices"))
+async def test_the_configuration_of_each_kind_of_device_is_shown_as_it_can_be_written(daemon: statusd.Daemon, kind: str) -> None:
+    written = json.dumps({"devices": [{"name": "d", "kind": kind, **OWN_KEYS.get(kind, {})}]})
+    chosen = settings.Settings.model_validate_json(written)
+    daemon.configure(devices=chosen.devices)
+    code, answer = await daemon.get("/v1/config")
+    assert code == 200
+    shown = json.dumps({"devices": answer["devices"]})
+    assert settings.Settings.model_validate_json(shown).devices == chosen.devices
 
 
 def _pair(tx: object, commit: str, *, run_type: str = "benchmark", **more: str) -> tuple[int, int]:
