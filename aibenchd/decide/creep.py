@@ -50,14 +50,17 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Span = tuple[int, int]  # (older, newer): a known change came after the first, and with the second at the latest
+Row = tuple[int, int, float, float]  # newer, older, log ratio, its standard error
 
 DRIFT = 1 / 8  # margins per commit: the prior's scale of a rate
 STEP = 2.0  # margins: that of a step
 DOUBT = 5  # edges
 EXACT = 1e-4  # as a log ratio: smaller errors are those of equal programs
-SHARE = 0.75  # of the margin
+SHARE = 1.0  # of the margin
 TAIL = 0.05  # of the starts, on either side
-NODES = np.array([statistics.NormalDist().inv_cdf((node + 0.5) / 40) for node in range(40)])
+NODES = np.array([statistics.NormalDist().inv_cdf((node + 0.5) / 20) for node in range(20)])
+MOST = 3.0  # standard errors that one edge counts for: exp(3² / 2) is 90, and one in a hundred is called for nothing
+LITTLE = 1e-5  # of all evidence, which no quantile misses
 LEAST = -8.0  # standard errors on the wrong side, past which it makes no difference
 
 
@@ -250,11 +253,12 @@ def anchor_due(
         ValueError: as :func:`detect`.
     """
     margin, groups = _margin(min_effect), _groups(edges)
-    if not groups or release not in _places(groups[-1]):
+    graph = _Graph.of(groups[-1] if groups else [], known)
+    if release not in graph.places:
         return True
-    graph = _Graph.of(groups[-1], known)
-    _, errors = graph.solved(graph.places.index(release))
-    return float(errors[-1]) > share * margin
+    if release == graph.places[-1]:
+        return False
+    return graph.newest_error(graph.places.index(release)) > share * margin
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,14 +283,15 @@ class _Graph:
     clock: Ints
 
     @classmethod
-    def of(cls, edges: Sequence[Edge], known: Collection[Span]) -> _Graph:
+    def of(cls, rows: Sequence[Row], known: Collection[Span]) -> _Graph:
         for start, end in known:
             if start >= end:
                 raise ValueError(f"known change from {start} to {end}: expected an older and a newer commit")
-        places = _places(edges)
+        places = _places(rows)
         index = {place: at for at, place in enumerate(places)}
-        older, newer = (np.array([index[place] for place in ends], dtype=np.int64) for ends in _ends(edges))
-        errors = np.array([edge.error for edge in edges])
+        older = np.array([index[older] for _, older, _, _ in rows], dtype=np.int64)
+        newer = np.array([index[newer] for newer, _, _, _ in rows], dtype=np.int64)
+        ratios, errors = np.array([row[2:] for row in rows]).reshape(-1, 2).T
         sites = np.array(places)
         changed = np.zeros(max(len(places) - 1, 0), dtype=bool)
         for start, end in known:
@@ -294,7 +299,6 @@ class _Graph:
         still = changed.copy()
         still[older[(errors < EXACT) & (newer == older + 1)]] = True
         clock = np.concatenate([[0], np.cumsum(~still)])
-        ratios = np.array([edge.ratio for edge in edges])
         return cls(places, older, newer, ratios, np.maximum(errors, EXACT), changed, clock)
 
     @property
@@ -332,20 +336,32 @@ class _Graph:
         logs, _ = self.solved(0)
         return float(np.diff(logs)[index:][self.changed[index:]].sum())
 
+    @functools.cached_property
+    def laplacian(self) -> Floats:
+        """Of the edges' information, shape (commits, commits)."""
+        found, weights = np.zeros((len(self.places), len(self.places))), (self.errors * self.noise) ** -2
+        for one, other in ((self.older, self.newer), (self.newer, self.older)):
+            np.add.at(found, (one, one), weights)
+            np.add.at(found, (one, other), -weights)
+        return found
+
     def solved(self, reference: int) -> tuple[Floats, Floats]:
         """Log time over that of the reference, and its standard error; both of shape (commits,)."""
-        size, weights = len(self.places), (self.errors * self.noise) ** -2
-        laplacian, pull = np.zeros((size, size)), np.zeros(size)
-        for one, other in ((self.older, self.newer), (self.newer, self.older)):
-            np.add.at(laplacian, (one, one), weights)
-            np.add.at(laplacian, (one, other), -weights)
-        np.add.at(pull, self.newer, weights * self.ratios)
-        np.add.at(pull, self.older, -weights * self.ratios)
-        rest = np.delete(np.arange(size), reference)
-        covariance = np.linalg.inv(laplacian[np.ix_(rest, rest)])
-        logs, errors = np.zeros(size), np.zeros(size)
-        logs[rest], errors[rest] = covariance @ pull[rest], np.sqrt(np.diag(covariance))
+        pulls, logs, errors = (np.zeros(len(self.places)) for _ in range(3))
+        weighted = self.ratios * (self.errors * self.noise) ** -2
+        np.add.at(pulls, self.newer, weighted)
+        np.add.at(pulls, self.older, -weighted)
+        rest = np.delete(np.arange(len(self.places)), reference)
+        covariance = np.linalg.inv(self.laplacian[np.ix_(rest, rest)])
+        logs[rest], errors[rest] = covariance @ pulls[rest], np.sqrt(np.diag(covariance))
         return logs, errors
+
+    def newest_error(self, reference: int) -> float:
+        """The standard error of the newest commit's log time over that of the reference."""
+        rest = np.delete(np.arange(len(self.places)), reference)
+        newest = np.zeros(len(rest))
+        newest[-1] = 1.0
+        return math.sqrt(float(np.linalg.solve(self.laplacian[np.ix_(rest, rest)], newest)[-1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -380,7 +396,7 @@ class _Evidence:
 
     def creep(self, quantiles: Sequence[float]) -> list[float]:
         """Quantiles of how much it has crept, over all alternatives."""
-        likely = self.shares > 1e-6  # of all evidence
+        likely = self.shares > LITTLE
         sizes = np.maximum(self.means[likely][:, None] + self.errors[likely][:, None] * NODES, 0.0).ravel()
         order = np.argsort(sizes)
         below = np.cumsum(np.repeat(self.shares[likely], len(NODES))[order])
@@ -392,6 +408,7 @@ def _weigh(graph: _Graph, margin: float) -> _Evidence:
     weights = 1 / (graph.errors * graph.noise)
     spans = _cleared(graph.crosses * weights[:, None])
     ratios = spans(graph.ratios * weights)
+    bounded = np.clip(ratios, -MOST, MOST)
     starts = np.arange(graph.starts)
     older, newer = (np.maximum(graph.clock[ends][:, None] - starts, 0) for ends in (graph.older, graph.newer))
     logs, means, errors = [], [], []
@@ -400,33 +417,33 @@ def _weigh(graph: _Graph, margin: float) -> _Evidence:
         (STEP * margin, np.minimum(newer, 1) - np.minimum(older, 1), np.ones(len(starts))),
     ):
         rows = spans(profile * weights[:, None])
-        score, information = ratios @ rows, (rows**2).sum(axis=0)
+        information = (rows**2).sum(axis=0)
         spread = scale**2 / (1 + scale**2 * information)
-        logs.append(np.log(spread) / 2 - math.log(scale) + _half_normal(score * np.sqrt(spread)))
-        means.append(score * spread * reach)
+        logs.append(np.log(spread) / 2 - math.log(scale) + _half_normal(bounded @ rows * np.sqrt(spread)))
+        means.append(ratios @ rows * spread * reach)
         errors.append(np.sqrt(spread) * reach)
     return _Evidence(np.array(logs), np.array(means), np.array(errors))
 
 
 def _cleared(columns: Floats) -> Callable[[Floats], Floats]:
     """What takes the columns out of others: the residual of a regression on them."""
+    if not columns.size:
+        return lambda others: others
     left, sizes, _ = np.linalg.svd(columns, full_matrices=False)
-    basis = left[:, sizes > 1e-9 * max(sizes, default=0.0)]
+    basis = left[:, sizes > 1e-9 * sizes[0]]
     return lambda others: others - basis @ (basis.T @ others)
 
 
 def _half_normal(z: Floats) -> Floats:
-    """log of the mean of exp(z x) / (its standard normal mean's part), x half normal: z² / 2 + log 2 Φ(z)."""
+    """z² / 2 + log 2 Φ(z): what is left of a normal likelihood's mean over a half-normal prior, but for its width."""
     z = np.maximum(z, LEAST)
     found: Floats = z**2 / 2 + np.log([math.erfc(-one / math.sqrt(2)) for one in z])
     return found
 
 
-def _groups(edges: Iterable[Edge]) -> list[list[Edge]]:
+def _groups(edges: Iterable[Edge]) -> list[list[Row]]:
     """Edges that say something, in a fixed order, by which commits they join; that with the newest commit is the last."""
-    usable = sorted(
-        (edge for edge in edges if math.isfinite(edge.error)), key=lambda edge: (edge.newer, edge.older, edge.ratio, edge.error)
-    )
+    rows = sorted((edge.newer, edge.older, edge.ratio, error) for edge in edges if math.isfinite(error := edge.error))
     root: dict[int, int] = {}
 
     def top(place: int) -> int:
@@ -434,28 +451,23 @@ def _groups(edges: Iterable[Edge]) -> list[list[Edge]]:
             root[place] = place = root[root[place]]
         return place
 
-    for edge in usable:
-        root[top(edge.newer)] = top(edge.older)
-    found: dict[int, list[Edge]] = {}
-    for edge in usable:
-        found.setdefault(top(edge.newer), []).append(edge)
-    return sorted(found.values(), key=lambda group: group[-1].newer)
+    for newer, older, _, _ in rows:
+        root[top(newer)] = top(older)
+    found: dict[int, list[Row]] = {}
+    for row in rows:
+        found.setdefault(top(row[0]), []).append(row)
+    return sorted(found.values(), key=lambda group: group[-1][0])
 
 
-def _group_of(groups: Sequence[Sequence[Edge]], place: int) -> Sequence[Edge]:
+def _group_of(groups: Sequence[Sequence[Row]], place: int) -> Sequence[Row]:
     for group in groups:
         if place in _places(group):
             return group
     raise ValueError(f"commit {place}: no edge with a bound has it; expected one that was measured")
 
 
-def _ends(edges: Sequence[Edge]) -> tuple[list[int], list[int]]:
-    return [edge.older for edge in edges], [edge.newer for edge in edges]
-
-
-def _places(edges: Sequence[Edge]) -> tuple[int, ...]:
-    older, newer = _ends(edges)
-    return tuple(sorted({*older, *newer}))
+def _places(rows: Sequence[Row]) -> tuple[int, ...]:
+    return tuple(sorted({place for newer, older, _, _ in rows for place in (older, newer)}))
 
 
 def _tail(confidence: float) -> float:
@@ -470,6 +482,7 @@ def _margin(min_effect: float) -> float:
     return math.log1p(min_effect)
 
 
+@functools.lru_cache(maxsize=16)
 def _normal(confidence: float) -> float:
     """Half the width of a normal law's interval, in standard deviations."""
     return -statistics.NormalDist().inv_cdf(_tail(confidence))
