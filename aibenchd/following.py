@@ -125,21 +125,21 @@ class Following:
             await self._conclude(settled, verify)
 
     async def _conclude(self, settled: suspicion.Settled, verify: int) -> None:
-        left = await self._confirmation(verify) if settled.state == suspicion.OPEN else recording.Left()
+        left, explained = recording.Left(), None
+        if settled.state == suspicion.OPEN:
+            facts = await self._store.read(functools.partial(_measured, experiment=verify))
+            left = await anyio.to_thread.run_sync(
+                self._recorder.of_confirmation, facts.experiment, facts.decision, facts.series, facts.backend, facts.fingerprint
+            )
+            explained = await self._store.read(functools.partial(_explained, experiment=verify))
 
         def write(tx: store.Transaction) -> None:
-            findings.settle(tx, settled.finding, settled.state, settled.reason, settled.evidence)
+            findings.settle(tx, settled, explained)
             self._recorder.write(tx, verify, left)
             crashpoints.reach("confirm.before-commit")
 
         await self._store.write(write)
         log.info("suspect settled", finding=settled.finding, state=settled.state, reason=settled.reason)
-
-    async def _confirmation(self, verify: int) -> recording.Left:
-        facts = await self._store.read(functools.partial(_measured, experiment=verify))
-        return await anyio.to_thread.run_sync(
-            self._recorder.of_confirmation, facts.experiment, facts.decision, facts.series, facts.backend, facts.fingerprint
-        )
 
     # ---- the commits at fault
 
@@ -226,6 +226,12 @@ def _measured(connection: sa.Connection, experiment: int) -> _Measured:
     series, backend = experiments.measured(connection, experiment, model.Block(whole.blocks, ()))
     decision = findings.decision_of(connection, experiment)
     return _Measured(whole, decision, series, backend, findings.fingerprint_of(connection, experiment))
+
+
+def _explained(connection: sa.Connection, experiment: int) -> model.JsonObject:
+    from aibenchd.measure import explaining
+
+    return explaining.explained(explaining.Measured(*one) for one in experiments.samples_by_block(connection, experiment))
 
 
 def _weighed(ended: Sequence[findings.Verified]) -> list[suspicion.Ended]:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from aibenchd.api import call, pages, screen
+from aibenchd.api import call, findings, pages, screen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -379,7 +379,10 @@ COMMANDS = {
     "revisions": Command(
         page("/v1/revisions", pages.revisions), "revisions with their verdicts", "", {"repository": "NAME", **PAGED}
     ),
-    "findings": Command(page("/v1/findings", pages.findings), "what regressed or broke", "", PAGED),
+    "findings": Command(page("/v1/findings", findings.findings), "what regressed or broke", "", PAGED),
+    "finding": Command(
+        page("/v1/findings/{}", findings.finding), "one finding: since which commit, how sure, which operators", "ID"
+    ),
     "builds": Command(page("/v1/builds", pages.builds), "builds", "", {"repository": "NAME", "state": "STATE", **PAGED}),
     "log": Command(log, "what a build or a failed trial printed", "build|trial ID"),
     "rebuild": Command(order("/v1/builds/{}/rebuild"), "try a failed build again", "ID"),

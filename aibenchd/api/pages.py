@@ -147,7 +147,7 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
         for item in items
     ]
     out.table(head, rows, [item["verdict"] or item["state"] for item in items])
-    _more(out, answer)
+    more(out, answer)
 
 
 def outcomes(answer: dict[str, Any]) -> str:
@@ -156,65 +156,16 @@ def outcomes(answer: dict[str, Any]) -> str:
     return screen.tally({OF_CELLS.get(ended, ended) if of_cells else ended: n for ended, n in answer["outcomes"].items()})
 
 
-def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
-    items = answer["findings"]
-    head = (
-        "id",
-        "state",
-        "verdict",
-        "change",
-        "device",
-        "backend",
-        "benchmark",
-        "treatment",
-        "control",
-        "culprit",
-        "found",
-        "reason",
-    )
-    rows = [
-        (
-            str(item["id"]),
-            item["state"],
-            item["verdict"],
-            screen.interval(item),
-            item["device"],
-            item["backend"],
-            item["benchmark"],
-            item["treatment"][:SHORT],
-            (item["control"] or "")[:SHORT],
-            _culprits(item),
-            out.ago(item["found_at"]),
-            item["reason"],
-        )
-        for item in items
-    ]
-    out.table(head, rows, [item["verdict"] if item["confirmed"] else "dim" for item in items])
-    _more(out, answer)
-
-
-def _culprits(finding: dict[str, Any]) -> str:
-    """The commits at fault, each group with its probability; or how the search for them stands."""
-    found = finding["culprits"] or {}
-    named = [
-        f"{'/'.join(commit[:SHORT] for commit in culprit['commits'])} {culprit['probability']:.0%}"
-        for culprit in found.get("culprits", ())
-    ]
-    if finding["search"] == "found":
-        return ", ".join(named)
-    return ", ".join([finding["search"], *named]) if finding["search"] else ""
-
-
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
     out.line(f"experiment {answer['id']}: {_ended(answer)} {screen.interval(answer)}", _style(answer))
     facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
     # Where one cell of a pair is measured alone, the pair's control is none of it.
-    _facts(out, [(name, answer[name]) for name in facts if name != "control" or answer["design"].get("arms") != 1])
-    _facts(out, [(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])
-    _facts(out, [(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
+    fact_lines(out, [(name, answer[name]) for name in facts if name != "control" or answer["design"].get("arms") != 1])
+    fact_lines(out, [(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])
+    fact_lines(out, [(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
     builds = [(arm, build) for arm, build in answer["builds"].items() if build]
-    _facts(out, [(f"{arm} build", f"{build['id']}, {build['state']}, {build['digest'][:SHORT]}") for arm, build in builds])
+    fact_lines(out, [(f"{arm} build", f"{build['id']}, {build['state']}, {build['digest'][:SHORT]}") for arm, build in builds])
     for lost in answer["excluded"]:
         out.line(f"  {lost['trials']} trials of the {lost['arm']} do not count, {lost['cause']}: {lost['reason']}")
     if answer["blocks"]:
@@ -264,7 +215,7 @@ def history(out: screen.Screen, answer: dict[str, Any]) -> None:
         for item in items
     ]
     out.table(head, rows, [item["verdict"] or "" for item in items])
-    _more(out, answer)
+    more(out, answer)
 
 
 def revisions(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -286,7 +237,7 @@ def revisions(out: screen.Screen, answer: dict[str, Any]) -> None:
         for item in answer["revisions"]
     ]
     out.table(head, rows, worst)
-    _more(out, answer)
+    more(out, answer)
 
 
 def builds(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -307,7 +258,7 @@ def builds(out: screen.Screen, answer: dict[str, Any]) -> None:
         for item in items
     ]
     out.table(head, rows, [item["state"] for item in items])
-    _more(out, answer)
+    more(out, answer)
 
 
 def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -326,7 +277,7 @@ def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
         for item in answer["requests"]
     ]
     out.table(head, rows)
-    _more(out, answer)
+    more(out, answer)
 
 
 def event(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -384,8 +335,8 @@ def _section(out: screen.Screen, title: str, page: Any, answer: dict[str, Any]) 
         page(out, answer)
 
 
-def _facts(out: screen.Screen, facts: list[tuple[str, str | None]]) -> None:
-    for name, value in facts:
+def fact_lines(out: screen.Screen, named: list[tuple[str, str | None]]) -> None:
+    for name, value in named:
         if value:
             out.line(f"  {name:16}{value}")
 
@@ -457,6 +408,6 @@ def _style(item: dict[str, Any]) -> str:
     return "fault" if item.get("fault") else str(item.get("verdict") or item["state"])
 
 
-def _more(out: screen.Screen, answer: dict[str, Any]) -> None:
+def more(out: screen.Screen, answer: dict[str, Any]) -> None:
     if answer["next"] is not None:
         out.line(f"there are more: --cursor {answer['next']}", "dim")

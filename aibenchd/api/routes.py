@@ -43,6 +43,7 @@ ROUTES = (
     Route("GET", f"/v1/experiments/{NUMBER}", reads.single("experiment", views.experiment), "with blocks, trials, results"),
     Route("GET", "/v1/revisions", reads.listed(views.RevisionQuery, views.revisions), "newest first, with their verdicts"),
     Route("GET", "/v1/findings", reads.listed(views.Page, views.findings), "what regressed or broke"),
+    Route("GET", f"/v1/findings/{NUMBER}", reads.single("finding", views.finding), "with its operators, and who is at fault"),
     Route("GET", "/v1/coverage", reads.coverage, "models by devices and backends: how fast each cell is, or why not"),
     Route("GET", "/v1/history", reads.listed(views.HistoryQuery, views.history), "one benchmark on one device over revisions"),
     Route("GET", "/v1/builds", reads.listed(views.BuildQuery, views.builds), "newest first"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -254,19 +254,25 @@ def keep_results(
 
 def samples(connection: sa.Connection, experiment: int) -> dict[model.ArmName, list[model.Series]]:
     """The series of all trials of an experiment's valid blocks, per arm, in order of blocks."""
+    gathered: dict[model.ArmName, list[model.Series]] = {}
+    for _, arm, series in samples_by_block(connection, experiment):
+        gathered.setdefault(arm, []).append(series)
+    return gathered
+
+
+def samples_by_block(connection: sa.Connection, experiment: int) -> Iterator[tuple[int, model.ArmName, model.Series]]:
+    """Block, arm and series of all trials of an experiment's valid blocks, in order of blocks."""
     table = schema.samples
     rows = connection.execute(
-        sa.select(_trials.c.arm, table)
+        sa.select(_trials.c.block, _trials.c.arm, table)
         .join(_trials, _trials.c.id == table.c.trial)
         .join(_blocks, sa.and_(_blocks.c.experiment == _trials.c.experiment, _blocks.c.number == _trials.c.block))
         .where(_trials.c.experiment == experiment, _blocks.c.valid)
         .order_by(_trials.c.block, _trials.c.id)
     )
-    gathered: dict[model.ArmName, list[model.Series]] = {}
     for row in rows.mappings():
         series = model.Series(row["type"], row["metric"], row["unit"], tuple(row["values"]), row["text"])
-        gathered.setdefault(model.ArmName(row["arm"]), []).append(series)
-    return gathered
+        yield row["block"], model.ArmName(row["arm"]), series
 
 
 def measured(

@@ -172,12 +172,11 @@ def family(connection: sa.Connection, repository: str, treatment: str) -> dict[i
     return {row.id: row.evidence for row in rows}
 
 
-def settle(transaction: store.Transaction, finding: int, state: str, reason: str, evidence: float | None) -> None:
-    """What became of a suspect."""
-    transaction.connection.execute(
-        _f.update().where(_f.c.id == finding).values(state=state, reason=reason, evidence=evidence, verified_at=datetime.now(UTC))
-    )
-    transaction.announce(f"finding.{state}", id=finding, reason=reason)
+def settle(transaction: store.Transaction, settled: suspicion.Settled, explained: model.Json) -> None:
+    """What became of a suspect; ``explained`` is what it is made of, where it is confirmed."""
+    values = {"state": settled.state, "reason": settled.reason, "evidence": settled.evidence, "explained": explained}
+    transaction.connection.execute(_f.update().where(_f.c.id == settled.finding).values(**values, verified_at=datetime.now(UTC)))
+    transaction.announce(f"finding.{settled.state}", id=settled.finding, reason=settled.reason)
 
 
 def decision_of(connection: sa.Connection, experiment: int) -> model.Decision:

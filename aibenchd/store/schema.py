@@ -189,6 +189,7 @@ findings = sa.Table(
     sa.Column("evidence", sa.Float),  # natural logarithm of the e-value against no regression, of what verified it
     sa.Column("search", sa.Text, nullable=False, default=""),
     sa.Column("culprits", sa.JSON),  # what the search has found so far
+    sa.Column("explained", sa.JSON),  # which operators it comes from, and what else changed
     sa.Column("found_at", Instant, nullable=False),
     sa.Column("verified_at", Instant),
     sa.Index("findings_by_state", "state"),

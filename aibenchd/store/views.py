@@ -231,28 +231,40 @@ def findings(connection: sa.Connection, page: Page) -> Item:
 
     ``estimate``, ``low`` and ``high`` are of what measured it again, once that has blocks: what showed it first is biased.
     """
-    select = (
-        sa.select(_f.id, *(column for column in _OF_EXPERIMENT if column.key not in ("id", "state", "reason")))
-        .add_columns(
-            _e.id.label("suspect"),
-            _f.state,
-            _f.reason,
-            _f.evidence,
-            _f.search,
-            _f.culprits,
-            _f.found_at,
-            _f.verified_at,
-            _SIGHTINGS,
-        )
+    found = _page(connection, "findings", _findings(), _f.id, page)
+    _add_measured_again(connection, found["findings"])
+    return found
+
+
+def finding(connection: sa.Connection, number: int) -> Item | None:
+    """One finding, with what it is made of (``explained``), its sightings and the experiments of its search; None without one."""
+    row = connection.execute(_findings(_f.explained).where(_f.id == number)).mappings().one_or_none()
+    if row is None:
+        return None
+    item = _item(row)
+    _add_measured_again(connection, [item])
+    sighted = sa.select(schema.sightings.c.experiment).where(schema.sightings.c.finding == number)
+    return item | {
+        "seen_again": _items(connection, _experiments().where(_e.id.in_(sighted)).order_by(_e.id.desc()).limit(LIMIT)),
+        "experiments": _items(connection, _experiments().where(_e.finding == number).order_by(_e.id).limit(LIMIT)),
+    }
+
+
+def _findings(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    of_experiment = (column for column in _OF_EXPERIMENT if column.key not in ("id", "state", "reason"))
+    own = (_f.id, _f.suspect, _f.state, _f.reason, _f.evidence, _f.search, _f.culprits, _f.found_at, _f.verified_at, _SIGHTINGS)
+    return (
+        sa.select(*own, *of_experiment, *more)
         .select_from(schema.findings)
         .join(schema.experiments, _e.id == _f.suspect)
         .join(schema.pairs, _p.id == _e.pair)
     )
-    found = _page(connection, "findings", select, _f.id, page)
-    again = _measured_again(connection, [item["id"] for item in found["findings"]])
-    for item in found["findings"]:
+
+
+def _add_measured_again(connection: sa.Connection, items: Sequence[Item]) -> None:
+    again = _measured_again(connection, [item["id"] for item in items])
+    for item in items:
         item |= {"confirmed": item["state"] == suspicion.OPEN, "verify": None} | again.get(item["id"], {})
-    return found
 
 
 def _measured_again(connection: sa.Connection, findings: Sequence[int]) -> dict[int, Item]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import lab
 import pytest
 import receiver
@@ -12,6 +15,20 @@ import receiver
 # Built as a copy, it is as quick as ever: what was slow was one build, not the revision.
 QUICK_WHEN_BUILT_ANEW = '#!/bin/sh\nset -e\nsed "s/130/$([ "$AIBENCHD_COPY" = 0 ] && echo 130 || echo 100)/" "$1/bench" > "$2"\n'
 UNBUILDABLE = "#!/bin/sh\nexit 1\n"
+# Its second operator is what takes longer where the revision says so; what is in no operator stays as it is.
+OPERATORS = """#!/bin/sh
+exec awk -v seed="$(od -An -N3 -tu4 /dev/urandom)" 'function said(type, time) {{
+    printf "PyTorchObserver {{\\"type\\": \\"%s\\", \\"metric\\": \\"latency\\", \\"unit\\": \\"us\\", ", type
+    printf "\\"value\\": %.3f}}\\n", time
+}}
+BEGIN {{
+    srand(seed)
+    for (i = 0; i < 8; i++) {{
+        conv = 40 * (1 + 0.01 * rand()); relu = {relu} * (1 + 0.01 * rand())
+        said("ID_0_Conv", conv); said("ID_1_Relu", relu); said("NET", conv + relu + 5)
+    }}
+}}'
+"""
 BROKEN = "#!/bin/sh\necho 'no such operator: conv9' >&2\nexit 3\n"
 
 
@@ -148,3 +165,26 @@ async def test_the_commit_that_broke_the_program_is_found_among_many(tmp_path: P
         found = await finding(made, state="open", search="found")
     (named,) = found["culprits"]["culprits"]
     assert named["commits"] == [made.commits[6]]
+
+
+async def test_a_finding_names_the_operator_that_became_slower(tmp_path: Path) -> None:
+    made = begin(tmp_path)
+    made.commit("with operators", bench=OPERATORS.format(relu=20))
+    watch(made, start_at=made.commits[1])
+    async with made.daemon():
+        await made.until("SELECT count(*) FROM experiments WHERE state = 'decided'")
+        made.commit("a slower Relu", bench=OPERATORS.format(relu=30))
+        found = await finding(made, state="open", search="found")
+        whole = await made.ctl("finding", str(found["id"]))
+        explained = whole["explained"]
+        first, *_ = explained["operators"]
+        assert (first["name"], first["status"]) == ("ID_1_Relu", "changed")
+        assert first["low"] < 10 < first["high"]
+        assert first["share"] == pytest.approx(1, abs=0.1)
+        assert sum(one["change"] for one in explained["operators"]) + explained["rest"]["change"] == pytest.approx(
+            explained["network"]["change"]
+        )
+        client = [sys.executable, "-m", "aibenchd.api.client", "-s", str(made.socket)]
+        said = (await anyio.run_process([*client, "finding", str(found["id"])])).stdout.decode()
+        assert re.search(r"^ID_1_Relu +changed +10 us", said, re.MULTILINE)
+        assert "ID_0_Conv" not in said

@@ -51,6 +51,7 @@ CREATE TABLE findings (
     evidence FLOAT,
     search TEXT NOT NULL,
     culprits JSON,
+    explained JSON,
     found_at FLOAT NOT NULL,
     verified_at FLOAT,
     PRIMARY KEY (id),

@@ -1,0 +1,110 @@
+"""What people see of findings: what regressed, how sure that is, since which commit, and what it is made of."""
+
+from __future__ import annotations
+
+import math
+
+from aibenchd.api import pages, screen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FACTS = ("repository", "benchmark", "model", "device", "backend", "treatment", "control")
+LARGEST = 700.0  # logarithm of a number that a float holds
+OPERATORS = 10  # that are listed
+LEAST_SHOWN = 0.005  # probability of a commit that is listed
+
+
+def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
+    items = answer["findings"]
+    head = (
+        "id",
+        "state",
+        "verdict",
+        "change",
+        "device",
+        "backend",
+        "benchmark",
+        "treatment",
+        "control",
+        "culprit",
+        "found",
+        "reason",
+    )
+    rows = [
+        (
+            str(item["id"]),
+            item["state"],
+            item["verdict"],
+            screen.interval(item),
+            item["device"],
+            item["backend"],
+            item["benchmark"],
+            item["treatment"][: pages.SHORT],
+            (item["control"] or "")[: pages.SHORT],
+            _culprits(item),
+            out.ago(item["found_at"]),
+            item["reason"],
+        )
+        for item in items
+    ]
+    out.table(head, rows, [item["verdict"] if item["confirmed"] else "dim" for item in items])
+    pages.more(out, answer)
+
+
+def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """All about one: what and where, how sure, since which commit, and what it is made of."""
+    shown = answer["verdict"] if answer["confirmed"] else "dim"
+    out.line(f"finding {answer['id']}: {answer['state']}, {answer['verdict']} {screen.interval(answer)}", shown)
+    pages.fact_lines(out, [(name, answer[name]) for name in FACTS])
+    pages.fact_lines(out, [("reason", answer["reason"]), ("culprit", _culprits(answer))])
+    pages.fact_lines(out, [("first seen in", f"experiment {answer['suspect']}"), ("measured again in", _again(answer))])
+    if answer["evidence"] is not None:
+        odds = math.exp(min(answer["evidence"], LARGEST))
+        pages.fact_lines(out, [("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
+    for commit, probability in ((answer["culprits"] or {}).get("by_commit") or {}).items():
+        if probability >= LEAST_SHOWN:
+            out.line(f"  {probability:5.1%} {commit[: pages.SHORT]}")
+    _explained(out, answer["explained"] or {})
+    for item in answer["seen_again"]:
+        out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: pages.SHORT]} {screen.interval(item)}")
+
+
+def _again(finding: dict[str, Any]) -> str:
+    return f"experiment {finding['verify']}" if finding["verify"] else ""
+
+
+def _explained(out: screen.Screen, explained: dict[str, Any]) -> None:
+    """Operators by what they add to the network's time, and other quantities that changed."""
+    operators = [one for one in explained.get("operators", ()) if one["status"] != "no change shown"][:OPERATORS]
+    if operators:
+        out.line()
+        rows = [
+            (one["name"], one["status"], _span(one, explained["unit"]), "" if one["share"] is None else f"{one['share']:.0%}")
+            for one in (*operators, explained["rest"])
+        ]
+        out.table(("operator", "", "change", "share"), rows)
+    changed = [one for one in explained.get("quantities", ()) if one["low"] is not None and not one["low"] <= 0 <= one["high"]]
+    if changed:
+        out.line()
+        others = [(one["key"], screen.quantity(one["control"], one["unit"]), _span(one, one["unit"])) for one in changed]
+        out.table(("also changed", "was", "change"), others)
+
+
+def _span(one: dict[str, Any], unit: str) -> str:
+    ends = (one["low"], one["high"])
+    sides = "" if None in ends else f" ({' … '.join(screen.quantity(end, unit) for end in ends)})"
+    return f"{screen.quantity(one['change'], unit)}{sides}"
+
+
+def _culprits(finding: dict[str, Any]) -> str:
+    """The commits at fault, each group with its probability; or how the search for them stands."""
+    found = finding["culprits"] or {}
+    named = [
+        f"{'/'.join(commit[: pages.SHORT] for commit in culprit['commits'])} {culprit['probability']:.0%}"
+        for culprit in found.get("culprits", ())
+    ]
+    if finding["search"] == "found":
+        return ", ".join(named)
+    return ", ".join([finding["search"], *named]) if finding["search"] else ""
