@@ -62,7 +62,9 @@ class Framework(abc.ABC):
     """Made once per process, without arguments. All methods are pure: no I/O, no state."""
 
     name: ClassVar[str]
-    backends: ClassVar[Mapping[str, str]] = {}  # what can be asked for -> the evidence by which a trial proves that it ran
+    # What can be asked for -> the evidence by which a trial proves that it ran. Empty: it does not say; what a selection or a
+    # device names is asked for, and the program is believed.
+    backends: ClassVar[Mapping[str, str]] = {}
 
     @abc.abstractmethod
     def commands(self, benchmark: model.Benchmark, place: Place) -> tuple[str, ...]:

@@ -199,7 +199,7 @@ def backends(wanted: Sequence[str], offered: Sequence[str], known: Collection[st
     """The backends that a benchmark is asked to run with on a device; :func:`impossible` says which of them cannot be.
 
     - Those that the selection wants, where it names any; ``all`` among them stands for all that are possible.
-    - Else those that the device offers, where the framework can be asked for one of them.
+    - Else those that the device offers, where it offers any. A fallback would be measured where these were left unasked for.
     - Else the program's own choice: one empty name.
 
     Args:
@@ -207,7 +207,7 @@ def backends(wanted: Sequence[str], offered: Sequence[str], known: Collection[st
         known: what the framework can be asked for; empty where it does not say.
     """
     if not wanted:
-        return tuple(offered) if not set(offered).isdisjoint(known) else ("",)
+        return tuple(offered) or ("",)
     possible = tuple(one for one in known or offered if not offered or one in offered)
     every = possible or ((ALL,) if known else ("",))
     return tuple(dict.fromkeys(itertools.chain.from_iterable(every if one == ALL else (one,) for one in wanted)))

@@ -51,8 +51,8 @@ def test_a_new_backend_of_a_device_adds_a_column_by_itself(wanted: tuple[str, ..
         ((), (), KNOWN, ("",)),
         ((), ("cpu", "mkl"), KNOWN, ("cpu", "mkl")),
         ((), ("cpu", "dsp"), KNOWN, ("cpu", "dsp")),  # of which one is impossible
-        ((), ("dsp",), KNOWN, ("",)),
-        ((), ("cpu",), (), ("",)),
+        ((), ("dsp",), KNOWN, ("dsp",)),  # which is impossible
+        ((), ("dsp", "cpu"), (), ("dsp", "cpu")),
         (("mkl", "dsp"), ("cpu",), KNOWN, ("mkl", "dsp")),
         (("all",), (), KNOWN, KNOWN),
         (("all",), ("mkl", "dsp"), KNOWN, ("mkl",)),
@@ -66,6 +66,17 @@ def test_backends_are_the_selection_s_else_the_device_s_else_the_program_s(
     wanted: tuple[str, ...], offered: tuple[str, ...], known: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
     assert coverage.backends(wanted, offered, known) == expected
+
+
+def test_of_a_device_s_backends_each_framework_is_asked_for_what_it_knows_or_for_all_where_it_does_not_say() -> None:
+    host, net = device("a", backends=("mkl", "cpu", "dsp")), selected("net")
+    generic = REPOSITORY.model_copy(update={"framework": "generic"})
+    tflite = REPOSITORY.model_copy(update={"framework": "tflite"})
+    assert [cell.backend for cell in coverage.cells(REPOSITORY, [net], [host], KNOWN)] == ["mkl", "cpu"]
+    assert [cell.backend for cell in coverage.cells(generic, [net], [host], ())] == ["mkl", "cpu", "dsp"]
+    (*_, dsp) = shown = coverage.matrix(tflite, [net], [device("a", backends=("opencl", "dsp"))], ("cpu", "xnnpack"))
+    assert all(cell.impossible for cell in shown), "what it falls back to is not measured in place of what the device offers"
+    assert dsp.impossible == "tflite cannot be asked for dsp: it knows cpu, xnnpack"
 
 
 @pytest.mark.parametrize(
