@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -20,11 +21,13 @@ from aibenchd import crashpoints, model
 from aibenchd import settings as configuration
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
-from aibenchd.store import experiments, findings, searches, store
+from aibenchd.store import experiments, findings, searches, series, store
 
 if TYPE_CHECKING:
-    from aibenchd.plan import searching  # it imports numpy, which is for those who search
+    from aibenchd import creeping  # they import numpy
+    from aibenchd.plan import searching
 
+LOOK_BACK = timedelta(days=1)  # over what was decided while nobody looked
 LOOK_SECONDS = 300.0  # between two looks though nothing was told
 FRESH_COPY = 1  # which copy of a build is one that was made anew
 NOT_VERIFIED = "it was not measured again: verify is off"
@@ -41,6 +44,7 @@ class Following:
 
     def __init__(self, journal: store.Store, current: Callable[[], configuration.Settings], recorder: recording.Recorder) -> None:
         self._store, self._current, self._recorder = journal, current, recorder
+        self._seen_until = datetime.now(UTC) - LOOK_BACK
 
     async def run(self) -> None:
         """Follow for ever."""
@@ -56,6 +60,21 @@ class Following:
         if self._current().bisect.enabled:
             for confirmed in suspicion.by_range(await self._store.read(searches.to_search)).values():
                 await self._search(confirmed)
+
+        if self._current().creep.enabled:
+            await self._creep()
+
+    # ---- drifts that no commit shows
+
+    async def _creep(self) -> None:
+        """Look at the series that have something new; each whole, so that none need be looked at for what came earlier."""
+        since, self._seen_until = self._seen_until, datetime.now(UTC)
+        for cell in await self._store.read(functools.partial(series.decided_since, when=since)):
+            history = await self._store.read(functools.partial(series.of_cell, cell=cell))
+            wanted = await anyio.to_thread.run_sync(_wanted, history, self._current().creep)
+            if wanted is not None:
+                await self._store.write(functools.partial(series.compare, series=history, older=wanted.older, newer=wanted.newer))
+                log.info("compared far apart", cell=cell.identifier, device=cell.device, reason=wanted.reason)
 
     # ---- suspects
 
@@ -232,6 +251,12 @@ def _explained(connection: sa.Connection, experiment: int) -> model.JsonObject:
     from aibenchd.measure import explaining
 
     return explaining.explained(explaining.Measured(*one) for one in experiments.samples_by_block(connection, experiment))
+
+
+def _wanted(history: series.Series, rule: configuration.CreepSettings) -> creeping.Wanted | None:
+    from aibenchd import creeping
+
+    return creeping.wanted(history, rule)
 
 
 def _weighed(ended: Sequence[findings.Verified]) -> list[suspicion.Ended]:

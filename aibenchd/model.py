@@ -37,6 +37,7 @@ class RunType(enum.StrEnum):
     BENCHMARK = "benchmark"
     VERIFY = "verify"
     REGRESS = "regress"
+    ANCHOR = "anchor"  # two commits that are far apart: no drift between them shows in what compares neighbours
     COMPARE = "compare"  # two cells of the coverage matrix, that a person asked for; says nothing of a commit
 
 

@@ -177,6 +177,17 @@ class BisectSettings(Model):
     max_builds: Annotated[int, Field(ge=0, le=10_000, description="revisions that one search may have built")] = 40
 
 
+class CreepSettings(Model):
+    """How drifts over many commits are found that none of them shows."""
+
+    enabled: Annotated[bool, Field(description="compare commits that are far apart now and then, and where a series creeps")] = (
+        True
+    )
+    run_length: Annotated[
+        float, Field(gt=1, description="commits of one series to a false alarm of creep, on average, at least")
+    ] = 10_000
+
+
 class DeviceSelection(Model):
     """Which devices: those that match any of what is named; all where nothing is named."""
 
@@ -318,6 +329,7 @@ class Settings(Model):
     benchmarks: Annotated[tuple[BenchmarkSelection, ...], Field(description="what is measured")] = ()
     experiment: Annotated[ExperimentSettings, Field(description="how it is decided")] = ExperimentSettings()
     verify: Annotated[VerifySettings, Field(description="how what regressed is confirmed")] = VerifySettings()
+    creep: Annotated[CreepSettings, Field(description="how drifts over many commits are found")] = CreepSettings()
     bisect: Annotated[BisectSettings, Field(description="how the commits at fault are found")] = BisectSettings()
     models: Annotated[ModelCacheSettings, Field(description="where model files are kept")] = ModelCacheSettings()
     sinks: Annotated[tuple[AnySink, ...], Field(description="where results go; the kind decides which keys there are")] = ()

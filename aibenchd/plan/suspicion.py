@@ -113,11 +113,11 @@ class Settled:
 
 
 def sighting_of(suspect: Suspect, known: Iterable[Known]) -> int | None:
-    """The finding that a suspect shows again: its commits span the finding's, and it is not more than the finding explains."""
-    for one in known:
-        if one.suspect.cell == suspect.cell and _spans(suspect, one.suspect) and not _exceeds(suspect, one.suspect):
-            return one.finding
-    return None
+    """The newest finding that a suspect shows again: its commits span that one's, and it is not more than findings explain."""
+    spanned = [one for one in known if one.suspect.cell == suspect.cell and _spans(suspect, one.suspect)]
+    if not spanned or _exceeds(suspect, spanned):
+        return None
+    return max(one.finding for one in spanned)
 
 
 def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, family: int, rate: float) -> list[Settled]:
@@ -165,8 +165,12 @@ def _spans(suspect: Suspect, earlier: Suspect) -> bool:
     return suspect.older < earlier.newer <= suspect.newer
 
 
-def _exceeds(suspect: Suspect, earlier: Suspect) -> bool:
-    return suspect.low is not None and earlier.high is not None and suspect.low > earlier.high
+def _exceeds(suspect: Suspect, known: Iterable[Known]) -> bool:
+    """Whether it is slower for sure than all these findings together may make it."""
+    highs = [one.suspect.high for one in known]
+    if suspect.low is None or None in highs:
+        return False
+    return math.log1p(suspect.low) > sum(math.log1p(high) for high in highs if high is not None)
 
 
 def _clearness(one: Confirmed) -> tuple[float, int]:

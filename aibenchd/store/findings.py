@@ -61,7 +61,7 @@ def unseen(connection: sa.Connection) -> list[suspicion.Suspect]:
             _e.c.verdict.in_(BAD),
             _e.c.id > newest - RECENT,
             _p.c.request.is_(None),
-            _p.c.run_type == model.RunType.BENCHMARK,
+            _p.c.run_type.in_((model.RunType.BENCHMARK, model.RunType.ANCHOR)),
             *(~one for one in known),
         )
         .order_by(_e.c.id)
@@ -184,6 +184,11 @@ def decision_of(connection: sa.Connection, experiment: int) -> model.Decision:
     row = connection.execute(
         sa.select(_e.c.verdict, _e.c.blocks, _e.c.estimate, _e.c.low, _e.c.high, _e.c.reason).where(_e.c.id == experiment)
     ).one()
+    return decision(row)
+
+
+def decision(row: Any) -> model.Decision:
+    """Of a row that has the columns of an experiment."""
     estimate, low, high = (math.nan if value is None else value for value in (row.estimate, row.low, row.high))
     return model.Decision(model.Verdict(row.verdict) if row.verdict else None, row.blocks, estimate, low, high, row.reason)
 
@@ -273,7 +278,7 @@ def again(
     design: dict[str, Any],
     arms: Sequence[int | None],
     rank: int,
-    finding: int,
+    finding: int | None,
     quota: int | None,
 ) -> None:
     """An experiment like another one, of other blocks."""
@@ -303,6 +308,13 @@ def _copied(transaction: store.Transaction, build: int, copy: int, rank: int) ->
     entry = builds.by_id(transaction.connection, build)
     assert entry is not None  # noqa: S101  a foreign key
     return builds.want(transaction, builds.Key(entry.repository, entry.commit, entry.framework, entry.platform, copy), rank)
+
+
+def build_of(transaction: store.Transaction, build: int, commit: str, rank: int) -> int:
+    """A build like another one, of another commit."""
+    entry = builds.by_id(transaction.connection, build)
+    assert entry is not None  # noqa: S101  a foreign key
+    return builds.want(transaction, builds.Key(entry.repository, commit, entry.framework, entry.platform), rank)
 
 
 def valid_blocks(connection: sa.Connection, experiment: int) -> list[experiments.Journalled]:

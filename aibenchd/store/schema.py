@@ -413,7 +413,8 @@ def _trigger(text: str) -> None:
 # Only a benchmark's verdict says that one more commit regressed or improved.
 _VERDICT = (
     "CASE WHEN {0}.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = {0}.pair) "
-    "WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' ELSE {0}.verdict END END"
+    "WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' "
+    "ELSE {0}.verdict END END"
 )
 _keep_tally("experiments", "{0}.device", "{0}.state", _VERDICT)
 _keep_tally("blocks", "''", "iif({0}.valid, 'valid', 'invalid')", "''")

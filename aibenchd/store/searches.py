@@ -157,7 +157,7 @@ def give(transaction: store.Transaction, finding: int, wanted: Mapping[tuple[str
             continue
         of = suspicion.Range(row.repository, newer, older)
         pair = findings.new_pair(transaction, of, model.RunType.REGRESS)
-        arms = [_of_commit(transaction, row.treatment_build, commit, rank) for commit in (newer, older)]
+        arms = [findings.build_of(transaction, row.treatment_build, commit, rank) for commit in (newer, older)]
         findings.again(transaction, row, pair, dict(row.design), arms, rank, finding, blocks)
 
 
@@ -176,12 +176,6 @@ def cancel(transaction: store.Transaction, experiment: int, reason: str) -> None
         _e.update().where(_e.c.id == experiment).values(state="cancelled", reason=reason, decided_at=datetime.now(UTC))
     )
     transaction.announce("experiment.cancelled", id=experiment, reason=reason)
-
-
-def _of_commit(transaction: store.Transaction, build: int, commit: str, rank: int) -> int:
-    entry = builds.by_id(transaction.connection, build)
-    assert entry is not None  # noqa: S101  a foreign key
-    return builds.want(transaction, builds.Key(entry.repository, commit, entry.framework, entry.platform), rank)
 
 
 def _give_more(transaction: store.Transaction, experiment: int, blocks: int) -> None:

@@ -188,3 +188,22 @@ async def test_a_finding_names_the_operator_that_became_slower(tmp_path: Path) -
         said = (await anyio.run_process([*client, "finding", str(found["id"])])).stdout.decode()
         assert re.search(r"^ID_1_Relu +changed +10 us", said, re.MULTILINE)
         assert "ID_0_Conv" not in said
+
+
+async def test_a_drift_that_no_commit_shows_is_found_and_confirmed(tmp_path: Path) -> None:
+    made = begin(tmp_path)
+    made.configure(creep={"enabled": True, "run_length": 50})
+    async with made.daemon():
+        await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+        for number in range(1, 16):
+            made.commit(f"commit {number}", latency=100 * 1.004**number)
+            await made.until(f"SELECT count(*) >= {number} FROM experiments WHERE verdict = 'unchanged'")
+            if made.rows("SELECT 1 FROM pairs WHERE run_type = 'anchor'"):
+                break
+        found = await finding(made, state="open")
+        newer, older = (made.commits.index(found[arm]) for arm in ("treatment", "control"))
+        assert len(made.commits) - newer <= 3
+        assert newer - older >= 4
+        assert 0.02 < found["estimate"] < 0.08
+    regressed = made.rows("SELECT p.run_type FROM experiments e JOIN pairs p ON p.id = e.pair WHERE verdict = 'regressed'")
+    assert {run_type for (run_type,) in regressed} == {"anchor", "verify"}

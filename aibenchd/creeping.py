@@ -1,0 +1,83 @@
+"""Whether a series creeps, and what to measure about it: the journal's comparisons as :mod:`aibenchd.decide.creep` takes them.
+
+Imports numpy: only what looks at series should import it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aibenchd import model
+from aibenchd import settings as configuration
+from aibenchd.decide import creep
+from aibenchd.store import series as stored
+
+GAP = 10  # commits between two comparisons of commits that are far apart, at least
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Two commits to compare, and why."""
+
+    older: str
+    newer: str
+    reason: str
+
+
+def wanted(series: stored.Series, rule: configuration.CreepSettings) -> Wanted | None:
+    """What to measure: the commit before a drift against the newest, or the oldest where levels have become too loose."""
+    if series.pending or not series.edges or _measured_of_late(series):
+        return None
+    edges, min_effect = _edges(series), series.edges[0].rule.min_effect
+    found = creep.detect(edges, series.known, min_effect=min_effect, run_length=rule.run_length)
+    if found.compare is not None and not _known(series, found.compare.older, found.compare.newer):
+        since, newest = found.compare.older, found.compare.newer
+        return Wanted(series.commits[since], series.commits[newest], f"it has crept up by {found.estimate:.1%}")
+    release, newest = min(series.commits), max(series.commits)
+    if creep.anchor_due(edges, release, series.known, min_effect=min_effect) and not _known(series, release, newest):
+        return Wanted(series.commits[release], series.commits[newest], "its level is known too loosely")
+    return None
+
+
+def levels(series: stored.Series, rule: configuration.CreepSettings) -> model.JsonObject:
+    """The time of each commit over that of the oldest one, with its interval of 90 %, and whether it creeps; as JSON."""
+    edges = _edges(series)
+    if not edges:
+        return {"levels": [], "creep": None}
+    found = creep.detect(edges, series.known, min_effect=series.edges[0].rule.min_effect, run_length=rule.run_length)
+    since = found.since and [series.commits[place] for place in found.since]
+    return {
+        "levels": [
+            {"commit": series.commits[one.place], "ratio": one.ratio, "low": one.low, "high": one.high}
+            for one in creep.levels(edges, series.known)
+        ],
+        "creep": {
+            "creeps": found.creeps,
+            "since": since,
+            "estimate": _number(found.estimate),
+            "low": _number(found.low),
+            "high": _number(found.high),
+            "chance": found.chance,
+        },
+    }
+
+
+def _edges(series: stored.Series) -> list[creep.Edge]:
+    return [
+        creep.Edge.of(one.older, one.newer, one.decision, one.rule)
+        for one in series.edges
+        if one.decision.estimate == one.decision.estimate  # of a verdict by other things than time there is none
+    ]
+
+
+def _measured_of_late(series: stored.Series) -> bool:
+    newest = max(edge.newer for edge in series.edges)
+    return any(edge.run_type is model.RunType.ANCHOR and newest - edge.newer < GAP for edge in series.edges)
+
+
+def _known(series: stored.Series, older: int, newer: int) -> bool:
+    return any((edge.older, edge.newer) == (older, newer) for edge in series.edges)
+
+
+def _number(value: float) -> float | None:
+    return value if value == value else None

@@ -1,0 +1,135 @@
+"""The history of one benchmark on one device and backend, as the journal keeps it: what comparisons of commits have said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from aibenchd import model
+from aibenchd.plan import suspicion
+from aibenchd.store import experiments, findings, schema, store
+
+EDGES = 2_000  # comparisons of one series, the newest
+CELLS = 1_000  # that one look deals with
+PRIORITY = 50  # of what compares commits that are far apart: above what is measured with no one asking, below searches
+OF_SERIES = (model.RunType.BENCHMARK, model.RunType.VERIFY, model.RunType.ANCHOR)
+SILENT = (model.Verdict.BROKEN, model.Verdict.MEASURED)  # of how the times compare
+
+_e, _p, _f, _r = schema.experiments, schema.pairs, schema.findings, schema.revisions
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What one experiment says of two commits, by their positions on the branch."""
+
+    experiment: int
+    older: int
+    newer: int
+    run_type: model.RunType
+    decision: model.Decision
+    rule: model.Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """All comparisons of one cell.
+
+    Attributes:
+        commits: by their positions.
+        known: changes that are no creep, each from an older position to a newer one: findings that stand or wait to be
+            confirmed, and improvements.
+        pending: whether commits that are far apart are being compared already.
+    """
+
+    cell: suspicion.Cell
+    edges: Sequence[Edge]
+    commits: Mapping[int, str]
+    known: Sequence[tuple[int, int]]
+    pending: bool
+
+
+def decided_since(connection: sa.Connection, when: datetime) -> list[suspicion.Cell]:
+    """The cells in which two commits have been compared since then."""
+    rows = connection.execute(
+        sa.select(_p.c.repository, _e.c.benchmark, _e.c.device, _e.c.backend, _e.c.identifier)
+        .join(_p, _p.c.id == _e.c.pair)
+        .where(
+            _e.c.verdict.is_not(None),
+            _e.c.decided_at > when,
+            _e.c.control_build.is_not(None),
+            _p.c.run_type.in_((model.RunType.BENCHMARK, model.RunType.ANCHOR)),
+        )
+        .distinct()
+        .limit(CELLS)
+    )
+    return [suspicion.Cell(*row) for row in rows]
+
+
+def of_cell(connection: sa.Connection, cell: suspicion.Cell) -> Series:
+    """The history of one cell; commits that are not on the branch, or not any more, are left out."""
+    newer, older = _r.alias("newer"), _r.alias("older")
+    positions = (newer.c.position.label("newer"), older.c.position.label("older"))
+    rows = connection.execute(
+        sa.select(_e, _p.c.run_type, _p.c.treatment, _p.c.control, *positions)
+        .join(_p, _p.c.id == _e.c.pair)
+        .join(newer, _on_branch(newer, _p.c.treatment))
+        .join(older, _on_branch(older, _p.c.control))
+        .where(
+            *_in(cell),
+            _e.c.verdict.not_in(SILENT),
+            _e.c.control_build.is_not(None),
+            _p.c.run_type.in_(OF_SERIES),
+            older.c.position < newer.c.position,
+        )
+        .order_by(_e.c.id.desc())
+        .limit(EDGES)
+    ).all()
+    edges = [_edge(row) for row in rows]
+    improved = [(edge.older, edge.newer) for edge in edges if edge.decision.verdict is model.Verdict.IMPROVED]
+    commits = {row.newer: row.treatment for row in rows} | {row.older: row.control for row in rows}
+    return Series(cell, edges, commits, [*_of_findings(connection, cell), *improved], _pending(connection, cell))
+
+
+def compare(transaction: store.Transaction, series: Series, older: str, newer: str) -> None:
+    """Have two commits compared that are far apart, like the newest of the series."""
+    like = transaction.connection.execute(sa.select(_e).where(_e.c.id == series.edges[0].experiment)).one()
+    pair = findings.new_pair(transaction, suspicion.Range(series.cell.repository, newer, older), model.RunType.ANCHOR)
+    rank = like.priority + PRIORITY
+    arms = [findings.build_of(transaction, like.treatment_build, commit, rank) for commit in (newer, older)]
+    design = {**like.design, "rule": {**like.design["rule"], "e_value": 0.0}}
+    findings.again(transaction, like, pair, design, arms, rank, None, None)
+
+
+def _edge(row: sa.Row[Any]) -> Edge:
+    rule = experiments.design_of(row.design).rule
+    return Edge(row.id, row.older, row.newer, model.RunType(row.run_type), findings.decision(row), rule)
+
+
+def _on_branch(revision: sa.FromClause, commit: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(revision.c.repository == _p.c.repository, revision.c.commit == commit, revision.c.on_branch)
+
+
+def _in(cell: suspicion.Cell) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        _p.c.repository == cell.repository,
+        _e.c.benchmark == cell.benchmark,
+        _e.c.device == cell.device,
+        _e.c.backend == cell.backend,
+    )
+
+
+def _of_findings(connection: sa.Connection, cell: suspicion.Cell) -> list[tuple[int, int]]:
+    known = findings.known(connection, [cell])
+    spans = ((one.suspect.older, one.suspect.newer) for one in known)
+    return [(older, newer) for older, newer in spans if older is not None and newer is not None]
+
+
+def _pending(connection: sa.Connection, cell: suspicion.Cell) -> bool:
+    query = sa.exists().where(
+        *_in(cell), _e.c.pair == _p.c.id, _e.c.state.in_(("waiting", "open")), _p.c.run_type == model.RunType.ANCHOR
+    )
+    return bool(connection.scalar(sa.select(query)))
