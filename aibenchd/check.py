@@ -8,7 +8,7 @@ import os
 import pwd
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -108,7 +108,10 @@ def _plan(document: yamlfile.Document, chosen: settings.Settings, found: catalog
     known = stored.known_in(directory / "journal.db") if directory else {}  # as a daemon of this configuration wrote it down
     if chosen.repositories and chosen.devices:
         yield from _idle(document, chosen, found, known)
-    yield from _scripts(document, chosen, found, known)
+    selected = [one for selection in chosen.benchmarks for one in _selected(found, selection)]
+    homes = planning.homes(chosen, selected, known)
+    yield from _backends(document, chosen, homes)
+    yield from _scripts(document, chosen, homes)
 
 
 def _state_directory(chosen: settings.Settings) -> Path | None:
@@ -140,14 +143,19 @@ def _selected(found: catalog.Catalog, selection: settings.BenchmarkSelection) ->
     return [coverage.Selected(benchmark, selection) for benchmark in found.benchmarks(selection)]
 
 
-def _scripts(
-    document: yamlfile.Document, chosen: settings.Settings, found: catalog.Catalog, known: coverage.Found
-) -> Iterator[errors.Fault]:
+def _backends(document: yamlfile.Document, chosen: settings.Settings, homes: Sequence[coverage.Home]) -> Iterator[errors.Fault]:
+    unknown = coverage.unknown_backends(homes, planning.known_backends)
+    for index, one in enumerate(chosen.devices):
+        for place, backend in enumerate(one.backends):
+            if (one.name, backend) in unknown:
+                yield document.fault(("devices", index, "backends", place), unknown[one.name, backend])
+
+
+def _scripts(document: yamlfile.Document, chosen: settings.Settings, homes: Sequence[coverage.Home]) -> Iterator[errors.Fault]:
     """Each framework is built for each platform that its benchmarks are measured on."""
-    selected = [one for selection in chosen.benchmarks for one in _selected(found, selection)]
-    homes = [home for home in planning.homes(chosen, selected, known) if not home.cell.impossible]
+    possible = [home for home in homes if not home.cell.impossible]
     for index, repository in enumerate(chosen.repositories):
-        measured = [home.cell.device for home in homes if home.repository == repository.name]
+        measured = [home.cell.device for home in possible if home.repository == repository.name]
         for platform in device.platforms(measured):
             try:
                 script.find(chosen.builds.frameworks_directory, repository.framework, platform)

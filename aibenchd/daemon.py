@@ -477,8 +477,12 @@ class Daemon:
         return planning.World(self._loaded.settings, self._loaded.selected, self.clone, self._found)
 
     async def look_at_what_is_known(self) -> None:
-        """Take note of what devices turned out to be, and show what is to be measured on such as there are none."""
+        """Take note of what devices turned out to be, and show what is to be measured and cannot be had."""
         self._found = await self.store.read(stored.known)
+        self._show_absent_devices()
+        await self._show_unknown_backends()
+
+    def _show_absent_devices(self) -> None:
         for index, selection in enumerate(self._loaded.settings.benchmarks):
             unit = f"selection/{index}"
             missing = coverage.absent(selection.devices, self._loaded.settings.devices, self._found)
@@ -487,6 +491,17 @@ class Daemon:
                 self.board.put(unit, "device absent", f"{selection.specification}: {reason}", fault=True)
             else:
                 self.board.take_down(unit)
+
+    async def _show_unknown_backends(self) -> None:
+        homes = await anyio.to_thread.run_sync(self.world().homes)  # of which there may be many
+        unknown: dict[str, list[str]] = {}
+        for (device, _), reason in coverage.unknown_backends(homes, planning.known_backends).items():
+            unknown.setdefault(f"backends/{device}", []).append(reason)
+        for notice in self.board.notices("backends"):
+            if notice.unit not in unknown:
+                self.board.take_down(notice.unit)
+        for unit, reasons in unknown.items():
+            self.board.put(unit, "not known", "\n".join(reasons), fault=True)
 
     async def _look_for_what_was_left_changed(self) -> None:
         """On devices that the configuration no longer has, so that nobody will undo it."""

@@ -125,6 +125,19 @@ async def test_a_backend_or_device_that_does_not_fit_is_named(lab: Path) -> None
     ]
 
 
+async def test_a_misspelt_backend_of_a_device_is_a_fault(lab: Path) -> None:
+    model = {**SPECIFICATION["model"], "framework": "onnxruntime"}
+    (lab / "net.json").write_text(json.dumps({**SPECIFICATION, "model": model}))
+    (lab / "frameworks" / "generic").rename(lab / "frameworks" / "onnxruntime")
+    repositories = [{**CONFIGURATION["repositories"][0], "framework": "onnxruntime"}]
+    said = "'cpuu' is no backend of onnxruntime, and nothing else runs there; did you mean 'cpu'?"
+    for backends in (["cpu", "cpuu"], ["cpuu"]):
+        devices = [{**CONFIGURATION["devices"][0], "backends": backends}]
+        first, *others = await faults(lab, repositories=repositories, devices=devices)
+        assert first == (f"devices[0].backends[{len(backends) - 1}]", said)
+        assert [key for key, _ in others] == ([] if "cpu" in backends else ["benchmarks[0]"])
+
+
 BYTES = b"weights"
 MD5, SHA256, OTHER = hashlib.md5(BYTES).hexdigest(), hashlib.sha256(BYTES).hexdigest(), "0" * 64
 

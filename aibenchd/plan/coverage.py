@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from aibenchd import errors, model, settings
+from aibenchd import errors, faults, model, settings
 from aibenchd.devices import base as devices
 
 Found: TypeAlias = Mapping[str, Mapping[str, str]]  # the last fingerprint of each device that was ever reached, by name
@@ -224,6 +224,32 @@ def impossible(framework: str, device: devices.DeviceSettings, backend: str, kno
     if device.backends and backend not in device.backends:
         return f"{device.name} does not offer {backend}, only {_listed(device.backends)}"
     return ""
+
+
+def unknown_backends(homes: Iterable[Home], known: Callable[[str], Collection[str]]) -> Mapping[tuple[str, str], str]:
+    """By (device, backend), what a device offers and no framework whose programs run there knows: most often it is misspelt.
+
+    Args:
+        homes: all cells, also those that are impossible.
+        known: what a framework can be asked for; empty where it does not say, and then any backend may be one of its programs'.
+    """
+    there: dict[str, tuple[devices.DeviceSettings, dict[str, Collection[str]]]] = {}
+    for home in homes:
+        if home.repository and home.cell.device.backends:
+            _, frameworks = there.setdefault(home.cell.device.name, (home.cell.device, {}))
+            if home.framework not in frameworks:
+                frameworks[home.framework] = known(home.framework)
+    return {
+        (device.name, backend): _no_backend(backend, frameworks)
+        for device, frameworks in there.values()
+        for backend in device.backends
+        if not any(not own or backend in own for own in frameworks.values())
+    }
+
+
+def _no_backend(backend: str, frameworks: Mapping[str, Collection[str]]) -> str:
+    advice = faults.suggestion(backend, {one for own in frameworks.values() for one in own})
+    return f"{faults.quoted(backend)} is no backend of {' or '.join(frameworks)}, and nothing else runs there; {advice}"
 
 
 def nowhere(

@@ -136,6 +136,25 @@ async def test_a_backend_fills_its_column_after_sighup_and_what_is_impossible_sa
         assert made.rows("SELECT backend, control_build FROM experiments ORDER BY id") == [("fast", None), ("slow", None)]
 
 
+async def test_a_device_s_misspelt_backend_is_a_fault_until_it_is_mended_and_nothing_else_is_measured(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    (engine,), (host,) = made.configuration["repositories"], made.configuration["devices"]
+    made.write_specification("models/net.json", model("net", framework="glow"))
+    made.configure(repositories=[engine | {"framework": "glow"}], devices=[host | {"backends": ["cpuu"]}])
+    async with made.daemon() as process:
+        await made.ready()
+        cells = await until(made, {("net", "glow@host/cpuu"): "impossible"})
+        assert cells["net", "glow@host/cpuu"]["reason"] == "glow cannot be asked for cpuu: it knows cpu"
+        said = "'cpuu' is no backend of glow, and nothing else runs there; did you mean 'cpu'?"
+        assert await faults(made) == [("backends/host", said)]
+        made.configure(devices=[host | {"backends": ["cpu"]}])
+        process.send_signal(signal.SIGHUP)
+        with anyio.fail_after(lab.WAIT):
+            while ("backends/host", said) in await faults(made):
+                await anyio.sleep(0.05)
+        assert made.rows("SELECT DISTINCT backend FROM experiments WHERE backend != 'cpu'") == []
+
+
 async def test_two_cells_of_a_device_are_compared_interleaved_and_regress_no_commit(tmp_path: Path) -> None:
     made = make(tmp_path, backends=["fast", "slow"])
     async with made.daemon():

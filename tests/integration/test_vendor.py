@@ -30,7 +30,7 @@ def make(directory: Path, /, **device: Any) -> lab.Lab:
     lab.git(directory, "init", "-q", "-b", "main", str(made.remote))
     shutil.copytree(hexagon.SOURCES, made.remote, dirs_exist_ok=True)
     made.write_specification("net.json", specification(directory))
-    made.configure(devices=[hexagon.DEVICE | device], benchmarks=[{"specification": "net.json", "backends": ["dsp"]}])
+    made.configure(devices=[hexagon.DEVICE | device], benchmarks=[{"specification": "net.json"}])  # whose device says dsp
     return made
 
 
@@ -92,6 +92,7 @@ async def test_a_push_becomes_a_verdict_in_packets(tmp_path: Path) -> None:
         await made.until(ENDED, [("measured",), ("regressed",), ("improved",), ("unchanged",)])
         regressed, improved, unchanged = [await made.ctl("show", str(number)) for number in (2, 3, 4)]
         assert made.rows("SELECT DISTINCT backend FROM trials") == [("dsp",)]
+        assert made.rows("SELECT DISTINCT backend FROM experiments") == [("dsp",)]
 
     slow, fast = packets(regressed)
     assert packets(improved) == (fast, slow)

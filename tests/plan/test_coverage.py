@@ -138,6 +138,27 @@ def test_what_runs_nowhere_says_what_does_not_fit_where_it_is_nearest() -> None:
     assert nowhere(selected("net", devices=without), cpu, mkl) == f"b is excluded{nearer}"
 
 
+def test_a_backend_that_nothing_knows_that_runs_on_a_device_is_misspelt() -> None:
+    known = {"pytorch": KNOWN, "tflite": ("cpu", "xnnpack"), "generic": ()}
+    host, spare, free = device("a", backends=("cpuu", "mkl")), device("spare", backends=("any",)), device("free")
+
+    def unknown(*frameworks: str) -> object:
+        return coverage.unknown_backends(
+            [
+                coverage.Home(framework, framework, coverage.Cell(selected("net"), where, ""))
+                for framework in frameworks
+                for where in (host, free)
+            ]
+            + [coverage.Home("", "caffe2", coverage.Cell(selected("net"), spare, ""))],
+            known.__getitem__,
+        )
+
+    meant = "and nothing else runs there; did you mean 'cpu'?"
+    assert unknown("pytorch") == {("a", "cpuu"): f"'cpuu' is no backend of pytorch, {meant}"}
+    assert unknown("pytorch", "tflite") == {("a", "cpuu"): f"'cpuu' is no backend of pytorch or tflite, {meant}"}
+    assert unknown("pytorch", "generic") == {}, "a program may name its backend as it likes"
+
+
 WORDS = st.lists(st.sampled_from(["cpu", "mkl", "eigen", "dsp", "cuda"]), max_size=5, unique=True)
 
 
