@@ -196,12 +196,15 @@ def coverage(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 def history(out: screen.Screen, answer: dict[str, Any]) -> None:
     items = answer["history"]
-    head = ("id", "verdict", "change", "backend", "treatment", "committed", "measured", "subject")
+    series = answer["series"] or {"levels": [], "creep": None}
+    levels = {one["commit"]: one for one in series["levels"]}
+    head = ("id", "verdict", "change", "level", "backend", "treatment", "committed", "measured", "subject")
     rows = [
         (
             str(item["id"]),
             item["verdict"] or item["state"],
             screen.interval(item),
+            _level(levels.get(item["treatment"])),
             item["backend"],
             item["treatment"][:SHORT],
             out.ago(item["treatment_time"]),
@@ -216,6 +219,19 @@ def history(out: screen.Screen, answer: dict[str, Any]) -> None:
     ]
     out.table(head, rows, [item["verdict"] or "" for item in items])
     more(out, answer)
+    if levels:
+        oldest = series["levels"][0]["commit"][:SHORT]
+        out.line(
+            f"level: time over that of {oldest}, all comparisons of the series taken together, ± half of its 90 % interval", "dim"
+        )
+    creep = series["creep"]
+    if creep and creep["creeps"]:
+        since = " … ".join(commit[:SHORT] for commit in creep["since"])
+        out.line(f"it creeps: {screen.interval(creep)} since {since}", "regressed")
+
+
+def _level(level: dict[str, Any] | None) -> str:
+    return "" if level is None else f"{level['ratio']:.3f} ±{(level['high'] - level['low']) / 2:.3f}"
 
 
 def revisions(out: screen.Screen, answer: dict[str, Any]) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
 import sqlalchemy as sa
 from aiohttp import web
 
-from aibenchd import board, redaction
+from aibenchd import board, model, redaction, settings
 from aibenchd.api import answers, matrix, metrics, server
 from aibenchd.devices import base as devices_base
-from aibenchd.store import outbox, views
+from aibenchd.plan import suspicion
+from aibenchd.store import outbox, series, views
 
 QUERY_SECONDS = 5.0  # of one question to the journal
 AT_ONCE = 2  # questions to the journal: the rooms read it too
@@ -91,10 +92,33 @@ async def coverage(request: web.Request) -> web.Response:
     return await _shown(request, view)
 
 
+async def history(request: web.Request) -> web.StreamResponse:
+    """One benchmark on one device; where that is one series, with the level of each commit and whether it creeps."""
+    house = request.app[HOUSE]
+
+    def view(connection: sa.Connection, query: views.HistoryQuery) -> views.Item:
+        page = views.history(connection, query)
+        return page | {"series": _levels(connection, page["history"], house.settings())}
+
+    return await listed(views.HistoryQuery, view)(request)
+
+
+def _levels(connection: sa.Connection, shown: Sequence[views.Item], chosen: settings.Settings) -> model.JsonObject | None:
+    cells = {
+        suspicion.Cell(item["repository"], item["benchmark_digest"], item["device"], item["backend"], item["benchmark"])
+        for item in shown
+    }
+    if len(cells) != 1:
+        return None
+    from aibenchd import creeping  # it imports numpy
+
+    return creeping.levels(series.of_cell(connection, cells.pop()), chosen.creep)
+
+
 async def config(request: web.Request) -> web.Response:
     """The settings in force, with whatever looks like a secret masked."""
-    settings = request.app[HOUSE].settings().model_dump(mode="json")
-    return answers.json_response(answers.dumps(redaction.processor(None, "", settings)))
+    chosen = request.app[HOUSE].settings().model_dump(mode="json")
+    return answers.json_response(answers.dumps(redaction.processor(None, "", chosen)))
 
 
 async def metrics_text(request: web.Request) -> web.Response:

@@ -45,7 +45,7 @@ ROUTES = (
     Route("GET", "/v1/findings", reads.listed(views.Page, views.findings), "what regressed or broke"),
     Route("GET", f"/v1/findings/{NUMBER}", reads.single("finding", views.finding), "with its operators, and who is at fault"),
     Route("GET", "/v1/coverage", reads.coverage, "models by devices and backends: how fast each cell is, or why not"),
-    Route("GET", "/v1/history", reads.listed(views.HistoryQuery, views.history), "one benchmark on one device over revisions"),
+    Route("GET", "/v1/history", reads.history, "one benchmark on one device over revisions"),
     Route("GET", "/v1/builds", reads.listed(views.BuildQuery, views.builds), "newest first"),
     Route("GET", "/v1/requests", reads.listed(views.Page, views.requests), "what people asked for, newest first"),
     Route("GET", f"/v1/requests/{NUMBER}", reads.single("request", views.request), "with its experiments"),

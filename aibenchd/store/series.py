@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import experiments, findings, schema, store
+from aibenchd.store import findings, schema, store
 
 EDGES = 2_000  # comparisons of one series, the newest
 CELLS = 1_000  # that one look deals with
@@ -105,7 +105,7 @@ def compare(transaction: store.Transaction, series: Series, older: str, newer: s
 
 
 def _edge(row: sa.Row[Any]) -> Edge:
-    rule = experiments.design_of(row.design).rule
+    rule = model.Rule(**row.design["rule"])
     return Edge(row.id, row.older, row.newer, model.RunType(row.run_type), findings.decision(row), rule)
 
 

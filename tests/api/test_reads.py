@@ -125,7 +125,7 @@ async def test_an_experiment_is_shown_with_all_that_it_has(daemon: statusd.Daemo
     number = await daemon.house.store.write(rows)
     code, shown = await daemon.get(f"/v1/experiments/{number}")
     assert code == 200
-    assert shown["design"] == {"seed": 1}
+    assert shown["design"] == {"seed": 1, "rule": {}}
     assert shown["builds"]["treatment"]["commit"] == "a"
     assert shown["builds"]["control"] is None
     assert [[trial["outcome"] for trial in block["trials"]] for block in shown["blocks"]] == [["ok", "ok"], ["ok", "failed"]]
@@ -221,6 +221,23 @@ async def test_history_lays_revisions_side_by_side(daemon: statusd.Daemon) -> No
         (item["treatment"], item["subject"], [one["treatment"]["p50"] for one in item["results"]]) for item in answer["history"]
     ]
     assert points == [("c", "change 2", [2]), ("b", "change 1", [1]), ("a", "change 0", [0])]
+
+
+async def test_history_chains_the_levels_of_commits(daemon: statusd.Daemon) -> None:
+    def rows(tx: object) -> None:
+        for position, commit in enumerate("abcd"):
+            statusd.revision(tx, commit, position)
+        for older, newer in ("ab", "bc", "cd"):
+            pair = statusd.pair(tx, newer, control=older)
+            statusd.experiment(tx, pair, statusd.build(tx, newer), control_build=1, **statusd.decided("unchanged"))
+
+    await daemon.house.store.write(rows)
+    _, answer = await daemon.get("/v1/history?benchmark=squeeze&device=lab-host")
+    levels = [(one["commit"], round(one["ratio"], 4)) for one in answer["series"]["levels"]]
+    assert levels == [("a", 1.0), ("b", 1.05), ("c", 1.1025), ("d", 1.1576)]
+    widths = [one["high"] - one["low"] for one in answer["series"]["levels"]]
+    assert widths == sorted(widths)
+    assert answer["series"]["creep"]["creeps"] is False
 
 
 async def test_revisions_tell_what_became_of_them(daemon: statusd.Daemon) -> None:

@@ -135,7 +135,7 @@ def experiment(tx: store.Transaction, of_pair: int, of_build: int, **more: Any) 
         "model": "net",
         "device": "lab-host",
         "backend": "",
-        "design": {"seed": 1},
+        "design": {"seed": 1, "rule": {}},
         "state": "open",
         "created_at": NOW,
     }
