@@ -134,7 +134,8 @@ def test_watchers_that_go_away_leave_a_log_of_json_lines(running: Running) -> No
     running.process.terminate()
     assert running.process.wait(DEADLINE) == 0
     lines = [json.loads(line) for line in (running.directory / "log").read_text().splitlines()]
-    assert not [line for line in lines if line["level"] in ("warning", "error")]
+    # On a busy host the watchdog's word may find the service manager's queue full: nobody here reads it.
+    assert not [line for line in lines if line["level"] in ("warning", "error") and line["event"] != "service manager not told"]
     assert lines[-1]["event"] == "stopped"
 
 
