@@ -57,6 +57,7 @@ async def check(path: Path) -> list[errors.Fault]:
     with tempfile.TemporaryDirectory(prefix="aibenchd-check-") as scratch:
         looks = [*_remotes(document, chosen, Path(scratch))]
         looks += [] if accounts else _devices(document, chosen, Path(scratch))  # they run programs as those accounts
+        looks += _rooms(document, chosen)
         found += [*accounts, *await _together(looks)]
     return sorted(found, key=lambda fault: (fault.file, fault.line, fault.column))
 
@@ -238,6 +239,23 @@ def _devices(document: yamlfile.Document, chosen: settings.Settings, scratch: Pa
         yield functools.partial(_device, made, functools.partial(_told, document, ("devices", index)))
 
 
+def _rooms(document: yamlfile.Document, chosen: settings.Settings) -> Iterator[Look]:
+    """At the disks of this host, where it is known which."""
+    state = _state_directory(chosen)
+    for index, one in enumerate(chosen.devices) if state else ():
+        kind: type[device.Device] = plugins.load("devices", one.kind)
+        made = kind(one, (state or NOWHERE) / "devices" / one.name, chosen.run)
+        yield functools.partial(_room, made, functools.partial(_told, document, ("devices", index)))
+
+
+async def _room(one: device.Device, told: Told) -> errors.Fault | None:
+    try:
+        await one.look_at_room()
+    except errors.HarnessError as error:
+        return told(str(error), *errors.keys_of(error))
+    return None
+
+
 async def _device(one: device.Device, told: Told) -> errors.Fault | None:
     try:
         with anyio.fail_after(DEVICE_DEADLINE):
@@ -245,7 +263,7 @@ async def _device(one: device.Device, told: Told) -> errors.Fault | None:
     except TimeoutError:
         return told(f"did not answer within {DEVICE_DEADLINE:.0f} s")
     except errors.CommandError as error:
-        return told(str(error), "conditioning")
+        return told(str(error), *errors.keys_of(error) or ("conditioning",))
     except errors.AibenchdError as error:
-        return told(str(error))
+        return told(str(error), *errors.keys_of(error))
     return None

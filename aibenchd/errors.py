@@ -1,8 +1,44 @@
 """Exceptions. Each says what went wrong and what to do next; none of them ever reaches a user as a traceback."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Self
+
 
 class AibenchdError(Exception):
-    """Something aibenchd cannot do; the message names what, where and the way out."""
+    """Something aibenchd cannot do; the message names what, where and the way out.
+
+    Attributes:
+        keys: path of the key that it is about, below the entry of a device or repository; empty where it is about no one key.
+    """
+
+    keys: tuple[str | int, ...] = ()
+
+    def at(self, *keys: str | int) -> Self:
+        """Itself, about a key; what is raised ``from`` it is about the same one."""
+        self.keys = keys
+        return self
+
+
+@contextlib.contextmanager
+def about(*keys: str | int) -> Iterator[None]:
+    """What is raised inside is about a key, where it is about none yet."""
+    try:
+        yield
+    except AibenchdError as error:
+        error.keys = error.keys or keys
+        raise
+
+
+def keys_of(error: BaseException | None) -> tuple[str | int, ...]:
+    """The keys that an error is about, or what it was raised from."""
+    while error is not None:
+        if isinstance(error, AibenchdError) and error.keys:
+            return error.keys
+        error = error.__cause__
+    return ()
 
 
 class Fault:

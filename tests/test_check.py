@@ -18,7 +18,7 @@ import pytest
 import remotes
 
 from aibenchd import check, cli, digests, errors, plugins, yamlfile
-from aibenchd.devices import base
+from aibenchd.devices import base, metering
 from aibenchd.specs import sources
 
 SPECIFICATION = {
@@ -323,8 +323,52 @@ async def test_users_and_groups_must_exist(lab: Path) -> None:
 async def test_a_device_is_tried_on_its_own_cpus(lab: Path) -> None:
     devices = [*CONFIGURATION["devices"], {"name": "beyond", "kind": "local", "cpus": [8191]}]
     ((key, message),) = await faults(lab, devices=devices)
-    assert key == "devices[1]"
+    assert key == "devices[1].cpus"
     assert re.fullmatch(r"beyond: CPUs 8191 cannot be used: this host \(or our cpuset\) has [0-9,-]+; mend cpus", message)
+
+
+HOST = CONFIGURATION["devices"][0]
+VENDOR = {"name": "host", "kind": "vendor", "run": ["env", "{program}", "{arguments}"]}
+SILENT_BATTERY = "the device does not tell its battery's charge and voltage; give it another meter, or remove meter"
+NO_METER = "cannot be found, or not be executed; write the whole path of a program that is there (meter.command)"
+
+
+@pytest.mark.parametrize(
+    ("device", "key", "said"),
+    [
+        (HOST | {"meter": {"kind": "rapl"}}, "meter.kind", "has no counters of energy (RAPL) that can be seen in"),
+        (HOST | {"meter": {"kind": "rapl", "helper": "/nope.sock"}}, "meter.helper", "the helper /nope.sock does not answer"),
+        (HOST | {"meter": {"kind": "program", "command": ["/no/such"]}}, "meter.command", f"meter's program /no/such {NO_METER}"),
+        (HOST | {"meter": {"kind": "nvml", "gpu": "0"}}, "meter", "its energy cannot be metered: "),
+        (HOST | {"meter": {"kind": "battery"}}, "meter.kind", SILENT_BATTERY),
+        (VENDOR | {"meter": {"kind": "battery"}}, "meter.kind", SILENT_BATTERY),
+        ({"name": "d", "kind": "simulated", "meter": {"kind": "battery"}}, "meter.kind", SILENT_BATTERY),
+        (HOST | {"helper": "/nope.sock"}, "helper", "the helper /nope.sock does not answer"),
+        (VENDOR | {"helper": "/nope.sock"}, "helper", "the helper /nope.sock does not answer"),
+        (HOST | {"minimum_free": "9000GiB"}, "minimum_free", "fewer than minimum_free (9663676416000); free some"),
+        (VENDOR | {"minimum_free": "9000GiB"}, "minimum_free", "fewer than minimum_free (9663676416000); free some"),
+        (VENDOR | {"health": ["false"]}, "health", "host: health: false: exit code 1"),
+        (VENDOR | {"fingerprint": ["echo", "no colon here"]}, "fingerprint", "expected rows 'name: value' or a JSON object"),
+        (VENDOR | {"state": ["echo", "temperature: warm"]}, "state", "expected temperature to be a number, found 'warm'"),
+        (VENDOR | {"state": ["false"]}, "state", "host: state: false: exit code 1"),
+    ],
+)
+async def test_what_would_keep_a_device_from_running_a_block_is_a_fault_where_it_is_written(
+    lab: Path, monkeypatch: pytest.MonkeyPatch, device: dict[str, Any], key: str, said: str
+) -> None:
+    monkeypatch.setattr(metering, "ZONES", lab / "powercap")
+    ((found, message),) = await faults(lab, devices=[device], state_directory="state")
+    assert found == f"devices[0].{key}"
+    assert said in message
+
+
+async def test_what_can_be_metered_and_read_is_no_fault(lab: Path) -> None:
+    told = ["echo", '{{"temperature": 40.5, "charge": 100, "voltage": 3.7, "model": "DSP"}}']
+    devices = [
+        VENDOR | {"name": "dsp", "state": told, "fingerprint": told, "meter": {"kind": "battery"}, "cpus": HOST["cpus"]},
+        {"name": "d", "kind": "simulated", "meter": {"kind": "program", "command": ["yes", "4.2"]}},
+    ]
+    assert await faults(lab, devices=devices, state_directory="state") == []
 
 
 @pytest.mark.parametrize("kind", ["local", "vendor"])
@@ -338,7 +382,7 @@ async def test_a_directory_that_cannot_be_made_or_written_to_is_a_fault(lab: Pat
         (f"{lab}/file", f"{lab}/file cannot be written to: Not a directory; name another"),
     ):
         devices = [{"name": "host", "kind": kind, "directory": directory, **tool}]
-        assert await faults(lab, devices=devices) == [("devices[0]", f"host: directory: {said}")]
+        assert await faults(lab, devices=devices) == [("devices[0].directory", f"host: directory: {said}")]
     for directory in ("there", "new/one"):
         assert await faults(lab, devices=[{"name": "host", "kind": kind, "directory": f"{lab}/{directory}", **tool}]) == []
     assert (list((lab / "there").iterdir()), (lab / "new").exists()) == ([], False)
@@ -365,7 +409,7 @@ async def test_conditioning_that_a_device_cannot_be_had_in_is_a_fault(lab: Path,
         assert key == "devices[0].conditioning"
         assert message.startswith(said)
     else:
-        assert (key, others) == ("devices[1]", [])
+        assert (key, others) == ("devices[1].directory", [])
 
 
 @pytest.mark.skipif(Path("/sys/devices/system/cpu/cpu0/cpufreq").exists(), reason="the kernel lets the frequency be set here")

@@ -85,7 +85,7 @@ class Adb(base.Device):
         phone = _phone(settings)
         await phone.find()
         await phone.ask("true")
-        await AdbSession(settings, phone).agree(settings.conditioning)
+        await self.agree(AdbSession(settings, phone))
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 import pydantic
 
-from aibenchd import errors, quantities
+from aibenchd import errors, plugins, quantities
 
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 LAST_WORDS = 500  # characters of what a failed process printed
@@ -142,6 +142,14 @@ class DeviceSettings(pydantic.BaseModel):
         MeterSettings | None,
         pydantic.Field(description="of its energy; default: the kernel's counters, on this host, where all may read"),
     ] = None
+
+    @pydantic.field_validator("cpus")
+    @classmethod
+    def _each_once(cls, cpus: tuple[int, ...]) -> tuple[int, ...]:
+        twice = next((cpu for place, cpu in enumerate(cpus) if cpu in cpus[:place]), None)
+        if twice is not None:
+            raise ValueError(f"CPU {twice} is named twice; name each once")
+        return cpus
 
 
 class FiledSettings(DeviceSettings):
@@ -424,6 +432,26 @@ class Device(abc.ABC):
         """
         return ()
 
+    async def look_at_room(self) -> None:  # noqa: B027  a kind that keeps nothing on this host needs none
+        """See that what is kept on this host has the space that is asked for; ``state_directory`` may not be there yet.
+
+        Raises:
+            HarnessError: it has not; the message says what to do.
+        """
+
+    async def agree(self, session: Session) -> None:
+        """See that the device in hand can be had, and metered, as its settings ask; a part of :meth:`reach`.
+
+        Raises:
+            CommandError: it cannot be had so (:meth:`Session.agree`).
+            HarnessError: its meter does not work, or would tell nothing.
+        """
+        await session.agree(self.settings.conditioning)
+        meter = self.settings.meter
+        if meter is not None:
+            made: Any = plugins.load("meters", meter.kind)  # whose base class knows what a session is
+            await made(meter).of(session).look()
+
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Held for the length of one block; a kind whose devices share something waits here until the others are done with it."""
         return contextlib.nullcontext()
@@ -435,11 +463,11 @@ class Device(abc.ABC):
 
         Raises:
             DeviceLostError: as :meth:`session` would.
-            CommandError: it can be reached, and not be had as its conditioning asks (:meth:`Session.agree`).
+            CommandError, HarnessError: it can be reached, and not be had as its settings ask (:meth:`agree`).
         """
         async with self.session() as session:
             await session.health()
-            await session.agree(self.settings.conditioning)
+            await self.agree(session)
 
 
 def small_environment(cwd: PurePosixPath) -> dict[str, str]:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
@@ -66,16 +65,24 @@ class Local(base.Device):
     async def reach(self) -> None:
         """Run a program on its CPUs as whom it would; what is in its directory is left alone, because a session may be there."""
         command = base.Command(("true",), PurePosixPath("/"), env={"PATH": base.SEARCH_PATH}, cpus=self.settings.cpus)
-        directory = cast("Settings", self.settings).directory
+        settings = cast("Settings", self.settings)
         try:
-            if directory is not None:
-                await anyio.to_thread.run_sync(permission.look_at_directory, directory)
+            if settings.directory is not None:
+                await anyio.to_thread.run_sync(permission.look_at_directory, settings.directory)
+            if settings.helper is not None:
+                await permission.look_at_helper(settings.helper)
             async with launching.Launcher(self.run) as launcher:
-                await launcher.run(command)
-                await self.served(launcher).agree(self.settings.conditioning)
+                with _about_cpus():
+                    await launcher.run(command)
+                await self.agree(self.served(launcher))
         except errors.HarnessError as error:
             reason = str(error).removeprefix("true: ")  # which nobody asked for
             raise errors.DeviceLostError(f"{self.settings.name}: {reason}") from error
+
+    async def look_at_room(self) -> None:
+        settings = cast("Settings", self.settings)
+        directory = settings.directory or self.state_directory
+        await anyio.to_thread.run_sync(permission.look_at_room, directory.absolute(), settings.minimum_free)
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:
@@ -235,12 +242,7 @@ class LocalSession(base.Session):
             raise errors.DeviceLostError(f"{self._settings.name}: {error}") from error
 
     async def _look_at_disk(self) -> None:
-        free = await self._in_thread(lambda: shutil.disk_usage(self._directory).free)
-        if free < self._settings.minimum_free:
-            raise errors.HarnessError(
-                f"{free} bytes are free at {self._directory}, fewer than minimum_free ({self._settings.minimum_free});"
-                " free some, or lower store_size"
-            )
+        await self._in_thread(lambda: permission.look_at_room(self._directory, self._settings.minimum_free))
 
     async def _look_at_launcher(self) -> None:
         probe = self._work / PROBE
@@ -250,6 +252,17 @@ class LocalSession(base.Session):
         completed = await self._launcher.run(self._complete(command))
         if completed.code:
             raise errors.HarnessError(f"programs cannot write to {probe} {completed.stderr}".rstrip())
+
+
+@contextlib.contextmanager
+def _about_cpus() -> Iterator[None]:
+    """What a program of no needs fails with; a launcher says in words alone what it is about."""
+    try:
+        yield
+    except errors.HarnessError as error:
+        if str(error).endswith("mend cpus"):
+            error.at("cpus")
+        raise
 
 
 def _lay_out(directory: Path, group: int) -> None:

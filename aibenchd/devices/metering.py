@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import math
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -30,6 +31,8 @@ from aibenchd.devices import base, helping
 ZONES = Path("/sys/class/powercap")
 STOP_DEADLINE = 5.0  # seconds that a meter's program has to end once it is told to
 GAUGE_STEP = 3.6  # coulombs, a mAh: by so much the gauge of a battery may go back and forth
+NO_COUNTERS = f"this host's processor has no counters of energy (RAPL) that can be seen in {ZONES}, so none is recorded"
+PROGRAM_ADVICE = "write the whole path of a program that is there (meter.command)"
 MOST_ROWS = 10_000_000  # that are read of what a meter's program printed
 
 
@@ -50,6 +53,13 @@ class Meter(abc.ABC):
     def of(self, session: base.Session) -> Meter:  # noqa: ARG002
         """The meter of a device in hand; itself, where it does not ask the device."""
         return self
+
+    async def look(self) -> None:  # noqa: B027  a kind that can only be tried by metering has nothing to look at
+        """See that it would tell the energy, as far as that can be seen without metering; quick.
+
+        Raises:
+            HarnessError: it would not; the message says what to do.
+        """
 
     @abc.abstractmethod
     def metering(self, env: Mapping[str, str]) -> AbstractAsyncContextManager[Energy]:
@@ -82,6 +92,12 @@ class Rapl(Meter):
         after, energy.seconds = await self._zones(), time.monotonic() - began
         energy.joules = spent(before, after)
 
+    async def look(self) -> None:
+        with errors.about("meter", "helper"):
+            found = await self._zones()
+        if not found:
+            raise errors.HarnessError(f"{NO_COUNTERS}; remove meter, or give it another kind").at("meter", "kind")
+
     async def _zones(self) -> dict[str, Zone]:
         if self.settings.helper is None:
             return await anyio.to_thread.run_sync(lambda: {zone.name: zone for zone in counters(ZONES)})
@@ -105,6 +121,14 @@ class Program(Meter):
             raise errors.HarnessError(f"the meter {self._shown} printed no number; expected watts, one number a row")
         energy.joules = math.fsum(watts) / len(watts) * energy.seconds
 
+    async def look(self) -> None:
+        """It is not started: where it is at work already, its second start might disturb the first."""
+        program = self.settings.command[0]
+        if await anyio.to_thread.run_sync(shutil.which, program) is None:
+            raise errors.HarnessError(f"the meter's program {program} cannot be found, or not be executed; {PROGRAM_ADVICE}").at(
+                "meter", "command"
+            )
+
     @property
     def _shown(self) -> str:
         return " ".join(self.settings.command)
@@ -121,7 +145,8 @@ class Program(Meter):
                 start_new_session=True,  # so that what it starts ends with it
             )
         except OSError as error:
-            raise errors.HarnessError(f"the meter {self._shown} cannot be started: {error}") from error
+            reason = f"the meter {self._shown} cannot be started: {error.strerror or error}; {PROGRAM_ADVICE}"
+            raise errors.HarnessError(reason) from error
         try:
             yield process
         finally:
@@ -174,6 +199,9 @@ class Battery(Meter):
         if coulombs > 0:  # else it was too short for the gauge to tell
             energy.joules = coulombs * (before[1] + after[1]) / 2
 
+    async def look(self) -> None:
+        await self._gauge()
+
     async def _gauge(self) -> tuple[float, float]:
         """Coulombs that are left, and volts."""
         told = await self._session.state() if self._session else {}
@@ -181,8 +209,8 @@ class Battery(Meter):
             return float(told["charge"]), float(told["voltage"])
         except (KeyError, ValueError):
             raise errors.HarnessError(
-                "the device does not tell its battery's charge and voltage; give it another meter"
-            ) from None
+                "the device does not tell its battery's charge and voltage; give it another meter, or remove meter"
+            ).at("meter", "kind") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,6 +261,12 @@ class Nvml(metering.Meter):
         after, energy.seconds = await self._card.ask(_millijoules), time.monotonic() - began
         energy.joules = (after - before) / 1000
 
+    async def look(self) -> None:
+        try:
+            await self._card.ask(_millijoules)
+        except errors.HarnessError as error:
+            raise errors.HarnessError(f"its energy cannot be metered: {error}").at("meter") from error
+
 
 def _millijoules(nvml: Library, card: Handle) -> float:
     counted = _known(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, card)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,31 @@ from aibenchd import errors
 from aibenchd.devices import base, cpufreq, helping
 
 PING = b'{"verb": "read-energy"}'  # of a helper's verbs, one that changes nothing
+
+
+def look_at_room(directory: Path, least: int) -> None:
+    """See that so many bytes are free at a directory, or where it would be made. Blocking.
+
+    Raises:
+        HarnessError: they are not.
+    """
+    # Path.exists would raise where we may not look.
+    place = next(path for path in (directory, *directory.parents) if os.path.exists(path))  # noqa: PTH110
+    free = shutil.disk_usage(place).free
+    if free < least:
+        raise errors.HarnessError(
+            f"{free} bytes are free at {directory}, fewer than minimum_free ({least}); free some, or lower store_size"
+        ).at("minimum_free")
+
+
+async def look_at_helper(helper: Path) -> None:
+    """See that a helper answers.
+
+    Raises:
+        HarnessError: it does not.
+    """
+    with errors.about("helper"):
+        await helping.ask(helper, PING)
 
 
 def look_at_directory(directory: Path) -> None:
@@ -27,7 +53,8 @@ def look_at_directory(directory: Path) -> None:
             pass
     except OSError as error:
         what = "cannot be written to" if place == directory else f"cannot be made: {place} takes no new directory"
-        raise errors.HarnessError(f"directory: {directory} {what}: {error.strerror}; name another") from error
+        reason = f"directory: {directory} {what}: {error.strerror}; name another"
+        raise errors.HarnessError(reason).at("directory") from error
 
 
 async def look_at_changes(changes: Sequence[base.Change], helper: Path | None, root: Path) -> None:
@@ -39,7 +66,7 @@ async def look_at_changes(changes: Sequence[base.Change], helper: Path | None, r
     wanted = [change.do for change in changes if change.do.get("verb") in cpufreq.VERBS]
     if wanted and helper is not None:
         try:
-            await helping.ask(helper, PING)
+            await look_at_helper(helper)
         except errors.HarnessError as error:
             raise errors.CommandError(str(error)) from error
     elif wanted:

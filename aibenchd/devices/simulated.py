@@ -126,7 +126,7 @@ class Simulated(base.Device):
     async def reach(self) -> None:
         """Only whether it is away, and what it can be had as: a session would count."""
         self._body.look()
-        await SimulatedSession(self._body, Memory(), self.state_directory / MEMORY).agree(self.settings.conditioning)
+        await self.agree(SimulatedSession(self._body, Memory(), self.state_directory / MEMORY))
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:

@@ -89,7 +89,7 @@ class Ssh(base.Device):
         try:
             with _named(self.settings.name):
                 await self.look(await session.glance())
-                await session.agree(self.settings.conditioning)
+                await self.agree(session)
         finally:
             with anyio.CancelScope(shield=True):
                 await session.close()

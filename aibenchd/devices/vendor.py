@@ -137,7 +137,19 @@ class Settings(base.DeviceSettings):
         named = {name for argument in run for name in vendortool.names(argument)}
         if "command" not in named and not {"program", "arguments"} <= named:
             raise ValueError("must name {program} and {arguments}, or {command}, which is both as one text")
+        if {"command", "arguments"} <= named:
+            raise ValueError("names {command}, which is program and arguments as one text, beside {arguments}; remove one")
         return run
+
+    @pydantic.field_validator("push", "pull", "remove", "make")
+    @classmethod
+    def _says_what(cls, verb: tuple[str, ...], info: pydantic.ValidationInfo) -> tuple[str, ...]:
+        wanted = ("source", "target") if info.field_name in ("push", "pull") else ("target",)
+        named = {name for argument in verb for name in vendortool.names(argument)}
+        missing = [f"{{{name}}}" for name in wanted if name not in named]
+        if verb and missing:
+            raise ValueError(f"must name {' and '.join(missing)}, so that the tool is told which file; add it")
+        return verb
 
     @pydantic.model_validator(mode="after")
     def _files_are_here_or_there(self) -> Self:
@@ -176,10 +188,13 @@ class Vendor(base.Device):
             await here.reach()
             async with launching.Launcher(self.run) as launcher:
                 tool = Tool(self.chosen, launcher.run, PurePosixPath("/"))
-                await tool.look()
-                await self._served(here.served(launcher), tool).agree(self.chosen.conditioning)
+                await tool.try_out()
+                await self.agree(self._served(here.served(launcher), tool))
         except errors.HarnessError as error:
             raise errors.DeviceLostError(f"{self.chosen.name}: {error}") from error
+
+    async def look_at_room(self) -> None:
+        await local.Local(self._host_settings(), self.state_directory, self.run).look_at_room()
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:
@@ -223,7 +238,24 @@ class Tool:
         if said := await anyio.to_thread.run_sync(vendortool.missing, settings.tools, self._env["PATH"]):
             raise errors.DeviceLostError(f"{settings.name}: {said}")
         if settings.health and not sharing.taken(settings.lock):
-            await self.ask("health", errors.DeviceLostError)
+            with errors.about("health"):
+                await self.ask("health", errors.DeviceLostError)
+
+    async def try_out(self) -> None:
+        """As :meth:`look`, and see that what the device says of itself is understood.
+
+        Raises:
+            DeviceLostError, HarnessError: it is not, or the verb fails.
+        """
+        await self.look()
+        if sharing.taken(self._settings.lock):
+            return
+        for verb in ("fingerprint", "state"):
+            with errors.about(verb):
+                said = await self.facts(verb)
+                for name in vendoroutput.no_numbers(said):
+                    reason = f"expected {name} to be a number, found {said[name][: vendoroutput.SHOWN]!r}"
+                    raise errors.DeviceLostError(f"{self._settings.name}: {verb}: {reason}")
 
     async def ask(self, verb: str, failed: type[errors.AibenchdError], **values: str) -> str:
         """Run what a verb names; what it printed.

@@ -14,6 +14,7 @@ LONGEST_ROW = 16 << 10  # characters; a longer one holds no metric
 MOST_MATCHES = 100_000  # of one output
 MOST_FACTS = 256
 LONGEST_FACT = 1000  # characters
+NUMBERS = ("temperature", "load", "battery", "charge", "voltage")  # facts that gates and meters read
 SHOWN = 100  # characters of an output that a message repeats
 
 _NAMED = ("type", "metric", "unit")
@@ -113,6 +114,11 @@ def facts(text: str) -> dict[str, str]:
         raise ValueError(f"expected rows 'name: value' or a JSON object, found {text.strip()[:SHOWN]!r}")
     bounded = list(found.items())[:MOST_FACTS]
     return {name[:LONGEST_FACT]: value[:LONGEST_FACT] for name, value in bounded}
+
+
+def no_numbers(found: Mapping[str, str]) -> list[str]:
+    """The names of those that should be numbers and are none."""
+    return [name for name in NUMBERS if name in found and not _is_number(found[name])]
 
 
 def _object(text: str) -> dict[str, str]:

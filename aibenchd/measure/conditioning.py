@@ -62,8 +62,9 @@ class Held:
     journal says how, from before the change until it is undone: so it is undone after a crash too, by the next :meth:`make`.
     """
 
-    def __init__(self, session: devices.Session, house: House) -> None:
+    def __init__(self, session: devices.Session, house: House, unmetered: str = "") -> None:
         self._session, self._house = session, house
+        self._unmetered = unmetered  # why the meter that it is given tells nothing
         self._made = False
         self._owes = True  # whether the journal may have something to undo: at first an earlier session's
         self._throttled = ""  # what it was last said to be throttled by: that it was at any time is a hazard
@@ -172,7 +173,8 @@ class Held:
         return after
 
     def _hazards(self) -> Mapping[str, str]:
-        return conditioning.hazards(self._seen.facts, {**self._seen.state, "throttled": self._throttled})
+        found = conditioning.hazards(self._seen.facts, {**self._seen.state, "throttled": self._throttled})
+        return {**found, "energy not metered": self._unmetered} if self._unmetered else found
 
     def _say(self) -> None:
         found, unit = self._hazards(), f"device/{self._house.name}/hazards"

@@ -194,13 +194,14 @@ class Worker:
     async def _hold(self) -> None:
         self._show("connecting")
         async with self.device.session() as session, contextlib.AsyncExitStack() as stack:
+            meter = self._meter.of(session)
             sides = placing.Sides(
                 session,
-                self._meter.of(session),
+                meter,
                 lambda: stack.enter_async_context(self._house.host(self.name)),
                 self._house.beside,
             )
-            held = conditioning.Held(session, self._conditions)
+            held = conditioning.Held(session, self._conditions, await _unmetered(meter))
             self._placed.clear()  # nothing is guaranteed of what lay on the device in another session
             try:
                 await self._serve(sides, held)
@@ -564,6 +565,15 @@ def _judge_losses(experiment: experiments.Experiment, earlier: Sequence[experime
     from aibenchd.measure import judging
 
     return judging.lost(experiment.design, earlier, rest.losses, rest.lost)
+
+
+async def _unmetered(meter: metering.Meter) -> str:
+    """Why a device's energy is not told; empty where it is, and where no meter was asked for."""
+    try:
+        await meter.look()
+    except errors.HarnessError as error:
+        return str(error)
+    return ""
 
 
 def _stratum(earlier: Sequence[experiments.Journalled], fingerprint: int) -> int:

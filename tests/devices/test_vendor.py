@@ -95,6 +95,9 @@ async def ran(place: Path, *argv: str, shell: bool = False, timeout: float = 60.
 # ---- settings
 
 
+FILES = "push: [t, '{source}', '{target}'], pull: [t, '{source}', '{target}'], remove: [t, '{target}']"
+
+
 def test_the_kind_is_installed() -> None:
     assert plugins.load("devices", "vendor") is vendor.Vendor
 
@@ -115,9 +118,14 @@ def test_the_kind_is_installed() -> None:
         ("run: tool", "run", "expected a list, found the text 'tool'; put brackets around it"),
         ("run: [t, '{command}'], health: [t, '{target}']", "health[1]", "no placeholder is called {target}"),
         ("run: [t, '{command}'], push: [t, '{source}', '{target}']", "", "push, pull and remove go together, but only push is"),
-        ("run: [t, '{command}'], push: [t], pull: [t], remove: [t]", "", "the key 'directory' must be an absolute path there"),
-        ("run: [t, '{command}'], push: [t], pull: [t], remove: [t], directory: a", "", "must be an absolute path there"),
-        ("run: [t, '{command}'], make: [t]", "", "make is of a device with files of its own"),
+        (f"run: [t, '{{command}}'], {FILES}", "", "the key 'directory' must be an absolute path there"),
+        (f"run: [t, '{{command}}'], {FILES}, directory: a", "", "must be an absolute path there"),
+        ("run: [t, '{command}'], make: [t, '{target}']", "", "make is of a device with files of its own"),
+        ("run: [t, '{command}'], push: [cp, '{source}']", "push", "must name {target}, so that the tool is told which file"),
+        ("run: [t, '{command}'], pull: [t]", "pull", "must name {source} and {target}, so that"),
+        ("run: [t, '{command}'], remove: [t]", "remove", "must name {target}, so that"),
+        ("run: [t, '{command}', '{arguments}']", "run", "names {command}, which is program and arguments as one text, beside"),
+        ("run: [t, '{command}'], cpus: [0, 1, 0]", "cpus", "CPU 0 is named twice; name each once"),
         ("run: [t, '{command}'], exit_codes: {lost: [2], failed: [2]}", "exit_codes", "2 is both failed and lost; remove one"),
         ("run: [t, '{command}'], exit_codes: {ok: [0]}", "exit_codes.ok[0]", "expected 1 or more"),
         ("run: [t, '{command}'], exit_codes: {okay: [1]}", "exit_codes.okay", "is no key here; did you mean 'ok'?"),
@@ -149,7 +157,7 @@ def test_a_fault_names_file_line_and_key(tmp_path: Path, keys: str, key: str, wo
 
 async def test_arguments_stay_apart_and_nothing_goes_through_a_shell(tmp_path: Path) -> None:
     tool = script(tmp_path, "tool", '#!/bin/sh\nfor text; do echo "<$text>"; done\n')
-    run = [tool, "-x={{{device}}}", "{program}", "--of={arguments}", "$HOME", "{timeout}", "{command}", "-D{env}"]
+    run = [tool, "-x={{{device}}}", "{program}", "--of={arguments}", "$HOME", "{timeout}", "-D{env}"]
 
     completed = await ran(tmp_path, "/bin/program", "a b", "$(id)", run=run, timeout=1.5, program_env={"A": "1", "B": "2 3"})
 
@@ -160,10 +168,11 @@ async def test_arguments_stay_apart_and_nothing_goes_through_a_shell(tmp_path: P
         "<--of=$(id)>",
         "<$HOME>",
         "<2>",
-        "</bin/program 'a b' '$(id)'>",
         "<-DA=1>",
         "<-DB=2 3>",
     ]
+    as_one = await ran(tmp_path, "/bin/program", "a b", "$(id)", run=[tool, "{command}"])
+    assert as_one.stdout == "</bin/program 'a b' '$(id)'>\n"
 
 
 async def test_the_environment_goes_to_the_tool_unless_run_hands_it_on(tmp_path: Path) -> None:

@@ -49,6 +49,16 @@ async def faults(made: lab.Lab) -> dict[str, str]:
     return {one["unit"]: one["reason"] for one in (await made.ctl("status"))["faults"]}
 
 
+async def test_a_meter_that_tells_nothing_is_a_hazard(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    (host,) = made.configuration["devices"]
+    made.configure(devices=[host | {"meter": {"kind": "battery"}}])  # which no tests' host has a gauge of
+    async with made.daemon():
+        shown = await until_shown(made, "ready", host["name"])
+        at = shown["hazards"].index("energy not metered")
+        assert shown["advice"][at].startswith("the device does not tell its battery's charge and voltage; give it another meter")
+
+
 async def test_a_hot_device_is_waited_for_and_what_was_changed_on_it_is_put_back(tmp_path: Path) -> None:
     machine = oddhost.Machine(tmp_path, conditioning={"max_temperature": 70, "governor": "performance", "frequency": "mid"})
     made = machine.lab
