@@ -373,6 +373,9 @@ class Daemon:
     async def compare(self, wanted: planning.Comparison) -> int:
         return await planning.compare(self.store, self.world(), wanted)
 
+    async def calibrate(self, wanted: planning.Calibration) -> int:
+        return await planning.calibrate(self.store, self.world(), wanted)
+
     async def reload(self) -> server.ReloadResult:
         """Read the configuration again and apply what is different; a bad one changes nothing."""
         async with self._reloading:

@@ -21,7 +21,7 @@ from aibenchd import crashpoints, model
 from aibenchd import settings as configuration
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
-from aibenchd.store import experiments, findings, searches, series, store
+from aibenchd.store import experiments, findings, noises, searches, series, store
 
 if TYPE_CHECKING:
     from aibenchd import creeping  # they import numpy
@@ -61,20 +61,30 @@ class Following:
             for confirmed in suspicion.by_range(await self._store.read(searches.to_search)).values():
                 await self._search(confirmed)
 
-        if self._current().creep.enabled:
-            await self._creep()
+        await self._look_at_series()
 
-    # ---- drifts that no commit shows
+    # ---- what only many experiments show
 
-    async def _creep(self) -> None:
+    async def _look_at_series(self) -> None:
         """Look at the series that have something new; each whole, so that none need be looked at for what came earlier."""
         since, self._seen_until = self._seen_until, datetime.now(UTC)
         for cell in await self._store.read(functools.partial(series.decided_since, when=since)):
-            history = await self._store.read(functools.partial(series.of_cell, cell=cell))
-            wanted = await anyio.to_thread.run_sync(_wanted, history, self._current().creep)
-            if wanted is not None:
-                await self._store.write(functools.partial(series.compare, series=history, older=wanted.older, newer=wanted.newer))
-                log.info("compared far apart", cell=cell.identifier, device=cell.device, reason=wanted.reason)
+            await self._note_noise(cell)
+            if self._current().creep.enabled:
+                await self._creep(cell)
+
+    async def _note_noise(self, cell: suspicion.Cell) -> None:
+        newest = await self._store.read(functools.partial(noises.newest_blocks, cell=cell))
+        facts = await anyio.to_thread.run_sync(_noise, newest)
+        if facts:
+            await self._store.write(functools.partial(noises.put, cell=cell, facts=facts))
+
+    async def _creep(self, cell: suspicion.Cell) -> None:
+        history = await self._store.read(functools.partial(series.of_cell, cell=cell))
+        wanted = await anyio.to_thread.run_sync(_wanted, history, self._current().creep)
+        if wanted is not None:
+            await self._store.write(functools.partial(series.compare, series=history, older=wanted.older, newer=wanted.newer))
+            log.info("compared far apart", cell=cell.identifier, device=cell.device, reason=wanted.reason)
 
     # ---- suspects
 
@@ -257,6 +267,12 @@ def _wanted(history: series.Series, rule: configuration.CreepSettings) -> creepi
     from aibenchd import creeping
 
     return creeping.wanted(history, rule)
+
+
+def _noise(newest: Sequence[noises.Blocks]) -> dict[str, float | int | None]:
+    from aibenchd.measure import noisiness
+
+    return noisiness.facts(newest)
 
 
 def _weighed(ended: Sequence[findings.Verified]) -> list[suspicion.Ended]:

@@ -38,6 +38,7 @@ class RunType(enum.StrEnum):
     VERIFY = "verify"
     REGRESS = "regress"
     ANCHOR = "anchor"  # two commits that are far apart: no drift between them shows in what compares neighbours
+    SELFCHECK = "selfcheck"  # one commit against itself, so that whatever is found is a false alarm
     COMPARE = "compare"  # two cells of the coverage matrix, that a person asked for; says nothing of a commit
 
 
@@ -233,6 +234,9 @@ class Decision:
     reason: str = ""
 
 
+_NEVER = 1e-300  # a probability that no evidence reaches
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How an experiment decides; frozen before its first block.
@@ -253,6 +257,16 @@ class Rule:
     max_blocks: int = 60
     max_seconds: float = 3600.0
     e_value: float = 0.0
+
+    @classmethod
+    def of_blocks(cls, blocks: int, min_effect: float) -> Rule:
+        """That of an experiment which runs so many blocks, whatever they say."""
+        return cls(_NEVER, _NEVER, min_effect, blocks, 1e9)
+
+    @property
+    def decides(self) -> bool:
+        """Whether it may give a verdict before its budget is spent."""
+        return self.alpha > _NEVER
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,9 @@ class Planning:
             again_in = min(again_in, await self._plan(world, repository))
         while await self._store.read(planning.promotable):
             await self._store.write(lambda tx: planning.promote(tx, self._identical))
-        lost = await self._store.read(planning.evicted_but_needed)
+        # Experiments of a platform that no device has any more wait for one, and not for its builds.
+        platforms = {device.platform for device in world.settings.devices}
+        lost = [entry for entry in await self._store.read(planning.evicted_but_needed) if entry.platform in platforms]
         if lost:
             await self._store.write(lambda tx: planning.want_again(tx, lost))
         return again_in
@@ -113,7 +115,8 @@ class Planning:
             return planner.plan(seen, repository, world.cells(repository))  # of which there may be many
 
         def write(tx: store.Transaction) -> None:
-            planning.carry_out(tx, repository, made.steps, world.settings.experiment)
+            share = world.settings.selfcheck.share
+            planning.carry_out(tx, repository, made.steps, world.settings.experiment, selfchecks_share=share)
             crashpoints.reach("plan.before-commit")
 
         made = await self._store.read(look)
@@ -193,6 +196,48 @@ async def compare(journal: store.Store, world: World, wanted: Comparison) -> int
     ]
     return await journal.write(
         lambda tx: planning.compare(tx, arms, world.settings.experiment, REQUEST_PRIORITY + wanted.priority, wanted.requested_by)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a person asks for: to compare a commit with itself on a device, in so many blocks of each benchmark."""
+
+    device: str
+    repository: str
+    benchmarks: Sequence[str]
+    blocks: int
+    requested_by: str
+
+
+async def calibrate(journal: store.Store, world: World, wanted: Calibration) -> int:
+    """Plan a calibration with the newest revision that is built; the number of the request.
+
+    Raises:
+        CommandError: it cannot be done; the message says why, to who asked.
+    """
+    cells = {
+        one.name: [cell for cell in await anyio.to_thread.run_sync(world.cells, one) if cell.device.name == wanted.device]
+        for one in world.settings.repositories
+        if wanted.repository in ("", one.name)
+    }
+    measured = [name for name, own in cells.items() if own]
+    if len(measured) != 1:
+        told = f"of {' and '.join(measured)}; name one with --repository" if measured else "of no repository that is there"
+        raise errors.CommandError(f"{wanted.device} measures benchmarks {told}")
+    repository = next(one for one in world.settings.repositories if one.name == measured[0])
+    chosen = _wanted(cells[repository.name], wanted.benchmarks, [])
+    platform = chosen[0].device.platform
+    newest = await journal.read(
+        lambda connection: planning.newest_built(connection, repository.name, repository.framework, platform)
+    )
+    if newest is None:
+        raise errors.CommandError(
+            f"no revision of {repository.name} is built for {platform} yet; 'aibenchctl builds' shows what there is"
+        )
+    sides = [planning.Side(repository, newest.commit, cell) for cell in chosen]
+    return await journal.write(
+        lambda tx: planning.calibrate(tx, sides, world.settings.experiment, wanted.blocks, wanted.requested_by)
     )
 
 

@@ -188,6 +188,19 @@ class CreepSettings(Model):
     ] = 10_000
 
 
+class SelfCheckSettings(Model):
+    """How the program measures its own rate of false alarms."""
+
+    share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="of the experiments, after which the commit is compared with itself: half of them by two builds",
+        ),
+    ] = 0.02
+
+
 class DeviceSelection(Model):
     """Which devices: those that match any of what is named; all where nothing is named."""
 
@@ -264,7 +277,7 @@ class StatusSettings(Model):
 class RetentionSettings(Model):
     """How long things are kept. Verdicts are kept for ever."""
 
-    samples: Annotated[quantities.Interval, Field(description="raw samples of trials")] = 90 * 86400.0
+    samples: Annotated[quantities.Interval, Field(description="raw samples of trials, and which did not count")] = 90 * 86400.0
     logs: Annotated[quantities.Interval, Field(description="output of builds and trials")] = 30 * 86400.0
     outbox_size: Annotated[quantities.Size, Field(description="past it the oldest samples go, never a verdict")] = 1 << 30
 
@@ -329,6 +342,7 @@ class Settings(Model):
     benchmarks: Annotated[tuple[BenchmarkSelection, ...], Field(description="what is measured")] = ()
     experiment: Annotated[ExperimentSettings, Field(description="how it is decided")] = ExperimentSettings()
     verify: Annotated[VerifySettings, Field(description="how what regressed is confirmed")] = VerifySettings()
+    selfcheck: Annotated[SelfCheckSettings, Field(description="how false alarms are counted")] = SelfCheckSettings()
     creep: Annotated[CreepSettings, Field(description="how drifts over many commits are found")] = CreepSettings()
     bisect: Annotated[BisectSettings, Field(description="how the commits at fault are found")] = BisectSettings()
     models: Annotated[ModelCacheSettings, Field(description="where model files are kept")] = ModelCacheSettings()

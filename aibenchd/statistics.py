@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 DEFAULT = ("mean", "p0", "p10", "p50", "p90", "p100", "stdev", "MAD", "cv")
+
+HALVINGS = 50  # of an interval that holds what is sought
 
 _PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d+)?)")
 
@@ -30,6 +32,34 @@ def summary(values: Sequence[float], names: Sequence[str] = DEFAULT) -> dict[str
     ordered = sorted(values)
     found = {name: _statistic(name, ordered) for name in dict.fromkeys((*names, "p50"))}
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def exact_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Of a probability, of which ``successes`` in ``trials`` were seen: Clopper and Pearson's ("The use of confidence or
+    fiducial limits", 1934). 0 to 1 where there were no trials."""
+    tail = (1 - confidence) / 2
+    low = 0.0 if not successes else _where(lambda p: 1 - _at_most(successes - 1, trials, p) >= tail)
+    high = 1.0 if successes == trials else _where(lambda p: _at_most(successes, trials, p) <= tail)
+    return low, high
+
+
+def _at_most(successes: int, trials: int, probability: float) -> float:
+    """The chance of so many or fewer; ``probability`` is neither 0 nor 1."""
+    yes, no = math.log(probability), math.log1p(-probability)
+    logs = (
+        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1) + k * yes + (trials - k) * no
+        for k in range(successes + 1)
+    )
+    return min(1.0, math.fsum(map(math.exp, logs)))
+
+
+def _where(holds: Callable[[float], bool]) -> float:
+    """The least probability from which on something holds."""
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

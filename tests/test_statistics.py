@@ -62,3 +62,12 @@ def test_a_shift_moves_the_mean_and_not_the_spread(values: list[float], shift: i
     assert after["mean"] == pytest.approx(before["mean"] + shift, abs=1e-3)
     assert after["stdev"] == pytest.approx(before["stdev"], abs=1e-3)
     assert after["MAD"] == pytest.approx(before["MAD"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(0, 0, 0, 1), (0, 10, 0, 0.30850), (1, 10, 0.002529, 0.44502), (10, 10, 0.69150, 1), (3, 400, 0.0015485, 0.021762)],
+)
+def test_an_exact_interval_is_that_of_clopper_and_pearson(successes: int, trials: int, low: float, high: float) -> None:
+    found = statistics.exact_interval(successes, trials)
+    assert found == pytest.approx((low, high), rel=1e-3, abs=1e-9)

@@ -57,6 +57,14 @@ class CellComparison(Ask):
     priority: Priority = 0
 
 
+class Calibration(Ask):
+    """Benchmarks that a device's noise is measured of, all without any; and in how many blocks."""
+
+    repository: str | None = None
+    benchmarks: Names = []
+    blocks: Annotated[int, pydantic.Field(ge=6, le=1_000)] = 20
+
+
 class Backup(Ask):
     """The file to make, which must not be there yet; an absolute path, for the daemon writes it."""
 
@@ -174,6 +182,19 @@ async def compare_cells(request: web.Request) -> web.Response:
         number = await request.app[reads.HOUSE].controls.compare(wanted)
     except errors.CommandError as error:
         raise answers.Refusal(409, str(error), "GET /v1/coverage shows all cells") from error
+    return _done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
+
+
+async def calibrate(request: web.Request) -> web.Response:
+    """Plan to compare a commit with itself on a device; 202 with the number of the request."""
+    body = await answers.body(request, Calibration)
+    house = request.app[reads.HOUSE]
+    device = answers.known("device", request.match_info["name"], [device.name for device in house.settings().devices])
+    wanted = planning.Calibration(device, body.repository or "", body.benchmarks, body.blocks, request[PEER].name)
+    try:
+        number = await house.controls.calibrate(wanted)
+    except errors.CommandError as error:
+        raise answers.Refusal(409, str(error), "GET /v1/coverage shows what is measured where") from error
     return _done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
 
 

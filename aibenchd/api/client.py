@@ -272,6 +272,21 @@ def ab(asked: Call) -> int:
     return _compared(asked, "/v1/experiments", wanted)
 
 
+def calibrate(asked: Call) -> int:
+    """``calibrate``."""
+    (device,) = asked.arguments
+    wanted: dict[str, Any] = {"benchmarks": asked.options.get("benchmark", [])}
+    for option in ("repository", "blocks"):
+        if asked.flag(option):
+            wanted[option] = asked.option(option)
+    answer = asked.daemon.post(f"/v1/devices/{call.quoted(device)}/calibrate", wanted)
+    if not asked.flag("wait"):
+        return _told(asked, answer)
+    code = _wait(asked, json.loads(answer)["request"])
+    pages.noise(screen.Screen(), asked.daemon.get(call.target("/v1/noise", {"device": device})))
+    return DONE if code == INCONCLUSIVE else code  # its blocks are for their noise
+
+
 def _compared(asked: Call, path: str, wanted: dict[str, Any]) -> int:
     if asked.flag("priority"):
         wanted["priority"] = asked.option("priority")
@@ -397,6 +412,15 @@ COMMANDS = {
         "compare two cells of a model on one device; a CELL is [framework@]device[/backend], as 'coverage' heads its columns",
         "MODEL CELL CELL",
         {"priority": "NUMBER", "wait": "", "timeout": "SECONDS"},
+    ),
+    "noise": Command(
+        page("/v1/noise", pages.noise), "how noisy benchmarks are, and the smallest change that is found", "", {"device": "NAME"}
+    ),
+    "calibrate": Command(
+        calibrate,
+        "measure a device's noise: the newest revision that is built against itself",
+        "DEVICE",
+        {"repository": "NAME", "benchmark": "NAME", "blocks": "NUMBER", "wait": "", "timeout": "SECONDS"},
     ),
     "requests": Command(page("/v1/requests", pages.requests), "what people asked for", "", PAGED),
     "events": Command(events, "what happens, as it happens"),

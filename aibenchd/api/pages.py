@@ -26,16 +26,25 @@ def status(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.line(f"experiments  {screen.tally(answer['experiments'])}")
     out.line(f"verdicts     {screen.tally(answer['verdicts'])}")
     out.line(f"builds       {screen.tally(answer['builds'])}")
+    _selfcheck(out, answer["selfcheck"])
     if answer["recent"]:
         out.line()
         out.line("LAST VERDICTS", "heading")
         experiments(out, {"experiments": answer["recent"], "next": None})
 
 
+def _selfcheck(out: screen.Screen, checked: dict[str, Any]) -> None:
+    """How often a commit was found to differ from itself; in red where that is more than is promised, beyond chance."""
+    if checked["experiments"]:
+        rate = f"{checked['rate']:.1%} ({checked['low']:.1%} … {checked['high']:.1%})"
+        said = f"{checked['alarms']} of {checked['experiments']} are false alarms, {rate}; promised: {checked['promised']:.1%}"
+        out.line(f"self-check   {said}", "regressed" if checked["low"] > checked["promised"] else "")
+
+
 def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
     """What each is and how it is; then what about them makes figures vary."""
     items = answer["devices"]
-    head = ("device", "kind", "hash", "abi", "os", "state", "since", "health", "queue", "last block", "doing")
+    head = ("device", "kind", "hash", "abi", "os", "state", "since", "health", "finds", "queue", "last block", "doing")
     rows = [
         (
             item["name"],
@@ -46,6 +55,7 @@ def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
             item["state"],
             out.ago(item["since"]),
             item["health"],
+            _smallest(item["smallest"]),
             str(item["experiments"].get("waiting", 0) + item["experiments"].get("open", 0)),
             out.ago(item["last_block"] and item["last_block"]["finished_at"]),
             item["reason"],
@@ -56,6 +66,43 @@ def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
     for item in items:
         for advice in item["advice"]:
             out.line(f"{item['name']}: {advice}", "dim")
+
+
+def _smallest(smallest: list[float | None] | None) -> str:
+    """The smallest change that is found, of the quietest and of the noisiest benchmark."""
+    if smallest is None:
+        return ""
+    named = dict.fromkeys("none" if one is None else f"{one:.1%}" for one in smallest)
+    return " … ".join(named)
+
+
+def noise(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """How noisy benchmarks are, by device."""
+    items = answer["noise"]
+    head = ("device", "benchmark", "backend", "finds", "noise", "second slot", "blocks", "when")
+    rows = [
+        (
+            item["device"],
+            item["identifier"],
+            item["backend"],
+            "?" if item["scale"] is None else _smallest([item["smallest"]]),
+            "" if item["scale"] is None else f"{item['scale']:.2%}",
+            _slot(item),
+            str(item["blocks"]),
+            out.ago(item["measured_at"]),
+        )
+        for item in items
+    ]
+    out.table(head, rows)
+    if items:
+        out.line("finds: the smallest change that is found within the budget; noise: of the ratio, from block to block", "dim")
+
+
+def _slot(item: dict[str, Any]) -> str:
+    if item["slot"] is None:
+        return ""
+    ends = (item["slot_low"], item["slot_high"])
+    return f"{item['slot']:+.2%}" + ("" if None in ends else f" ({ends[0]:+.2%} … {ends[1]:+.2%})")
 
 
 def at_work(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -160,8 +207,7 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
     out.line(f"experiment {answer['id']}: {_ended(answer)} {screen.interval(answer)}", _style(answer))
     facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
-    # Where one cell of a pair is measured alone, the pair's control is none of it.
-    fact_lines(out, [(name, answer[name]) for name in facts if name != "control" or answer["design"].get("arms") != 1])
+    fact_lines(out, [(name, answer[name]) for name in facts])
     fact_lines(out, [(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])
     fact_lines(out, [(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
     builds = [(arm, build) for arm, build in answer["builds"].items() if build]

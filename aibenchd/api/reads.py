@@ -6,19 +6,29 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
+import pydantic
 import sqlalchemy as sa
 from aiohttp import web
 
-from aibenchd import board, model, redaction, settings
+from aibenchd import board, model, redaction, settings, statistics
 from aibenchd.api import answers, matrix, metrics, server
 from aibenchd.devices import base as devices_base
 from aibenchd.plan import suspicion
-from aibenchd.store import outbox, series, views
+from aibenchd.store import noises, outbox, selfchecks, series, views
 
 QUERY_SECONDS = 5.0  # of one question to the journal
 AT_ONCE = 2  # questions to the journal: the rooms read it too
 RECENT = 10  # verdicts in the status
 DEAD_LETTERS = 20  # of each sink
+
+
+class NoiseQuery(pydantic.BaseModel):
+    """Of which device; of all where none is named."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    device: str | None = None
+
 
 HOUSE = web.AppKey("house", server.House)
 LIMITER = web.AppKey("limiter", anyio.CapacityLimiter)
@@ -35,9 +45,10 @@ async def status(request: web.Request) -> web.Response:
         return {
             **facts,
             "repositories": _repositories(house, views.repositories(connection)),
-            "devices": _devices(house, counts, views.devices(connection)),
+            "devices": _devices(house, counts, views.devices(connection), noises.smallest_by_device(connection)),
             "experiments": counts.by_state(),
             "verdicts": counts.by_verdict(),
+            "selfcheck": _selfcheck(selfchecks.counts(connection)),
             "builds": dict(counts.builds),
             "sinks": _sinks(house, outbox.depths(connection)),
             "models": models,
@@ -52,9 +63,18 @@ async def devices(request: web.Request) -> web.Response:
     house = request.app[HOUSE]
 
     def view(connection: sa.Connection) -> views.Item:
-        return {"devices": _devices(house, views.counts(connection), views.devices(connection))}
+        smallest = noises.smallest_by_device(connection)
+        return {"devices": _devices(house, views.counts(connection), views.devices(connection), smallest)}
 
     return await _shown(request, view)
+
+
+async def noise(request: web.Request) -> web.Response:
+    """How noisy each benchmark is on each device, or on the one that is named, and the smallest change that is found there."""
+    device = answers.parsed(NoiseQuery, request.query).device
+    if device is not None:
+        answers.known("device", device, [one.name for one in request.app[HOUSE].settings().devices])
+    return await _shown(request, lambda connection: {"noise": noises.listing(connection, device)})
 
 
 async def sinks(request: web.Request) -> web.Response:
@@ -234,7 +254,12 @@ def _repositories(house: server.House, known: Mapping[str, views.Item]) -> list[
     ]
 
 
-def _devices(house: server.House, counts: views.Counts, known: Mapping[str, views.Item]) -> list[views.Item]:
+def _devices(
+    house: server.House,
+    counts: views.Counts,
+    known: Mapping[str, views.Item],
+    smallest: Mapping[str, tuple[float | None, float | None]],
+) -> list[views.Item]:
     notices = _by_name(house.board, "device")
     never: views.Item = {"fingerprint": {}, "seen_at": None, "last_block": None}
     return [
@@ -248,9 +273,27 @@ def _devices(house: server.House, counts: views.Counts, known: Mapping[str, view
             **_health(notices, device.name),
             **_identity(known.get(device.name, never)),
             "experiments": counts.by_state(device.name),
+            "smallest": smallest.get(device.name),  # change that is found: of the quietest benchmark, and of the noisiest
         }
         for device in house.settings().devices
     ]
+
+
+def _selfcheck(counts: Sequence[selfchecks.Count]) -> views.Item:
+    """How often a commit was found to differ from itself, with the exact interval of the rate at 95 %; and what is promised."""
+    experiments, alarms = sum(one.experiments for one in counts), sum(one.alarms for one in counts)
+    low, high = statistics.exact_interval(alarms, experiments)
+    promised = sum(one.alpha * one.experiments for one in counts) / experiments if experiments else None
+    twice = [one for one in counts if one.built_twice]
+    return {
+        "experiments": experiments,
+        "alarms": alarms,
+        "rate": alarms / experiments if experiments else None,
+        "low": low,
+        "high": high,
+        "promised": promised,
+        "built_twice": {"experiments": sum(one.experiments for one in twice), "alarms": sum(one.alarms for one in twice)},
+    }
 
 
 def _health(notices: Mapping[str, board.Notice], name: str) -> views.Item:

@@ -78,6 +78,13 @@ class Controls(Protocol):
             CommandError: it cannot be done.
         """
 
+    async def calibrate(self, wanted: planning.Calibration) -> int:
+        """Plan to compare a commit with itself on a device; the number of the request.
+
+        Raises:
+            CommandError: it cannot be done.
+        """
+
     async def reload(self) -> ReloadResult:
         """Read the configuration again."""
 

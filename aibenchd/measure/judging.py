@@ -107,10 +107,19 @@ def evidence(design: model.Design, blocks: Sequence[experiments.Journalled], *, 
     """
     if not slower:
         return math.log(4 / design.rule.alpha)
-    paired = _paired(blocks)
-    times = ([block.treatment or 0.0 for block in paired], [block.control or 0.0 for block in paired])
-    seen = verdict.seen(*times, [block.order for block in paired], design.order, [block.number for block in paired])
-    return float(multiplicity.log_e_values(seen, design.rule)[-1])
+    return float(multiplicity.log_e_values(seen(design, blocks), design.rule)[-1])
+
+
+def seen(design: model.Design, blocks: Sequence[experiments.Journalled]) -> verdict.Experiment:
+    """The times of blocks as they are analysed."""
+    timed = _timed(blocks)
+    return verdict.seen(
+        [block.treatment or 0.0 for block in timed],
+        [block.control or 0.0 for block in timed],
+        [block.order for block in timed],
+        design.order,
+        [block.number for block in timed],
+    )
 
 
 def lost(
@@ -210,20 +219,20 @@ def _measured(design: model.Design, blocks: Sequence[experiments.Journalled]) ->
 def _compared(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
     if design.benchmark.metric == "error":
         return _agreeing(design, blocks)
-    paired = _paired(blocks)
+    timed = _timed(blocks)
     alpha = design.rule.alpha * (OF_TIME if _compares_outputs(design) else 1)
     return verdict.decide(
-        [block.treatment or 0.0 for block in paired],
-        [block.control or 0.0 for block in paired],
+        [block.treatment or 0.0 for block in timed],
+        [block.control or 0.0 for block in timed],
         dataclasses.replace(design.rule, alpha=alpha),
-        orders=[block.order for block in paired],
-        numbers=[block.number for block in paired],
+        orders=[block.order for block in timed],
+        numbers=[block.number for block in timed],
         kind=design.order,
         seconds=_seconds(blocks),
     )
 
 
-def _paired(blocks: Sequence[experiments.Journalled]) -> list[experiments.Journalled]:
+def _timed(blocks: Sequence[experiments.Journalled]) -> list[experiments.Journalled]:
     """The blocks that times are compared in."""
     return [block for block in blocks if block.valid and block.treatment is not None and block.control is not None]
 

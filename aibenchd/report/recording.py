@@ -10,6 +10,10 @@ from aibenchd import model, settings
 from aibenchd.report import records
 from aibenchd.store import experiments, outbox, store
 
+# Records are of commits. What two cells of the matrix are to each other is for the person who asked, and what a commit is to
+# itself is for those who ask how often the program errs.
+UNREPORTED = (model.RunType.COMPARE, model.RunType.SELFCHECK)
+
 Series = Mapping[model.ArmName, Sequence[model.Series]]  # of each arm, of all its valid trials, in order of blocks
 
 
@@ -37,7 +41,7 @@ class Recorder:
         """The samples of one block, where a sink wants them. Takes milliseconds where there are many operators."""
         if (
             not block.valid
-            or experiment.run_type == model.RunType.COMPARE
+            or experiment.run_type in UNREPORTED
             or not any(sink.records == "all" for sink in self._current().sinks)
         ):
             return Left()
@@ -63,8 +67,7 @@ class Recorder:
         made = records.verdict_records(facts, decision, series, backend=backend, time=datetime.now(UTC))
         measured = {one.key for arm in series.values() for one in arm} if series.get(model.ArmName.TREATMENT) else set()
         results = [_result(payload) for payload in (record.payload for record in made) if payload["key"] in measured]
-        # Records are of commits; what two cells of the matrix are to each other is for the person who asked.
-        return Left(verdicts=[] if experiment.run_type == model.RunType.COMPARE else made, results=results)
+        return Left(verdicts=[] if experiment.run_type in UNREPORTED else made, results=results)
 
     def of_confirmation(
         self,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import builds, experiments, planning, schema, store
+from aibenchd.store import again, experiments, schema, store
 
 RECENT = 100_000  # experiments, the newest, among which suspects are looked for
 LIMIT = 1_000  # of what one look deals with
@@ -106,14 +106,12 @@ def verify(transaction: store.Transaction, of: suspicion.Range, suspects: Mappin
         e_value: that a regression must have.
         copy: which builds: 0 for the same ones.
     """
-    pair = new_pair(transaction, of, model.RunType.VERIFY)
+    pair = again.new_pair(transaction, of.repository, of.treatment, of.control, model.RunType.VERIFY)
     for finding, experiment in suspects.items():
         row = transaction.connection.execute(sa.select(_e).where(_e.c.id == experiment)).one()
-        design = dict(row.design)
-        design["rule"] = {**design["rule"], "e_value": e_value}
         rank = row.priority + PRIORITY
-        arms = [_copied(transaction, build, copy, rank) for build in (row.treatment_build, row.control_build)]
-        again(transaction, row, pair, design, arms, rank, finding, None)
+        arms = [again.build(transaction, build, rank, copy=copy) for build in (row.treatment_build, row.control_build)]
+        again.experiment(transaction, row, pair, arms, rank, rule={"e_value": e_value}, finding=finding)
 
 
 def to_settle(connection: sa.Connection) -> list[Verified]:
@@ -252,69 +250,6 @@ def suspect_of(row: sa.Row[Any]) -> suspicion.Suspect:
         low=row.low,
         high=row.high,
     )
-
-
-def new_pair(transaction: store.Transaction, of: suspicion.Range, run_type: model.RunType) -> int:
-    pair: int = transaction.connection.execute(
-        _p.insert()
-        .values(
-            repository=of.repository,
-            treatment=of.treatment,
-            control=of.control,
-            run_type=run_type,
-            priority=0,
-            created_at=datetime.now(UTC),
-        )
-        .returning(_p.c.id)
-    ).scalar_one()
-    transaction.announce("pair.planned", id=pair, repository=of.repository, treatment=of.treatment)
-    return pair
-
-
-def again(
-    transaction: store.Transaction,
-    like: sa.Row[Any],
-    pair: int,
-    design: dict[str, Any],
-    arms: Sequence[int | None],
-    rank: int,
-    finding: int | None,
-    quota: int | None,
-) -> None:
-    """An experiment like another one, of other blocks."""
-    transaction.announce("follow.planned", pair=pair)  # for the planner to open it once its builds are there
-    cell = (like.benchmark, like.device, like.backend)
-    transaction.connection.execute(
-        _e.insert().values(
-            pair=pair,
-            benchmark=like.benchmark,
-            identifier=like.identifier,
-            model=like.model,
-            device=like.device,
-            backend=like.backend,
-            treatment_build=arms[0],
-            control_build=arms[1],
-            design={**design, "seed": planning.seed_of(pair, cell)},
-            state="waiting",
-            priority=rank,
-            finding=finding,
-            quota=quota,
-            created_at=datetime.now(UTC),
-        )
-    )
-
-
-def _copied(transaction: store.Transaction, build: int, copy: int, rank: int) -> int:
-    entry = builds.by_id(transaction.connection, build)
-    assert entry is not None  # noqa: S101  a foreign key
-    return builds.want(transaction, builds.Key(entry.repository, entry.commit, entry.framework, entry.platform, copy), rank)
-
-
-def build_of(transaction: store.Transaction, build: int, commit: str, rank: int) -> int:
-    """A build like another one, of another commit."""
-    entry = builds.by_id(transaction.connection, build)
-    assert entry is not None  # noqa: S101  a foreign key
-    return builds.want(transaction, builds.Key(entry.repository, commit, entry.framework, entry.platform), rank)
 
 
 def valid_blocks(connection: sa.Connection, experiment: int) -> list[experiments.Journalled]:

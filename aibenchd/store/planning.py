@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +13,12 @@ import sqlalchemy as sa
 from aibenchd import model, settings
 from aibenchd.devices import base
 from aibenchd.plan import coverage, planner, suspicion
-from aibenchd.store import builds, experiments, requests, revisions, schema, store
+from aibenchd.store import again, builds, experiments, requests, revisions, schema, selfchecks, store
 
 LINE = 2_000  # revisions of the watched line that the planner sees
 PENDING = 2_000  # revisions that wait for a plan; older ones are seen when these are dealt with
 ORPHANS = 100
+CALIBRATION_PRIORITY = 1_000  # as a person's request
 CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
 NEW_CELL = "no control: measured here for the first time; the next revision is compared with one"
 SAME_PROGRAMS = "no control: its programs are the same as these, and it has not been measured here before"
@@ -26,8 +26,8 @@ CONTROL_DOES_NOT_BUILD = "the control does not build"
 REBUILT_DIFFERENTLY = "its programs were lost from the cache and came out different when they were built again"
 TREATMENT_DOES_NOT_BUILD = "the treatment does not build"
 
-# Two cells run the same programs in different ways; a search asks what blocks of two commits look like, and is told so.
-MEASURED_ANYWAY = (model.RunType.COMPARE, model.RunType.REGRESS)
+# Two cells run the same programs in different ways; a search asks what blocks of two commits look like; a self-check wants this.
+MEASURED_ANYWAY = (model.RunType.COMPARE, model.RunType.REGRESS, model.RunType.SELFCHECK)
 
 _revisions, _pairs, _experiments = schema.revisions, schema.pairs, schema.experiments
 _ORPHANED = _experiments.c.reason == CONTROL_DOES_NOT_BUILD
@@ -64,8 +64,13 @@ def carry_out(
     *,
     request: int | None = None,
     priority: int = 0,
+    selfchecks_share: float = 0.0,
 ) -> None:
-    """Write the steps of a plan; experiments wait for their builds, which are queued."""
+    """Write the steps of a plan; experiments wait for their builds, which are queued.
+
+    Args:
+        selfchecks_share: of the experiments, whose treatment is also compared with itself.
+    """
     now = datetime.now(UTC)
     for step in steps:
         match step:
@@ -75,10 +80,17 @@ def carry_out(
                 _add(transaction, repository, pair.id, pair.treatment.commit, None, cells, experiment, priority, now, NEW_CELL)
             case planner.PlanPair(treatment, control, cells, alone):
                 commit = None if control is None else control.commit
-                pair_id = _new_pair(
-                    transaction, repository, treatment.commit, commit, model.RunType.BENCHMARK, request, priority, now
+                pair_id = again.new_pair(
+                    transaction,
+                    repository.name,
+                    treatment.commit,
+                    commit,
+                    model.RunType.BENCHMARK,
+                    request=request,
+                    priority=repository.priority + priority,
                 )
                 _add(transaction, repository, pair_id, treatment.commit, commit, cells, experiment, priority, now, alone)
+                selfchecks.plan(transaction, pair_id, selfchecks_share if control else 0.0)
                 if request is None:
                     _mark(transaction, treatment, "planned", "")
                     _planned(transaction, repository.name, now)
@@ -118,14 +130,49 @@ def compare(
         requested_by=requested_by,
     )
     commits = (treatment.commit, control.commit)
-    pair = _new_pair(transaction, treatment.repository, *commits, model.RunType.COMPARE, request, priority, now)
+    rank_of_pair = treatment.repository.priority + priority
+    pair = again.new_pair(
+        transaction, treatment.repository.name, *commits, model.RunType.COMPARE, request=request, priority=rank_of_pair
+    )
     for one, other in arms:
         rank = one.repository.priority + one.cell.selected.selection.priority + priority
-        own = design_of(one.cell, one.repository.framework, experiment, 2, seed_of(pair, one.cell.key))
+        own = design_of(one.cell, one.repository.framework, experiment, 2, again.seed_of(pair, one.cell.key))
         design = dataclasses.replace(own, arms=2, control=_variant(other))
         builds_of = [_wanted(transaction, side.repository, side.commit, side.cell, rank) for side in (one, other)]
         _new_experiment(transaction, pair, one.cell, design, builds_of[0], builds_of[1], rank, now)
     transaction.announce("experiment.planned", pair=pair, count=len(arms))
+    granted(transaction, request)
+    return request
+
+
+def calibrate(
+    transaction: store.Transaction, sides: Sequence[Side], experiment: settings.ExperimentSettings, blocks: int, requested_by: str
+) -> int:
+    """Plan to compare a commit with itself, in so many blocks of each cell, whatever they say; the number of the request.
+
+    Args:
+        sides: of one device, repository and commit; at least one.
+    """
+    now, first = datetime.now(UTC), sides[0]
+    request = requests.add(
+        transaction,
+        repository=first.repository.name,
+        treatment=first.commit,
+        control=first.commit,
+        benchmarks=[side.cell.selected.benchmark.identifier for side in sides],
+        devices=[first.cell.device.name],
+        priority=0,
+        requested_by=requested_by,
+    )
+    commits = (first.commit, first.commit)
+    rank = first.repository.priority + CALIBRATION_PRIORITY
+    pair = again.new_pair(transaction, first.repository.name, *commits, model.RunType.SELFCHECK, request=request, priority=rank)
+    for side in sides:
+        own = design_of(side.cell, side.repository.framework, experiment, 2, again.seed_of(pair, side.cell.key))
+        design = dataclasses.replace(own, arms=2, rule=model.Rule.of_blocks(blocks, own.rule.min_effect))
+        build = _wanted(transaction, side.repository, side.commit, side.cell, rank)
+        _new_experiment(transaction, pair, side.cell, design, build, build, rank, now)
+    transaction.announce("experiment.planned", pair=pair, count=len(sides))
     granted(transaction, request)
     return request
 
@@ -452,33 +499,6 @@ def _planned(transaction: store.Transaction, repository: str, now: datetime) -> 
     )
 
 
-def _new_pair(
-    transaction: store.Transaction,
-    repository: settings.RepositorySettings,
-    treatment: str,
-    control: str | None,
-    run_type: model.RunType,
-    request: int | None,
-    priority: int,
-    now: datetime,
-) -> int:
-    pair: int = transaction.connection.execute(
-        _pairs.insert()
-        .values(
-            repository=repository.name,
-            treatment=treatment,
-            control=control,
-            run_type=run_type,
-            priority=repository.priority + priority,
-            request=request,
-            created_at=now,
-        )
-        .returning(_pairs.c.id)
-    ).scalar_one()
-    transaction.announce("pair.planned", id=pair, repository=repository.name, treatment=treatment)
-    return pair
-
-
 def _add(
     transaction: store.Transaction,
     repository: settings.RepositorySettings,
@@ -492,7 +512,7 @@ def _add(
     reason: str,
 ) -> None:
     for cell in cells:
-        design = design_of(cell, repository.framework, experiment, 1 if control is None else 2, seed_of(pair, cell.key))
+        design = design_of(cell, repository.framework, experiment, 1 if control is None else 2, again.seed_of(pair, cell.key))
         rank = repository.priority + cell.selected.selection.priority + priority
         build = _wanted(transaction, repository, treatment, cell, rank)
         against = None if control is None or design.arms == 1 else _wanted(transaction, repository, control, cell, rank)
@@ -540,9 +560,3 @@ def _new_experiment(
             created_at=now,
         )
     )
-
-
-def seed_of(pair: int, cell: tuple[str, str, str]) -> int:
-    """The seed of an experiment of ``pair`` in a cell (benchmark's digest, device, backend)."""
-    # Not random: a pair that is planned again after a crash is the same pair. 48 bits, so that any reader of JSON holds it.
-    return int.from_bytes(hashlib.sha256(f"{pair} {cell}".encode()).digest()[:6])

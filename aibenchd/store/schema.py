@@ -111,6 +111,7 @@ requests = sa.Table(
 )
 
 _REQUESTED = sa.text("request IS NOT NULL")
+_SELFCHECKS = sa.text("run_type = 'selfcheck'")
 
 # The revision pairs whose experiments are run in rounds.
 pairs = sa.Table(
@@ -127,6 +128,7 @@ pairs = sa.Table(
     sa.Index("pairs_by_treatment", "repository", "treatment"),
     sa.Index("pairs_planned", "repository", "request", "run_type", "id"),
     sa.Index("pairs_by_request", "request", sqlite_where=_REQUESTED, postgresql_where=_REQUESTED),
+    sa.Index("pairs_of_selfchecks", "id", sqlite_where=_SELFCHECKS, postgresql_where=_SELFCHECKS),
 )
 
 _DECIDED = sa.text("verdict IS NOT NULL")
@@ -203,6 +205,24 @@ sightings = sa.Table(
     sa.Column("experiment", sa.Integer, sa.ForeignKey("experiments.id"), primary_key=True),
     sa.Column("finding", sa.Integer, sa.ForeignKey("findings.id"), nullable=False),
     sa.Index("sightings_of_finding", "finding"),
+)
+
+# How noisy a benchmark is on a device, by its newest experiments.
+noises = sa.Table(
+    "noises",
+    metadata,
+    sa.Column("device", sa.Text, primary_key=True),
+    sa.Column("benchmark", sa.Text, primary_key=True),  # digest of the benchmark
+    sa.Column("backend", sa.Text, primary_key=True),
+    sa.Column("identifier", sa.Text, nullable=False),
+    sa.Column("blocks", sa.Integer, nullable=False),  # that it rests on
+    sa.Column("scale", sa.Float),  # of a block's log ratio
+    sa.Column("slot", sa.Float),  # what running second adds, as a ratio minus 1, with its interval
+    sa.Column("slot_low", sa.Float),
+    sa.Column("slot_high", sa.Float),
+    sa.Column("smallest", sa.Float),  # effect that the budget finds, as a ratio minus 1; NULL where it finds none
+    sa.Column("measured_at", Instant, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # What devices were found to be: each fingerprint that one ever had.
@@ -414,7 +434,7 @@ def _trigger(text: str) -> None:
 _VERDICT = (
     "CASE WHEN {0}.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = {0}.pair) "
     "WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' "
-    "ELSE {0}.verdict END END"
+    "WHEN 'selfcheck' THEN 'self-checked' ELSE {0}.verdict END END"
 )
 _keep_tally("experiments", "{0}.device", "{0}.state", _VERDICT)
 _keep_tally("blocks", "''", "iif({0}.valid, 'valid', 'invalid')", "''")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import builds, experiments, findings, revisions, schema, store
+from aibenchd.store import again, builds, experiments, findings, revisions, schema, store
 
 LIMIT = 1_000  # findings that one look deals with
 LINE = 2_000  # commits that a search can be over
@@ -155,10 +155,9 @@ def give(transaction: store.Transaction, finding: int, wanted: Mapping[tuple[str
         if (newer, older) in there and blocks is not None:
             _give_more(transaction, there[newer, older], blocks)
             continue
-        of = suspicion.Range(row.repository, newer, older)
-        pair = findings.new_pair(transaction, of, model.RunType.REGRESS)
-        arms = [findings.build_of(transaction, row.treatment_build, commit, rank) for commit in (newer, older)]
-        findings.again(transaction, row, pair, dict(row.design), arms, rank, finding, blocks)
+        pair = again.new_pair(transaction, row.repository, newer, older, model.RunType.REGRESS)
+        arms = [again.build(transaction, row.treatment_build, rank, commit=commit) for commit in (newer, older)]
+        again.experiment(transaction, row, pair, arms, rank, finding=finding, quota=blocks)
 
 
 def found(transaction: store.Transaction, finding: int, search: str, culprits: model.Json, reason: str = "") -> None:

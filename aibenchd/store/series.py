@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import findings, schema, store
+from aibenchd.store import again, findings, schema, store
 
 EDGES = 2_000  # comparisons of one series, the newest
 CELLS = 1_000  # that one look deals with
@@ -61,7 +61,7 @@ def decided_since(connection: sa.Connection, when: datetime) -> list[suspicion.C
             _e.c.verdict.is_not(None),
             _e.c.decided_at > when,
             _e.c.control_build.is_not(None),
-            _p.c.run_type.in_((model.RunType.BENCHMARK, model.RunType.ANCHOR)),
+            _p.c.run_type.in_((model.RunType.BENCHMARK, model.RunType.ANCHOR, model.RunType.SELFCHECK)),
         )
         .distinct()
         .limit(CELLS)
@@ -97,11 +97,10 @@ def of_cell(connection: sa.Connection, cell: suspicion.Cell) -> Series:
 def compare(transaction: store.Transaction, series: Series, older: str, newer: str) -> None:
     """Have two commits compared that are far apart, like the newest of the series."""
     like = transaction.connection.execute(sa.select(_e).where(_e.c.id == series.edges[0].experiment)).one()
-    pair = findings.new_pair(transaction, suspicion.Range(series.cell.repository, newer, older), model.RunType.ANCHOR)
+    pair = again.new_pair(transaction, series.cell.repository, newer, older, model.RunType.ANCHOR)
     rank = like.priority + PRIORITY
-    arms = [findings.build_of(transaction, like.treatment_build, commit, rank) for commit in (newer, older)]
-    design = {**like.design, "rule": {**like.design["rule"], "e_value": 0.0}}
-    findings.again(transaction, like, pair, design, arms, rank, None, None)
+    arms = [again.build(transaction, like.treatment_build, rank, commit=commit) for commit in (newer, older)]
+    again.experiment(transaction, like, pair, arms, rank)
 
 
 def _edge(row: sa.Row[Any]) -> Edge:

@@ -40,7 +40,7 @@ _OF_EXPERIMENT: tuple[sa.ColumnElement[Any], ...] = (
     _e.id,
     _p.repository,
     _p.treatment,
-    _p.control,
+    sa.case((_e.control_build.is_not(None), _p.control)).label("control"),  # what is measured alone has none, whatever its pair
     _p.run_type,
     _p.request,
     _e.identifier.label("benchmark"),

@@ -139,8 +139,8 @@ async def test_what_cannot_be_is_one_line_that_says_why(full: statusd.Daemon, co
 async def test_what_is_measured_alone_has_no_control(daemon: statusd.Daemon) -> None:
     def rows(tx: object) -> None:
         pair, built = statusd.pair(tx, "b" * 40, "a" * 40), statusd.build(tx, "b" * 40)
-        for arms in (1, 2):
-            statusd.experiment(tx, pair, built, backend=f"{arms}", design={"seed": 1, "arms": arms})
+        for arms, control in ((1, None), (2, built)):
+            statusd.experiment(tx, pair, built, control_build=control, backend=f"{arms}", design={"seed": 1, "arms": arms})
 
     await daemon.house.store.write(rows)
     shown = [(await ask(daemon, "show", number))[1] for number in ("1", "2")]

@@ -280,6 +280,30 @@ async def test_programs_that_were_lost_are_built_again_and_must_be_the_same(tmp_
             assert "came out different" in reason
 
 
+async def test_what_was_lost_of_a_platform_that_no_device_has_any_more_is_not_built_again(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    scripts = [tmp_path / f"frameworks/generic/{platform}/build.sh" for platform in ("host", "board")]
+    for one in scripts:
+        one.parent.mkdir(parents=True)
+        one.write_text('#!/bin/sh\nexec "$1/build.sh" "$@"\n')
+        one.chmod(0o755)
+    host, board = ({"name": name, "kind": "local", "platform": name, "cpus": [cpu]} for cpu, name in enumerate(("host", "board")))
+    made.configure(builds={"frameworks_directory": str(tmp_path / "frameworks")}, devices=[host, board])
+    made.commit("first")
+    begin(made)
+    states = "SELECT platform, state FROM builds ORDER BY platform"
+    async with made.daemon():
+        await made.until(states, [("board", "built"), ("host", "built")])
+    change(made.journal, "UPDATE experiments SET state = 'open', verdict = NULL")
+    shutil.rmtree(tmp_path / "state" / "builds")
+    made.configure(devices=[host])
+    async with made.daemon():
+        await made.until(states, [("board", "evicted"), ("host", "built")])
+        made.configure(devices=[host, board])
+        await made.ctl("reload")
+        await made.until(states, [("board", "built"), ("host", "built")])
+
+
 async def test_of_two_builds_the_one_that_was_lost_is_made_again(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
     made.commit("first")

@@ -170,6 +170,7 @@ def make(directory: Path, sink: str = "") -> Lab:
         experiment={"alpha": 0.001, "beta": 0.001, "min_effect": 0.02, "disturb_caches": False, "blocks": 2},
         verify={"enabled": False},  # the tests of what follows from verdicts turn these on
         creep={"enabled": False},
+        selfcheck={"share": 0},
         sinks=[{"name": "receiver", "kind": "http", "url": sink}] if sink else [],
         status={"socket": "aibenchd.sock"},
     )

@@ -45,6 +45,12 @@ class Controls:
     def cells(self) -> Sequence[server.Cell]:
         return [cell(device=device) for device in ("lab-host", "phone")]
 
+    async def calibrate(self, wanted: planning.Calibration) -> int:
+        self.asked.append(("calibrate", wanted.device, *wanted.benchmarks, wanted.blocks, wanted.requested_by))
+        if isinstance(self.comparing, errors.CommandError):
+            raise self.comparing
+        return self.comparing
+
     async def compare(self, wanted: planning.Comparison) -> int:
         self.asked.append(("compare", wanted.model, wanted.treatment, wanted.control, wanted.requested_by))
         if isinstance(self.comparing, errors.CommandError):

@@ -43,6 +43,8 @@ ALTER TABLE experiments ADD COLUMN quota INTEGER
 
 CREATE INDEX experiments_of_finding ON experiments (finding) WHERE finding IS NOT NULL
 
+CREATE INDEX pairs_of_selfchecks ON pairs (id) WHERE run_type = 'selfcheck'
+
 CREATE TABLE findings (
     id INTEGER NOT NULL,
     suspect INTEGER NOT NULL,
@@ -73,6 +75,22 @@ CREATE TABLE sightings (
 
 CREATE INDEX sightings_of_finding ON sightings (finding)
 
+CREATE TABLE noises (
+    device TEXT NOT NULL,
+    benchmark TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    identifier TEXT NOT NULL,
+    blocks INTEGER NOT NULL,
+    scale FLOAT,
+    slot FLOAT,
+    slot_low FLOAT,
+    slot_high FLOAT,
+    smallest FLOAT,
+    measured_at FLOAT NOT NULL,
+    PRIMARY KEY (device, benchmark, backend)
+)
+ WITHOUT ROWID
+
 INSERT INTO findings (suspect, state, reason, search, found_at)
 SELECT e.id, 'unconfirmed', 'decided before regressions were measured again', '', coalesce(e.decided_at, e.created_at)
 FROM experiments e JOIN pairs p ON p.id = e.pair
@@ -80,15 +98,15 @@ WHERE e.verdict IN ('regressed', 'broken') AND p.run_type = 'benchmark' ORDER BY
 
 DROP TRIGGER tally_experiments_insert
 
-CREATE TRIGGER tally_experiments_insert AFTER INSERT ON experiments  BEGIN INSERT INTO tallies VALUES ('experiments', NEW.device, NEW.state, CASE WHEN NEW.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = NEW.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' ELSE NEW.verdict END END, +1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows +1; END
+CREATE TRIGGER tally_experiments_insert AFTER INSERT ON experiments  BEGIN INSERT INTO tallies VALUES ('experiments', NEW.device, NEW.state, CASE WHEN NEW.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = NEW.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' WHEN 'selfcheck' THEN 'self-checked' ELSE NEW.verdict END END, +1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows +1; END
 
 DROP TRIGGER tally_experiments_delete
 
-CREATE TRIGGER tally_experiments_delete AFTER DELETE ON experiments  BEGIN INSERT INTO tallies VALUES ('experiments', OLD.device, OLD.state, CASE WHEN OLD.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = OLD.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' ELSE OLD.verdict END END, -1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows -1; END
+CREATE TRIGGER tally_experiments_delete AFTER DELETE ON experiments  BEGIN INSERT INTO tallies VALUES ('experiments', OLD.device, OLD.state, CASE WHEN OLD.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = OLD.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' WHEN 'selfcheck' THEN 'self-checked' ELSE OLD.verdict END END, -1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows -1; END
 
 DROP TRIGGER tally_experiments_update
 
-CREATE TRIGGER tally_experiments_update AFTER UPDATE ON experiments WHEN (OLD.device, OLD.state, CASE WHEN OLD.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = OLD.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' ELSE OLD.verdict END END) <> (NEW.device, NEW.state, CASE WHEN NEW.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = NEW.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' ELSE NEW.verdict END END) BEGIN INSERT INTO tallies VALUES ('experiments', OLD.device, OLD.state, CASE WHEN OLD.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = OLD.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' ELSE OLD.verdict END END, -1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows -1;INSERT INTO tallies VALUES ('experiments', NEW.device, NEW.state, CASE WHEN NEW.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = NEW.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' ELSE NEW.verdict END END, +1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows +1; END
+CREATE TRIGGER tally_experiments_update AFTER UPDATE ON experiments WHEN (OLD.device, OLD.state, CASE WHEN OLD.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = OLD.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' WHEN 'selfcheck' THEN 'self-checked' ELSE OLD.verdict END END) <> (NEW.device, NEW.state, CASE WHEN NEW.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = NEW.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' WHEN 'selfcheck' THEN 'self-checked' ELSE NEW.verdict END END) BEGIN INSERT INTO tallies VALUES ('experiments', OLD.device, OLD.state, CASE WHEN OLD.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = OLD.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' WHEN 'selfcheck' THEN 'self-checked' ELSE OLD.verdict END END, -1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows -1;INSERT INTO tallies VALUES ('experiments', NEW.device, NEW.state, CASE WHEN NEW.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = NEW.pair) WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' WHEN 'selfcheck' THEN 'self-checked' ELSE NEW.verdict END END, +1) ON CONFLICT (what, device, state, verdict) DO UPDATE SET rows = rows +1; END
 
 DROP TRIGGER cells_planned
 

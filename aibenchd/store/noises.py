@@ -1,0 +1,79 @@
+"""How noisy a benchmark is on a device: the blocks to say it by, and what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from aibenchd import model
+from aibenchd.plan import suspicion
+from aibenchd.store import experiments, schema, store
+
+EXPERIMENTS = 10  # the newest, whose blocks are looked at
+LISTED = 10_000
+TWO_COMMITS = (model.RunType.COMPARE,)  # two cells differ by more than noise does
+
+_e, _p, _n = schema.experiments, schema.pairs, schema.noises
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Valid blocks of one experiment."""
+
+    design: model.Design
+    blocks: Sequence[experiments.Journalled]
+
+
+def newest_blocks(connection: sa.Connection, cell: suspicion.Cell) -> list[Blocks]:
+    """Of the newest experiments of a cell, newest first."""
+    rows = connection.execute(
+        sa.select(_e.c.id, _e.c.design)
+        .join(_p, _p.c.id == _e.c.pair)
+        .where(
+            _p.c.repository == cell.repository,
+            _e.c.benchmark == cell.benchmark,
+            _e.c.device == cell.device,
+            _e.c.backend == cell.backend,
+            _e.c.control_build.is_not(None),
+            _e.c.verdict.is_not(None),
+            _p.c.run_type.not_in(TWO_COMMITS),
+        )
+        .order_by(_e.c.id.desc())
+        .limit(EXPERIMENTS)
+    ).all()
+    found = ((row, experiments.journalled(connection, row.id)) for row in rows)
+    return [Blocks(experiments.design_of(row.design), [one for one in blocks if one.valid]) for row, blocks in found]
+
+
+def put(transaction: store.Transaction, cell: suspicion.Cell, facts: Mapping[str, float | int | None]) -> None:
+    """Keep what is known of a cell now: ``blocks scale slot slot_low slot_high smallest``."""
+    key = {"device": cell.device, "benchmark": cell.benchmark, "backend": cell.backend}
+    values = {"identifier": cell.identifier, "measured_at": datetime.now(UTC), **facts}
+    insert = sqlite.insert(_n).values(**key, **values)
+    transaction.connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+def listing(connection: sa.Connection, device: str | None = None) -> list[dict[str, Any]]:
+    """Of all cells, or of one device's; the noisiest last."""
+    query = sa.select(_n).where(*([] if device is None else [_n.c.device == device]))
+    rows = connection.execute(query.order_by(_n.c.device, _n.c.smallest.nulls_last()).limit(LISTED)).mappings()
+    return [{**row, "measured_at": row["measured_at"].isoformat()} for row in rows]
+
+
+def smallest_by_device(connection: sa.Connection) -> dict[str, tuple[float | None, float | None]]:
+    """By device, the smallest effect that is found: of its quietest benchmark, and of its noisiest; None where no effect is."""
+    rows = connection.execute(
+        sa.select(
+            _n.c.device,
+            sa.func.min(_n.c.smallest).label("least"),
+            sa.func.max(_n.c.smallest).label("most"),
+            sa.func.count().label("cells"),
+            sa.func.count(_n.c.smallest).label("finite"),
+        ).group_by(_n.c.device)
+    )
+    return {row.device: (row.least, row.most if row.cells == row.finite else None) for row in rows}
