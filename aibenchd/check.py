@@ -8,7 +8,7 @@ import os
 import pwd
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -31,6 +31,7 @@ PUBLIC = {"known_hosts_file"}  # keys of credential files that everyone may read
 
 T = TypeVar("T")
 Look: TypeAlias = Callable[[], Awaitable[errors.Fault | None]]  # at one thing outside
+AtPlace: TypeAlias = Callable[[yamlfile.KeyPath, str], errors.Fault]  # gives what is said of a key its place in the file
 Told: TypeAlias = Callable[..., errors.Fault]  # of a message, and of the keys that it is about
 
 
@@ -38,28 +39,53 @@ async def check(path: Path) -> list[errors.Fault]:
     """All faults of a configuration, of the specifications it names, and of what it expects of this host, of its
     remotes and of its devices.
 
-    A daemon that runs meanwhile is not disturbed.
+    Where the file itself has faults, remotes and devices without any are looked at all the same. A daemon that runs meanwhile
+    is not disturbed.
     """
     try:
         document = await _in_thread(lambda: yamlfile.load(path))
-        chosen = await _in_thread(lambda: settings.load(path))
     except errors.InvalidFileError as error:
         return error.faults
-    found = await _in_thread(lambda: list(_credentials(document, chosen)))
+    try:
+        chosen = await _in_thread(lambda: settings.load(path))
+    except errors.InvalidFileError as error:
+        part, places = await _in_thread(functools.partial(settings.without, document, error.faults))
+        found = [*error.faults, *await _outside(functools.partial(_of_whole, document, places), part)]
+    else:
+        found = [*await _specified(document, chosen), *await _outside(document.fault, chosen)]
+    return sorted(found, key=lambda fault: (fault.file, fault.line, fault.column))
+
+
+def _of_whole(
+    document: yamlfile.Document, places: Mapping[str, Sequence[int]], key_path: yamlfile.KeyPath, message: str
+) -> errors.Fault:
+    """A fault of a part of a file, at its place in the whole."""
+    section, *steps = key_path
+    if section in places and isinstance(steps[0], int):
+        steps[0] = places[str(section)][steps[0]]
+    return document.fault((section, *steps), message)
+
+
+async def _specified(document: yamlfile.Document, chosen: settings.Settings) -> list[errors.Fault]:
+    """Faults of specifications, and of what they need."""
     try:
         specifications = await _in_thread(lambda: catalog.load(chosen))
     except errors.InvalidFileError as error:
-        found += await _in_thread(functools.partial(catalog.as_named, error.faults, path, chosen))
-    else:
-        found += await _in_thread(lambda: list(_plan(document, chosen, specifications)))
-        found += [fault async for fault in _files(chosen, specifications)]
-    accounts = await _in_thread(lambda: list(_accounts(document, chosen)))
+        return await _in_thread(functools.partial(catalog.as_named, error.faults, Path(document.file), chosen))
+    planned = await _in_thread(lambda: list(_plan(document, chosen, specifications)))
+    return [*planned, *[fault async for fault in _files(chosen, specifications)]]
+
+
+async def _outside(fault: AtPlace, chosen: settings.Settings) -> list[errors.Fault]:
+    """Faults of what is expected of this host, of remotes and of devices."""
+    secrets = await _in_thread(lambda: list(_credentials(fault, chosen)))
+    accounts = await _in_thread(lambda: list(_accounts(fault, chosen)))
     with tempfile.TemporaryDirectory(prefix="aibenchd-check-") as scratch:
-        looks = [*_remotes(document, chosen, Path(scratch))]
-        looks += [] if accounts else _devices(document, chosen, Path(scratch))  # they run programs as those accounts
-        looks += _rooms(document, chosen)
-        found += [*accounts, *await _together(looks)]
-    return sorted(found, key=lambda fault: (fault.file, fault.line, fault.column))
+        looks = [*_remotes(fault, chosen, Path(scratch)), *_rooms(fault, chosen)]
+        looks += [] if accounts else _devices(fault, chosen, Path(scratch))  # they run programs as those accounts
+        seen = await _together(looks)
+    told = {one.key for one in secrets}
+    return [*secrets, *accounts, *(one for one in seen if one.key not in told)]
 
 
 async def warnings(path: Path) -> tuple[errors.Fault, ...]:
@@ -71,7 +97,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work)
 
 
-def _accounts(document: yamlfile.Document, chosen: settings.Settings) -> Iterator[errors.Fault]:
+def _accounts(fault: AtPlace, chosen: settings.Settings) -> Iterator[errors.Fault]:
     users: list[tuple[yamlfile.KeyPath, str]] = [(("run", "user"), chosen.run.user)] if chosen.run.user else []
     groups: list[tuple[yamlfile.KeyPath, str]] = [(("status", "group"), chosen.status.group)] if chosen.status.group else []
     groups += [(("status", "operators", index), name) for index, name in enumerate(chosen.status.operators)]
@@ -80,10 +106,10 @@ def _accounts(document: yamlfile.Document, chosen: settings.Settings) -> Iterato
             try:
                 look_up(name)
             except KeyError:
-                yield document.fault(key_path, f"this host has no {what} {name!r}; add it, or name another")
+                yield fault(key_path, f"this host has no {what} {name!r}; add it, or name another")
 
 
-def _credentials(document: yamlfile.Document, chosen: settings.Settings) -> Iterator[errors.Fault]:
+def _credentials(fault: AtPlace, chosen: settings.Settings) -> Iterator[errors.Fault]:
     for key_path, file in settings.credential_files(chosen):
         if file.parent == Path() and "CREDENTIALS_DIRECTORY" not in os.environ:
             continue  # a systemd credential, which only the unit can see
@@ -91,7 +117,7 @@ def _credentials(document: yamlfile.Document, chosen: settings.Settings) -> Iter
             _readable(credentials.path_of(file), secret=key_path[-1] not in PUBLIC)
         except (errors.CredentialError, OSError) as error:
             reason = f"{file}: cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-            yield document.fault(key_path, reason)
+            yield fault(key_path, reason)
 
 
 def _readable(path: Path, *, secret: bool) -> None:
@@ -186,9 +212,9 @@ async def _files(chosen: settings.Settings, found: catalog.Catalog) -> AsyncIter
             yield specification.fault(places.of(specification.value, wanted.key, wanted.file), reason)
 
 
-def _told(document: yamlfile.Document, key_path: yamlfile.KeyPath, message: str, *keys: str) -> errors.Fault:
+def _told(fault: AtPlace, key_path: yamlfile.KeyPath, message: str, *keys: str | int) -> errors.Fault:
     """A fault at a key of a repository or a device, on one line whatever a tool said."""
-    return document.fault((*key_path, *keys), " ".join(message.split()))
+    return fault((*key_path, *keys), " ".join(message.split()))
 
 
 async def _together(looks: Iterable[Look]) -> list[errors.Fault]:
@@ -208,11 +234,11 @@ async def _together(looks: Iterable[Look]) -> list[errors.Fault]:
     return found
 
 
-def _remotes(document: yamlfile.Document, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
+def _remotes(fault: AtPlace, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
     for index, one in enumerate(chosen.repositories):
         kind: type[watch.Repository] = plugins.load("repositories", one.kind)
         repository = kind(one, scratch / "repositories" / one.name)
-        yield functools.partial(_remote, repository, functools.partial(_told, document, ("repositories", index)))
+        yield functools.partial(_remote, repository, functools.partial(_told, fault, ("repositories", index)))
 
 
 async def _remote(repository: watch.Repository, told: Told) -> errors.Fault | None:
@@ -232,20 +258,20 @@ async def _remote(repository: watch.Repository, told: Told) -> errors.Fault | No
     return None
 
 
-def _devices(document: yamlfile.Document, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
+def _devices(fault: AtPlace, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
     for index, one in enumerate(chosen.devices):
         kind: type[device.Device] = plugins.load("devices", one.kind)
         made = kind(one, scratch / "devices" / one.name, chosen.run)
-        yield functools.partial(_device, made, functools.partial(_told, document, ("devices", index)))
+        yield functools.partial(_device, made, functools.partial(_told, fault, ("devices", index)))
 
 
-def _rooms(document: yamlfile.Document, chosen: settings.Settings) -> Iterator[Look]:
+def _rooms(fault: AtPlace, chosen: settings.Settings) -> Iterator[Look]:
     """At the disks of this host, where it is known which."""
     state = _state_directory(chosen)
     for index, one in enumerate(chosen.devices) if state else ():
         kind: type[device.Device] = plugins.load("devices", one.kind)
         made = kind(one, (state or NOWHERE) / "devices" / one.name, chosen.run)
-        yield functools.partial(_room, made, functools.partial(_told, document, ("devices", index)))
+        yield functools.partial(_room, made, functools.partial(_told, fault, ("devices", index)))
 
 
 async def _room(one: device.Device, told: Told) -> errors.Fault | None:

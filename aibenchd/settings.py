@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -363,18 +364,47 @@ def load(path: Path) -> Settings:
         InvalidFileError: with all its faults.
     """
     document = yamlfile.load(path)
-    directory = Path(os.path.abspath(path)).parent  # noqa: PTH100  a link's own directory, not its target's
     found = [*document.duplicates, *consistency.of(document)]
     try:
-        settings = Settings.model_validate_json(json.dumps(document.value), strict=True, context={"directory": directory})
+        settings = _validated(document.value, _directory(path))
     except pydantic.ValidationError as error:
         known = {fault.key for fault in found}
         found += [fault for fault in faults.of(error, document, Settings, of_kind) if fault.key not in known]
         raise errors.InvalidFileError(found) from error
     if found:
         raise errors.InvalidFileError(found)
+    return settings
+
+
+def _validated(value: Any, directory: Path) -> Settings:
+    settings = Settings.model_validate_json(json.dumps(value), strict=True, context={"directory": directory})
     return _anchored(settings, directory)
 
+
+def _directory(path: Path) -> Path:
+    return Path(os.path.abspath(path)).parent  # noqa: PTH100  a link's own directory, not its target's
+
+
+def without(document: yamlfile.Document, found: Iterable[errors.Fault]) -> tuple[Settings, Mapping[str, tuple[int, ...]]]:
+    """What of a file with faults can be looked at all the same: the repositories and devices that no fault is in.
+
+    Returns:
+        These alone, and by section their places in the file.
+    """
+    value = document.value if isinstance(document.value, dict) else {}
+    faulty = {match.group() for fault in found if (match := _ITEM.match(fault.key))}
+    sections = ("repositories",) if "run" in faulty else ("repositories", "devices")  # whose programs run as that says
+    places = {
+        key: tuple(place for place in range(len(value[key])) if f"{key}[{place}]" not in faulty)
+        for key in sections
+        if isinstance(value.get(key), list) and key not in faulty
+    }
+    part = {key: value[key] for key in ("state_directory", "run") if key in value and key not in faulty}
+    part |= {key: [value[key][place] for place in of_section] for key, of_section in places.items()}
+    return _validated(part, _directory(Path(document.file))), places
+
+
+_ITEM = re.compile(r"\w+(\[[0-9]+\])?")  # of a fault's key
 
 Value = TypeVar("Value")
 

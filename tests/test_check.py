@@ -32,6 +32,8 @@ CONFIGURATION: dict[str, Any] = {
     "benchmarks": [{"specification": "net.json"}],
 }
 
+HOST, ENGINE = CONFIGURATION["devices"][0], CONFIGURATION["repositories"][0]
+
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Path:
@@ -58,6 +60,26 @@ async def test_a_good_configuration_has_no_fault(lab: Path) -> None:
 
 async def test_faults_of_the_configuration_come_alone(lab: Path) -> None:
     assert [key for key, _ in await faults(lab, version=2, benchmarks=[{"specification": "absent.json"}])] == ["version"]
+
+
+async def test_what_a_fault_of_the_file_does_not_touch_is_looked_at_all_the_same(lab: Path) -> None:
+    cpu = HOST["cpus"][0]
+    devices = [
+        {**HOST, "name": "taken", "kind": "gpu", "index": -1},
+        {**HOST, "name": "first", "helper": "/nope.sock"},
+        {**HOST, "name": "second"},
+        {"name": "beyond", "kind": "local", "cpus": [8191]},
+    ]
+    repositories = [{"name": "bad", "url": "./engine", "step": 0, "framework": "generic"}, {**ENGINE, "url": "./gone"}]
+    sinks = [{"name": "files", "kind": "local", "directory": 5}]
+    found = dict(await faults(lab, devices=devices, repositories=repositories, sinks=sinks))
+    assert found.keys() == {
+        *("devices[0].index", "devices[1].cpus[0]", "devices[2].cpus[0]", "devices[3].cpus"),
+        *("repositories[0].step", "repositories[1].url", "sinks[0].directory"),
+    }
+    assert found["devices[2].cpus[0]"] == f"CPU {cpu} is taken by devices[0]; each needs its own"
+    assert found["devices[3].cpus"].startswith("beyond: CPUs 8191 cannot be used")
+    assert found["repositories[1].url"].startswith("cannot be reached")
 
 
 async def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
@@ -327,7 +349,6 @@ async def test_a_device_is_tried_on_its_own_cpus(lab: Path) -> None:
     assert re.fullmatch(r"beyond: CPUs 8191 cannot be used: this host \(or our cpuset\) has [0-9,-]+; mend cpus", message)
 
 
-HOST = CONFIGURATION["devices"][0]
 VENDOR = {"name": "host", "kind": "vendor", "run": ["env", "{program}", "{arguments}"]}
 SILENT_BATTERY = "the device does not tell its battery's charge and voltage; give it another meter, or remove meter"
 NO_METER = "cannot be found, or not be executed; write the whole path of a program that is there (meter.command)"

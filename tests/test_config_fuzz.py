@@ -129,6 +129,9 @@ def judge(path: Path) -> None:
     """Load it: settings that are whole, or faults that help."""
     found = faults_of(path)
     assert found != []
+    if found and parses(path):
+        part, places = settings.without(yamlfile.load(path), found)
+        assert {key: len(getattr(part, key)) for key in places} == {key: len(of_part) for key, of_part in places.items()}
     for fault in found or ():
         assert fault.file == str(path)
         assert fault.line > 0 or not parses(path)
