@@ -1,7 +1,8 @@
 """YAML 1.2 (core schema) and JSON files as plain values, with a position for each key.
 
 What a person wrote is read once, bounded in size and depth, and nothing in it is guessed at: dates, ``yes`` and ``1:30`` are
-text, ``010`` is ten, a key is text, a number is finite. Configuration and specifications both come through here. Blocking.
+text, ``010`` is ten, a key is text, a number is finite. ``<<`` merges mappings, as YAML 1.1 has it.
+Configuration and specifications both come through here. Blocking.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ Position: TypeAlias = tuple[int, int]
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 100  # levels of lists and mappings
 MAX_VALUES = 500_000  # of one file, each counted as often as an alias repeats it
+MERGE = "<<"
 MAX_INTEGER = 2**63 - 1
 
 
@@ -125,7 +127,7 @@ def _place(before: str) -> Position:
 
 
 class _Event(NamedTuple):
-    """One step of a document. ``kind`` is map, list, end, scalar or alias; ``value`` a scalar's, or an alias' name."""
+    """One step of a document. ``kind`` is map, list, end, scalar, merge or alias; ``value`` a scalar's, or an alias' name."""
 
     kind: str
     line: int
@@ -190,7 +192,11 @@ class _Builder:
 
     def _mapping(self, start: _Event, events: Iterator[_Event], depth: int) -> _Node:
         children: dict[str | int, _Node] = {}
+        merges: list[_Node] = []
         while (event := next(events)).kind != "end":
+            if event.kind == "merge":
+                merges.append(self._merge(event, merges, events, depth + 1))
+                continue
             key = self._key(event, events, depth + 1)
             before = children.get(key)
             child = self._child(key, next(events), events, depth + 1)
@@ -199,7 +205,26 @@ class _Builder:
                 self.earlier[*self._path, key] = before.value
             # A key's place serves better than its value's: it is on one line with its name.
             children[key] = _Node(child.value, event.line, event.column, child.children, child.size)
-        return _collection({key: child.value for key, child in children.items()}, start, children)
+        size = sum(merge.size for merge in merges)
+        for merge in merges:
+            children = {**(merge.children or {}), **children}
+        return _collection({key: child.value for key, child in children.items()}, start, children, size)
+
+    def _merge(self, event: _Event, before: Sequence[_Node], events: Iterator[_Event], depth: int) -> _Node:
+        """What ``<<`` gives a mapping that has no such keys of its own, at its own place; where several have one, the first's."""
+        if before:
+            self.duplicates.append(self._duplicate(MERGE, before[0], event))
+        given = self._child(MERGE, next(events), events, depth)
+        bases = given.value if isinstance(given.value, list) else [given.value]
+        if not all(isinstance(base, dict) for base in bases):
+            self._path.append(MERGE)
+            self._fault(event, "takes a mapping, such as *name of one that is marked &name, or a list of them")
+            self._path.pop()
+            bases = []
+        children: dict[str | int, _Node] = {
+            key: _Node(value, event.line, event.column, None, 0) for base in reversed(bases) for key, value in base.items()
+        }
+        return _Node(None, event.line, event.column, children, given.size)
 
     def _sequence(self, start: _Event, events: Iterator[_Event], depth: int) -> _Node:
         children: dict[str | int, _Node] = {}
@@ -236,8 +261,9 @@ class _Builder:
         self.faults.append(errors.Fault(self.file, message, line=event.line, column=event.column, key=key_text(self._path)))
 
 
-def _collection(value: Any, start: _Event, children: dict[str | int, _Node]) -> _Node:
-    return _Node(value, start.line, start.column, children, 1 + sum(child.size for child in children.values()))
+def _collection(value: Any, start: _Event, children: dict[str | int, _Node], merged: int = 0) -> _Node:
+    size = 1 + merged + sum(child.size for child in children.values())
+    return _Node(value, start.line, start.column, children, size)
 
 
 _NO_CHARACTER = re.compile(r"[\x00\ud800-\udfff]")
@@ -273,7 +299,9 @@ def _yaml_event(event: Any, file: str) -> Iterator[_Event]:
     line, column = event.start_mark.line + 1, event.start_mark.column + 1
     if getattr(event, "tag", None):
         raise _invalid(file, f"{event.tag[:40]} is a tag; write the value without it", line, column)
-    if name == "ScalarEvent":
+    if name == "ScalarEvent" and event.implicit[0] and event.value == MERGE:
+        yield _Event("merge", line, column, MERGE, event.anchor)
+    elif name == "ScalarEvent":
         yield _Event("scalar", line, column, _plain(event.value) if event.implicit[0] else _text(event.value), event.anchor)
     elif name == "MappingStartEvent":
         yield _Event("map", line, column, None, event.anchor)

@@ -109,6 +109,54 @@ def test_json_text_in_a_yaml_file_reads_the_same(tmp_path_factory: pytest.TempPa
     assert yamlfile.load(write(tmp_path_factory.getbasetemp(), text)).value == json.loads(text)
 
 
+BOARDS = """\
+devices:
+- &one
+  name: b0
+  env: {A: x, B: y}
+- {<<: *one, name: b1}
+- name: b2
+  <<: [{cpus: [1], env: {}}, *one]
+  tags: [<<]
+"""
+
+
+def test_a_mapping_takes_what_it_has_not_from_those_that_it_merges(tmp_path: Path) -> None:
+    document = yamlfile.load(write(tmp_path, BOARDS))
+    env = {"A": "x", "B": "y"}
+    assert document.value == {
+        "devices": [
+            {"name": "b0", "env": env},
+            {"name": "b1", "env": env},
+            {"name": "b2", "cpus": [1], "env": {}, "tags": ["<<"]},
+        ]
+    }
+    places = {("name",): (5, 14), ("env",): (5, 4), ("env", "A"): (5, 4)}
+    assert {key: document.position(("devices", 1, *key)) for key in places} == places, "what is merged is at the <<"
+    assert document.position(("devices", 2, "cpus", 0)) == (7, 3)
+    assert document.position(("devices", 0, "env", "A")) == (4, 9)
+    assert document.duplicates == ()
+    quoted = {'"<<"': {"a": 1}}
+    assert yamlfile.load(write(tmp_path, '"<<": {a: 1}')).value == {"<<": {"a": 1}}
+    assert yamlfile.load(write(tmp_path, json.dumps(quoted), "file.json")).value == quoted
+
+
+def test_what_cannot_be_merged_is_a_fault_at_its_place(tmp_path: Path) -> None:
+    (fault,) = faults(write(tmp_path, "a: {b: 1,\n  <<: [{c: 2}, 5]}"))
+    assert (fault.line, fault.column, fault.key) == (2, 3, 'a["<<"]')
+    assert fault.message == "takes a mapping, such as *name of one that is marked &name, or a list of them"
+    twice = yamlfile.load(write(tmp_path, "a: {<<: {b: 1},\n  <<: {c: 2}}"))
+    ((line, key),) = [(fault.line, fault.key) for fault in twice.duplicates]
+    assert (line, key) == (2, 'a["<<"]')
+
+
+def test_what_merged_mappings_hold_is_counted_as_often_as_they_are_repeated(tmp_path: Path) -> None:
+    rows = ["a0: &a0 {x: [" + "1, " * 1000 + "]}"]
+    rows += [f"a{n}: &a{n} {{y: [{{<<: *a{n - 1}}}, {{<<: *a{n - 1}}}]}}" for n in range(1, 12)]
+    (fault,) = faults(write(tmp_path, "\n".join(rows)))
+    assert fault.message == "holds more than 500,000 values, aliases counted"
+
+
 def test_every_key_of_the_shipped_configuration_stands_at_its_position() -> None:
     document = yamlfile.load(CONFIG)
     lines = CONFIG.read_text().split("\n")
