@@ -12,12 +12,13 @@ measurements", 2007). Along a chain errors add up as a random walk; an anchor ti
 **The detector.** The hypothesis is that nothing changes but at known changes, whose sizes are free. The alternatives are, for
 each commit as the last before it begins, a drift of one rate to this day, and a step that no edge was called for. Rate and
 size have a half-normal prior (:data:`DRIFT`, :data:`STEP`), so that the likelihood ratio of each start, of all edges, has a
-closed form. Where errors are normal and their scale is known it is an e-process: its mean under the hypothesis is 1, whenever and for whatever reason one stops, and
-whichever edges were chosen in the light of those before. The sum over all starts is the Shiryaev-Roberts e-detector (Shin,
-Ramdas, Rinaldo, "E-detectors: a nonparametric framework for sequential change detection", 2023): the mean number of commits to
-a false alarm is ``run_length`` at least, and the chance of one within n commits at most n / ``run_length``, looked at after
-every commit. Known changes are projected out of all edges, those included that span them (an invariant test has the same
-property: Lai, "Nearly optimal sequential tests of composite hypotheses", 1976).
+closed form. Where errors are normal and their scale is known it is an e-process: its mean under the hypothesis is 1, whenever
+and for whatever reason one stops, and whichever edges were chosen in the light of those before. The sum over all starts is
+the Shiryaev-Roberts e-detector (Shin, Ramdas, Rinaldo, "E-detectors: a nonparametric framework for sequential change
+detection", 2023): the mean number of commits to a false alarm is ``run_length`` at least, and the chance of one within n
+commits at most n / ``run_length``, looked at after every commit. Known changes are projected out of all edges, those included
+that span them: what is left does not depend on their sizes (Pérez-Ortiz, Lardy, de Heide, Grünwald, "E-statistics, group
+invariance and anytime-valid testing", 2024), as long as which changes are known is not chosen by what is left.
 
 It creeps where that evidence is there, and the estimated creep, its median over starts and sizes, is ``min_effect`` or more.
 
