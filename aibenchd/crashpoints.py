@@ -23,6 +23,8 @@ POINTS = (
     "block.between-trials",
     "block.before-commit",
     "block.after-commit",
+    "verify.before-commit",
+    "confirm.before-commit",
     "delivery.before-send",
     "delivery.before-acknowledge",
     "delivery.after-acknowledge",

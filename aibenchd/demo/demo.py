@@ -50,19 +50,25 @@ class Receiver:
         self.arrived.set()
         return web.json_response({"count": len(body["records"])})
 
-    def verdicts(self) -> dict[str, dict[str, Any]]:
-        """By commit, the record of the metric that is decided on."""
+    def verdicts(self, run_type: model.RunType = model.RunType.BENCHMARK) -> dict[str, dict[str, Any]]:
+        """By commit, the record of the metric that is decided on, of runs of this type."""
         return {
             record["commit"]: record
             for record in self.records.values()
-            if record["kind"] == "verdict" and record["key"] == DECIDED_ON
+            if record["kind"] == "verdict" and record["key"] == DECIDED_ON and record["run_type"] == run_type
         }
 
     async def until_all(self, commits: Sequence[str]) -> None:
-        """Wait until every commit has its verdict."""
-        while not self.verdicts().keys() >= set(commits):
+        """Wait until every commit has its verdict, and what regressed has been measured again."""
+        while not (self.verdicts().keys() >= set(commits) and self._verified()):
             self.arrived = anyio.Event()
             await self.arrived.wait()
+
+    def _verified(self) -> bool:
+        regressed = {commit for commit, record in self.verdicts().items() if record["verdict"] == model.Verdict.REGRESSED}
+        verified = self.verdicts(model.RunType.VERIFY)
+        refuted = {commit for commit, record in verified.items() if record["verdict"] != model.Verdict.REGRESSED}
+        return regressed <= refuted | self.verdicts(model.RunType.REGRESS).keys()
 
 
 async def run(directory: Path, framework: str) -> int:
@@ -81,13 +87,14 @@ async def run(directory: Path, framework: str) -> int:
     if not finished:
         say(f"not finished after {TIMEOUT:.0f} s; see {directory / 'daemon.log'}")
     say(f"took {time.monotonic() - began:.0f} s")
-    return conclude(directory, engine, commits, receiver.verdicts())
+    return conclude(directory, engine, commits, receiver)
 
 
-def conclude(directory: Path, engine: history.Engine, commits: Sequence[str], verdicts: dict[str, dict[str, Any]]) -> int:
+def conclude(directory: Path, engine: history.Engine, commits: Sequence[str], receiver: Receiver) -> int:
     """Print what was found beside what had to be; 0 where they agree."""
     from aibenchd.demo import plot
 
+    verdicts, confirmed = receiver.verdicts(), receiver.verdicts(model.RunType.REGRESS)
     right = True
     for commit, made in zip(commits, engine.commits, strict=True):
         record = verdicts.get(commit)
@@ -96,6 +103,11 @@ def conclude(directory: Path, engine: history.Engine, commits: Sequence[str], ve
         right &= found == expected
         mark = "as it should be" if found == expected else f"WRONG: expected {expected}"
         say(f"{commit[:10]}  {made.subject[:52]:52}  {found or 'nothing':12} {interval(record):28} {mark}")
+        if (commit in confirmed) != (made.expected is model.Verdict.REGRESSED):
+            right = False
+            say(f"{'':10}  WRONG: it is {'confirmed' if commit in confirmed else 'not confirmed'} when measured again")
+        elif commit in confirmed:
+            say(f"{'':10}  {'confirmed: measured again':52}  {'regressed':12} {interval(confirmed[commit])}")
     picture = directory / "ratios.svg"
     plot.ratios(picture, [(made.subject, verdicts.get(commit)) for commit, made in zip(commits, engine.commits, strict=True)])
     say(f"ratio per revision, with its interval: {picture}")
@@ -151,6 +163,8 @@ def write_configuration(directory: Path, engine: history.Engine, start_at: str, 
                 "devices": [{"name": "this-host", "kind": "local", "cpus": cpus[-1:]}],
                 "benchmarks": [{"specification": written.name}],
                 "experiment": {"alpha": ALPHA, "beta": BETA, "min_effect": MARGIN, "max_blocks": 60},
+                "creep": {"enabled": False},  # eight commits have none
+                "selfcheck": {"share": 0},
                 "sinks": [{"name": "receiver", "kind": "http", "url": url}],
                 "status": {"socket": "aibenchd.sock"},
             },

@@ -43,6 +43,7 @@ def small_lab(directory: Path, sink: str) -> lab.Lab:
     (repository,) = made.configuration["repositories"]
     made.configure(
         experiment=EXPERIMENT,
+        verify={"enabled": True},
         devices=devices,
         benchmarks=[{"specification": "net.json"}, {"specification": "more.json", "devices": {"names": [devices[0]["name"]]}}],
         repositories=[repository | {"backlog": 500}],
@@ -63,6 +64,7 @@ class Experiment(NamedTuple):
     verdict: str | None
     reason: str
     blocks: int
+    run_type: str
 
     @property
     def cell(self) -> tuple[str, str, str]:
@@ -133,12 +135,14 @@ async def test_fifty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> No
         await made.until_alone()
     assert killed.total() >= 50
     assert killed.keys() >= set(crashpoints.POINTS)
-    found = [Experiment(*row) for row in made.rows(
-        "SELECT e.id, p.treatment, p.control, identifier, device, backend, state, verdict, e.reason, e.blocks"
+    every = [Experiment(*row) for row in made.rows(
+        "SELECT e.id, p.treatment, p.control, identifier, device, backend, state, verdict, e.reason, e.blocks, p.run_type"
         " FROM experiments e JOIN pairs p ON p.id = e.pair"
     )]  # fmt: skip
+    found = [one for one in every if one.run_type == "benchmark"]
     check_experiments(found, ideal)
-    check_blocks(found, made)
+    check_findings(found, every, made)
+    check_blocks(every, made)
     check_records(made, sink.requests)
     check_leftovers(tmp_path / "state")
 
@@ -166,8 +170,10 @@ async def finished(made: lab.Lab) -> None:
     """Wait until all is decided and delivered."""
     await made.until(
         "SELECT (SELECT count(*) FROM revisions WHERE state = 'planned'),"
-        " (SELECT count(*) FROM experiments WHERE state IN ('waiting', 'open')), (SELECT count(*) FROM outbox)",
-        [(len(made.commits), 0, 0)],
+        " (SELECT count(*) FROM experiments WHERE state IN ('waiting', 'open')), (SELECT count(*) FROM outbox),"
+        " (SELECT count(*) FROM experiments e JOIN pairs p ON p.id = e.pair"
+        " WHERE verdict = 'regressed' AND run_type = 'benchmark') - (SELECT count(*) FROM findings WHERE search = 'found')",
+        [(len(made.commits), 0, 0, 0)],
         within=5 * lab.WAIT,
     )
 
@@ -184,6 +190,23 @@ def check_experiments(found: Sequence[Experiment], ideal: Ideal) -> None:
     assert_once((one.treatment, *one.cell) for one in final)
     assert [one for one in final if one.verdict and one.control != ideal.control(one.treatment)] == []
     assert [one for one in found if one.state != ("decided" if one.verdict else "skipped")] == []
+
+
+def check_findings(found: Iterable[Experiment], every: Sequence[Experiment], made: lab.Lab) -> None:
+    """What regressed is measured again once, confirmed once, and its commit named."""
+    regressed = {one.id: one for one in found if one.verdict == "regressed"}
+    rows = made.rows(
+        "SELECT f.suspect, f.state, e.id, json_extract(f.culprits, '$.culprits[0].commits[0]')"
+        " FROM findings f JOIN experiments e ON e.finding = f.id"
+    )
+    assert_once((suspect,) for suspect, *_ in rows)
+    assert {suspect: (state, culprit) for suspect, state, _, culprit in rows} == {
+        id_: ("open", one.treatment) for id_, one in regressed.items()
+    }
+    verifying = {one.id: one for one in every if one.run_type == "verify"}
+    assert sorted(verifying) == sorted(verify for _, _, verify, _ in rows)
+    assert {one.verdict for one in verifying.values()} == {"regressed"}
+    assert {one.run_type for one in every} == {"benchmark", "verify"}
 
 
 def check_blocks(found: Iterable[Experiment], made: lab.Lab) -> None:
@@ -215,17 +238,19 @@ def check_records(made: lab.Lab, requests: Iterable[receiver.Request]) -> None:
     ids: dict[tuple[Any, ...], set[str]] = collections.defaultdict(set)
     for record in (record for request in requests for record in request.records):
         texts[record["id"]].add(json.dumps(record, sort_keys=True))
-        ids[record["kind"], record["experiment"], record["block"], record["key"]].add(record["id"])
+        confirmed = record["run_type"] == "regress"
+        ids[record["kind"], record["experiment"], record["block"], record["key"], confirmed].add(record["id"])
     assert [id_ for id_, contents in texts.items() if len(contents) > 1] == [], "one id, two contents"
     assert [what for what, of in ids.items() if len(of) > 1] == [], "one record, two ids"
     samples = made.rows(
-        "SELECT DISTINCT 'samples', t.experiment, t.block, s.type || ' ' || s.metric FROM trials t"
+        "SELECT DISTINCT 'samples', t.experiment, t.block, s.type || ' ' || s.metric, 0 FROM trials t"
         " JOIN samples s ON s.trial = t.id JOIN blocks b ON b.experiment = t.experiment AND b.number = t.block WHERE b.valid"
     )
-    verdicts = made.rows("SELECT 'verdict', experiment, NULL, type || ' ' || metric FROM results")
-    identical = made.rows("SELECT 'verdict', id, NULL, 'NET latency' FROM experiments WHERE verdict = 'identical'")
-    assert ids.keys() == {*samples, *verdicts, *identical}
-    assert {experiment for _, experiment, _, _ in (*verdicts, *identical)} == {
+    verdicts = made.rows("SELECT 'verdict', experiment, NULL, type || ' ' || metric, 0 FROM results")
+    identical = made.rows("SELECT 'verdict', id, NULL, 'NET latency', 0 FROM experiments WHERE verdict = 'identical'")
+    confirmations = made.rows("SELECT 'verdict', id, NULL, 'NET latency', 1 FROM experiments WHERE finding IS NOT NULL")
+    assert ids.keys() == {*samples, *verdicts, *identical, *confirmations}
+    assert {experiment for _, experiment, *_ in (*verdicts, *identical)} == {
         id_ for (id_,) in made.rows("SELECT id FROM experiments WHERE state = 'decided'")
     }
 
