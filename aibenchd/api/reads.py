@@ -20,6 +20,7 @@ QUERY_SECONDS = 5.0  # of one question to the journal
 AT_ONCE = 2  # questions to the journal: the rooms read it too
 RECENT = 10  # verdicts in the status
 DEAD_LETTERS = 20  # of each sink
+LEAVING = "leaving"  # the state of a device that a reload removed, until its block in flight has ended
 
 
 class NoiseQuery(pydantic.BaseModel):
@@ -231,10 +232,11 @@ def _names(house: server.House, kind: str, name: str) -> set[str]:
 
 def _with_absent(house: server.House, answer: views.Item) -> views.Item:
     """An experiment, or a list of them, where those whose device the configuration has no longer say what they wait for."""
-    present = {device.name for device in house.settings().devices}
+    present, leaving = {device.name for device in house.settings().devices}, _leaving(house)
     for item in (answer, *answer.get("experiments", ())):
         if item.get("state") in ("waiting", "open") and item.get("device", "") not in present:
-            absent = f"device {item['device']} is not in the configuration any more; it goes on once that has it again"
+            ends = ", and ends its block in flight" if item["device"] in leaving else ""
+            absent = f"device {item['device']} is not in the configuration any more{ends}; it goes on once that has it again"
             item["reason"] = "; ".join(filter(None, (absent, item["reason"])))
     return answer
 
@@ -262,21 +264,35 @@ def _devices(
 ) -> list[views.Item]:
     notices = _by_name(house.board, "device")
     never: views.Item = {"fingerprint": {}, "seen_at": None, "last_block": None}
-    return [
-        {
-            "name": device.name,
+    configured: dict[str, views.Item] = {
+        device.name: {
             "kind": device.kind,
             "platform": device.platform,
             "tags": list(device.tags),
             "backends": list(device.backends),
             **_state(notices.get(device.name)),
-            **_health(notices, device.name),
-            **_identity(known.get(device.name, never)),
-            "experiments": counts.by_state(device.name),
-            "smallest": smallest.get(device.name),  # change that is found: of the quietest benchmark, and of the noisiest
         }
         for device in house.settings().devices
+    }
+    unknown: views.Item = {"kind": "", "platform": "", "tags": [], "backends": []}
+    leaving = {name: {**unknown, **_state(notices[name]), "state": LEAVING} for name in sorted(_leaving(house))}
+    return [
+        {
+            "name": name,
+            **facts,
+            **_health(notices, name),
+            **_identity(known.get(name, never)),
+            "experiments": counts.by_state(name),
+            "smallest": smallest.get(name),  # change that is found: of the quietest benchmark, and of the noisiest
+        }
+        for name, facts in (configured | leaving).items()
     ]
+
+
+def _leaving(house: server.House) -> set[str]:
+    """Devices that the configuration has no longer, and that have not let go of their block in flight yet."""
+    at_work = {name for name in _by_name(house.board, "device") if "/" not in name}
+    return at_work - {device.name for device in house.settings().devices}
 
 
 def _selfcheck(counts: Sequence[selfchecks.Count]) -> views.Item:

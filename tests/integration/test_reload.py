@@ -99,6 +99,31 @@ async def test_what_waits_for_a_device_that_is_removed_says_so_and_goes_on_with_
         await made.until("SELECT verdict FROM experiments WHERE device = 'host' ORDER BY id", [("measured",), ("regressed",)])
 
 
+async def test_a_device_that_is_removed_during_its_block_is_shown_until_that_has_ended(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    go = tmp_path / "go"
+    waits = f"while [ ! -e {go} ]; do sleep 0.05; done; exec awk"
+    made.commit("first", bench=lab.BENCH.format(latency=100).replace("exec awk", waits))
+    async with made.daemon():
+        await made.ready()
+        with anyio.fail_after(lab.WAIT):
+            while await state_of(made, "host") != "busy":
+                await anyio.sleep(0.05)
+        made.configure(devices=[OTHER])
+        await made.ctl("reload")
+        for shown in (await made.ctl("devices"), await made.ctl("status")):
+            (row,) = [one for one in shown["devices"] if one["name"] == "host"]
+            assert (row["state"], row["experiments"]) == ("leaving", {"open": 1})
+            assert row["reason"].endswith("block 0")
+        assert "ends its block in flight" in (await made.ctl("show", "1"))["reason"]
+        go.touch()
+        with anyio.fail_after(lab.WAIT):
+            while len((await made.ctl("devices"))["devices"]) > 1:
+                await anyio.sleep(0.05)
+        assert "it goes on once that has it again" in (await made.ctl("show", "1"))["reason"]
+        assert made.rows("SELECT count(*) FROM blocks WHERE experiment = 1") == [(1,)]
+
+
 async def test_a_broken_file_changes_nothing_and_is_shown(tmp_path: Path) -> None:
     made = slow_lab(tmp_path)
     async with made.daemon() as process:
