@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class UnfitError(errors.AibenchdError):
-    """A device cannot be had as its configuration asks, or was not fit for a block for too long; tried again later."""
+    """A device cannot be had as its configuration asks; tried again later."""
 
 
 class ChangedError(errors.HarnessError):

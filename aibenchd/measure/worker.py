@@ -334,20 +334,15 @@ class Worker:
         self._show("busy", f"{experiments.cell_text(experiment)}, block {experiment.blocks}")
 
     async def _fit(self, session: devices.Session, held: conditioning.Held) -> bool:
-        """Wait until the device is fit for a block; False where none may begin any more.
-
-        Raises:
-            UnfitError: that takes longer than it may.
-        """
+        """Wait until the device is fit for a block, from ``max_wait`` on as a fault; False where none may begin any more."""
         longest, began = self.device.settings.conditioning.max_wait, anyio.current_time()
         pauses = backoff.Backoff(*GATE_SECONDS, self._rng)
         while not (self._stopping or self._resting()):
             _, obstacle = await self._look(session, held)
             if not obstacle:
                 return True
-            if anyio.current_time() - began >= longest:
-                raise conditioning.UnfitError(f"{obstacle}; so for {longest:g} s, and tried again later")
-            self._show("waiting", obstacle)
+            overdue = anyio.current_time() - began >= longest
+            self._show("waiting", f"{obstacle}; so for {longest:g} s or more" if overdue else obstacle, fault=overdue)
             await self._sleep(pauses.next())
         return False
 

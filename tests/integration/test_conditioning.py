@@ -49,6 +49,11 @@ async def faults(made: lab.Lab) -> dict[str, str]:
     return {one["unit"]: one["reason"] for one in (await made.ctl("status"))["faults"]}
 
 
+def connections(made: lab.Lab) -> int:
+    """How often the odd device was connected to, or was tried to be."""
+    return sum('"state": "connecting"' in row and '"device/odd"' in row for row in made.log().splitlines())
+
+
 async def test_a_meter_that_tells_nothing_is_a_hazard(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
     (host,) = made.configuration["devices"]
@@ -98,11 +103,15 @@ async def test_a_device_that_does_not_cool_is_a_fault_and_others_go_on(tmp_path:
     machine.write(HOT, "81000")
     async with made.daemon(**machine.env):
         await made.until("SELECT verdict FROM experiments WHERE device = 'other'", [("measured",)])
-        with anyio.fail_after(lab.WAIT):
-            while "81 °C, begins at 70 or below; so for 0.3 s" not in (await faults(made)).get("device/odd", ""):
-                await anyio.sleep(0.05)
+        for found in ("81", "82"):  # it is looked at again and again, and stays a fault meanwhile
+            machine.write(HOT, f"{found}000")
+            told = f"{found} °C, begins at 70 or below; so for 0.3 s or more"
+            with anyio.fail_after(lab.WAIT):
+                while told not in (await faults(made)).get("device/odd", ""):
+                    await anyio.sleep(0.05)
         machine.write(HOT, "60000")
         await made.until(MEASURED, [(2,)])
+    assert connections(made) == 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -251,13 +260,13 @@ async def test_a_device_that_fails_again_and_again_is_only_probed_until_it_is_we
         with anyio.fail_after(lab.WAIT):
             while (await until_shown(made, "ready"))["health"] != "good":
                 await anyio.sleep(0.05)
-        machine.write("lost")
+        machine.write("fails")
         made.commit("second", latency=150)
         await until_shown(made, "quarantined")
-        machine.remove("lost")
+        machine.remove("fails")
         await made.ctl("release", "odd")
         await made.until("SELECT count(*) FROM experiments WHERE device = 'odd' AND verdict IS NOT NULL", [(2,)])
-    assert made.rows("SELECT DISTINCT cause, arm FROM exclusions") == [("harness at fault", "treatment")]
+    assert made.rows("SELECT DISTINCT cause FROM exclusions") == [("harness at fault",)]
 
 
 async def test_a_device_is_rebooted_before_an_experiments_first_block(tmp_path: Path) -> None:
