@@ -13,8 +13,9 @@ PAUSE_SECONDS = (1.0, 300.0)  # first and longest pause between two looks at a d
 
 @dataclass(slots=True)
 class Health:
-    """Failures that are no program's: the device was lost, or the harness failed on it.
+    """Failures that are no program's: the device was lost that had been reached, or the harness failed on it.
 
+    That one which is away cannot be connected to is no failure more: a board that is started anew is lost once, not ten times.
     From ``limit`` failures in a row on it is in quarantine: looked at now and then, and given no block. It comes back when it
     was found well :data:`PROBES` times in a row. One that comes back and fails again is away for longer each time, until
     a block has succeeded.

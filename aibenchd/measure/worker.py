@@ -128,6 +128,7 @@ class Worker:
         self._rebooted = 0  # the experiment that it was rebooted for last
         self._warmed = 0  # the experiment that it was warmed up for last
         self._heard = -math.inf  # when the device last answered, by the event loop's clock
+        self._reached = False  # whether it has answered since it was last connected to
         self._rng = rng
 
     def stop(self) -> None:
@@ -165,7 +166,8 @@ class Worker:
                     else:
                         await self._hold()
                 except (errors.DeviceLostError, errors.HarnessError) as error:
-                    self._failed(str(error))
+                    if self._reached:  # what is away for a while, as one that reboots is, is lost once, however often it is tried
+                        self._failed(str(error))
                     if not self._health.quarantined:
                         await self._pause("lost", str(error))
                 except conditioning.UnfitError as error:
@@ -193,6 +195,7 @@ class Worker:
 
     async def _hold(self) -> None:
         self._show("connecting")
+        self._reached = False
         async with self.device.session() as session, contextlib.AsyncExitStack() as stack:
             meter = self._meter.of(session)
             sides = placing.Sides(
@@ -211,6 +214,7 @@ class Worker:
     async def _serve(self, sides: placing.Sides, held: conditioning.Held) -> None:
         """Blocks, one after another, until stopped or no longer trusted with any."""
         await self._look_again(sides.device)
+        self._reached = True
         await self._tend(held)
         await held.look()
         while not (self._stopping or self._health.quarantined):

@@ -269,6 +269,18 @@ async def test_a_device_that_fails_again_and_again_is_only_probed_until_it_is_we
     assert made.rows("SELECT DISTINCT cause FROM exclusions") == [("harness at fault",)]
 
 
+async def test_a_device_that_is_away_for_a_while_is_lost_and_is_not_given_up(tmp_path: Path) -> None:
+    machine = oddhost.Machine(tmp_path, quarantine_after=2)
+    made = machine.lab
+    machine.write("lost")
+    made.commit("first")
+    async with made.daemon(**machine.env):
+        await until(lambda: connections(made) > 3, made)
+        machine.remove("lost")
+        await made.until(MEASURED)
+    assert "quarantined" not in made.log()
+
+
 async def test_a_device_is_rebooted_before_an_experiments_first_block(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
     device = {"name": "dream", "kind": "simulated", "conditioning": {"reboot": True, "frequency": "min"}}
