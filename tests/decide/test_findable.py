@@ -1,0 +1,309 @@
+"""Findable effects: what noise is made of, what always holds, and how far the formulas are from the verdict itself."""
+
+import dataclasses
+import functools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aibenchd import model
+from aibenchd.decide import findable, summary, verdict
+
+NOISE = Path(__file__).parents[1] / "data" / "noise"
+TAPES = ("idle-1t", "idle-2t", "bursty-1t", "ramp-1t")
+REPLAYS = 400
+RULE = model.Rule(alpha=0.01, beta=0.05, min_effect=0.02, max_blocks=60, max_seconds=math.inf)
+MARGIN = math.log1p(RULE.min_effect)
+
+
+def known(scale: float, degrees: float = 8.0, slot: float = 0.0) -> findable.Noise:
+    """Noise of which all is known."""
+    return findable.Noise(scale, degrees, slot, slot, slot, blocks=1000, lag=0.0, clumped=False)
+
+
+def tossed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    signs: np.ndarray = np.where(rng.random(shape) < 0.5, 1.0, -1.0)
+    return signs
+
+
+@functools.cache
+def middle(degrees: float) -> float:
+    """How far out the middle 70 % of Student's law go."""
+    return float(np.quantile(np.abs(np.random.default_rng(0).standard_t(degrees, 1_000_000)), 0.7))
+
+
+def student(rng: np.random.Generator, degrees: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Noise of scale 1."""
+    if math.isinf(degrees):
+        return rng.standard_normal(shape)
+    return rng.standard_t(degrees, shape) * findable.OUTER / middle(degrees)
+
+
+def pooled(rng: np.random.Generator, noise: np.ndarray, slot: float = 0.0) -> list[verdict.Experiment]:
+    """Experiments, one a row of noise, about effects of their own."""
+    signs = tossed(rng, noise.shape)
+    ratios = noise + rng.standard_normal((len(noise), 1)) * 5 - signs * slot
+    return [verdict.by_coin(*row) for row in zip(ratios, signs, strict=True)]
+
+
+def replayed(ratios: np.ndarray, signs: np.ndarray, rule: model.Rule) -> tuple[float, float]:
+    """How often a change is found, and the mean number of blocks; of the verdict itself."""
+    slower, faster, unchanged = verdict.stops(verdict.by_coin(ratios, signs), rule)
+    changed = np.minimum(slower, faster)
+    stop = np.minimum(np.minimum(changed, unchanged) + 1, rule.max_blocks)
+    return float(((changed < unchanged) & (changed < rule.max_blocks)).mean()), float(stop.mean())
+
+
+def tape(name: str) -> np.ndarray:
+    lines = (NOISE / f"{name}.jsonl").read_text().splitlines()
+    return np.log([summary.of_process(json.loads(line)["us"]) for line in lines])
+
+
+def laid_over(times: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """Log ratios of arms laid over consecutive processes of a tape, each replay from a start of its own, wrapping."""
+    starts = np.random.default_rng(31).integers(0, len(times), len(signs))
+    slots = times[(starts[:, None] + np.arange(2 * signs.shape[1])) % len(times)]
+    ratios: np.ndarray = signs * (slots[:, 0::2] - slots[:, 1::2])
+    return ratios
+
+
+# What noise is made of
+
+
+@pytest.mark.parametrize("degrees", [2.5, 8.0, math.inf])
+@pytest.mark.parametrize(("experiments", "size"), [(1, 60), (10, 8), (20, 21)])
+def test_noise_is_told_whatever_the_effects_were(degrees: float, experiments: int, size: int) -> None:
+    """The median of 100 estimates is within 10 %."""
+    rng = np.random.default_rng(41)
+    found = [findable.noise(pooled(rng, student(rng, degrees, (experiments, size)), slot=0.5)) for _ in range(100)]
+    assert np.median([one.scale for one in found]) == pytest.approx(1.0, rel=0.1)
+    assert np.median([one.slot for one in found]) == pytest.approx(0.5, abs=0.1)
+    assert {one.blocks for one in found} == {experiments * size}
+
+
+def test_tails_are_told_apart() -> None:
+    rng = np.random.default_rng(42)
+    heavy, light, normal = (
+        findable.noise(pooled(rng, student(rng, degrees, (20, 40)))).degrees for degrees in (2.0, 8.0, math.inf)
+    )
+    assert 1.6 <= heavy < 3
+    assert 4 < light < 20
+    assert 20 < normal <= 50
+
+
+def test_the_interval_of_the_slot_holds_it() -> None:
+    """In 95 % of 400 pools, less three standard errors, with the heaviest tails."""
+    rng = np.random.default_rng(43)
+    held = []
+    for _ in range(REPLAYS):
+        found = findable.noise(pooled(rng, rng.standard_t(2.0, (4, 10)), slot=0.7))
+        held.append(found.slot_low <= 0.7 <= found.slot_high)
+    assert np.mean(held) >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / REPLAYS)
+
+
+def test_a_slower_second_place_is_positive() -> None:
+    """The treatment ran first, and the control was slower for it: the ratio is below 1."""
+    found = findable.noise([verdict.by_coin(np.array([-0.02, 0.02, -0.02, 0.02] * 5), np.array([1.0, -1.0, 1.0, -1.0] * 5))])
+    assert found.slot == pytest.approx(0.02)
+    assert found.scale == pytest.approx(0.0, abs=1e-12)
+
+
+def test_blocks_that_hang_together_have_a_lag() -> None:
+    rng = np.random.default_rng(44)
+    walk = rng.standard_normal((5, 200))
+    for block in range(1, 200):
+        walk[:, block] += 0.6 * walk[:, block - 1]
+    assert findable.noise(pooled(rng, walk)).lag == pytest.approx(0.55, abs=0.1)
+    assert findable.noise(pooled(rng, rng.standard_normal((5, 200)))).lag == pytest.approx(0.0, abs=0.1)
+
+
+def test_noise_of_a_few_amounts_is_clumped_and_as_wide_as_they_lie_apart() -> None:
+    rng = np.random.default_rng(45)
+    modes = rng.integers(0, 2, (8, 40)) - rng.integers(0, 2, (8, 40)) + 0.02 * rng.standard_normal((8, 40))
+    found = findable.noise(pooled(rng, modes))
+    assert found.clumped
+    assert 0.8 < found.scale < 1.2
+    assert not findable.noise(pooled(rng, rng.standard_normal((8, 40)))).clumped
+
+
+def test_ratios_that_are_no_numbers_are_left_out() -> None:
+    rng = np.random.default_rng(46)
+    ratios, signs = rng.standard_normal(30), tossed(rng, (30,))
+    spoilt = np.insert(ratios, [3, 17, 30], [math.nan, math.inf, -math.inf])
+    found = findable.noise([verdict.by_coin(spoilt, np.insert(signs, [3, 17, 30], 1.0))])
+    assert found == findable.noise([verdict.by_coin(ratios, signs)])
+
+
+@pytest.mark.parametrize("lengths", [(), (0,), (1, 1, 1), (3,), (2, 2, 0, 1)])
+def test_of_too_few_blocks_nothing_is_known(lengths: tuple[int, ...]) -> None:
+    found = findable.noise([verdict.by_coin(np.arange(length) * 1.0, np.ones(length)) for length in lengths])
+    assert found.blocks == sum(lengths)
+    assert math.isnan(found.scale)
+    assert math.isnan(found.slot)
+    assert math.isnan(findable.smallest(found, RULE))
+    assert math.isnan(findable.blocks(found, RULE))
+
+
+def test_blocks_that_are_all_alike_have_no_noise() -> None:
+    found = findable.noise([verdict.by_coin(np.full(12, 0.3), np.array([1.0, -1.0] * 6))])
+    assert (found.scale, found.slot) == (0.0, 0.0)
+    assert findable.smallest(found, RULE) == pytest.approx(RULE.min_effect)
+    assert findable.blocks(found, RULE) < 4
+
+
+@given(st.lists(st.lists(st.floats(-50, 50), max_size=12), max_size=5))
+def test_any_blocks_have_some_noise_or_none(ratios: list[list[float]]) -> None:
+    found = findable.noise([verdict.by_coin(np.array(row), np.resize([1.0, -1.0, -1.0], len(row))) for row in ratios])
+    assert not found.scale < 0
+    assert not found.slot_low > found.slot
+    assert not found.slot_high < found.slot
+    assert not findable.smallest(found, RULE) < RULE.min_effect * 0.999
+
+
+# What always holds of the smallest effect
+
+scales = st.floats(0, 0.3)
+degrees = st.floats(1.6, 50)
+budgets = st.integers(1, 400) | st.just(5000)
+alphas = st.floats(1e-4, 0.2)
+
+
+@given(scales, scales, degrees, budgets, alphas)
+def test_more_noise_hides_more(one: float, other: float, tails: float, budget: int, alpha: float) -> None:
+    rule = dataclasses.replace(RULE, max_blocks=budget, alpha=alpha)
+    less, more = (findable.smallest(known(scale, tails), rule) for scale in sorted((one, other)))
+    assert less <= more
+    less, more = (findable.blocks(known(scale, tails), rule) for scale in sorted((one, other)))
+    assert less <= more + 1e-9
+
+
+@given(scales, degrees, budgets, budgets, alphas)
+def test_a_larger_budget_finds_more(scale: float, tails: float, one: int, other: int, alpha: float) -> None:
+    small, large = (dataclasses.replace(RULE, max_blocks=budget, alpha=alpha) for budget in sorted((one, other)))
+    noise = known(scale, tails)
+    assert findable.smallest(noise, large) <= findable.smallest(noise, small)
+    assert findable.blocks(noise, small) <= findable.blocks(noise, large) + 1e-9
+
+
+@given(scales, degrees, budgets, alphas, alphas)
+def test_more_false_alarms_find_more(scale: float, tails: float, budget: int, one: float, other: float) -> None:
+    strict, lax = (dataclasses.replace(RULE, max_blocks=budget, alpha=alpha) for alpha in sorted((one, other)))
+    noise = known(scale, tails)
+    assert findable.smallest(noise, lax) <= findable.smallest(noise, strict)
+
+
+@given(scales, degrees, budgets, st.floats(-0.9, 5))
+def test_a_mean_number_of_blocks_is_within_the_budget_and_the_same_for_either_direction(
+    scale: float, tails: float, budget: int, effect: float
+) -> None:
+    rule = dataclasses.replace(RULE, max_blocks=budget)
+    found = findable.blocks(known(scale, tails), rule, effect)
+    assert 0 < found <= budget + 1e-9
+    assert found == pytest.approx(findable.blocks(known(scale, tails), rule, 1 / (1 + effect) - 1))
+
+
+@given(st.floats(0.01, 3), degrees, budgets, st.floats(0.002, 0.1))
+def test_only_noise_in_margins_matters(scale: float, tails: float, budget: int, min_effect: float) -> None:
+    rules = [dataclasses.replace(RULE, max_blocks=budget, min_effect=one) for one in (0.001, min_effect)]
+    one, other = (
+        math.log1p(findable.smallest(known(scale * math.log1p(rule.min_effect), tails), rule)) / math.log1p(rule.min_effect)
+        for rule in rules
+    )
+    assert math.isinf(other) or one == pytest.approx(other)
+
+
+def test_a_factor_of_two_is_the_most_that_is_looked_for() -> None:
+    few = dataclasses.replace(RULE, max_blocks=12)
+    assert math.isinf(findable.smallest(known(0.3), few))
+    assert math.isfinite(findable.smallest(known(0.05), few))
+
+
+def test_too_few_blocks_find_nothing_however_quiet_it_is() -> None:
+    """Of seven coins one in eight has one order all but once; ten that agree have a chance of a thousandth."""
+    assert math.isinf(findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=7)))
+    assert math.isinf(findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=9, alpha=0.001, beta=0.2)))
+    assert findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=10)) == pytest.approx(RULE.min_effect)
+
+
+def test_a_slot_that_the_model_does_not_know_hides_effects() -> None:
+    rule = dataclasses.replace(RULE, max_blocks=20)
+    without, on_grid, off_grid = (findable.smallest(known(0.01, slot=slot * MARGIN), rule) for slot in (0.0, 2.0, 3.2))
+    assert without == pytest.approx(on_grid)
+    assert off_grid > 1.5 * without
+
+
+@pytest.mark.parametrize("effect", [-1.0, -2.0, math.inf, math.nan])
+def test_an_effect_that_is_none_is_refused(effect: float) -> None:
+    with pytest.raises(ValueError, match="expected an effect as a ratio minus 1"):
+        findable.blocks(known(0.01), RULE, effect)
+
+
+# How far it is from the verdict
+
+
+@pytest.mark.parametrize(
+    ("margins", "tails", "budget", "alpha"),
+    [
+        (0.3, 4.0, 20, 0.01),
+        (0.7, 2.5, 20, 0.01),
+        (0.7, math.inf, 14, 0.05),
+        (1.1, 4.0, 30, 0.001),
+        (1.1, 8.0, 60, 0.01),
+        (1.8, 2.5, 60, 0.05),
+        (1.8, math.inf, 40, 0.01),
+    ],
+)
+def test_the_smallest_effect_is_found_as_often_as_is_said(margins: float, tails: float, budget: int, alpha: float) -> None:
+    """What is 15 % smaller is found less often than 95 %, unless it is below the margin; what is 15 % larger, more often."""
+    rng = np.random.default_rng(51)
+    rule = dataclasses.replace(RULE, max_blocks=budget, alpha=alpha)
+    ratios, signs = student(rng, tails, (REPLAYS, budget)) * margins * MARGIN, tossed(rng, (REPLAYS, budget))
+    effect = math.log1p(findable.smallest(known(margins * MARGIN, min(tails, 50.0)), rule))
+    error = 3 * math.sqrt(rule.beta * (1 - rule.beta) / REPLAYS)
+    assert replayed(ratios + effect * 1.15, signs, rule)[0] >= 1 - rule.beta - error
+    if effect > MARGIN * 1.15:
+        assert replayed(ratios + effect / 1.15, signs, rule)[0] <= 1 - rule.beta + error
+
+
+@pytest.mark.parametrize("margins", [0.2, 0.5, 1.0, 1.7])
+@pytest.mark.parametrize("tails", [2.5, math.inf])
+@pytest.mark.parametrize("effect", [0.0, 1.0, 2.0])
+def test_blocks_to_a_verdict_are_as_many_as_is_said(margins: float, tails: float, effect: float) -> None:
+    """Within 25 %."""
+    rng = np.random.default_rng(52)
+    ratios, signs = student(rng, tails, (200, 60)) * margins * MARGIN, tossed(rng, (200, 60))
+    _, mean = replayed(ratios + effect * MARGIN, signs, RULE)
+    found = findable.blocks(known(margins * MARGIN, min(tails, 50.0)), RULE, math.expm1(effect * MARGIN))
+    assert found == pytest.approx(mean, rel=0.25)
+
+
+@pytest.mark.parametrize(("margins", "slot", "budget"), [(0.6, 1.3, 20), (0.6, 0.35, 20), (1.3, 3.0, 30)])
+def test_a_slot_hides_as_much_as_is_said(margins: float, slot: float, budget: int) -> None:
+    """Within 25 %."""
+    rng = np.random.default_rng(55)
+    rule = dataclasses.replace(RULE, max_blocks=budget)
+    signs = tossed(rng, (REPLAYS, budget))
+    ratios = student(rng, 8.0, (REPLAYS, budget)) * margins * MARGIN - signs * slot * MARGIN
+    effect = math.log1p(findable.smallest(known(margins * MARGIN, 8.0, slot * MARGIN), rule))
+    assert replayed(ratios + effect * 1.25, signs, rule)[0] >= 1 - rule.beta
+    if effect > MARGIN * 1.25:
+        assert replayed(ratios + effect / 1.25, signs, rule)[0] <= 1 - rule.beta
+
+
+@pytest.mark.parametrize("name", TAPES)
+def test_recorded_noise_hides_as_much_as_is_said(name: str) -> None:
+    """Within 40 %, at half the usual margin and half the usual budget: noise of 1.2 to 2 margins that is no Student's."""
+    rule = dataclasses.replace(RULE, min_effect=0.01, max_blocks=30)
+    signs = tossed(np.random.default_rng(53), (REPLAYS, 30))
+    ratios = laid_over(tape(name), signs)
+    alone = tossed(np.random.default_rng(54), (1, 150))
+    noise = findable.noise([verdict.by_coin(laid_over(tape(name), alone)[0], alone[0])])
+    effect = math.log1p(findable.smallest(noise, rule))
+    assert replayed(ratios + effect * 1.4, signs, rule)[0] >= 1 - rule.beta
+    assert replayed(ratios + effect / 1.4, signs, rule)[0] <= 1 - rule.beta
+    assert findable.blocks(noise, rule) == pytest.approx(replayed(ratios, signs, rule)[1], rel=0.4)
