@@ -22,7 +22,7 @@ POINTS = 60  # of a plot, where a tape has more blocks
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what :func:`run` takes."""
     rule = model.Rule()
-    parser.add_argument("tapes", metavar="TAPE", nargs="+", help="JSON lines: block, order, control, treatment")
+    parser.add_argument("tapes", metavar="TAPE", nargs="+", help="JSON lines: block, order, control, treatment; -: stdin")
     parser.add_argument("--alpha", type=_within(0, 0.5), default=rule.alpha, help="false alarms, at most (%(default)s)")
     parser.add_argument("--beta", type=_within(0, 0.5), default=rule.beta, help="changes called unchanged, at most (%(default)s)")
     parser.add_argument(
@@ -110,7 +110,7 @@ def _words(path: str, decision: model.Decision) -> str:
 def _said(decision: model.Decision) -> str:
     sides = (f"{side:+.2%}" if math.isfinite(side) else "?" for side in (decision.low, decision.high))
     effect = f"{decision.estimate:+.2%} ({' to '.join(sides)})" + (f"; {decision.reason}" if decision.reason else "")
-    return f"{decision.verdict} after {decision.blocks} blocks: {effect}"
+    return f"{decision.verdict} after {decision.blocks} block{'' if decision.blocks == 1 else 's'}: {effect}"
 
 
 def _known(value: float) -> float | None:

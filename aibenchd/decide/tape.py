@@ -6,17 +6,22 @@ missing, of a block that failed; one that is left out for its result makes the v
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from aibenchd import errors
 from aibenchd.decide import summary
 
 LINE_BOUND = 64 << 20  # bytes
+STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,16 @@ class Tape:
         return Tape(self.file, self.treatment[:blocks], self.control[:blocks], self.orders[:blocks], self.numbers[:blocks])
 
 
+class _BadLine(ValueError):  # noqa: N818  it says what is wrong with one
+    """What is wrong with a line, at which column of it."""
+
+    def __init__(self, message: str, column: int = 1) -> None:
+        super().__init__(message)
+        self.column = column
+
+
 def read(path: str) -> Tape:
-    """Read a tape.
+    """Read a tape; ``-`` is standard input.
 
     Raises:
         InvalidFileError: with every line that is wrong, and what was expected there.
@@ -44,50 +57,73 @@ def read(path: str) -> Tape:
     blocks: list[tuple[float, float, str]] = []
     seen: dict[int, int] = {}
     try:
-        with Path(path).open("rb") as file:
+        with _opened(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(LINE_BOUND), b""), start=1):
-                if line.strip():
-                    try:
-                        blocks.append(_block(line, number, seen))
-                    except ValueError as error:
-                        faults.append(errors.Fault(path, str(error), line=number, column=1))
+                try:
+                    if text := line.decode("utf-8-sig").rstrip():
+                        blocks.append(_block(text, number, seen))
+                except UnicodeDecodeError:
+                    faults.append(errors.Fault(path, "is no text in UTF-8; expected a JSON object a line", line=number, column=1))
+                    break
+                except _BadLine as error:
+                    faults.append(errors.Fault(path, str(error), line=number, column=error.column))
     except OSError as error:
         faults.append(errors.Fault(path, f"cannot be read: {error.strerror}"))
     if not blocks and not faults:
         faults.append(errors.Fault(path, "holds no block; expected one JSON object a line"))
+    faults += _unsorted(path, seen)
     if faults:
         raise errors.InvalidFileError(faults)
     treatment, control, orders = zip(*blocks, strict=True)
     return Tape(path, treatment, control, orders, tuple(seen))
 
 
-def _block(line: bytes, number: int, seen: dict[int, int]) -> tuple[float, float, str]:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected a JSON object: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError('expected an object with "block", "order", "control" and "treatment"')
+def _opened(path: str) -> AbstractContextManager[BinaryIO]:
+    return contextlib.nullcontext(sys.stdin.buffer) if path == STDIN else Path(path).open("rb")
+
+
+def _unsorted(path: str, seen: Mapping[int, int]) -> list[errors.Fault]:
+    """The first block that is not after the one before it, and no other: a tape may be in no order at all."""
+    turned = next(((before, name) for before, name in itertools.pairwise(seen) if name < before), None)
+    if turned is None:
+        return []
+    before, name = (str(one)[:40] for one in turned)
+    advice = 'sort the lines by "block", which is the order in which they ran'
+    return [errors.Fault(path, f'"block": expected one after {before}, not {name}; {advice}', line=seen[turned[1]], column=1)]
+
+
+def _block(text: str, number: int, seen: dict[int, int]) -> tuple[float, float, str]:
+    found = _object(text)
     name = found.get("block")
     if not isinstance(name, int) or isinstance(name, bool) or name < 0:
-        raise ValueError(f'"block": expected its number, from 0, not {repr(name)[:40]}')
+        raise _BadLine(f'"block": expected its number, from 0, not {repr(name)[:40]}')
     if name in seen:
-        raise ValueError(f'"block": {name} was on line {seen[name]} already')
-    if seen and name < next(reversed(seen)):
-        raise ValueError(f'"block": expected one after {next(reversed(seen))}, not {str(name)[:40]}')
+        raise _BadLine(f'"block": {name} was on line {seen[name]} already')
     seen[name] = number
     if found.get("order") not in ("CT", "TC"):
-        raise ValueError(f'"order": expected "CT" or "TC", not {repr(found.get("order"))[:40]}')
+        raise _BadLine(f'"order": expected "CT" or "TC", not {repr(found.get("order"))[:40]}')
     return _number(found, "treatment"), _number(found, "control"), found["order"]
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _BadLine(f"expected a JSON object: {error.msg}", error.colno) from None
+    except (ValueError, RecursionError):
+        raise _BadLine("expected a JSON object; a number in it is too long, or it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise _BadLine('expected an object with "block", "order", "control" and "treatment"')
+    return found
 
 
 def _number(block: dict[str, Any], arm: str) -> float:
     values = block.get(arm)
     if not isinstance(values, list) or not values:
-        raise ValueError(f'"{arm}": expected a list of times of at least one iteration')
+        raise _BadLine(f'"{arm}": expected a list of times of at least one iteration')
     for index, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, int | float) or not _positive(value):
-            raise ValueError(f'"{arm}"[{index}]: expected a positive, finite time, not {str(value)[:40]}')
+            raise _BadLine(f'"{arm}"[{index}]: expected a positive, finite time, not {str(value)[:40]}')
     return summary.of_process(values)
 
 

@@ -1,6 +1,8 @@
 """``aibenchd decide`` on files, good and bad."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,14 +81,47 @@ def test_a_bad_line_is_named(line: str, expected: str, tmp_path: Path, capsys: p
     assert json.loads(printed.out)["tape"] == str(good)
 
 
-@pytest.mark.parametrize(("content", "expected"), [(b"", "holds no block"), (b"\xff\xfe{}\n", "expected a JSON object")])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", ": holds no block; expected one JSON object a line"),
+        (b"\xff\xfe{}\n" * 9, ":1:1: is no text in UTF-8; expected a JSON object a line"),
+        (b"\x00\xff\n" * 9, ":1:1: is no text in UTF-8; expected a JSON object a line"),
+        (b'\n{"block": 1, }\n', ":2:14: expected a JSON object: "),
+    ],
+)
 def test_a_file_that_is_no_tape_is_named(
     content: bytes, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "tape"
     path.write_bytes(content)
     assert cli.main(["decide", str(path)]) == 1
-    assert expected in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"{path}{expected}")
+    assert said.count("\n") == 1
+    assert "line 1" not in said
+
+
+def test_that_blocks_are_in_no_order_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tape(tmp_path / "tape", 1.1)
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    assert cli.main(["decide", str(path)]) == 1
+    assert capsys.readouterr().err == (
+        f'{path}:2:1: "block": expected one after 39, not 38; sort the lines by "block", which is the order in which they ran\n'
+    )
+
+
+def test_a_tape_may_come_by_standard_input(tmp_path: Path) -> None:
+    content = tape(tmp_path / "tape", 1.1).read_bytes()
+    told = subprocess.run(
+        [sys.executable, "-m", "aibenchd", "decide", "-"], input=content, capture_output=True, check=True, cwd=tmp_path
+    )
+    assert told.stdout.startswith(b"-: regressed after ")
+
+
+def test_one_block_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["decide", str(tape(tmp_path / "short", 1.1, count=1))]) == 0
+    assert "inconclusive after 1 block: " in capsys.readouterr().out
 
 
 def test_orders_that_are_no_pairs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
