@@ -243,7 +243,7 @@ def _above(replays: Replays, start: int) -> NDArray[np.bool_]:
 @functools.cache
 def _density(tape: Tape, sees: str) -> Callable[[Floats], Floats]:
     logs: Floats = getattr(tape, sees)
-    return log_density(np.diff(np.append(logs, logs[0])))
+    return log_density(np.diff(np.append(logs, logs[0])) + tape.slot)
 
 
 def told(tape: Tape, sees: str) -> Rule:
