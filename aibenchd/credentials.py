@@ -37,7 +37,7 @@ def path_of(source: Path) -> Path:
     if not directory:
         raise errors.CredentialError(
             f"{source}: a name without a slash is a systemd credential, and CREDENTIALS_DIRECTORY is not set; "
-            f"add 'LoadCredential={source}:PATH' to the unit, or name a file by its absolute path"
+            f"add 'LoadCredential={source}:PATH' to the unit, or, for a file beside the configuration, write ./{source}"
         )
     return Path(directory) / source.name
 

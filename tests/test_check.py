@@ -392,6 +392,15 @@ async def test_what_can_be_metered_and_read_is_no_fault(lab: Path) -> None:
     assert await faults(lab, devices=devices, state_directory="state") == []
 
 
+async def test_a_key_file_that_is_not_there_is_told_once(lab: Path) -> None:
+    box = {"name": "box", "kind": "ssh", "host": "127.0.0.1", "key_file": "./gone", "jump": [{"host": "gate.invalid"}]}
+    gate = {"host": "gate.invalid", "known_hosts_file": "kh"}
+    found = dict(await faults(lab, devices=[box | {"jump": []}, box | {"name": "far", "key_file": None, "jump": [gate]}]))
+    assert found.keys() == {"devices[0].key_file", "devices[1].jump[0].known_hosts_file"}
+    assert found["devices[0].key_file"] == f"{lab}/gone: cannot be read: No such file or directory"
+    assert "for a file beside the configuration, write ./kh" in found["devices[1].jump[0].known_hosts_file"]
+
+
 @pytest.mark.parametrize("kind", ["local", "vendor"])
 async def test_a_directory_that_cannot_be_made_or_written_to_is_a_fault(lab: Path, kind: str) -> None:
     (lab / "file").write_text("")

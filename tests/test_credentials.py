@@ -27,7 +27,7 @@ def test_bare_name_is_a_systemd_credential(tmp_path: Path, monkeypatch: pytest.M
 
 def test_bare_name_without_systemd_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(errors.CredentialError, match="LoadCredential=token"):
+    with pytest.raises(errors.CredentialError, match=r"LoadCredential=token:PATH.* write \./token"):
         credentials.read(Path("token"))
 
 

@@ -83,9 +83,11 @@ class Adb(base.Device):
         """See that it is ready; a session may be at work on it, and nothing is changed there."""
         settings = cast("Settings", self.settings)
         phone = _phone(settings)
-        await phone.find()
-        await phone.ask("true")
-        await self.agree(AdbSession(settings, phone))
+        with errors.about("serial" if settings.serial else "address"):
+            await phone.find()
+        session = AdbSession(settings, phone)
+        await session.health()
+        await self.agree(session)
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:
@@ -304,7 +306,7 @@ class AdbSession(base.Session):
             raise errors.DeviceLostError(
                 f"{self._settings.name}: {free} bytes are free at {self._directory}, fewer than minimum_free"
                 f" ({self._settings.minimum_free}); free some, or lower store_size"
-            )
+            ).at("minimum_free")
 
     def _complete(self, command: base.Command) -> base.Command:
         """With this device's environment and CPUs, and the libraries that lie beside the program."""

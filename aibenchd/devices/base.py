@@ -10,7 +10,7 @@ import abc
 import contextlib
 import enum
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -468,6 +468,16 @@ class Device(abc.ABC):
         async with self.session() as session:
             await session.health()
             await self.agree(session)
+
+
+@contextlib.contextmanager
+def about_words(*otherwise: str) -> Iterator[None]:
+    """What a launcher or supervisor refuses is about the key that its advice ends with: it says so in words alone."""
+    try:
+        yield
+    except errors.HarnessError as error:
+        error.keys = error.keys or (("cpus",) if str(error).endswith("mend cpus") else otherwise)
+        raise
 
 
 def small_environment(cwd: PurePosixPath) -> dict[str, str]:

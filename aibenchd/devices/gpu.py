@@ -72,7 +72,8 @@ class Gpu(local.Local):
 
     async def reach(self) -> None:
         await super().reach()
-        await _asked(self._card, nvml.facts)
+        with errors.about("uuid" if cast("Settings", self.settings).uuid else "index"):
+            await _asked(self._card, nvml.facts)
 
     def session(self) -> AbstractAsyncContextManager[base.Session]:
         return self._in_hand()

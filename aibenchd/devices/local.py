@@ -72,7 +72,7 @@ class Local(base.Device):
             if settings.helper is not None:
                 await permission.look_at_helper(settings.helper)
             async with launching.Launcher(self.run) as launcher:
-                with _about_cpus():
+                with base.about_words():
                     await launcher.run(command)
                 await self.agree(self.served(launcher))
         except errors.HarnessError as error:
@@ -252,17 +252,6 @@ class LocalSession(base.Session):
         completed = await self._launcher.run(self._complete(command))
         if completed.code:
             raise errors.HarnessError(f"programs cannot write to {probe} {completed.stderr}".rstrip())
-
-
-@contextlib.contextmanager
-def _about_cpus() -> Iterator[None]:
-    """What a program of no needs fails with; a launcher says in words alone what it is about."""
-    try:
-        yield
-    except errors.HarnessError as error:
-        if str(error).endswith("mend cpus"):
-            error.at("cpus")
-        raise
 
 
 def _lay_out(directory: Path, group: int) -> None:

@@ -397,14 +397,15 @@ async def ran(link: ssh_link.Link, settings: Settings, command: base.Command) ->
 
 async def _look(link: ssh_link.Link, settings: Settings) -> None:
     try:
-        found = (await link.ask("look", SMALL_DEADLINE, directory=settings.place, cpus=list(settings.cpus))).facts
+        with base.about_words("directory"):
+            found = (await link.ask("look", SMALL_DEADLINE, directory=settings.place, cpus=list(settings.cpus))).facts
     except errors.HarnessError as error:
         raise errors.DeviceLostError(str(error)) from error
     if found["free"] < settings.minimum_free:
         raise errors.DeviceLostError(
             f"{found['free']} bytes are free at {found['place']}, fewer than minimum_free ({settings.minimum_free});"
             " free some, lower store_size, or name another directory"
-        )
+        ).at("minimum_free")
 
 
 def _writes(action: base.Action) -> list[list[str]]:

@@ -121,11 +121,19 @@ async def connected(
                     connection = await _connect(reached, tunnel=connection, **options)
                     stack.push_async_callback(_close, connection)
         except TimeoutError:
-            raise errors.DeviceLostError(
-                f"{reached}: no answer within {timeout:g} s; see whether it is on and reachable"
+            raise errors.DeviceLostError(f"{reached}: no answer within {timeout:g} s; see whether it is on and reachable").at(
+                *_place(way, reached), "host"
             ) from None
+        except (errors.DeviceLostError, errors.CredentialError) as error:
+            error.at(*_place(way, reached), *error.keys)
+            raise
         assert connection is not None  # noqa: S101
         yield connection
+
+
+def _place(way: Sequence[Endpoint], reached: Endpoint) -> tuple[str | int, ...]:
+    """Of an endpoint's keys in a device's entry, whose own are those of the last."""
+    return () if reached is way[-1] else ("jump", way.index(reached))
 
 
 async def _connect(endpoint: Endpoint, **options: Any) -> asyncssh.SSHClientConnection:
@@ -142,20 +150,22 @@ async def _connect(endpoint: Endpoint, **options: Any) -> asyncssh.SSHClientConn
             **options,
         )
     except (asyncssh.Error, OSError, ValueError) as error:
-        raise errors.DeviceLostError(f"{endpoint}: {_reason(endpoint, identified, error)}") from error
+        reason = f"{endpoint}: {_reason(endpoint, identified, error)}"
+        raise errors.DeviceLostError(reason).at(_key(endpoint, error)) from error
 
 
 def _keys(endpoint: Endpoint) -> Any:
     """As asyncssh takes them. Blocking."""
     if endpoint.key_file is None:
         return ()
-    path = credentials.path_of(endpoint.key_file)
+    with errors.about("key_file"):
+        path = credentials.path_of(endpoint.key_file)
     try:
         key = asyncssh.read_private_key(path)
     except (OSError, asyncssh.KeyImportError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise errors.DeviceLostError(
-            f"key_file {path}: {reason}; name a private key that needs no passphrase, or set agent"
+        raise errors.DeviceLostError(f"key_file {path}: {reason}; name a private key that needs no passphrase, or set agent").at(
+            "key_file"
         ) from error
     return [(key, str(endpoint.certificate_file))] if endpoint.certificate_file else [key]
 
@@ -163,7 +173,19 @@ def _keys(endpoint: Endpoint) -> Any:
 def _known_hosts(endpoint: Endpoint) -> Any:
     if endpoint.host_key:
         return [], [], []  # none is known; what is pinned is accepted when it is seen
-    return str(credentials.path_of(endpoint.known_hosts_file)) if endpoint.known_hosts_file else ()
+    with errors.about("known_hosts_file"):
+        return str(credentials.path_of(endpoint.known_hosts_file)) if endpoint.known_hosts_file else ()
+
+
+def _key(endpoint: Endpoint, error: Exception) -> str:
+    """The key that a connection which could not be had is about."""
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        return "host_key"
+    if isinstance(error, asyncssh.PermissionDenied):
+        return "username"
+    if isinstance(error, OSError) and error.filename:
+        return "certificate_file" if error.filename == str(endpoint.certificate_file) else "known_hosts_file"
+    return "host"
 
 
 def _reason(endpoint: Endpoint, identified: _Identified, error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, cast
 
 import pydantic
 
+from aibenchd import errors
 from aibenchd.devices import base, gpus, nvidia_smi, sharing, ssh, ssh_link
 
 
@@ -47,7 +48,8 @@ class SshGpu(ssh.Ssh):
     async def look(self, link: ssh_link.Link) -> None:
         settings = cast("Settings", self.settings)
         await super().look(link)
-        await nvidia_smi.Card(settings.gpu, lambda argv: ssh.ran(link, settings, _command(argv))).uuid()
+        with errors.about("gpu"):
+            await nvidia_smi.Card(settings.gpu, lambda argv: ssh.ran(link, settings, _command(argv))).uuid()
 
     def session(self) -> AbstractAsyncContextManager[base.Session]:
         return self._in_hand()

@@ -212,7 +212,7 @@ class Link:
         """Wait until so many bytes are there; raises DeviceLostError where nothing comes."""
         while len(self._stream.data) < size:
             if self._stream.ended:
-                raise self.lose(self._ending())
+                raise self.lose(self._ending()).at(*() if self.greeting else ("python",))
             with anyio.move_on_after(self._keepalive) as waiting:
                 await self._stream.more()
             if waiting.cancelled_caught and self.greeting:  # an interpreter may take long to start

@@ -27,9 +27,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
         yield made
 
 
-async def refused(server: sshd.Sshd, match: str, **settings: Any) -> None:
-    with pytest.raises(errors.DeviceLostError, match=match):
+async def refused(server: sshd.Sshd, match: str, key: str = "", **settings: Any) -> None:
+    """It is not reached, and that is about ``key`` of its entry, where one is given."""
+    with pytest.raises(errors.DeviceLostError, match=match) as caught:
         await server.device(**settings).reach()
+    assert not key or ".".join(map(str, errors.keys_of(caught.value))) == key
 
 
 def test_the_kind_is_installed() -> None:
@@ -56,7 +58,7 @@ async def test_conditioning_that_cannot_be_had_there_is_told_and_nothing_changed
 async def test_a_host_key_that_is_not_known_is_refused_and_told(server: sshd.Sshd) -> None:
     found, other = re.escape(server.fingerprint()), re.escape(server.fingerprint(server.other_key))
     words = rf"box: .*its host key {found} \(ssh-ed25519\) is not {other}, which .*other hosts has: it was set up anew.*keygen"
-    await refused(server, words, known_hosts_file=str(server.other_hosts))
+    await refused(server, words, "host_key", known_hosts_file=str(server.other_hosts))
 
 
 async def test_a_host_key_that_was_never_known_is_shown_with_what_makes_it_known(server: sshd.Sshd, tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ async def test_a_pinned_host_key_is_accepted_whatever_is_known(server: sshd.Sshd
 
 async def test_another_host_key_than_the_pinned_one_is_refused(server: sshd.Sshd) -> None:
     pinned = "SHA256:" + 43 * "A"
-    await refused(server, f"{re.escape(server.fingerprint())} .* is not the pinned {pinned}", host_key=pinned)
+    await refused(server, f"{re.escape(server.fingerprint())} .* is not the pinned {pinned}", "host_key", host_key=pinned)
 
 
 def test_a_public_key_as_the_key_file_is_refused(server: sshd.Sshd) -> None:
@@ -95,17 +97,17 @@ def test_a_fingerprint_that_is_none_is_refused(server: sshd.Sshd) -> None:
 
 async def test_a_key_that_is_not_admitted_is_told(server: sshd.Sshd) -> None:
     words = r"it does not let us in .* put the public half of .*other key into ~/.ssh/authorized_keys there"
-    await refused(server, words, key_file=str(server.other_key))
+    await refused(server, words, "username", key_file=str(server.other_key))
 
 
 async def test_a_key_file_that_cannot_be_used_is_told(server: sshd.Sshd, tmp_path: Path) -> None:
-    await refused(server, "key_file .*none: No such file", key_file=str(tmp_path / "none"))
+    await refused(server, "key_file .*none: No such file", "key_file", key_file=str(tmp_path / "none"))
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "word", "-f", tmp_path / "locked"], check=True)
     await refused(server, "key_file .*locked: .*needs no passphrase", key_file=str(tmp_path / "locked"))
 
 
 async def test_known_hosts_that_cannot_be_read_are_told(server: sshd.Sshd, tmp_path: Path) -> None:
-    await refused(server, "none", known_hosts_file=str(tmp_path / "none"))
+    await refused(server, "none", "known_hosts_file", known_hosts_file=str(tmp_path / "none"))
 
 
 async def test_a_server_that_wants_a_password_gets_none(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ async def test_the_way_leads_through_another_server(server: sshd.Sshd, tmp_path:
         through = {"host": "127.0.0.1", "port": gate.port, "key_file": str(gate.key), "known_hosts_file": str(gate.known_hosts)}
         await server.device(jump=[through]).reach()
         wrong = through | {"key_file": str(server.key)}
-        await refused(server, f"127.0.0.1:{gate.port}: it does not let us in", jump=[wrong])
+        await refused(server, f"127.0.0.1:{gate.port}: it does not let us in", "jump.0.username", jump=[wrong])
         await refused(
             server, f"127.0.0.1:{server.port}: .*is not known yet", jump=[through], known_hosts_file=str(gate.known_hosts)
         )
@@ -153,12 +155,12 @@ async def test_nobody_listens(server: sshd.Sshd) -> None:
 
 
 async def test_a_name_that_nobody_has(server: sshd.Sshd) -> None:
-    await refused(server, "it cannot be reached", host="no-such-host.invalid")
+    await refused(server, "it cannot be reached", "host", host="no-such-host.invalid")
 
 
 async def test_one_that_says_nothing_is_not_waited_for(server: sshd.Sshd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        await refused(server, "no answer within 0.3 s", port=mute.getsockname()[1], connect_timeout="300ms")
+        await refused(server, "no answer within 0.3 s", "host", port=mute.getsockname()[1], connect_timeout="300ms")
 
 
 async def test_a_frozen_server_is_not_waited_for(tmp_path: Path) -> None:
@@ -168,14 +170,14 @@ async def test_a_frozen_server_is_not_waited_for(tmp_path: Path) -> None:
 
 
 async def test_no_python_is_told(server: sshd.Sshd) -> None:
-    await refused(server, "it has no Python: .*no-such-python.*apt-get install python3", python="no-such-python")
+    await refused(server, "it has no Python: .*no-such-python.*apt-get install python3", "python", python="no-such-python")
 
 
 async def test_a_python_that_is_too_old_is_told(server: sshd.Sshd, tmp_path: Path) -> None:
     old = tmp_path / "old python"
     old.write_text("#!/bin/sh\ncat > /dev/null & echo 'SyntaxError: invalid syntax' >&2; exit 1\n")
     old.chmod(0o755)
-    await refused(server, "no supervisor can be started there, which needs Python 3.6: SyntaxError", python=str(old))
+    await refused(server, "no supervisor can be started there, which needs Python 3.6: SyntaxError", "python", python=str(old))
 
 
 async def test_what_a_login_shell_prints_is_passed_over(server: sshd.Sshd, tmp_path: Path) -> None:
@@ -205,11 +207,15 @@ async def test_a_server_without_sftp_is_told(tmp_path: Path) -> None:
 
 
 async def test_cpus_and_space_that_the_device_lacks_are_told(server: sshd.Sshd, tmp_path: Path) -> None:
-    await refused(server, r"box: CPUs 1023 cannot be used: \w+ \w+ \(or our cpuset\) has [0-9,-]+; mend cpus", cpus=[1023])
-    await refused(server, r"\d+ bytes are free at .*, fewer than minimum_free", minimum_free="1000000TiB")
+    await refused(
+        server, r"box: CPUs 1023 cannot be used: \w+ \w+ \(or our cpuset\) has [0-9,-]+; mend cpus", "cpus", cpus=[1023]
+    )
+    await refused(server, r"\d+ bytes are free at .*, fewer than minimum_free", "minimum_free", minimum_free="1000000TiB")
     (tmp_path / "file").write_text("")
-    await refused(server, "file is no directory and cannot be written to", directory=str(tmp_path / "file"))
-    await refused(server, "box: /proc cannot be written to: nothing can be kept there; name another", directory="/proc/bench")
+    await refused(server, "file is no directory and cannot be written to", "directory", directory=str(tmp_path / "file"))
+    await refused(
+        server, "box: /proc cannot be written to: nothing can be kept there; name another", "directory", directory="/proc/bench"
+    )
 
 
 async def test_a_directory_of_others_is_told(server: sshd.Sshd, tmp_path: Path) -> None:
