@@ -34,6 +34,8 @@ _EXPECTED = {
     "model_type": _KEYS,
     "int_type": _WHOLE,
     "int_from_float": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_parsing_size": "a whole number of fewer digits",
     "float_type": _NUMBER,
     "bool_type": _FLAG,
     "greater_than": "more than {gt}",
@@ -126,7 +128,7 @@ def _fault(
         return document.fault(key_path, around(key_path, fields, _at(document.value, key_path[:-1])))
     # Of a mapping's key, that key is what was found; else what is at the place.
     value = key_path[-1] if problem["loc"][-1:] == ("[key]",) else _at(document.value, key_path)
-    return document.fault(key_path, _message(problem, value))
+    return document.fault(key_path, message(problem, value))
 
 
 def _key_path(problem: pydantic_core.ErrorDetails, value: Any) -> tuple[str | int, ...]:
@@ -201,11 +203,12 @@ def _model_in(annotation: Any) -> type[pydantic.BaseModel] | None:
     return next((model for arg in get_args(annotation) if (model := _model_in(arg)) is not None), None)
 
 
-def _message(problem: pydantic_core.ErrorDetails, value: Any) -> str:
+def message(problem: pydantic_core.ErrorDetails, value: Any) -> str:
+    """What pydantic found wrong with ``value``, without its place: what was expected, and what was found."""
     facts = problem.get("ctx", {})
     if problem["type"] == "value_error":
-        message = str(facts["error"])
-        return f"{message}, found {found(value)}" if message.startswith("expected") and ", not " not in message else message
+        said = str(facts["error"])
+        return f"{said}, found {found(value)}" if said.startswith("expected") and ", not " not in said else said
     if problem["type"] in _EXPECTED:
         words = PATTERNS.get(str(facts.get("pattern")), f"text that matches {facts.get('pattern')}")
         expected = _EXPECTED[problem["type"]].format(**{**facts, "words": words})

@@ -107,7 +107,7 @@ async def explained(request: web.Request, handler: Handler) -> web.StreamRespons
     except errors.AibenchdError as error:
         return _refused(409, str(error), "")
     except TimeoutError:
-        return _refused(503, "no answer in time", "try again; look at 'faults' of /v1/status")
+        return _refused(503, "no answer in time", "try again; 'aibenchctl status' shows what is wrong")
     except web.HTTPException as error:
         return _refused(error.status, error.reason, _HINTS.get(error.status, ""))
     except ConnectionError:
@@ -140,7 +140,9 @@ def _fault(fault: Any) -> str:
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return f"{key}: there is no such key"
-    return f"{key}: {fault['msg']}"
+    if fault["type"] == "missing":
+        return f"{key}: is required"
+    return f"{key}: {faults.message(fault, fault['input'])}"
 
 
 def _finite(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -23,8 +24,14 @@ SETTLE_SECONDS = 2.0  # that the planner has to refuse what is asked, before who
 PEER = web.RequestKey("peer", peers.Peer)
 READING = ("GET", "HEAD")
 
-# Not an option of git or hg, and one word.
-Revision: TypeAlias = Annotated[str, pydantic.Field(pattern=r"^[^\s-]\S*$", max_length=200)]
+
+def _revision(text: str) -> str:
+    if not re.fullmatch(r"[^\s-]\S*", text):  # it must not be an option of git or hg
+        raise ValueError("expected a commit, branch or tag: one word that does not begin with '-'")
+    return text
+
+
+Revision: TypeAlias = Annotated[str, pydantic.Field(max_length=200), pydantic.AfterValidator(_revision)]
 Names: TypeAlias = Annotated[list[Annotated[str, pydantic.Field(min_length=1, max_length=200)]], pydantic.Field(max_length=1_000)]
 
 Place: TypeAlias = Annotated[str, pydantic.Field(min_length=1, max_length=200)]
@@ -181,7 +188,7 @@ async def compare_cells(request: web.Request) -> web.Response:
     try:
         number = await request.app[reads.HOUSE].controls.compare(wanted)
     except errors.CommandError as error:
-        raise answers.Refusal(409, str(error), "GET /v1/coverage shows all cells") from error
+        raise answers.Refusal(409, str(error), "'aibenchctl coverage' shows all cells") from error
     return _done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
 
 
@@ -194,7 +201,7 @@ async def calibrate(request: web.Request) -> web.Response:
     try:
         number = await house.controls.calibrate(wanted)
     except errors.CommandError as error:
-        raise answers.Refusal(409, str(error), "GET /v1/coverage shows what is measured where") from error
+        raise answers.Refusal(409, str(error), "'aibenchctl coverage' shows what is measured where") from error
     return _done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
 
 
@@ -217,7 +224,7 @@ async def rebuild(request: web.Request) -> web.Response:
     await answers.body(request, Ask)
     number = int(request.match_info["id"])
     if not await request.app[reads.HOUSE].store.write(lambda tx: builds.rebuild(tx, number)):
-        raise answers.Refusal(409, f"there is no failed build {number}", "GET /v1/builds?state=failed lists them")
+        raise answers.Refusal(409, f"there is no failed build {number}", "'aibenchctl builds --state failed' lists them")
     return _done({"build": number, "state": "queued"})
 
 

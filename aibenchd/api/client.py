@@ -29,6 +29,7 @@ WATCH_SECONDS = 2.0
 POLL_SECONDS = 2.0
 RESTART_SECONDS = 120.0  # that a daemon may be away while something is waited for
 BACKUP_SECONDS = 3700.0
+DIGITS = 18  # of an ID
 
 
 class Misuse(Exception):  # noqa: N818
@@ -89,11 +90,14 @@ class Call:
         return self.options[name][-1] if name in self.options else None
 
     def check(self) -> None:
-        """Whether there are as many arguments as the command has."""
+        """Whether there are as many arguments as the command has, and each ID is a number."""
         words = self.command.arguments.split()
         least = sum(not word.startswith("[") for word in words)
-        if not least <= len(self.arguments) <= len(words):
+        if not least <= len(self.arguments) <= len(words) or "" in self.arguments:
             raise Misuse(f"usage: {usage(self.name)}")
+        for word, given in zip(words, self.arguments, strict=False):
+            if word == "ID" and not (given.isascii() and given.isdecimal() and len(given) <= DIGITS):
+                raise Misuse(f"ID: expected a number, not {given!r}; usage: {usage(self.name)}")
 
     def _option(self, word: str, rest: Iterator[str]) -> None:
         name, equals, value = word.removeprefix("--").partition("=")
@@ -280,9 +284,10 @@ def calibrate(asked: Call) -> int:
         if asked.flag(option):
             wanted[option] = asked.option(option)
     answer = asked.daemon.post(f"/v1/devices/{call.quoted(device)}/calibrate", wanted)
+    request = json.loads(answer)["request"]
     if not asked.flag("wait"):
-        return _told(asked, answer)
-    code = _wait(asked, json.loads(answer)["request"])
+        return _told(asked, answer, see=_seen_by(request))
+    code = _wait(asked, request)
     pages.noise(screen.Screen(), asked.daemon.get(call.target("/v1/noise", {"device": device})))
     return DONE if code == INCONCLUSIVE else code  # its blocks are for their noise
 
@@ -291,9 +296,12 @@ def _compared(asked: Call, path: str, wanted: dict[str, Any]) -> int:
     if asked.flag("priority"):
         wanted["priority"] = asked.option("priority")
     answer = asked.daemon.post(path, wanted)
-    if not asked.flag("wait"):
-        return _told(asked, answer)
-    return _wait(asked, json.loads(answer)["request"])
+    request = json.loads(answer)["request"]
+    return _wait(asked, request) if asked.flag("wait") else _told(asked, answer, see=_seen_by(request))
+
+
+def _seen_by(request: int) -> str:
+    return f"aibenchctl request {request}"
 
 
 def verdict(outcomes: dict[str, int]) -> int:
@@ -307,33 +315,46 @@ def verdict(outcomes: dict[str, int]) -> int:
 
 def _wait(asked: Call, request: int) -> int:
     seconds = _number(asked.option("timeout") or "86400")
-    end = time.monotonic() + seconds
-    while True:
-        answer = _patient(asked, f"/v1/requests/{request}")
-        if answer["state"] == "refused":
-            raise call.Refused(409, f"request {request} is refused: {answer['reason']}")
-        outcomes = answer["outcomes"]
-        if answer["state"] == "planned" and not outcomes.keys() & {"waiting", "open"}:
-            break
-        if time.monotonic() > end:
-            print(f"aibenchctl: request {request} is not decided after {seconds:g} s; it goes on", file=sys.stderr)
-            return INCONCLUSIVE
-        time.sleep(POLL_SECONDS)
+    with screen.Status() as status:
+        answer = _ended(asked, request, time.monotonic() + seconds, status)
+    if answer is None:
+        print(f"aibenchctl: request {request} is not decided after {seconds:g} s; it goes on", file=sys.stderr)
+        return INCONCLUSIVE
     if asked.flag("json"):
         print(json.dumps(answer, ensure_ascii=False))
     else:
         pages.experiments(screen.Screen(), answer | {"next": None})
         print(f"request {request}: {pages.outcomes(answer)}")
-    return verdict(outcomes)
+    return verdict(answer["outcomes"])
 
 
-def _patient(asked: Call, target: str) -> dict[str, Any]:
+def _ended(asked: Call, request: int, end: float, status: screen.Status) -> dict[str, Any] | None:
+    """A request all of whose experiments have ended; None where they have not by ``end``, of the monotonic clock.
+
+    Raises:
+        call.Refused: it is refused.
+    """
+    while True:
+        answer = _patient(asked, f"/v1/requests/{request}", status)
+        if answer["state"] == "refused":
+            raise call.Refused(409, f"request {request} is refused: {answer['reason']}")
+        if answer["state"] == "planned" and not answer["outcomes"].keys() & {"waiting", "open"}:
+            return answer
+        if status.on_terminal:
+            status.show(pages.standing(answer, _patient(asked, "/v1/devices", status)["devices"]))
+        if time.monotonic() > end:
+            return None
+        time.sleep(POLL_SECONDS)
+
+
+def _patient(asked: Call, target: str, status: screen.Status) -> dict[str, Any]:
     """Ask, also across a restart of the daemon."""
     end = time.monotonic() + RESTART_SECONDS
     while True:
         try:
             answer: dict[str, Any] = asked.daemon.get(target)
         except call.Unreachable:
+            status.show(f"no daemon answers; it is waited for, {RESTART_SECONDS:g} s at most")
             if time.monotonic() > end:
                 raise
             time.sleep(POLL_SECONDS)
@@ -349,11 +370,12 @@ def _event(asked: Call, data: str) -> None:
         sys.stdout.flush()
 
 
-def _told(asked: Call, answer: bytes) -> int:
+def _told(asked: Call, answer: bytes, **instead: str) -> int:
+    """Print what was done; for a person ``instead`` of what is for programs."""
     if asked.flag("json"):
         sys.stdout.buffer.write(answer)
         return DONE
-    for name, value in json.loads(answer).items():
+    for name, value in (json.loads(answer) | instead).items():
         if value != "":
             print(f"{name}: {screen.spoken(value)}")
     return DONE
@@ -423,6 +445,7 @@ COMMANDS = {
         {"repository": "NAME", "benchmark": "NAME", "blocks": "NUMBER", "wait": "", "timeout": "SECONDS"},
     ),
     "requests": Command(page("/v1/requests", pages.requests), "what people asked for", "", PAGED),
+    "request": Command(page("/v1/requests/{}", pages.request), "one request with its experiments", "ID"),
     "events": Command(events, "what happens, as it happens"),
     "sinks": Command(page("/v1/sinks", pages.sinks), "what waits for delivery, and dead letters"),
     "resend": Command(order("/v1/sinks/{}/resend"), "deliver a sink's dead letters again", "SINK"),

@@ -213,7 +213,8 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     builds = [(arm, build) for arm, build in answer["builds"].items() if build]
     fact_lines(out, [(f"{arm} build", f"{build['id']}, {build['state']}, {build['digest'][:SHORT]}") for arm, build in builds])
     for lost in answer["excluded"]:
-        out.line(f"  {lost['trials']} trials of the {lost['arm']} do not count, {lost['cause']}: {lost['reason']}")
+        trials = "1 trial of the {} does" if lost["trials"] == 1 else f"{lost['trials']} trials of the {{}} do"
+        out.line(f"  {trials.format(lost['arm'])} not count, {lost['cause']}: {lost['reason']}")
     if answer["blocks"]:
         out.line()
         _blocks(out, answer["blocks"])
@@ -340,6 +341,31 @@ def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
     ]
     out.table(head, rows)
     more(out, answer)
+
+
+def request(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """What somebody asked for, and its experiments."""
+    out.line(f"request {answer['id']}: {answer['state']}" + (f", {outcomes(answer)}" if answer["experiments"] else ""))
+    fact_lines(out, [(name, answer[name]) for name in ("repository", "treatment", "control", "reason")])
+    fact_lines(out, [("asked", f"{out.ago(answer['created_at'])} by {answer['requested_by']}")])
+    if answer["experiments"]:
+        out.line()
+        experiments(out, answer | {"next": None})
+
+
+def standing(answer: dict[str, Any], devices: list[dict[str, Any]]) -> str:
+    """How far a request is, and what it waits for, in one line."""
+    if answer["state"] != "planned":
+        return f"request {answer['id']}: waits to be planned"
+    left = [item for item in answer["experiments"] if item["state"] in ("waiting", "open")]
+    at_work = {item["device"] for item in left if item["state"] == "open"}
+    said = [
+        f"{one['name']} {one['state']}" + (f": {one['reason']}" if one["reason"] else "")
+        for one in devices
+        if one["name"] in at_work
+    ]
+    builds = ["builds are waited for"] if any(item["state"] == "waiting" for item in left) else []
+    return "; ".join([f"request {answer['id']}: {outcomes(answer)}", *builds, *said])
 
 
 def event(out: screen.Screen, answer: dict[str, Any]) -> None:

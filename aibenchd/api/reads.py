@@ -119,6 +119,7 @@ async def history(request: web.Request) -> web.StreamResponse:
 
     def view(connection: sa.Connection, query: views.HistoryQuery) -> views.Item:
         page = views.history(connection, query)
+        _check_metric(connection, query, page["history"])
         return page | {"series": _levels(connection, page["history"], house.settings())}
 
     return await listed(views.HistoryQuery, view)(request)
@@ -182,7 +183,7 @@ def single(kind: str, view: Callable[[sa.Connection, int], views.Item | None]) -
         def found(connection: sa.Connection) -> views.Item:
             item = view(connection, number)
             if item is None:
-                raise answers.Refusal(404, f"there is no {kind} {number}", f"GET /v1/{kind}s lists them")
+                raise answers.Refusal(404, f"there is no {kind} {number}", f"'aibenchctl {kind}s' lists them")
             return _with_absent(house, item)
 
         return await _shown(request, found)
@@ -213,6 +214,19 @@ def _check_names(house: server.House, connection: sa.Connection, query: views.Pa
     for kind, name in query.model_dump(include={"repository", "device", "benchmark"}, exclude_none=True).items():
         if not _measured(connection, kind, name):
             answers.known(kind, name, _names(house, kind, name))
+
+
+def _check_metric(connection: sa.Connection, query: views.HistoryQuery, shown: Sequence[views.Item]) -> None:
+    """Whether what a query names was measured of one of those shown, where anything was.
+
+    Raises:
+        Refusal: 404, naming what was.
+    """
+    if query.metric is None or any(item["results"] for item in shown):
+        return
+    whole = views.history(connection, query.model_copy(update={"metric": None}))["history"]
+    if metrics := {result["metric"] for item in whole for result in item["results"]}:
+        answers.known("metric", query.metric, metrics)
 
 
 def _measured(connection: sa.Connection, kind: str, name: str) -> bool:

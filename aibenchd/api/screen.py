@@ -86,6 +86,25 @@ class Screen:
         return text[: self.width - 1] + "…" if self.width and len(text) > self.width else text
 
 
+class Status:
+    """One row on stderr that says how something stands, and is written over; nothing where that is no terminal."""
+
+    def __init__(self) -> None:
+        self.on_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def __enter__(self) -> Status:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.show("")
+
+    def show(self, text: str) -> None:
+        if self.on_terminal:
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            sys.stderr.write(f"\r\033[K{printable(text)[: columns - 1]}")
+            sys.stderr.flush()
+
+
 def span(seconds: float) -> str:
     """A length of time in its largest unit."""
     for length, unit in _SPANS:

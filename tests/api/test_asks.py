@@ -44,13 +44,13 @@ async def test_a_request_tells_how_its_experiments_stand(daemon: statusd.Daemon)
 @pytest.mark.parametrize(
     ("body", "code", "error"),
     [
-        ({}, 400, "treatment: Field required"),
+        ({}, 400, "treatment: is required"),
         ({"treatment": "b"}, 400, "repository: which of them is meant?"),
         ({"treatment": "b", "repository": "nope"}, 404, "there is no repository 'nope'"),
         ({"treatment": "b", "repository": "engine", "devices": ["nope"]}, 404, "there is no device 'nope'"),
         ({"treatment": "b", "repository": "engine", "benchmarks": ["squ*", "squeese"]}, 404, "there is no benchmark 'squeese'"),
         ({"treatment": "--upload-pack=x", "repository": "engine"}, 400, "treatment: "),
-        ({"treatment": "a b", "repository": "engine"}, 400, "treatment: "),
+        ({"treatment": "a b", "repository": "engine"}, 400, "treatment: expected a commit, branch or tag: one word that does"),
         ({"treatment": "b", "repository": "engine", "frob": 1}, 400, "frob: there is no such key"),
         (["treatment"], 400, "no JSON object"),
         ({"treatment": "b" * 70_000}, 413, "Request Entity Too Large"),
@@ -96,7 +96,7 @@ async def test_a_comparison_of_cells_is_handed_on_or_refused_with_why(daemon: st
     code, answer = await daemon.post("/v1/comparisons", wanted)
     assert (code, answer["error"]) == (409, "both are the same")
     for body, error in (
-        ({}, "model: Field required"),
+        ({}, "model: is required"),
         (wanted | {"model": ""}, "model: "),
         (wanted | {"a": 1}, "a: there is no such key"),
     ):

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aibenchd import events
-from aibenchd.api import call, client, screen, server
+from aibenchd.api import call, client, pages, screen, server
 
 CLIENT = [sys.executable, "-m", "aibenchd.api.client"]
 
@@ -46,8 +46,12 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         first = statusd.experiment(tx, pair, built, **statusd.decided("regressed"))
         culprit = {"commits": ["d" * 40, "e" * 40], "probability": 0.983}
         statusd.finding(tx, first, state="open", search="found", culprits={"culprits": [culprit]})
+        measured = {"type": "NET", "metric": "latency", "unit": "us", "treatment": {"p50": 105.0}, "control": {"p50": 100.0}}
+        tx.connection.execute(statusd.schema.results.insert().values(experiment=first, **measured))
         statusd.block(tx, first, 0)
         statusd.block(tx, first, 1, log="trial.log")
+        left_out = {"arm": "treatment", "cause": "device lost", "reason": "gone", "excluded_at": statusd.NOW}
+        tx.connection.execute(statusd.schema.exclusions.insert().values(experiment=first, block=1, **left_out))
         statusd.experiment(tx, pair, built, device="phone")
         tx.connection.execute(statusd.schema.repositories.insert().values(name="engine", head="b" * 40))
 
@@ -64,9 +68,18 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         ("devices", ["lab-host", "phone", "unknown"]),
         ("experiments", ["1 ", "regressed", "+5.0 % (+3.0 … +7.0)", "bbbbbbbbbbbb", "2 ", "open"]),
         ("experiments --state open", ["phone"]),
-        ("show 1", ["experiment 1: regressed +5.0 %", "treatment failed", "aibenchctl log trial 4"]),
+        (
+            "show 1",
+            [
+                "experiment 1: regressed +5.0 %",
+                "treatment failed",
+                "aibenchctl log trial 4",
+                "  1 trial of the treatment does not",
+            ],
+        ),
         ("coverage", ["model  pytorch@lab-host", "pytorch@phone", "net    1.1", "queued"]),
-        ("history squeeze lab-host", ["regressed"]),
+        ("history squeeze lab-host", ["regressed", "latency 105 us"]),
+        ("history squeeze lab-host --metric latency", ["regressed", "latency 105 us"]),
         ("revisions", ["engine", "1 open, 1 regressed"]),
         ("findings", ["open", "regressed", "dddddddddddd/eeeeeeeeeeee 98%"]),
         ("builds", ["built"]),
@@ -80,8 +93,8 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         ("release phone", ["device: phone", "released: no", "was: unknown"]),
         ("reload", ["changes: device phone: added"]),
         ("resend lab", ["resent: 0"]),
-        ("ab --repository engine HEAD~1 v1", ["see: /v1/requests/1"]),
-        ("compare net pytorch@host/mkl host/eigen", ["see: /v1/requests/1"]),
+        ("ab --repository engine HEAD~1 v1", ["see: aibenchctl request 1"]),
+        ("compare net pytorch@host/mkl host/eigen", ["see: aibenchctl request 1"]),
     ],
 )
 async def test_each_command_shows_what_the_daemon_knows(full: statusd.Daemon, command: str, expected: list[str]) -> None:
@@ -109,11 +122,16 @@ async def test_json_is_what_the_daemon_sent(full: statusd.Daemon, command: str) 
         ("show", "usage: aibenchctl show ID"),
         ("show 1 2", "usage: aibenchctl show ID"),
         ("experiments --limit", "--limit needs a value: --limit NUMBER"),
-        ("experiments --limit=0", "limit: Input should be greater than or equal to 1; the keys are"),
+        ("experiments --limit=0", "limit: expected 1 or more, found the text '0'; the keys are"),
         ("status --watch=3", "--watch takes no value"),
         ("log trial", "usage: aibenchctl log build|trial ID"),
         ("log device 1", "usage: aibenchctl log build|trial ID"),
-        ("show 99", "there is no experiment 99"),
+        ("experiments --limit=many", "limit: expected a whole number, found the text 'many'; the keys are"),
+        ("experiments --verdict=slow", "verdict: expected 'regressed', 'improved', "),
+        ("show 99", "there is no experiment 99; 'aibenchctl experiments' lists them"),
+        ("show x", "ID: expected a number, not 'x'; usage: aibenchctl show ID"),
+        ("log build 1.5", "ID: expected a number, not '1.5'; usage: aibenchctl log build|trial ID"),
+        ("history squeeze lab-host --metric nonsense", "there is no metric 'nonsense'; known: latency"),
         ("history squeese lab-host", "there is no benchmark 'squeese'; did you mean 'squeeze'?"),
         ("history squeeze lab-hots", "there is no device 'lab-hots'; did you mean 'lab-host'?"),
         ("experiments --device tablet", "there is no device 'tablet'; known: lab-host, phone"),
@@ -123,7 +141,7 @@ async def test_json_is_what_the_daemon_sent(full: statusd.Daemon, command: str) 
         ("ab --repository engine --wait --timeout soon HEAD", "--timeout SECONDS: 'soon' is no number"),
         ("drain tablet", "there is no device 'tablet'; known: lab-host, phone"),
         ("compare net host", "usage: aibenchctl compare MODEL CELL CELL"),
-        ("rebuild 1", "there is no failed build 1"),
+        ("rebuild 1", "there is no failed build 1; 'aibenchctl builds --state failed' lists them"),
         ("backup aibenchd.sock", "aibenchd.sock exists; name a new file"),
     ],
 )
@@ -274,6 +292,59 @@ async def test_waiting_ends_at_its_timeout(daemon: statusd.Daemon) -> None:
     assert (code, err) == (2, "aibenchctl: request 1 is not decided after 0 s; it goes on\n")
 
 
+async def test_a_request_is_shown_with_its_experiments(daemon: statusd.Daemon) -> None:
+    assert (await ask(daemon, "ab", "--repository", "engine", "b", "a"))[0] == 0
+    text = (await ask(daemon, "request", "1"))[1]
+    assert text.startswith("request 1: new\n")
+
+    def rows(tx: object) -> None:
+        pair, built = statusd.pair(tx, "b", "a", request=1), statusd.build(tx, "b")
+        statusd.experiment(tx, pair, built, **statusd.decided("regressed"))
+        tx.connection.execute(statusd.schema.requests.update().values(state="planned"))
+
+    await daemon.house.store.write(rows)
+    text = (await ask(daemon, "request", "1"))[1]
+    assert text.startswith("request 1: planned, 1 regressed\n")
+    for told in ("  repository      engine\n", "  treatment       b\n", "  asked           0s ago by ", "squeeze"):
+        assert told in text
+
+
+def test_who_waits_hears_how_far_it_is_and_for_what() -> None:
+    def item(state: str, device: str) -> dict[str, str]:
+        return {"state": state, "device": device, "run_type": "benchmark"}
+
+    asked = {"id": 7, "state": "new", "experiments": [], "outcomes": {}}
+    devices = [
+        {"name": "board", "state": "waiting", "reason": "81 °C, begins at 70 or below"},
+        {"name": "host", "state": "ready", "reason": ""},
+        {"name": "phone", "state": "lost", "reason": "gone"},
+    ]
+    assert pages.standing(asked, devices) == "request 7: waits to be planned"
+    items = [item("open", "board"), item("open", "host"), item("decided", "phone"), item("waiting", "phone")]
+    planned = asked | {"state": "planned", "experiments": items, "outcomes": {"open": 2, "unchanged": 1, "waiting": 1}}
+    told = "request 7: 2 open, 1 unchanged, 1 waiting; builds are waited for; "
+    assert pages.standing(planned, devices) == f"{told}board waiting: 81 °C, begins at 70 or below; host ready"
+
+
+async def test_how_far_it_is_is_told_on_a_terminal_alone(daemon: statusd.Daemon) -> None:
+    argv = [*CLIENT, "-s", str(daemon.path), "ab", "--repository", "engine", "--wait", "--timeout", "0", "b"]
+    text = await on_terminal(argv, 40, {"TERM": "xterm"}, 2)
+    assert "\r\x1b[Krequest 1: waits to be planned\r\x1b[K" in text
+    assert text.endswith("aibenchctl: request 1 is not decided after 0 s; it goes on\n")
+    text = await on_terminal(argv, 40, {"TERM": "dumb"}, 2)
+    assert text == "aibenchctl: request 2 is not decided after 0 s; it goes on\n"
+
+
+def test_that_the_daemon_is_away_is_told_while_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    status = screen.Status()
+    monkeypatch.setattr(status, "show", told.append)
+    monkeypatch.setattr(client, "RESTART_SECONDS", 0.0)
+    with pytest.raises(call.Unreachable):
+        client._patient(client.Call(["-s", str(tmp_path / "none"), "ab", "b"]), "/v1/requests/1", status)
+    assert told == ["no daemon answers; it is waited for, 0 s at most"]
+
+
 async def test_events_are_shown_as_they_come(daemon: statusd.Daemon) -> None:
     argv = [*CLIENT, "-s", str(daemon.path), "events"]
     async with await anyio.open_process(argv, stderr=subprocess.STDOUT) as process:
@@ -306,12 +377,12 @@ async def test_a_terminal_has_colours_and_an_edge(full: statusd.Daemon, environm
     assert "…" in plain
 
 
-async def on_terminal(argv: list[str], columns: int, environment: dict[str, str]) -> str:
-    """What a command shows on a terminal of so many columns."""
+async def on_terminal(argv: list[str], columns: int, environment: dict[str, str], code: int = 0) -> str:
+    """What a command that exits with ``code`` shows on a terminal of so many columns."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
-    told = await anyio.run_process(argv, stdout=theirs, env=os.environ | environment)
-    assert told.returncode == 0
+    told = await anyio.run_process(argv, stdout=theirs, stderr=theirs, env=os.environ | environment, check=False)
+    assert told.returncode == code
     os.close(theirs)
     text = b""
     with contextlib.suppress(OSError):  # how Linux says that the other end is closed
