@@ -14,6 +14,7 @@ import pydantic_core
 from aibenchd import errors, yamlfile
 
 Specialise: TypeAlias = Callable[[type[pydantic.BaseModel], Any], type[pydantic.BaseModel]]
+Elsewhere: TypeAlias = Callable[[tuple[str | int, ...]], str]
 
 SHOWN = 40  # characters of a value that a message repeats
 LISTED = 30  # known names that a message lists
@@ -50,6 +51,7 @@ _EXPECTED = {
     "too_long": "a list of {max_length} or fewer",
     "string_pattern_mismatch": "{words}",
 }
+_OF_LENGTH = ("too_short", "too_long")
 _READS_AS = {_WHOLE: r"-?[0-9]+", _NUMBER: r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", _FLAG: "true|false"}
 PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "a name of letters, digits, '.', '_' and '-' that begins with a letter or a digit",
@@ -68,17 +70,19 @@ def of(
     document: yamlfile.Document,
     root: type[pydantic.BaseModel],
     specialise: Specialise = lambda base, _value: base,
+    elsewhere: Elsewhere = lambda _key_path: "",
 ) -> list[errors.Fault]:
     """All that ``error`` says of a document.
 
     Args:
         root: the model that the document was validated by.
         specialise: the model that stands in for another at a value, where a value's own key picks it.
+        elsewhere: where a key belongs that is not known at its place; empty where nobody knows.
     """
     problems = [(_key_path(one, document.value), one) for one in error.errors(include_url=False, include_input=False)]
     meant = {_meant(key_path, document, root, specialise) for key_path, one in problems if one["type"] == "extra_forbidden"}
     told_once = (pair for pair in problems if not (pair[1]["type"] == "missing" and pair[0] in meant))
-    return [_fault(key_path, problem, document, root, specialise) for key_path, problem in told_once]
+    return [_fault(key_path, problem, document, root, specialise, elsewhere) for key_path, problem in told_once]
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -121,7 +125,10 @@ def _fault(
     document: yamlfile.Document,
     root: type[pydantic.BaseModel],
     specialise: Specialise,
+    elsewhere: Elsewhere,
 ) -> errors.Fault:
+    if problem["type"] == "extra_forbidden" and (where := elsewhere(key_path)):
+        return document.fault(key_path, f"is no key here; {where}")
     around = _AROUND.get(problem["type"])
     if around is not None:
         fields = _fields(root, key_path[:-1], document.value, specialise)
@@ -212,8 +219,13 @@ def message(problem: pydantic_core.ErrorDetails, value: Any) -> str:
     if problem["type"] in _EXPECTED:
         words = PATTERNS.get(str(facts.get("pattern")), f"text that matches {facts.get('pattern')}")
         expected = _EXPECTED[problem["type"]].format(**{**facts, "words": words})
-        return f"expected {expected}, found {found(value)}{_advice(expected, value)}"
+        shown = _counted(value) if isinstance(value, list) and problem["type"] in _OF_LENGTH else found(value)
+        return f"expected {expected}, found {shown}{_advice(expected, value)}"
     return problem["msg"][:1].lower() + problem["msg"][1:]
+
+
+def _counted(value: list[Any]) -> str:
+    return f"one of {len(value)}" if value else "an empty one"
 
 
 def _advice(expected: str, value: Any) -> str:

@@ -6,6 +6,7 @@ JSON Schema that editors complete the file by.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -307,6 +308,19 @@ def of_kind(base: type[pydantic.BaseModel], value: Any) -> type[pydantic.BaseMod
     return settings
 
 
+def _of_other_kinds(key_path: tuple[str | int, ...]) -> str:
+    """Which kinds of device or sink have a key, of those that can be imported."""
+    if len(key_path) != 3 or key_path[0] not in _GROUPS.values():
+        return ""
+    section, _, key = key_path
+    having = []
+    for kind in plugins.names(str(section)):
+        with contextlib.suppress(errors.UnknownKindError):
+            settings: type[pydantic.BaseModel] = plugins.load(str(section), kind).Settings  # type: ignore[attr-defined]
+            having += [kind] if key in settings.model_fields else []
+    return f"it belongs to the kind{'s' if having[1:] else ''} {', '.join(having)}" if having else ""
+
+
 def _validator(base: type[Kind]) -> pydantic.WrapValidator:
     def validate(value: Any, handler: pydantic.ValidatorFunctionWrapHandler, info: pydantic.ValidationInfo) -> Any:
         if not isinstance(value, dict):
@@ -369,7 +383,7 @@ def load(path: Path) -> Settings:
         settings = _validated(document.value, _directory(path))
     except pydantic.ValidationError as error:
         known = {fault.key for fault in found}
-        found += [fault for fault in faults.of(error, document, Settings, of_kind) if fault.key not in known]
+        found += [fault for fault in faults.of(error, document, Settings, of_kind, _of_other_kinds) if fault.key not in known]
         raise errors.InvalidFileError(found) from error
     if found:
         raise errors.InvalidFileError(found)

@@ -110,11 +110,18 @@ def test_a_credential_without_a_slash_is_left_to_systemd(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize("given", ["2000000000", "2e9", '"2000000000"'])
+def test_a_frequency_may_be_a_number_of_hertz(tmp_path: Path, given: str) -> None:
+    text = f"devices: [{{name: a, kind: simulated, conditioning: {{frequency: {given}}}}}]"
+    assert settings.load(write(tmp_path, text)).devices[0].conditioning.frequency == "2000000000"
+
+
 def test_what_is_dumped_loads_again_as_the_same(tmp_path: Path) -> None:
     loaded = settings.load(write(tmp_path, with_http(CONFIG.read_text())))
     assert settings.load(write(tmp_path, loaded.model_dump_json())) == loaded
 
 
+FREQUENCY = "devices[0].conditioning.frequency"
 FAULTS = [
     # file, line of the fault, key, what its message says
     ("repositories: {}", 1, "repositories", "expected a list, found keys with values"),
@@ -156,6 +163,25 @@ FAULTS = [
         "'lokal' is none of the installed devices; did you mean 'local'?",
     ),
     ("devices:\n- {name: a,\n   kind: local, cpu: [1]}", 3, "devices[0].cpu", "is no key here; did you mean 'cpus'?"),
+    ("devices: [{kind: local, name: a, host: b}]", 1, "devices[0].host", "is no key here; it belongs to the kinds ssh, ssh-gpu"),
+    ("devices: [{kind: local, name: a, screen_off: on}]", 1, "devices[0].screen_off", "it belongs to the kind adb"),
+    ("sinks: [{kind: screen, name: a, token_file: b}]", 1, "sinks[0].token_file", "it belongs to the kind http"),
+    (
+        "devices: [{kind: simulated, name: a, frequencies: []}]",
+        1,
+        "devices[0].frequencies",
+        "expected a list of 1 or more, found an empty one",
+    ),
+    *(
+        (f"devices: [{{kind: simulated, name: a, conditioning: {{frequency: {given}}}}}]", 1, FREQUENCY, f"expected {said}")
+        for given, said in (
+            ("2 GHz", "max, min, mid or a number of Hz, not '2 GHz'; write it as 2000000000"),
+            ("1410.5MHz", "max, min, mid or a number of Hz, not '1410.5MHz'; write it as 1410500000"),
+            ("2.5", "max, min, mid or a number of Hz, found the number 2.5"),
+            ("-5", "max, min, mid or a number of Hz"),
+            ("full", "max, min, mid or a number of Hz, found the text 'full'"),
+        )
+    ),
     ("devices: [{kind: local}]", 1, "devices[0].name", "is required: what benchmarks, status and records call it"),
     ("devices: [{kind: local, nmae: a}]", 1, "devices[0].nmae", "is no key here; did you mean 'name'?"),
     ("devices: [{kind: local, name: a b}]", 1, "devices[0].name", "expected a name of letters, digits"),

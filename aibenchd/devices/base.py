@@ -72,6 +72,24 @@ class MeterSettings(pydantic.BaseModel):
         return self
 
 
+def _hertz(value: Any) -> Any:
+    """A number of Hz as the text that it may be given as; one with another unit is refused with what it comes to."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not float(value).is_integer():
+            raise ValueError("expected max, min, mid or a number of Hz")
+        return str(int(value))
+    if isinstance(value, str) and (match := _WITH_UNIT.fullmatch(value)):
+        hertz = round(float(match[1]) * _PREFIXES[match[2].lower()])
+        raise ValueError(f"expected max, min, mid or a number of Hz, not {value!r}; write it as {hertz}")
+    return value
+
+
+_WITH_UNIT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([kmg]?)hz", re.IGNORECASE)
+_PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_FREQUENCY = r"^$|^(max|min|mid|[1-9][0-9]*)$"
+_NumberOrText = Annotated[int, pydantic.Field(ge=1)] | Annotated[str, pydantic.Field(pattern=_FREQUENCY)]
+
+
 class Conditioning(pydantic.BaseModel):
     """What is seen to before blocks, and what a device is changed to while experiments run on it."""
 
@@ -79,9 +97,8 @@ class Conditioning(pydantic.BaseModel):
 
     frequency: Annotated[
         str,
-        pydantic.Field(
-            pattern=r"^$|^(max|min|mid|[1-9][0-9]*)$", description="of the CPUs: max, min, mid or Hz; empty: left alone"
-        ),
+        pydantic.BeforeValidator(_hertz, json_schema_input_type=_NumberOrText),
+        pydantic.Field(pattern=_FREQUENCY, description="of the CPUs: max, min, mid or Hz; empty: left alone"),
     ] = ""
     governor: Annotated[
         str, pydantic.Field(pattern=r"^[a-z_]*$", description="of the CPUs, such as performance; empty: left alone")
