@@ -71,9 +71,9 @@ class Gpu(local.Local):
             raise errors.DeviceLostError(f"gpu: {error}") from error
 
     async def reach(self) -> None:
-        await super().reach()
         with errors.about("uuid" if cast("Settings", self.settings).uuid else "index"):
             await _asked(self._card, nvml.facts)
+        await super().reach()
 
     def session(self) -> AbstractAsyncContextManager[base.Session]:
         return self._in_hand()

@@ -316,8 +316,9 @@ async def test_a_gpu_that_is_not_there_is_lost_with_an_advice(
         double.fails = {function: error}
         with pytest.raises(errors.DeviceLostError, match=words):
             await session.health()
-        with pytest.raises(errors.DeviceLostError, match=words):
+        with pytest.raises(errors.DeviceLostError, match=words) as caught:
             await made.reach()
+        assert errors.keys_of(caught.value) == ("index",), "nobody gave it the meter that fails with it"
         double.fails = {}
     double.fails = {function: error}
     with pytest.raises(errors.DeviceLostError, match=f"GPU 0: error {error}; .*{words}"):
