@@ -24,7 +24,7 @@ SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 LAST_WORDS = 500  # characters of what a failed process printed
 LIMITS = {"max_temperature": "temperature", "max_load": "load", "min_battery": "battery"}  # of conditioning, on what of a state
 TAIL = 4  # of a serial number, in the name of what was found
-UNTOLD = "the device does not tell its {}; remove conditioning.{}"
+UNTOLD = "the device does not tell its {}; remove conditioning.{}{}"
 
 
 class RunSettings(pydantic.BaseModel):
@@ -258,6 +258,7 @@ class Completed:
         cpu_seconds: user and system time of all its processes, from the kernel; NaN where it is not known.
         peak_bytes: the most memory its processes held at once; NaN where the kernel cannot tell.
         instructions: that all its processes retired outside the kernel; NaN where the kernel does not count them.
+        notes: what the device itself has to say of what was printed, for a person.
     """
 
     ending: Ending
@@ -268,6 +269,7 @@ class Completed:
     cpu_seconds: float = float("nan")
     peak_bytes: float = float("nan")
     instructions: float = float("nan")
+    notes: tuple[str, ...] = ()
 
     @property
     def failure(self) -> str:
@@ -277,8 +279,28 @@ class Completed:
         if self.ending is Ending.EXITED and self.code == 0:
             return ""
         how = f"exit code {self.code}" if self.ending is Ending.EXITED else f"killed by signal {self.code}"
-        said = (self.stderr.strip() or self.stdout.strip())[-LAST_WORDS:]
+        said = last_words(self.stderr) or last_words(self.stdout)
         return f"{how}: {said}" if said else how
+
+
+def last_words(text: str) -> str:
+    """The last rows of what a process printed, whole ones where they fit in :data:`LAST_WORDS` characters.
+
+    Not how it is used, where it says more than that: the reason comes last, and would be lost behind it.
+    """
+    end = text.rstrip()[-_END:] + "\n"
+    told = _USAGE.sub("", end)
+    rows = [" ".join(row.split()) for row in (told if told.strip() else end).splitlines() if row.strip()]
+    kept = rows[-1:]
+    for row in reversed(rows[:-1]):
+        if sum(map(len, kept)) + len(kept) + len(row) > LAST_WORDS:
+            break
+        kept.insert(0, row)
+    return "\n".join(kept)[-LAST_WORDS:]
+
+
+_END = 16 << 10  # characters that are looked at: the event loop has no time for all
+_USAGE = re.compile(r"^usage: .*\n(?:[ \t].*\n)*", re.MULTILINE | re.IGNORECASE)  # as argparse prints it before what is wrong
 
 
 class Session(abc.ABC):
@@ -288,7 +310,12 @@ class Session(abc.ABC):
     :class:`~aibenchd.errors.HarnessError`. A program that fails raises nothing: its :class:`Completed` says so.
     Cancelling a method leaves no process of it on the device. Nothing is guaranteed of what lies on the device
     between two sessions: push again, it costs little where the bytes are still there.
+
+    Attributes:
+        more_state: how the device can be had to tell more of its :meth:`state`, as the end of a sentence; empty where it cannot.
     """
+
+    more_state = ""
 
     @abc.abstractmethod
     async def push(self, push: Push) -> PurePosixPath:
@@ -379,7 +406,7 @@ class Session(abc.ABC):
         state = await self.state() if limits else {}
         for limit, name in limits.items():
             if not state.get(name):
-                raise errors.CommandError(UNTOLD.format(name, limit))
+                raise errors.CommandError(UNTOLD.format(name, limit, self.more_state))
 
     async def apply(self, action: Action) -> None:
         """Do what a :class:`Change` says, or undo it; after a crash also what an earlier session's said. Twice does no harm.

@@ -11,31 +11,32 @@ FIXED = ("performance", "userspace")  # governors that hold a frequency
 HELD = "; have it held with conditioning: {governor: performance}, or with 'sudo cpupower frequency-set -g performance'"
 
 
-def obstacle(wanted: base.Conditioning, state: Mapping[str, str]) -> str:
+def obstacle(wanted: base.Conditioning, state: Mapping[str, str], more_state: str = "") -> str:
     """Why no block may begin now, such as ``81 °C, begins at 70 or below``; empty where one may.
 
-    A limit on what the device does not tell is an obstacle too: nobody could say that it was kept.
+    A limit on what the device does not tell is an obstacle too: nobody could say that it was kept. ``more_state`` is the
+    session's.
     """
-    return next(_obstacles(wanted, state), "")
+    return next(_obstacles(wanted, state, more_state), "")
 
 
-def _obstacles(wanted: base.Conditioning, state: Mapping[str, str]) -> Iterator[str]:
+def _obstacles(wanted: base.Conditioning, state: Mapping[str, str], more_state: str) -> Iterator[str]:
     if wanted.max_temperature is not None:
         found = _number(state, "temperature")
         if math.isnan(found):
-            yield base.UNTOLD.format("temperature", "max_temperature")
+            yield base.UNTOLD.format("temperature", "max_temperature", more_state)
         elif found > wanted.max_temperature:
             yield f"{found:g} °C, begins at {wanted.max_temperature:g} or below"
     if wanted.max_load is not None:
         found = _number(state, "load")
         if math.isnan(found):
-            yield base.UNTOLD.format("load", "max_load")
+            yield base.UNTOLD.format("load", "max_load", more_state)
         elif found > wanted.max_load:
             yield f"load {found:g}, begins at {wanted.max_load:g} or below"
     if wanted.min_battery is not None:
         found = _number(state, "battery")
         if math.isnan(found):
-            yield base.UNTOLD.format("battery", "min_battery")
+            yield base.UNTOLD.format("battery", "min_battery", more_state)
         elif found < wanted.min_battery:
             yield f"battery at {found:g} %, begins at {wanted.min_battery:g} or above"
 

@@ -367,6 +367,7 @@ class Tool:
             completed,
             stdout="\n".join([completed.stdout.rstrip("\n"), *lines]) + "\n",
             stderr="\n".join(filter(None, [completed.stderr.rstrip("\n"), *(f"[{note}]" for note in notes)])),
+            notes=tuple(notes),
         )
 
     def _remark(self, notes: Sequence[str]) -> None:
@@ -382,6 +383,7 @@ class VendorSession(base.Session):
 
     def __init__(self, settings: Settings, host: base.Session, tool: Tool) -> None:
         self._settings, self._host, self._tool = settings, host, tool
+        self.more_state = ", or have state print it" if settings.state else ", or add state, which prints it"
 
     async def open(self) -> None:
         """End what an earlier session left, and see that the device can be used.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import os
 import shlex
 import shutil
 import signal
@@ -133,9 +134,16 @@ class ExitCodes(pydantic.BaseModel):
 
 
 def missing(tools: Collection[str], path: str) -> str:
-    """What is said of tools that are not on this host; empty where all are. Blocking."""
-    absent = [tool for tool in sorted(tools) if shutil.which(tool, path=path) is None]
-    return f"{', '.join(absent)} cannot be found in {path}; install it, or write its whole path" if absent else ""
+    """What is said of tools that cannot be run on this host; empty where all can. Blocking."""
+    return "; ".join(_missing(tool, path) for tool in sorted(tools) if shutil.which(tool, path=path) is None)
+
+
+def _missing(tool: str, path: str) -> str:
+    if there := shutil.which(tool, os.F_OK, path):
+        return f"{there} is there, and cannot be executed; have it so with 'chmod a+x {shlex.quote(there)}'"
+    if "/" in tool:
+        return f"{tool} is not there, or is no file; correct the path, or install it"
+    return f"{tool} cannot be found in {path}; install it, or write its whole path"
 
 
 def program_values(command: base.Command, env: Mapping[str, str]) -> dict[str, str | Sequence[str]]:

@@ -59,7 +59,8 @@ async def run(sides: placing.Sides, device: devices.DeviceSettings, placed: plac
     reason = await running.to_the_end()
     energy = {one.key: one for one in _energy(running.energies)}
     decided_on = {**running.series, **(energy if placed.benchmark.metric == "power" else {})}
-    reason = reason or _mismatch(placed.variant, placed.framework, running.backend) or _emptiness(decided_on, placed.benchmark)
+    unread = _mismatch(placed.variant, placed.framework, running.backend) or _emptiness(decided_on, placed.benchmark)
+    reason = reason or _explained(unread, running.completed)
     measured = {**running.series, **running.errors, **energy}
     wrong = "" if reason else running.wrong()
     trial = model.Trial(
@@ -316,6 +317,12 @@ def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -
     if decisive and benchmark.metric in ("delay", "generic") and min(decisive.values) <= 0:
         return f"{decisive.key} holds {min(decisive.values):g}; what is decided on is compared as a ratio, and must be positive"
     return ""
+
+
+def _explained(reason: str, completed: Sequence[devices.Completed]) -> str:
+    """Why what was printed is of no use, with what the device has to say of it."""
+    notes = dict.fromkeys(note for one in completed for note in one.notes)
+    return "; ".join((reason, *notes)) if reason else ""
 
 
 def _outcome(completed: Sequence[devices.Completed], reason: str) -> model.Outcome:

@@ -355,7 +355,7 @@ class Worker:
         if anyio.current_time() - self._heard > STALE_SECONDS:
             await self._look_again(session)
         look = await held.look()
-        return look, gates.obstacle(self.device.settings.conditioning, look.state)
+        return look, gates.obstacle(self.device.settings.conditioning, look.state, session.more_state)
 
     async def _exclude(self, experiment: experiments.Experiment, begun: Sequence[model.ArmName], error: Exception) -> None:
         """Say which trials do not count. The block is run again whatever became of its trials: of both arms, or neither."""

@@ -228,3 +228,33 @@ async def test_a_block_of_the_host_leaves_no_file_behind(session: base.Session, 
         (tmp_path / "pulled").unlink()
 
     assert (sorted(tmp_path.rglob("*")), len(list(Path("/proc/self/fd").iterdir()))) == before
+
+
+USAGE = """usage: onnxruntime_runner [-h] (--model FILE | --module MODULE:FACTORY)
+                          [--input-dims DIMS]
+                          [--threads N]
+"""
+
+
+@pytest.mark.parametrize(
+    ("stderr", "stdout", "said"),
+    [
+        (f"{USAGE}onnxruntime_runner: error: one of --model --module is required\n", "", "onnxruntime_runner: error: one of "),
+        (f"warning:   slow\n{USAGE}", "", "warning: slow"),
+        (
+            USAGE,
+            "",
+            "usage: onnxruntime_runner [-h] (--model FILE | --module MODULE:FACTORY)\n[--input-dims DIMS]\n[--threads N]",
+        ),
+        ("first\n\n    last\n", "other", "first\nlast"),
+        (f"{'x' * 400}\n{'y' * 200}\nend", "", f"{'y' * 200}\nend"),
+        (f"{'x' * 400}\n{'y' * 600}", "", "y" * base.LAST_WORDS),
+        ("  \n", "it says why", "it says why"),
+    ],
+)
+def test_a_failure_has_the_last_rows_that_say_something(stderr: str, stdout: str, said: str) -> None:
+    assert base.Completed(base.Ending.EXITED, 2, stdout, stderr, 1.0).failure.startswith(f"exit code 2: {said}")
+
+
+def test_a_failure_that_says_nothing_is_its_exit_code() -> None:
+    assert base.Completed(base.Ending.EXITED, 2, "\n", "", 1.0).failure == "exit code 2"

@@ -238,14 +238,34 @@ async def test_a_tool_that_is_not_there_is_a_lost_device(tmp_path: Path) -> None
         await device(tmp_path, health=["hexagon-sim"]).reach()
 
 
+async def test_a_tool_whose_whole_path_is_wrong_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("#!/bin/sh\n")
+    for tool, words in (
+        ("/no/such/tool", "board: /no/such/tool is not there, or is no file; correct the path"),
+        (str(tmp_path), f"board: {tmp_path} is not there, or is no file"),
+        (f"{tmp_path}/plain", rf"board: {tmp_path}/plain is there, and cannot be executed; .*'chmod a\+x {tmp_path}/plain'"),
+    ):
+        with pytest.raises(errors.DeviceLostError, match=words):
+            await device(tmp_path, health=[tool]).reach()
+    with pytest.raises(errors.DeviceLostError, match=f"{tmp_path}/plain is there, and cannot be executed"):
+        await device(tmp_path, health=["plain"], tool_env={"PATH": f"{tmp_path}:/usr/bin:/bin"}).reach()
+
+
+async def test_a_limit_on_what_is_not_told_says_how_it_can_be(tmp_path: Path) -> None:
+    limits, tells = {"min_battery": 50}, script(tmp_path, "tells", "#!/bin/sh\necho 'load: 1'\n")
+    for verbs, words in (({}, "or add state, which prints it"), ({"state": [tells]}, "or have state print it")):
+        with pytest.raises(errors.CommandError, match=rf"its battery; remove conditioning\.min_battery, {words}"):
+            await device(tmp_path, conditioning=limits, **verbs).reach()
+
+
 async def test_a_tool_that_is_removed_later_is_no_fault_of_the_program(tmp_path: Path) -> None:
     tool = script(tmp_path, "tool", '#!/bin/sh\nexec "$@"\n')
     async with session(tmp_path, run=[tool, "{program}", "{arguments}"]) as opened:
         work = await opened.directory("work")
         Path(tool).unlink()
-        with pytest.raises(errors.DeviceLostError, match=r"board: run: .*tool cannot be found"):
+        with pytest.raises(errors.DeviceLostError, match=r"board: run: .*tool is not there"):
             await opened.run(base.Command(("true",), work))
-        with pytest.raises(errors.DeviceLostError, match=r"board: .*tool cannot be found"):
+        with pytest.raises(errors.DeviceLostError, match=r"board: .*tool is not there"):
             await opened.health()
 
 
@@ -307,6 +327,7 @@ async def test_garbage_is_said_to_be_it(tmp_path: Path) -> None:
     completed = await ran(tmp_path, "printf", "NET took long us\nNET took nan us\n\\377\\376{", metrics=METRICS)
 
     assert not completed.failure  # the framework finds no sample, and fails the trial
+    assert [f"[{note}]" for note in completed.notes] == completed.stderr.splitlines()
     assert completed.stdout.count("PyTorchObserver") == 1  # who judges the trial must see that it is not finite
     assert completed.stderr.splitlines() == [
         r"[metrics: 'long' is no number, which the group value of '^(?P<type>\\w+) took (?P<value>\\S+) (?P<unit>\\w+)$' found]",

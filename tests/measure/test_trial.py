@@ -3,6 +3,7 @@
 import pytest
 
 from aibenchd import errors, model
+from aibenchd.devices import base
 from aibenchd.measure import trial
 
 
@@ -80,6 +81,15 @@ def test_a_program_that_sums_its_runs_up_is_not_run_again_for_each() -> None:
     assert trial._count({one.key: one for one in (latency, operator)}) == 1
     assert trial._count({one.key: one for one in (latency, runs, operator)}) == 50
     assert trial._count({operator.key: operator}) == 9
+
+
+def test_what_could_not_be_read_says_what_the_device_has_to_say_of_it() -> None:
+    notes = ("metrics: no row that was printed matches 'took'",)
+    ran = [base.Completed(base.Ending.EXITED, 0, "", "", 1.0, notes=notes)] * 2
+    empty = trial._emptiness({}, model.Benchmark({"name": "net"}, {"identifier": "net", "metric": "delay"}))
+    assert trial._explained(empty, ran) == f"{empty}; {notes[0]}"
+    assert trial._explained(empty, []) == empty
+    assert trial._explained("", ran) == ""
 
 
 @pytest.mark.parametrize("watts", [(), (0.0,)])
