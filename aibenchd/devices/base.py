@@ -151,7 +151,8 @@ class DeviceSettings(pydantic.BaseModel):
         pydantic.Field(
             ge=1,
             le=1_000_000,
-            description="failures in a row that are not a program's; then it is only probed."
+            description="failures in a row that are not a program's, nor of connecting again to what is lost; then it is only"
+            " probed."
             " An experiment whose programs lose it as often in a row ends",
         ),
     ] = 5
