@@ -522,9 +522,16 @@ async def test_no_server_is_started(tmp_path: Path) -> None:
 async def test_a_phone_that_is_not_there_and_those_that_are(
     server: adbd.Server, phone: adbd.Phone, session: base.Session
 ) -> None:
-    said = await lost(device(server, None, serial="0A1B2C"))
+    absent = device(server, None, serial="0A1B2C")
+    said = await lost(absent)
     assert "pixel: 0A1B2C is not there" in said
     assert f"{phone.address} (device)" in said
+    with pytest.raises(errors.DeviceLostError) as caught:
+        await absent.reach()
+    assert errors.keys_of(caught.value) == ("serial",)
+    with pytest.raises(errors.DeviceLostError, match="fewer than minimum_free") as caught:  # where an earlier session was
+        await device(server, phone, minimum_free="900000GiB").reach()
+    assert errors.keys_of(caught.value) == ("minimum_free",)
 
 
 async def test_a_phone_in_the_network_that_is_off(server: adbd.Server, tmp_path: Path) -> None:
