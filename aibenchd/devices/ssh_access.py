@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shlex
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,12 +44,27 @@ def _private(path: Path | None) -> Path | None:
     return path
 
 
+_ADDRESS = re.compile(r"(?:(?P<username>[^@]*)@)?(?P<host>\[[^\]]*\]|[^:\[\]@]*)(?::(?P<port>[0-9]+))?")
+
+
+def _alone(host: str) -> str:
+    """A host that names no user and no port beside itself: what a person would write after ``ssh`` has keys of its own here."""
+    found = _ADDRESS.fullmatch(host)
+    if found is not None and (alone := found["host"].strip("[]")) != host:
+        keys = {"host": alone, "username": found["username"], "port": found["port"]}
+        said = ", ".join(f"{key}: {value}" for key, value in keys.items() if value)
+        raise ValueError(f"is not the host alone; write {said}")
+    return host
+
+
 class Endpoint(pydantic.BaseModel):
     """An SSH server."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    host: Annotated[str, pydantic.Field(min_length=1, description="name or address of its SSH server")]
+    host: Annotated[
+        str, pydantic.AfterValidator(_alone), pydantic.Field(min_length=1, description="name or address of its SSH server")
+    ]
     port: Annotated[int, pydantic.Field(ge=1, le=65535, description="of its SSH server")] = PORT
     username: Annotated[str, pydantic.Field(description="whom programs run as there; empty: the daemon's own name")] = ""
     key_file: Annotated[
@@ -183,6 +200,8 @@ def _key(endpoint: Endpoint, error: Exception) -> str:
         return "host_key"
     if isinstance(error, asyncssh.PermissionDenied):
         return "username"
+    if _of_known_hosts(error):
+        return "known_hosts_file"
     if isinstance(error, OSError) and error.filename:
         return "certificate_file" if error.filename == str(endpoint.certificate_file) else "known_hosts_file"
     return "host"
@@ -194,10 +213,21 @@ def _reason(endpoint: Endpoint, identified: _Identified, error: Exception) -> st
     if isinstance(error, asyncssh.PermissionDenied):
         key = f"the public half of {endpoint.key_file}" if endpoint.key_file else "a public key of ours"
         return f"it does not let us in ({error.reason}); put {key} into ~/.ssh/authorized_keys there: passwords are never used"
-    if isinstance(error, asyncssh.DisconnectError | asyncssh.ChannelOpenError):
-        return f"the connection failed: {error.reason}"
+    if isinstance(error, asyncssh.ChannelOpenError):
+        return f"the connection failed: {error.reason}; see whether it is on, and whether the server before it lets us through"
+    if isinstance(error, asyncssh.DisconnectError):
+        return f"the connection failed: {error.reason}; see what its SSH server logged, such as by 'journalctl -u ssh'"
+    if isinstance(error, socket.gaierror):
+        return f"it cannot be reached: {error.strerror}; correct host, or write its address"
+    if isinstance(error, ConnectionRefusedError):
+        return f"it cannot be reached: Connection refused; see whether its SSH server runs, and on port {endpoint.port}"
     if isinstance(error, OSError) and (error.errno or 0) > 0:
-        return f"it cannot be reached: {os.strerror(error.errno or 0)}{f': {error.filename}' if error.filename else ''}"
+        said = os.strerror(error.errno or 0)
+        return (
+            f"it cannot be reached: {said}{f': {error.filename}' if error.filename else '; see whether it is on and reachable'}"
+        )
+    if _of_known_hosts(error):
+        return f"{_known_hosts_file(endpoint)}: {error}; mend or remove that line"
     return f"it cannot be reached: {error}"
 
 
@@ -210,12 +240,21 @@ def _not_verified(endpoint: Endpoint, key: asyncssh.SSHKey, address: str) -> str
     changed = "it was set up anew, or somebody stands between"
     if endpoint.host_key:
         return f"{seen} is not the pinned {endpoint.host_key}: {changed}; {compare}"
-    named = endpoint.known_hosts_file
-    file = credentials.path_of(named) if named else Path("~/.ssh/known_hosts").expanduser()
+    file = _known_hosts_file(endpoint)
     if known := _known(file, endpoint, address):
         return f"{seen} is not {', '.join(known)}, which {file} has: {changed}; {compare}"
     scan = f"ssh-keyscan -p {endpoint.port} {endpoint.host} >> {shlex.quote(str(file))}"
     return f"{seen} is not known yet; {compare}: {found}, or run `{scan}`"
+
+
+def _of_known_hosts(error: Exception) -> bool:
+    """Whether it is about a line of a file of known hosts: of which file, asyncssh does not say."""
+    return isinstance(error, ValueError) and str(error).startswith("Invalid known hosts")
+
+
+def _known_hosts_file(endpoint: Endpoint) -> Path:
+    named = endpoint.known_hosts_file
+    return credentials.path_of(named) if named else Path("~/.ssh/known_hosts").expanduser()
 
 
 def _known(file: Path, endpoint: Endpoint, address: str) -> list[str]:

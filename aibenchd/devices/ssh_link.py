@@ -228,7 +228,8 @@ class Link:
                 " works there; give each a directory of its own"
             )
         if self.greeting:
-            return f"its supervisor ended, or the connection to it{': ' if said else ''}{said}"
+            look = "see whether it is on, and what its SSH server logged, such as by 'journalctl -u ssh'"
+            return f"its supervisor ended, or the connection to it{': ' if said else ''}{said}; {look}"
         if self._stream.status == NOT_FOUND:
             return f"it has no Python: {said}; install one there (apt-get install python3), or say where it is with `python`"
         return f"no supervisor can be started there, which needs Python 3.6: {said or f'exit code {self._stream.status}'}"

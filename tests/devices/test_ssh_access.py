@@ -151,11 +151,43 @@ async def test_the_way_leads_through_another_server(server: sshd.Sshd, tmp_path:
 
 
 async def test_nobody_listens(server: sshd.Sshd) -> None:
-    await refused(server, "it cannot be reached: .*refused", port=remotes.free_port())
+    port = remotes.free_port()
+    await refused(server, f"Connection refused; see whether its SSH server runs, and on port {port}", port=port)
+
+
+@pytest.mark.parametrize(
+    ("host", "advice"),
+    [
+        ("root@127.0.0.1", "write host: 127.0.0.1, username: root"),
+        ("127.0.0.1:2299", "write host: 127.0.0.1, port: 2299"),
+        ("bench@board:2299", "write host: board, username: bench, port: 2299"),
+        ("bench@[::1]:2299", "write host: ::1, username: bench, port: 2299"),
+        ("[::1]", "write host: ::1"),
+    ],
+)
+def test_a_host_that_names_a_user_or_a_port_is_told_their_keys(server: sshd.Sshd, host: str, advice: str) -> None:
+    with pytest.raises(pydantic.ValidationError, match=re.escape(advice)):
+        server.device(host=host)
+    for good in ("::1", "fe80::1%eth0", "board-7.example.org"):
+        server.device(host=good)
+
+
+async def test_a_connection_that_is_not_taken_is_told_with_where_to_look(server: sshd.Sshd) -> None:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, lambda stream: stream.aclose())
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        await refused(server, "the connection failed: .*; see what its SSH server logged", port=port)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_line_that_no_file_of_known_hosts_has_is_told_with_its_file(server: sshd.Sshd, tmp_path: Path) -> None:
+    (tmp_path / "odd hosts").write_text("{\n")
+    words = r"odd hosts: Invalid known hosts entry: \{; mend or remove that line"
+    await refused(server, words, "known_hosts_file", known_hosts_file=str(tmp_path / "odd hosts"))
 
 
 async def test_a_name_that_nobody_has(server: sshd.Sshd) -> None:
-    await refused(server, "it cannot be reached", "host", host="no-such-host.invalid")
+    await refused(server, "it cannot be reached: .*; correct host, or write its address", "host", host="no-such-host.invalid")
 
 
 async def test_one_that_says_nothing_is_not_waited_for(server: sshd.Sshd) -> None:
