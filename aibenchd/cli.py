@@ -85,9 +85,7 @@ def _discover(_: argparse.Namespace) -> int:
 
     from aibenchd import discover
 
-    print("devices:")
-    for row in anyio.run(discover.discover):
-        print(f"  {row}")
+    print("\n".join(anyio.run(discover.discover)))
     return 0
 
 

@@ -15,8 +15,10 @@ DEADLINE = 120.0  # seconds, of one kind
 
 
 async def discover() -> list[str]:
-    """Rows of YAML, to be pasted below ``devices:``; a kind that cannot tell is a comment."""
-    return [row for kind in plugins.names("devices") for row in await _of_kind(kind)]
+    """Rows of YAML, to be pasted into a configuration: the section ``devices``; a kind that cannot tell is a comment."""
+    rows = [row for kind in plugins.names("devices") for row in await _of_kind(kind)]
+    found = any(not row.startswith("#") for row in rows)
+    return ["devices:" if found else "devices: []  # none was found", *(f"  {row}" for row in rows)]
 
 
 async def _of_kind(kind: str) -> list[str]:

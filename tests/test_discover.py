@@ -63,8 +63,10 @@ async def test_a_phone_that_does_not_trust_this_host_is_told_with_what_to_do(ser
 
 
 async def test_what_cannot_be_told_is_a_comment() -> None:
-    (row,) = [row for row in (await discovered(ANDROID_ADB_SERVER_PORT="1")).splitlines() if "# adb: " in row]
-    assert "the adb server at 127.0.0.1:1 does not answer" in row
+    printed = await discovered(ANDROID_ADB_SERVER_PORT="1")
+    (row,) = [row for row in printed.splitlines() if "# adb: " in row]
+    assert "the adb server at 127.0.0.1:1 does not answer: Connection refused; start or restart it: " in row
+    assert ruamel.yaml.YAML(typ="safe", pure=True).load(printed) == {"devices": []}
 
 
 async def test_a_kind_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,4 +78,4 @@ async def test_a_kind_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(plugins, "names", lambda group: ("slow",))
     monkeypatch.setattr(plugins, "load", lambda group, kind: Slow)
     monkeypatch.setattr(discover, "DEADLINE", 0.1)
-    assert await discover.discover() == ["# slow: no answer within 0 s"]
+    assert await discover.discover() == ["devices: []  # none was found", "  # slow: no answer within 0 s"]

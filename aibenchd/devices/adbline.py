@@ -155,11 +155,15 @@ class Line:
         (result,) = outcome
         if isinstance(result, BROKEN):
             await anyio.lowlevel.checkpoint_if_cancelled()  # of one that was cancelled this is no fault
-            said = f"no answer within {seconds:.0f} s" if late else str(result) or type(result).__name__
-            raise LineError(said) from result
+            raise LineError(f"no answer within {seconds:.0f} s" if late else _said(result)) from result
         if isinstance(result, BaseException):
             raise result
         return result
+
+
+def _said(broken: Exception) -> str:
+    """Without the number that the kernel has for it."""
+    return (broken.strerror if isinstance(broken, OSError) else None) or str(broken) or type(broken).__name__
 
 
 class Kept:

@@ -44,6 +44,14 @@ ADVICE = {
 }
 
 
+# Where the unit of an adb server may have been installed.
+UNITS = tuple(Path(place) / "aibenchd-adb.service" for place in ("/etc/systemd/system", "/usr/lib/systemd/system"))
+
+
+def _restart() -> str:
+    return "systemctl restart aibenchd-adb" if any(unit.exists() for unit in UNITS) else "adb start-server"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a small command gave; without its last line break."""
@@ -258,7 +266,7 @@ class Phone:
             return await self._line.call(work, seconds or SERVER_SECONDS)
         except adbline.LineError as error:
             raise errors.DeviceLostError(
-                f"{self.name}: {self._server} does not answer: {error}; start or restart it: systemctl restart aibenchd-adb"
+                f"{self.name}: {self._server} does not answer: {error}; start or restart it: {_restart()}"
             ) from error
 
     async def others(self) -> list[tuple[str, str]]:

@@ -469,9 +469,7 @@ async def test_a_thread_that_waits_for_a_server_that_is_frozen_is_freed(tmp_path
     with adbd.server(tmp_path) as frozen:
         frozen.signal(signal.SIGSTOP)
         try:
-            with pytest.raises(
-                errors.DeviceLostError, match=r"does not answer: no answer within .* systemctl restart aibenchd-adb"
-            ):
+            with pytest.raises(errors.DeviceLostError, match=r"does not answer: no answer within .* restart it: "):
                 async with device(frozen, None, serial="none").session():
                     pass
         finally:
@@ -510,11 +508,14 @@ async def lost(one: adb.Adb) -> str:
     return str(caught.value)
 
 
-async def test_no_server_is_started(tmp_path: Path) -> None:
-    absent = adbd.Server(tmp_path)
+async def test_no_server_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent, unit = adbd.Server(tmp_path), tmp_path / "aibenchd-adb.service"
+    monkeypatch.setattr(adbphone, "UNITS", (unit,))
     said = await lost(device(absent, None, serial="none"))
-    assert f"the adb server at 127.0.0.1:{absent.port} does not answer" in said
-    assert "systemctl restart aibenchd-adb" in said
+    told = f"the adb server at 127.0.0.1:{absent.port} does not answer: Connection refused; start or restart it: "
+    assert f"{told}adb start-server" in said
+    unit.touch()
+    assert f"{told}systemctl restart aibenchd-adb" in await lost(device(absent, None, serial="none"))
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", absent.port), 1)
 
