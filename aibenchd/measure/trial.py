@@ -27,6 +27,7 @@ RERUNS = 1_000  # repeats of one trial at most, where a program prints one recor
 LOG_BOUND = 256 << 10  # characters kept of what a trial printed
 PARSED_AT_ONCE = 64 << 10  # characters; more would hold up the event loop
 SHELL_WORDS = re.compile(r"[^\w@%+=:,./~\"' -]")  # a command without any of these needs no shell
+PROTOCOL = "; see its protocol in the README"
 WRONG = "wrong output"  # how the reason of a trial begins whose outputs are not the golden ones
 
 log = structlog.get_logger()
@@ -304,7 +305,7 @@ def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -
         )
     outputs_alone = benchmark.metric == "error"  # which may have nothing to be laid beside before the other arm has run
     if not outputs_alone and not any(one.values for one in series.values()):
-        return "the program printed no sample that could be read; see its protocol in the README"
+        return f"the program printed no sample that could be read{PROTOCOL}"
     if benchmark.metric == "delay" and (decisive is None or decisive.key != model.NETWORK):
         return f"the program printed no {model.NETWORK!r}, which the metric 'delay' is decided on"
     bad = next((one for one in series.values() if not all(map(math.isfinite, one.values))), None)
@@ -320,9 +321,9 @@ def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -
 
 
 def _explained(reason: str, completed: Sequence[devices.Completed]) -> str:
-    """Why what was printed is of no use, with what the device has to say of it."""
+    """Why what was printed is of no use, with what the device has to say of it, which is nearer than what we advise."""
     notes = dict.fromkeys(note for one in completed for note in one.notes)
-    return "; ".join((reason, *notes)) if reason else ""
+    return "; ".join((reason.removesuffix(PROTOCOL), *notes)) if reason and notes else reason
 
 
 def _outcome(completed: Sequence[devices.Completed], reason: str) -> model.Outcome:

@@ -87,7 +87,7 @@ def test_what_could_not_be_read_says_what_the_device_has_to_say_of_it() -> None:
     notes = ("metrics: no row that was printed matches 'took'",)
     ran = [base.Completed(base.Ending.EXITED, 0, "", "", 1.0, notes=notes)] * 2
     empty = trial._emptiness({}, model.Benchmark({"name": "net"}, {"identifier": "net", "metric": "delay"}))
-    assert trial._explained(empty, ran) == f"{empty}; {notes[0]}"
+    assert trial._explained(empty, ran) == f"the program printed no sample that could be read; {notes[0]}"
     assert trial._explained(empty, []) == empty
     assert trial._explained("", ran) == ""
 
