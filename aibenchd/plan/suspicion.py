@@ -65,7 +65,7 @@ class Suspect:
     @property
     def slower(self) -> bool:
         """Whether it is the time that shows it: else the program fails, or computes something else."""
-        return self.verdict is model.Verdict.REGRESSED and self.low is not None and self.low > 0
+        return slower(self.verdict, self.low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,11 @@ class Settled:
     state: str
     reason: str
     evidence: float | None = None
+
+
+def slower(verdict: model.Verdict | None, low: float | None) -> bool:
+    """Whether a verdict is of the time: then, and only then, its interval begins at no change or beyond."""
+    return verdict is model.Verdict.REGRESSED and low is not None and low >= 0
 
 
 def sighting_of(suspect: Suspect, known: Iterable[Known]) -> int | None:

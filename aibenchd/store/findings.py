@@ -45,7 +45,7 @@ class Verified:
     @property
     def slower(self) -> bool:
         """Whether it is the time that shows it."""
-        return self.verdict is model.Verdict.REGRESSED and self.low is not None and self.low > 0
+        return suspicion.slower(self.verdict, self.low)
 
 
 def unseen(connection: sa.Connection) -> list[suspicion.Suspect]:

@@ -92,7 +92,7 @@ def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
 
 def ended(connection: sa.Connection, of: suspicion.Range, slower: bool) -> EndedSearch | None:
     """The search between two commits, of a time or of another fault, that has ended; None where none has."""
-    timed = sa.and_(_e.c.verdict == model.Verdict.REGRESSED, sa.func.coalesce(_e.c.low, 0.0) > 0)
+    timed = sa.and_(_e.c.verdict == model.Verdict.REGRESSED, sa.func.coalesce(_e.c.low, -1.0) >= 0)  # as suspicion.slower
     row = connection.execute(
         sa.select(_f.c.search, _f.c.culprits)
         .join(_e, _e.c.id == _f.c.suspect)

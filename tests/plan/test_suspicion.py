@@ -1,0 +1,96 @@
+"""What is a suspect, what joins a finding, and what becomes of suspects that were measured again."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from aibenchd import model
+from aibenchd.plan import suspicion
+
+CELL = suspicion.Cell("engine", "d" * 64, "host", "cpu", "net")
+
+
+def suspect(experiment: int, older: int | None, newer: int | None, **facts: Any) -> suspicion.Suspect:
+    of = suspicion.Range("engine", f"commit {newer}", f"commit {older}")
+    usual: dict[str, Any] = {"verdict": model.Verdict.REGRESSED, "estimate": 0.05, "low": 0.03, "high": 0.07}
+    return suspicion.Suspect(experiment, CELL, of, newer, older, **{**usual, **facts})
+
+
+def known(finding: int, older: int, newer: int, **facts: Any) -> suspicion.Known:
+    return suspicion.Known(finding, suspect(finding, older, newer, **facts))
+
+
+@pytest.mark.parametrize(("low", "slower"), [(0.03, True), (0.0, True), (-0.01, False), (None, False)])
+def test_a_verdict_of_time_has_an_interval_that_begins_at_no_change_or_beyond(low: float | None, slower: bool) -> None:
+    assert suspect(1, 1, 2, low=low).slower is slower
+    assert not suspect(1, 1, 2, low=low, verdict=model.Verdict.BROKEN).slower
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "finding"),
+    [(1, 6, 7), (1, 4, 7), (3, 9, 7), (4, 6, None), (1, 3, None), (None, 6, None)],
+    ids=["around it", "to its end", "from its beginning", "after it", "before it", "beside the branch"],
+)
+def test_what_spans_a_finding_shows_it_again(older: int | None, newer: int, finding: int | None) -> None:
+    assert suspicion.sighting_of(suspect(9, older, newer), [known(7, 3, 4)]) == finding
+
+
+def test_what_is_more_than_findings_explain_is_new() -> None:
+    both = [known(7, 3, 4), known(8, 5, 6)]
+    within = suspect(9, 1, 9, estimate=0.12, low=0.10, high=0.14)  # 1.07 ** 2 is 1.145
+    beyond = suspect(9, 1, 9, estimate=0.2, low=0.17, high=0.23)
+    assert suspicion.sighting_of(within, both) == 8
+    assert suspicion.sighting_of(beyond, both) is None
+    assert suspicion.sighting_of(within, both[:1]) is None
+
+
+def test_another_cell_shows_nothing_of_a_finding() -> None:
+    elsewhere = suspicion.Cell("engine", "d" * 64, "phone", "cpu", "net")
+    other = suspicion.Known(
+        7, suspicion.Suspect(7, elsewhere, suspicion.Range("engine", "b", "a"), 4, 3, model.Verdict.REGRESSED)
+    )
+    assert suspicion.sighting_of(suspect(9, 1, 6), [other]) is None
+
+
+def ended(finding: int, verdict: model.Verdict | None, state: str = "decided", evidence: float = -math.inf) -> suspicion.Ended:
+    return suspicion.Ended(finding, state, verdict, "", 0.05, evidence)
+
+
+def test_suspects_are_settled_by_what_measured_them_again() -> None:
+    again = [
+        ended(1, model.Verdict.REGRESSED, evidence=6.0),
+        ended(2, model.Verdict.UNCHANGED),
+        ended(3, None, "skipped"),
+        ended(4, model.Verdict.REGRESSED, evidence=2.0),
+    ]
+    found = {one.finding: one for one in suspicion.settled(again, {1}, 0, 4, 0.05)}
+    assert {finding: one.state for finding, one in found.items()} == {
+        1: suspicion.OPEN,
+        2: suspicion.REFUTED,
+        3: suspicion.UNCONFIRMED,
+        4: suspicion.UNCONFIRMED,
+    }
+    assert found[1].evidence == 6.0
+    assert found[2].reason == "measured again: unchanged (+5.0%)"
+    assert "could not be measured again: skipped" in found[3].reason
+    assert "not surely enough for one of 4" in found[4].reason
+
+
+def test_what_is_not_sure_enough_waits_while_others_of_its_commit_may_come() -> None:
+    (only,) = suspicion.settled([ended(1, model.Verdict.UNCHANGED), ended(2, model.Verdict.REGRESSED)], set(), 1, 3, 0.05)
+    assert (only.finding, only.state) == (1, suspicion.REFUTED)
+
+
+def test_one_search_stands_for_all_findings_of_two_commits() -> None:
+    plain, clear = suspect(1, 1, 5), suspect(2, 1, 5, low=0.045, high=0.055)
+    wrong = suspect(3, 1, 5, low=None, high=None)
+    confirmed = [suspicion.Confirmed(number, one, "") for number, one in enumerate((plain, clear, wrong), 1)]
+    groups = suspicion.by_range(confirmed)
+    assert [[one.finding for one in group] for group in groups.values()] == [[1, 2], [3]]
+    timed = groups[plain.of, True]
+    assert suspicion.lead_of(timed).finding == 2
+    running = [suspicion.Confirmed(1, plain, suspicion.RUNNING), timed[1]]
+    assert suspicion.lead_of(running).finding == 1
