@@ -444,6 +444,9 @@ def _blocks(out: screen.Screen, blocks: list[dict[str, Any]]) -> None:
         for block in blocks
     ]
     out.table(head, rows, ["" if block["valid"] else "failed" for block in blocks])
+    out.line(
+        "treatment, control: what is decided on, one number of each process; of a time the mean of its fastest eighth", "dim"
+    )
 
 
 def _trial(trial: dict[str, Any]) -> str:
@@ -464,6 +467,7 @@ def _results(out: screen.Screen, results: list[dict[str, Any]]) -> None:
         for result in results
     ]
     out.table(("type", "metric", "treatment", "control"), rows)
+    out.line("treatment, control: the median of all samples of all blocks", "dim")
 
 
 def _statistic(statistics: dict[str, Any] | None, unit: str) -> str:

@@ -74,6 +74,8 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
                 "experiment 1: regressed +5.0 %",
                 "treatment failed",
                 "aibenchctl log trial 4",
+                "mean of its fastest eighth",
+                "the median of all",
                 "  1 trial of the treatment does not",
             ],
         ),
