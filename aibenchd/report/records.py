@@ -8,8 +8,9 @@ One object per metric. These fields are in every record; a field that does not a
 ``time``               when it was decided, or when the block ended; all times are ISO 8601, UTC
 ``experiment``         number of the experiment within the installation
 ``block``              number of the block, from 0; null in a verdict
-``run_type``           ``benchmark``; ``verify``, that measured a suspected regression again; ``regress``, of a confirmed one
-``regressed_types``    the keys that a confirmed regression is of; empty in records of other run types
+``run_type``           ``benchmark``; ``verify``, that measured a suspected regression again; ``regress``, of a confirmed one,
+                       or of two commits that were measured in the search for its own; ``anchor``, of two that are far apart
+``regressed_types``    the keys that a confirmed regression is of; empty in all other records
 ``repository``         its name in the configuration
 ``commit``             the treatment; ``commit_time``
 ``control_commit``     the control, null where there is one arm; ``control_commit_time``
@@ -96,11 +97,6 @@ class Experiment:
     user: str = ""
     meta: model.JsonObject = field(default_factory=dict)
 
-    @property
-    def regressed_types(self) -> tuple[str, ...]:
-        """What a confirmed regression is of; empty where none is confirmed."""
-        return (self.decided_on,) if self.run_type is model.RunType.REGRESS else ()
-
 
 def verdict_records(
     experiment: Experiment,
@@ -154,6 +150,7 @@ def confirmed_record(
     arms = {arm: _by_key(series.get(arm, ())) for arm in model.ArmName}
     fields = {
         **_common(confirmed, backend, time),
+        "regressed_types": [confirmed.decided_on],
         **_of_key(confirmed, arms, confirmed.decided_on, decision.blocks),
         **_of_decision(decision),
     }
@@ -205,7 +202,7 @@ def _common(experiment: Experiment, backend: str, time: datetime) -> dict[str, m
         "time": _instant(time),
         "experiment": experiment.id,
         "run_type": experiment.run_type.value,
-        "regressed_types": list(experiment.regressed_types),
+        "regressed_types": [],
         "repository": experiment.repository,
         "commit": experiment.treatment.id,
         "commit_time": _instant(experiment.treatment.time),

@@ -125,3 +125,14 @@ def test_whatever_a_program_prints_is_valid_json(experiment: records.Experiment,
     read = json.loads(record.text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert [value is None for value in read["values"]["treatment"]] == [not math.isfinite(value) for value in values]
     assert read["num_runs"] == sum(map(math.isfinite, values))
+
+
+def test_only_what_is_confirmed_says_what_regressed(experiment: records.Experiment) -> None:
+    """What was measured in the search for its commits is of the same run type, and may not have changed at all."""
+    searched = dataclasses.replace(experiment, run_type=model.RunType.REGRESS)
+    decision = model.Decision(model.Verdict.MEASURED, 1)
+    of_search = records.verdict_records(searched, decision, {}, backend="", time=NOW)
+    confirmed = records.confirmed_record(experiment, decision, {}, backend="", time=NOW)
+    samples = records.samples_records(searched, block(), time=NOW)
+    assert [one.payload["regressed_types"] for one in (*of_search, *samples, confirmed)] == [[], [], ["NET latency"]]
+    assert confirmed.payload["run_type"] == "regress"
