@@ -245,10 +245,13 @@ def _names(house: server.House, kind: str, name: str) -> set[str]:
 
 
 def _with_absent(house: server.House, answer: views.Item) -> views.Item:
-    """An experiment, or a list of them, where those whose device the configuration has no longer say what they wait for."""
+    """An experiment, or a list of them, where those whose device the configuration has no longer say what they wait for.
+
+    The state of a finding, which may be open too, is another one.
+    """
     present, leaving = {device.name for device in house.settings().devices}, _leaving(house)
     for item in (answer, *answer.get("experiments", ())):
-        if item.get("state") in ("waiting", "open") and item.get("device", "") not in present:
+        if "suspect" not in item and item.get("state") in ("waiting", "open") and item.get("device", "") not in present:
             ends = ", and ends its block in flight" if item["device"] in leaving else ""
             absent = f"device {item['device']} is not in the configuration any more{ends}; it goes on once that has it again"
             item["reason"] = "; ".join(filter(None, (absent, item["reason"])))

@@ -172,6 +172,15 @@ async def test_findings_are_shown_newest_first_with_what_measured_them_again(dae
     assert ([item["id"] for item in rest["findings"]], rest["next"]) == ([1], None)
 
 
+async def test_an_open_finding_waits_for_no_device(daemon: statusd.Daemon) -> None:
+    def rows(tx: object) -> None:
+        suspect = statusd.experiment(tx, *_pair(tx, "a"), device="sold", **statusd.decided("regressed"))
+        statusd.finding(tx, suspect, state="open", reason="slower")
+
+    await daemon.house.store.write(rows)
+    assert (await daemon.get("/v1/findings/1"))[1]["reason"] == "slower"
+
+
 async def test_a_comparison_of_cells_regresses_no_commit(daemon: statusd.Daemon) -> None:
     def rows(tx: object) -> None:
         statusd.revision(tx, "a", 1)
