@@ -74,9 +74,7 @@ def decision(
         return dataclasses.replace(so_far, reason=so_far.reason or _remark(blocks, reasons) or _once_wrong(blocks))
     failing = _failing(design, blocks)
     if failing:
-        broken = failing == {model.ArmName.TREATMENT}
-        ended_as = model.Verdict.BROKEN if broken else model.Verdict.INCONCLUSIVE
-        return dataclasses.replace(so_far, verdict=ended_as, reason=_said_of(failing, reasons))
+        return dataclasses.replace(so_far, verdict=_failed_as(failing), reason=_said_of(failing, reasons))
     if so_far.verdict is not None:
         return dataclasses.replace(so_far, reason=so_far.reason or "the budget of time or blocks is spent")
     if len(blocks) >= design.rule.max_blocks:
@@ -90,23 +88,27 @@ def estimate(
     latest: experiments.Journalled,
     reasons: Mapping[model.ArmName, str],
 ) -> model.Decision:
-    """As :func:`decision`, of an experiment that a search gives its blocks and ends: no verdict but that an arm does not work."""
+    """As :func:`decision`, of an experiment that a search gives its blocks and ends: no verdict but that an arm does not work.
+
+    It is *broken* where that is the treatment alone, else *inconclusive*.
+    """
     blocks = [*earlier, latest]
     so_far = dataclasses.replace(_so_far(design, blocks), verdict=None, reason="")
     failing = _failing(design, blocks)
     if not failing:
         return so_far
-    return dataclasses.replace(so_far, verdict=model.Verdict.BROKEN, reason=_said_of(failing, reasons))
+    return dataclasses.replace(so_far, verdict=_failed_as(failing), reason=_said_of(failing, reasons))
 
 
 def evidence(design: model.Design, blocks: Sequence[experiments.Journalled], *, slower: bool) -> float:
     """The logarithm of the e-value of an experiment that ended badly, against nothing having become worse.
 
     Args:
-        slower: whether it is the time that shows it; else bets on which arm fails have won that much.
+        slower: whether it is the time that shows it; else, or where its outputs show it too, bets on which arm fails have won
+            that much.
     """
-    if not slower:
-        return math.log(4 / design.rule.alpha)
+    if not slower or _by_outputs(design, blocks, dict.fromkeys(model.ArmName, "")) is not None:
+        return math.log(4 / _alpha(design))
     return float(multiplicity.log_e_values(seen(design, blocks), design.rule)[-1])
 
 
@@ -132,10 +134,9 @@ def lost(
         last: what was said of the last one.
     """
     arms = " or ".join(f"the {arm.value}'s" for arm in model.ArmName if arm in losses)
-    broken = set(losses) == {model.ArmName.TREATMENT}
     return dataclasses.replace(
         _so_far(design, blocks),
-        verdict=model.Verdict.BROKEN if broken else model.Verdict.INCONCLUSIVE,
+        verdict=_failed_as(set(losses)),
         reason=f"the device was lost {sum(losses.values())} times in a row while {arms} program ran; at last: {last}",
     )
 
@@ -147,7 +148,7 @@ def _by_outputs(
     if design.arms == 1:
         return None
     treatment, control = _wrong(blocks)
-    alpha = design.rule.alpha * OF_EACH_OUTPUT_TEST
+    alpha = _alpha(design) * OF_EACH_OUTPUT_TEST
     if _fails_alone(treatment, control, alpha):
         return model.Verdict.REGRESSED, reasons[model.ArmName.TREATMENT]
     if _fails_alone(control, treatment, alpha):
@@ -162,7 +163,7 @@ def _suspected(design: model.Design, blocks: Sequence[experiments.Journalled]) -
     if design.arms == 1 or len(blocks) >= design.rule.max_blocks or _seconds(blocks) >= design.rule.max_seconds:
         return False
     treatment, control = _wrong(blocks)
-    alpha = design.rule.alpha * OF_EACH_OUTPUT_TEST
+    alpha = _alpha(design) * OF_EACH_OUTPUT_TEST
     early = len(treatment) < _opening(alpha) and ((all(treatment) and not any(control)) or (all(control) and not any(treatment)))
     return early or (len(treatment) < _tosses(alpha) and _always_differ(blocks))
 
@@ -246,7 +247,7 @@ def _compares_outputs(design: model.Design) -> bool:
 def _agreeing(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
     """Of a test of outputs alone: unchanged once a change would have shown."""
     done = sum(block.valid for block in blocks)
-    alpha = design.rule.alpha * OF_EACH_OUTPUT_TEST
+    alpha = _alpha(design) * OF_EACH_OUTPUT_TEST
     if done >= max(_opening(alpha), _tosses(alpha)):
         return model.Decision(model.Verdict.UNCHANGED, done)
     return model.Decision(model.Verdict.INCONCLUSIVE if _seconds(blocks) >= design.rule.max_seconds else None, done)
@@ -270,9 +271,20 @@ def _failing(design: model.Design, blocks: Sequence[experiments.Journalled]) -> 
     if _in_a_row([one and other for one, other in zip(treatment, control, strict=True)]):
         return set(model.ArmName)
     # Which arm is the treatment was not asked by what fails by chance: the rule is the same for both.
-    if _fails_alone(treatment, control, design.rule.alpha):
+    alpha = _alpha(design)
+    if _fails_alone(treatment, control, alpha):
         return {model.ArmName.TREATMENT}
-    return {model.ArmName.CONTROL} if _fails_alone(control, treatment, design.rule.alpha) else set()
+    return {model.ArmName.CONTROL} if _fails_alone(control, treatment, alpha) else set()
+
+
+def _alpha(design: model.Design) -> float:
+    """Of what is no matter of time: as small as an e-value wants it, where one has to be had."""
+    return min(design.rule.alpha, 4 / design.rule.e_value) if design.rule.e_value else design.rule.alpha
+
+
+def _failed_as(failing: set[model.ArmName]) -> model.Verdict:
+    """The verdict where these arms fail again and again."""
+    return model.Verdict.BROKEN if failing == {model.ArmName.TREATMENT} else model.Verdict.INCONCLUSIVE
 
 
 def _said_of(failing: set[model.ArmName], reasons: Mapping[model.ArmName, str]) -> str:

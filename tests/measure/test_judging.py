@@ -270,3 +270,24 @@ def test_a_bisection_is_told_what_does_not_work() -> None:
     broken = [block(number, None, 1.0) for number in range(8)]
     found = judging.estimate(TWO, broken[:-1], broken[-1], REASONS)
     assert (found.verdict, found.reason) == (model.Verdict.BROKEN, "treatment: exit code 1: no such operator")
+
+
+def test_a_bisection_is_told_which_arm_does_not_work() -> None:
+    for treatment, control, verdict in ((1.0, None, model.Verdict.INCONCLUSIVE), (None, None, model.Verdict.INCONCLUSIVE)):
+        failing = [block(number, treatment, control) for number in range(8)]
+        assert judging.estimate(TWO, failing[:-1], failing[-1], REASONS).verdict is verdict
+
+
+def test_what_fails_goes_on_failing_until_it_has_the_e_value_that_is_wanted() -> None:
+    among_many = dataclasses.replace(TWO, rule=dataclasses.replace(RULE, e_value=4000.0))
+    failing = [block(number, None, 1.0) for number in range(9)]
+    stop = next(count for count in range(1, 10) if judge(among_many, failing[:count], REASONS).verdict is model.Verdict.BROKEN)
+    assert stop > next(count for count in range(1, 10) if judge(TWO, failing[:count], REASONS).verdict is model.Verdict.BROKEN)
+    assert judging.evidence(among_many, failing[:stop], slower=False) >= math.log(4000.0)
+    assert judging.evidence(TWO, failing[:stop], slower=False) == pytest.approx(math.log(4 / RULE.alpha))
+
+
+def test_outputs_that_are_wrong_are_evidence_enough_though_it_seems_slower_too() -> None:
+    wrong = [agreeing(number, WRONG, RIGHT) for number in range(WRONG_OPENING)]
+    assert judging.evidence(TWO, wrong, slower=True) == judging.evidence(TWO, wrong, slower=False)
+    assert judging.evidence(TWO, blocks(1.1, 30), slower=True) > math.log(100)
