@@ -32,7 +32,8 @@ class Count:
 
 def plan(transaction: store.Transaction, pair: int, share: float) -> None:
     """Have the treatments of some experiments of a pair compared with themselves, half of them by two builds; by their seeds."""
-    rows = transaction.connection.execute(sa.select(_e, _p.c.repository, _p.c.treatment).join(_p).where(_e.c.pair == pair)).all()
+    two_arms = sa.select(_e, _p.c.repository, _p.c.treatment).join(_p).where(_e.c.pair == pair, _e.c.control_build.is_not(None))
+    rows = transaction.connection.execute(two_arms).all()
     drawn = [row for row in rows if order.turn(row.design["seed"], -1) < share]
     if drawn:
         own = again.new_pair(transaction, drawn[0].repository, drawn[0].treatment, drawn[0].treatment, model.RunType.SELFCHECK)
@@ -43,19 +44,19 @@ def plan(transaction: store.Transaction, pair: int, share: float) -> None:
 
 
 def counts(connection: sa.Connection) -> list[Count]:
-    """Of those that were planned with no one asking and have a verdict."""
+    """Of those that were planned with no one asking."""
     built_twice = (_e.c.treatment_build != _e.c.control_build).label("built_twice")
     alpha = _e.c.design["rule"]["alpha"].as_float().label("alpha")
     rows = connection.execute(
         sa.select(
             built_twice,
             alpha,
-            sa.func.count().label("experiments"),
+            sa.func.count(_e.c.verdict).label("experiments"),
             sa.func.count().filter(_e.c.verdict.in_(ALARMS)).label("alarms"),
         )
         .select_from(_p)
         .join(_e, _e.c.pair == _p.c.id)
-        .where(_p.c.run_type == model.RunType.SELFCHECK, _p.c.request.is_(None), _e.c.verdict.is_not(None))
+        .where(_p.c.run_type == model.RunType.SELFCHECK, _p.c.request.is_(None))
         .group_by(built_twice, alpha)
     )
     return [Count(bool(row.built_twice), row.alpha, row.experiments, row.alarms) for row in rows]
