@@ -20,25 +20,28 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from aibenchd.decide import sequential
 from aibenchd.decide.sequential import Bools, Floats
 
 # The prior, in units of the margin: (values, weights).
 SCALES = np.exp2(np.arange(-4.0, 3.0, 0.75))
 SCALE_WEIGHTS = np.minimum(SCALES, 2.0) ** 0.4  # a little noise is seldom as little as it looks in a few blocks
-SLOTS = np.array([0.0, -0.7, 0.7, -2.0, 2.0, -5.0, 5.0])
-SLOT_WEIGHTS = np.array([0.62, 0.09, 0.09, 0.06, 0.06, 0.04, 0.04])
+SLOTS = np.array([0.0, -0.7, 0.7, -2.0, 2.0, -5.0, 5.0, math.nan])  # NaN: follows the blocks
+SLOT_WEIGHTS = np.array([0.58, 0.08, 0.08, 0.06, 0.06, 0.04, 0.04, 0.06])
 TAILS = np.array([2.5, 8.0])  # degrees of freedom
 TAIL_WEIGHTS = np.array([0.5, 0.5])
-DISTANCES = {1: 0.80, 2: 0.10, 4: 0.04}  # of alternatives, in margins; what is left over follows the blocks
+DISTANCES = {1.0: 0.80, 2.0: 0.10, 4.0: 0.04}  # of alternatives to no change, in margins; what is left over follows the blocks
+INSIDE = {0.5: 0.12, 1.0: 0.70, 2.0: 0.08, 4.0: 0.04}  # of those to a change by the margin
 FOLLOWING = 1 - sum(DISTANCES.values())
 NEARER = {0.25: 0.2, 0.5: 0.3, 1.0: 0.3, 2.0: 0.15, 4.0: 0.05}  # as DISTANCES, where bounds are sought
 STEPS = 8  # of the grid on which they are, to a margin
 REACH = 160  # steps to either side of the estimate
+AT_ONCE = 8  # blocks whose factors a float holds the product of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +70,24 @@ def weigh(ratios: Floats, signs: Floats, margin: float) -> Evidence:
         margin: the smallest log ratio that matters.
     """
     units = ratios / margin
-    fixed = sorted(
-        {0, *DISTANCES, *(-far for far in DISTANCES), *(1 - far for far in DISTANCES), *(far - 1 for far in DISTANCES)}
-    )
+    fixed = sorted({0.0, *DISTANCES, *(-far for far in DISTANCES), *(1 - far for far in INSIDE), *(far - 1 for far in INSIDE)})
     middle = _median_before(units)
     following = (np.maximum(middle, 1.0), np.minimum(middle, -1.0))
-    effects = np.stack([*(np.full(units.shape, float(effect)) for effect in fixed), *following])
+    effects = np.stack([*(np.full(units.shape, effect) for effect in fixed), *following])
     marginal, scale = _marginals(units, signs, effects)
     of = dict(zip(fixed, marginal, strict=False))
 
-    def beside(effect: int, side: int) -> Floats:
+    def beside(effect: float, side: int, distances: Mapping[float, float]) -> Floats:
         """The mean over the alternatives to an effect."""
-        return _sum([math.log(weight) + of[effect + side * far] for far, weight in DISTANCES.items()])
+        return _sum([math.log(weight) + of[effect + side * far] for far, weight in distances.items()])
 
-    faster_than = np.max([of[0], *(of[-far] for far in DISTANCES), marginal[-1]], axis=0)
-    slower_than = np.max([of[0], *(of[far] for far in DISTANCES), marginal[-2]], axis=0)
+    faster_than = np.max([of[0.0], *(of[-far] for far in DISTANCES), marginal[-1]], axis=0)
+    slower_than = np.max([of[0.0], *(of[far] for far in DISTANCES), marginal[-2]], axis=0)
     return Evidence(
-        slower=np.logaddexp(beside(0, +1), math.log(FOLLOWING) + marginal[-2]) - faster_than,
-        faster=np.logaddexp(beside(0, -1), math.log(FOLLOWING) + marginal[-1]) - slower_than,
-        below=beside(+1, -1) - np.max([*(of[far] for far in DISTANCES), marginal[-2]], axis=0),
-        above=beside(-1, +1) - np.max([*(of[-far] for far in DISTANCES), marginal[-1]], axis=0),
+        slower=np.logaddexp(beside(0.0, +1, DISTANCES), math.log(FOLLOWING) + marginal[-2]) - faster_than,
+        faster=np.logaddexp(beside(0.0, -1, DISTANCES), math.log(FOLLOWING) + marginal[-1]) - slower_than,
+        below=beside(+1.0, -1, INSIDE) - np.max([*(of[far] for far in DISTANCES), marginal[-2]], axis=0),
+        above=beside(-1.0, +1, INSIDE) - np.max([*(of[-far] for far in DISTANCES), marginal[-1]], axis=0),
         scale=scale * margin,
     )
 
@@ -131,6 +132,14 @@ def _median_before(units: Floats) -> Floats:
     return found
 
 
+def _slots_before(units: Floats, signs: Floats) -> Floats:
+    """What the blocks before each say that the second slot adds; 0 before there are blocks of both orders."""
+    found = np.zeros(units.shape)
+    for block in range(1, units.shape[-1]):
+        found[..., block] = sequential.half_difference(units[..., :block], signs[..., :block])
+    return found
+
+
 def _grid() -> tuple[Floats, Floats, Floats, Floats]:
     """Scale, slot, degrees of freedom and log weight of each point of the prior."""
     scale, slot, tail = (axis.ravel() for axis in np.meshgrid(SCALES, SLOTS, TAILS, indexing="ij"))
@@ -155,8 +164,10 @@ def _marginals(units: Floats, signs: Floats, effects: Floats) -> tuple[Floats, F
     )
     total = np.broadcast_to(weights.reshape(shape), (len(scale), *effects.shape[:-1])).copy()
     marginal, scales = np.empty(effects.shape), np.empty(units.shape)
+    seen = _slots_before(units, signs)
     for block in range(units.shape[-1]):
-        residual = units[..., block] - effects[..., block] - signs[..., block] * slot.reshape(shape)
+        slots = np.where(np.isnan(slot).reshape(shape), seen[..., block], slot.reshape(shape))
+        residual = units[..., block] - effects[..., block] - signs[..., block] * slots
         total += constant - half * np.log1p(residual**2 / square)
         most = total.max(axis=0)
         relative = np.exp(total - most)
@@ -169,11 +180,14 @@ def _marginals(units: Floats, signs: Floats, effects: Floats) -> tuple[Floats, F
 def _last_marginals(units: Floats, signs: Floats, grid: Floats) -> Floats:
     """Log marginal likelihoods of all blocks, for each effect of ``grid``; of one repetition."""
     scale, slot, tail, weights = _grid()
-    square, half = scale**2 * tail, (tail + 1) / 2
+    seen = _slots_before(units, signs)
     total = np.tile(weights + len(units) * _constants(scale, tail), (len(grid), 1)).T
-    for unit, sign in zip(units, signs, strict=True):
-        residual = unit - grid - (sign * slot)[:, None]
-        total -= half[:, None] * np.log1p(residual**2 / square[:, None])
+    for start in range(0, len(units), AT_ONCE):
+        factors = np.ones(total.shape)
+        for unit, sign, before in zip(*(row[start : start + AT_ONCE] for row in (units, signs, seen)), strict=True):
+            residual = unit - grid - (sign * np.where(np.isnan(slot), before, slot))[:, None]
+            factors *= 1 + residual**2 / (scale**2 * tail)[:, None]
+        total -= ((tail + 1) / 2)[:, None] * np.log(factors)  # one logarithm of several factors: it is what takes time
     found: Floats = np.logaddexp.reduce(total, axis=0)
     return found
 

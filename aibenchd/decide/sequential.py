@@ -40,8 +40,9 @@ Bools = NDArray[np.bool_]
 BETS = np.array([0.5, 1.0, 2.0, 4.0])  # in units of the noise: effects from half of it to four times it
 BOLDNESS = 0.95
 LEAST_BLOCKS = 3  # from which the slot's effect and the noise are estimated
-SHRINKAGE = 2  # blocks of either order that say as much as the guess of no slot effect
+SHRINKAGE = 2  # blocks of either order that say as much as the guess of no slot effect, where it is no larger than the noise
 GAUSSIAN = 1.4826  # standard deviation of a normal law by its median absolute deviation
+LARGE = 1e300  # stands where there is no value
 FLOOR = 0.01  # of the guess: the least noise that is believed in
 ROUNDS, PARTS = 12, 8  # of the search for a bound, each of which leaves one part in eight
 
@@ -57,12 +58,41 @@ def foreseen(ratios: Floats, signs: Floats, guess: float) -> tuple[Floats, Float
     slots, scales = np.zeros(ratios.shape), np.full(ratios.shape, guess)
     for block in range(LEAST_BLOCKS, ratios.shape[-1]):
         before, sides = ratios[..., :block], signs[..., :block]
-        residuals = before - np.median(before, axis=-1, keepdims=True)
         rarer = np.minimum((sides > 0).sum(axis=-1), (sides < 0).sum(axis=-1))
-        slots[..., block] = np.median(sides * residuals, axis=-1) * rarer / (rarer + SHRINKAGE)
-        noise = np.abs(residuals - sides * slots[..., block, None])
-        scales[..., block] = GAUSSIAN * np.median(noise, axis=-1)
+        half = half_difference(before, sides)
+        noise = np.maximum(_spread(before - sides * half[..., None]), FLOOR * guess)
+        doubt = np.where(rarer > 1, (noise / np.maximum(np.abs(half), noise)) ** 2, 1.0)
+        slots[..., block] = half * rarer / (rarer + SHRINKAGE * doubt)
+        scales[..., block] = _spread(before - sides * slots[..., block, None])
     return slots, np.maximum(scales, FLOOR * guess)
+
+
+def half_difference(ratios: Floats, signs: Floats) -> Floats:
+    """Half of how much larger ratios are where the treatment ran first, by medians; 0 while one order has no block.
+
+    Args:
+        ratios, signs: shape (…, blocks), of which at least one; what is found has shape (…).
+    """
+    ahead, behind = signs > 0, signs < 0
+    found: Floats = np.where(
+        ahead.any(axis=-1) & behind.any(axis=-1), _median_of(ratios, ahead) - _median_of(ratios, behind), 0.0
+    )
+    return found / 2
+
+
+def _median_of(values: Floats, chosen: Bools) -> Floats:
+    """Of those chosen, on the last axis; some large number where there are none."""
+    count = chosen.sum(axis=-1, keepdims=True)
+    ordered = np.sort(np.where(chosen, values, LARGE), axis=-1)
+    low, high = (np.take_along_axis(ordered, np.maximum(place, 0), axis=-1)[..., 0] for place in ((count - 1) // 2, count // 2))
+    found: Floats = (low + high) / 2
+    return found
+
+
+def _spread(values: Floats) -> Floats:
+    """Standard deviation of a normal law with the same median absolute deviation, on the last axis."""
+    found: Floats = GAUSSIAN * np.median(np.abs(values - np.median(values, axis=-1, keepdims=True)), axis=-1)
+    return found
 
 
 def evidence(ratios: Floats, scale: Floats, theta: float | Floats, side: int) -> Floats:
