@@ -2,13 +2,17 @@
 
 The log ratio ``x`` of a block is taken for ``theta + sign * slot + scale * t``: the effect, what the second slot adds (see
 :mod:`aibenchd.decide.sequential`), and noise by Student's law, which is symmetric, has one peak, and tails from nearly normal
-to nearly without a mean. ``scale``, ``slot`` and the degrees of freedom have a prior on a grid (below); the marginal likelihood
+to nearly without a mean. ``scale``, ``slot`` and the degrees of freedom have a prior on a grid (below), on which one ``slot`` is
+half the difference between the medians of either order so far, which comes to be right whatever the slot is; the marginal likelihood
 m(theta) of all blocks so far is a sum over the grid. Against an effect ``theta`` the evidence is the mean of
 m(theta + d) / m(theta) over the distances ``d`` of :data:`DISTANCES`, in units of the margin that matters: a likelihood
 ratio of two proper mixtures, whose mean under the hypothesis, averaged over the prior, is 1 however long one looks; so it
 reaches ``1 / a`` with probability ``a`` at most (Ville 1939; with nuisance parameters: Robbins 1970, "Statistical methods
 related to the law of the iterated logarithm"; Lai 1976). Against no change there is one more alternative, that follows the
 blocks: the median of those before, where it is further off than the margin. It finds changes of any size, and bounds them.
+
+Against a change by the margin there is an alternative of half of it: an effect in the middle, of which neither can be told
+from the other, would go on to the budget else.
 
 One block that is 2 % slower says more of 2 % than the coin of :mod:`aibenchd.decide.sequential` can: by coins alone no verdict at
 1 % comes before the eighth block. What is paid for it is the model; :mod:`aibenchd.decide.verdict` says how it is checked.

@@ -86,8 +86,8 @@ The exceptions:
   replays each; 1.6 % by coin where directions are drawn, and 1.5 % where noise is uniform within ± 6 %, ± 0.2. Seven blocks that
   chance to point one way are no different from a change, and fair coins make them in one experiment in 64. Levels by turns: 1.5 %
   by coin and 1.3 % in pairs, and 2 % is missed in 6 and in 13 % of replays.
-- Normal noise of 2 to 2.8 % a block: 2 % is missed in 5 to 6.5 % of replays; beside a second slot of 3 % and next to no noise, in 7 %
-  by coin.
+- Normal noise of 2 to 2.8 % a block: 2 % is missed in 5 to 6.5 % of replays; beside a second slot of 3 % and next to no noise,
+  in 7 % by coin.
 - A change of δ is found in fewer than 95 % where noise is about 2.8 % a block and more, in pairs under bursts, and where
   noise comes in a few amounts: what is not found is *inconclusive* but for those that are missed.
 
