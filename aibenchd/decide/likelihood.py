@@ -3,8 +3,8 @@
 The log ratio ``x`` of a block is taken for ``theta + sign * slot + scale * t``: the effect, what the second slot adds (see
 :mod:`aibenchd.decide.sequential`), and noise by Student's law, which is symmetric, has one peak, and tails from nearly normal
 to nearly without a mean. ``scale``, ``slot`` and the degrees of freedom have a prior on a grid (below), on which one ``slot`` is
-half the difference between the medians of either order so far, which comes to be right whatever the slot is; the marginal likelihood
-m(theta) of all blocks so far is a sum over the grid. Against an effect ``theta`` the evidence is the mean of
+half the difference between the medians of either order so far, which comes to be right whatever the slot is; the marginal
+likelihood m(theta) of all blocks so far is a sum over the grid. Against an effect ``theta`` the evidence is the mean of
 m(theta + d) / m(theta) over the distances ``d`` of :data:`DISTANCES`, in units of the margin that matters: a likelihood
 ratio of two proper mixtures, whose mean under the hypothesis, averaged over the prior, is 1 however long one looks; so it
 reaches ``1 / a`` with probability ``a`` at most (Ville 1939; with nuisance parameters: Robbins 1970, "Statistical methods
