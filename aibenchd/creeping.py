@@ -28,12 +28,16 @@ def wanted(series: stored.Series, rule: configuration.CreepSettings) -> Wanted |
     """What to measure: the commit before a drift against the newest, or the oldest where levels have become too loose."""
     if series.pending or not series.edges or _measured_of_late(series):
         return None
+    buildable = series.commits.keys() - series.unbuildable
+    if len(buildable) < 2:
+        return None
     edges, min_effect = _edges(series), series.edges[0].rule.min_effect
+    release, newest = min(buildable), max(buildable)
     found = creep.detect(edges, series.known, min_effect=min_effect, run_length=rule.run_length)
-    if found.compare is not None and not _known(series, found.compare.older, found.compare.newer):
-        since, newest = found.compare.older, found.compare.newer
-        return Wanted(series.commits[since], series.commits[newest], f"it has crept up by {found.estimate:.1%}")
-    release, newest = min(series.commits), max(series.commits)
+    if found.compare is not None:
+        since = max((place for place in buildable if place <= found.compare.older), default=release)
+        if since < newest and not _known(series, since, newest):
+            return Wanted(series.commits[since], series.commits[newest], f"it has crept up by {found.estimate:.1%}")
     if creep.anchor_due(edges, release, series.known, min_effect=min_effect) and not _known(series, release, newest):
         return Wanted(series.commits[release], series.commits[newest], "its level is known too loosely")
     return None
@@ -71,8 +75,8 @@ def _edges(series: stored.Series) -> list[creep.Edge]:
 
 
 def _measured_of_late(series: stored.Series) -> bool:
-    newest = max(edge.newer for edge in series.edges)
-    return any(edge.run_type is model.RunType.ANCHOR and newest - edge.newer < GAP for edge in series.edges)
+    """Also where that came to nothing: it would at the next commit too."""
+    return series.anchored is not None and max(edge.newer for edge in series.edges) - series.anchored < GAP
 
 
 def _known(series: stored.Series, older: int, newer: int) -> bool:

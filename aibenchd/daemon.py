@@ -233,6 +233,16 @@ class Following(services.Service):
         await self._following.run()
 
 
+class Histories(services.Service):
+    """What only many experiments show: noise, and drifts."""
+
+    def __init__(self, _chosen: str, daemon: Daemon) -> None:
+        self._histories = following.Histories(daemon.store, lambda: daemon.world().settings)
+
+    async def run(self) -> None:
+        await self._histories.run()
+
+
 class Specifications(services.Service):
     """Has the specifications read again when what they were read from has changed."""
 
@@ -535,6 +545,7 @@ class Daemon:
             (roster("builder", Building), lambda loaded: {"all": _of_builds(loaded.settings)}),
             (roster("planner", Planner), lambda _: {"all": ALWAYS}),
             (roster("following", Following), lambda _: {"all": ALWAYS}),
+            (roster("histories", Histories), lambda _: {"all": ALWAYS}),
             (roster("specifications", Specifications), lambda _: {"all": ALWAYS}),
             (roster("knowing", Knowing), lambda _: {"all": ALWAYS}),
             (roster("housekeeping", Housekeeping), lambda _: {"all": ALWAYS}),

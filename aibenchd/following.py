@@ -8,16 +8,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio.to_thread
 import sqlalchemy as sa
 import structlog
 
-from aibenchd import crashpoints, model
+from aibenchd import crashpoints, events, model
 from aibenchd import settings as configuration
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
@@ -33,81 +33,63 @@ FRESH_COPY = 1  # which copy of a build is one that was made anew
 NOT_VERIFIED = "it was not measured again: verify is off"
 ALONE = "measured alone: there is nothing that it could have regressed from"
 OFF_BRANCH = "its control is not on the branch below it: there is no line of commits to search"
+TOO_LONG = f"more than {searches.LINE:,} commits lie between: too many to search"
 SEARCH_ENDED = "the search that it was measured for has ended"
 TOPICS = ("experiment.decided", "experiment.skipped", "experiment.cancelled", "finding.", "search.", "build.failed", "daemon.")
+SERIES_TOPICS = ("experiment.decided", "daemon.")
+SHOWN = 500  # characters of what cannot be followed
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 
 class Following:
-    """``current`` gives the settings as they are now; ``recorder`` makes what is reported of a regression."""
+    """``current`` gives the settings as they are now; ``recorder`` makes what is reported of a regression.
+
+    What breaks of one commit or one search holds up no other: it is raised when the rest is done.
+    """
 
     def __init__(self, journal: store.Store, current: Callable[[], configuration.Settings], recorder: recording.Recorder) -> None:
         self._store, self._current, self._recorder = journal, current, recorder
-        self._seen_until = datetime.now(UTC) - LOOK_BACK
 
     async def run(self) -> None:
         """Follow for ever."""
-        with self._store.events.bell(*TOPICS) as bell:
-            while True:
-                await self.look()
-                await bell.wait(LOOK_SECONDS)
+        await _whenever(self._store.events, TOPICS, self.look)
 
     async def look(self) -> None:
         """Do whatever there is to do now."""
-        await self._take_up()
-        await self._settle()
+        broken = await _each(await self._suspects(), self._take_up)
+        broken += await _each(await self._verified(), self._settle)
         if self._current().bisect.enabled:
-            for confirmed in suspicion.by_range(await self._store.read(searches.to_search)).values():
-                await self._search(confirmed)
-
-        await self._look_at_series()
-
-    # ---- what only many experiments show
-
-    async def _look_at_series(self) -> None:
-        """Look at the series that have something new; each whole, so that none need be looked at for what came earlier."""
-        since, self._seen_until = self._seen_until, datetime.now(UTC)
-        for cell in await self._store.read(functools.partial(series.decided_since, when=since)):
-            await self._note_noise(cell)
-            if self._current().creep.enabled:
-                await self._creep(cell)
-
-    async def _note_noise(self, cell: suspicion.Cell) -> None:
-        newest = await self._store.read(functools.partial(noises.newest_blocks, cell=cell))
-        facts = await anyio.to_thread.run_sync(_noise, newest)
-        if facts:
-            await self._store.write(functools.partial(noises.put, cell=cell, facts=facts))
-
-    async def _creep(self, cell: suspicion.Cell) -> None:
-        history = await self._store.read(functools.partial(series.of_cell, cell=cell))
-        wanted = await anyio.to_thread.run_sync(_wanted, history, self._current().creep)
-        if wanted is not None:
-            await self._store.write(functools.partial(series.compare, series=history, older=wanted.older, newer=wanted.newer))
-            log.info("compared far apart", cell=cell.identifier, device=cell.device, reason=wanted.reason)
+            broken += await _each(suspicion.by_range(await self._store.read(searches.to_search)).values(), self._search)
+        if broken:
+            raise broken[0]
 
     # ---- suspects
 
-    async def _take_up(self) -> None:
-        suspects = await self._store.read(findings.unseen)
-        if not suspects:
-            return
-        known = await self._store.read(functools.partial(findings.known, cells={one.cell for one in suspects}))
-        fresh = []
+    async def _suspects(self) -> list[list[suspicion.Suspect]]:
+        """By their commits, oldest first: what the next ones show may be the same."""
+        found = sorted(await self._store.read(findings.unseen), key=lambda one: (one.newer or 0, one.experiment))
+        return [[one for one in found if one.of == of] for of in dict.fromkeys(one.of for one in found)]
+
+    async def _take_up(self, suspects: Sequence[suspicion.Suspect]) -> None:
+        """Suspects of one pair of commits: new ones, and what is known already."""
+        fresh: dict[suspicion.Cell, suspicion.Suspect] = {}
         for suspect in suspects:
-            finding = suspicion.sighting_of(suspect, known)
+            standing = await self._store.read(functools.partial(findings.standing, suspect=suspect))
+            finding = suspicion.sighting_of(suspect, standing)
             if finding is None:
-                fresh.append(suspect)
+                fresh.setdefault(suspect.cell, suspect)  # at the next look another one of its cell is a sighting of this
             else:
                 await self._store.write(functools.partial(findings.sighted, finding=finding, experiment=suspect.experiment))
-        for of in dict.fromkeys(one.of for one in fresh):
-            own = [one for one in fresh if one.of == of]
-            if of.control is None:
-                await self._leave(own, ALONE)
-            elif self._current().verify.enabled:
-                await self._verify(of, own)
-            else:
-                await self._leave(own, NOT_VERIFIED)
+        own, of = list(fresh.values()), suspects[0].of
+        if of.control is None:
+            await self._leave(own, ALONE)
+        elif not self._current().verify.enabled:
+            await self._leave(own, NOT_VERIFIED)
+        elif own:
+            await self._verify(of, own)
 
     async def _leave(self, suspects: Sequence[suspicion.Suspect], reason: str) -> None:
         def write(tx: store.Transaction) -> None:
@@ -121,7 +103,7 @@ class Following:
 
         def write(tx: store.Transaction) -> None:
             added = {findings.add(tx, one.experiment, suspicion.SUSPECT): one.experiment for one in suspects}
-            family = len(findings.family(tx.connection, of.repository, of.treatment))
+            family = findings.family(tx.connection, of).findings
             copy = FRESH_COPY if rule.builds == "fresh" else 0
             findings.verify(tx, of, added, family / rule.false_discovery_rate, copy)
             crashpoints.reach("verify.before-commit")
@@ -131,25 +113,24 @@ class Following:
 
     # ---- what measured them again
 
-    async def _settle(self) -> None:
-        waiting = await self._store.read(findings.to_settle)
-        for commit in dict.fromkeys((one.of.repository, one.of.treatment) for one in waiting):
-            of_commit = [one for one in waiting if (one.of.repository, one.of.treatment) == commit]
-            await self._settle_commit(*commit, of_commit)
+    async def _verified(self) -> list[list[findings.Verified]]:
+        """By their commit, where any of them has ended."""
+        found: dict[tuple[str, str], list[findings.Verified]] = {}
+        for one in await self._store.read(findings.to_settle):
+            found.setdefault((one.of.repository, one.of.treatment), []).append(one)
+        return [own for own in found.values() if any(one.ended for one in own)]
 
-    async def _settle_commit(self, repository: str, treatment: str, verified: Sequence[findings.Verified]) -> None:
-        ended = [one for one in verified if one.state not in ("waiting", "open")]
-        if not ended:
-            return
-        known = await self._store.read(functools.partial(findings.family, repository=repository, treatment=treatment))
-        undecided = await self._store.read(functools.partial(findings.undecided, repository=repository, treatment=treatment))
+    async def _settle(self, verified: Sequence[findings.Verified]) -> None:
+        """All suspects of one commit together."""
+        family = await self._store.read(functools.partial(findings.family, of=verified[0].of))
+        ended = [one for one in verified if one.ended]
         weighed = await anyio.to_thread.run_sync(_weighed, ended)
-        earlier = [evidence for evidence in known.values() if evidence is not None]
         rate = self._current().verify.false_discovery_rate
-        family = len(known) + undecided
-        chosen = await anyio.to_thread.run_sync(_chosen, weighed, earlier, family, rate)
-        waiting = undecided + len(verified) - len(ended)
-        for settled in suspicion.settled(weighed, chosen, waiting, family, rate):
+        chosen = await anyio.to_thread.run_sync(_chosen, weighed, family.earlier, family.size, rate)
+        # Those of a device that is gone are of the family, but nothing waits for them.
+        there = {device.name for device in self._current().devices}
+        waiting = [one.device for one in verified if not one.ended] + list(family.undecided)
+        for settled in suspicion.settled(weighed, chosen, sum(device in there for device in waiting), family.size, rate):
             verify = next(one.verify for one in ended if one.finding == settled.finding)
             await self._conclude(settled, verify)
 
@@ -174,21 +155,23 @@ class Following:
 
     async def _search(self, confirmed: Sequence[suspicion.Confirmed]) -> None:
         """Go on with the search that stands for all findings of two commits; or take over what an earlier one found."""
-        lead = suspicion.lead_of(confirmed)
+        lead = suspicion.lead_of(confirmed, {device.name for device in self._current().devices})
         earlier = await self._store.read(functools.partial(searches.ended, of=lead.suspect.of, slower=lead.suspect.slower))
         if earlier is not None:
             for one in confirmed:
-                await self._put(one.finding, earlier.search, earlier.culprits)
+                await self._end(one.finding, earlier.search, earlier.culprits)
             return
         for one in confirmed:
             if one is not lead and one.search == suspicion.NOT_YET:
-                await self._put(one.finding, suspicion.DEFERRED, None)
+                await self._store.write(functools.partial(searches.found, finding=one.finding, search=suspicion.DEFERRED))
         await self._step(lead)
 
     async def _step(self, lead: suspicion.Confirmed) -> None:
         known = await self._store.read(functools.partial(searches.searched, finding=lead.finding))
         if not known.line:
-            await self._put(lead.finding, suspicion.IMPOSSIBLE, None, OFF_BRANCH)
+            await self._end(lead.finding, suspicion.IMPOSSIBLE, None, OFF_BRANCH)
+        elif len(known.line) > searches.LINE:
+            await self._end(lead.finding, suspicion.IMPOSSIBLE, None, TOO_LONG)
         elif any(step.waits for step in known.steps):
             return
         else:
@@ -205,38 +188,90 @@ class Following:
 
             await self._store.write(write)
             return
-        await self._close(known)
-        await self._put(lead.finding, step.search, step.found)
-        log.info("search ended", finding=lead.finding, search=step.search, found=step.found)
+        await self._end(lead.finding, step.search, step.found)
 
-    async def _close(self, known: searches.Searched) -> None:
-        """End the experiments of a search that has ended; what they measured is reported."""
-        for step in known.steps:
-            if step.state not in ("waiting", "open"):
-                continue
-            if step.blocks:
-                await self._report(step.experiment)
-            else:
-                await self._store.write(functools.partial(searches.cancel, experiment=step.experiment, reason=SEARCH_ENDED))
+    async def _end(self, finding: int, search: str, found: model.Json, reason: str = "") -> None:
+        """End a search with all its experiments; what they measured is reported."""
+        steps = await self._store.read(functools.partial(searches.steps, finding=finding))
+        ended = [await self._left_by(step.experiment) for step in steps if step.undecided and step.blocks]
 
-    async def _report(self, experiment: int) -> None:
-        """End an experiment of a search that has ended."""
+        def write(tx: store.Transaction) -> None:
+            for experiment, decision, left in ended:
+                experiments.decide(tx, experiment, decision)
+                self._recorder.write(tx, experiment, left)
+            for step in steps:
+                if step.undecided and not step.blocks:
+                    searches.cancel(tx, step.experiment, SEARCH_ENDED)
+            searches.found(tx, finding, search, found, reason)
+
+        await self._store.write(write)
+        log.info("search ended", finding=finding, search=search, found=found)
+
+    async def _left_by(self, experiment: int) -> tuple[int, model.Decision, recording.Left]:
+        """How an experiment ends whose search has, and what is reported of it."""
         facts = await self._store.read(functools.partial(_measured, experiment=experiment))
         decision = dataclasses.replace(facts.decision, verdict=model.Verdict.MEASURED, reason=SEARCH_ENDED)
         left = await anyio.to_thread.run_sync(
             self._recorder.of_decision, facts.experiment, decision, (), facts.series, facts.backend, facts.fingerprint
         )
+        return experiment, decision, left
 
-        def write(tx: store.Transaction) -> None:
-            experiments.decide(tx, experiment, decision)
-            self._recorder.write(tx, experiment, left)
 
-        await self._store.write(write)
+class Histories:
+    """What only many experiments show: noise, and drifts. Apart from what regressed, for long ones take seconds each.
 
-    async def _put(self, finding: int, search: str, culprits: model.Json, reason: str = "") -> None:
-        await self._store.write(
-            functools.partial(searches.found, finding=finding, search=search, culprits=culprits, reason=reason)
-        )
+    ``current`` gives the settings as they are now. What breaks of one series holds up no other, as in :class:`Following`.
+    """
+
+    def __init__(self, journal: store.Store, current: Callable[[], configuration.Settings]) -> None:
+        self._store, self._current = journal, current
+        self._seen_until = datetime.now(UTC) - LOOK_BACK
+
+    async def run(self) -> None:
+        """Look for ever."""
+        await _whenever(self._store.events, SERIES_TOPICS, self.look)
+
+    async def look(self) -> None:
+        """Look at the series that have something new; each whole, so that none need be looked at for what came earlier."""
+        found = await self._store.read(functools.partial(series.decided_since, when=self._seen_until))
+        broken = [*await _each(found.cells, self._note_noise), *await _each(found.cells, self._creep)]
+        if broken:
+            raise broken[0]
+        self._seen_until = found.until
+
+    async def _note_noise(self, cell: suspicion.Cell) -> None:
+        newest = await self._store.read(functools.partial(noises.newest_blocks, cell=cell))
+        facts = await anyio.to_thread.run_sync(_noise, newest)
+        if facts:
+            await self._store.write(functools.partial(noises.put, cell=cell, facts=facts))
+
+    async def _creep(self, cell: suspicion.Cell) -> None:
+        if not self._current().creep.enabled:
+            return
+        history = await self._store.read(functools.partial(series.of_cell, cell=cell))
+        wanted = await anyio.to_thread.run_sync(_wanted, history, self._current().creep)
+        if wanted is not None:
+            await self._store.write(functools.partial(series.compare, series=history, older=wanted.older, newer=wanted.newer))
+            log.info("compared far apart", cell=cell.identifier, device=cell.device, reason=wanted.reason)
+
+
+async def _whenever(told: events.Events, topics: Sequence[str], look: Callable[[], Awaitable[None]]) -> None:
+    with told.bell(*topics) as bell:
+        while True:
+            await look()
+            await bell.wait(LOOK_SECONDS)
+
+
+async def _each(things: Iterable[T], follow: Callable[[T], Awaitable[None]]) -> list[Exception]:
+    """Follow one after another; what broke."""
+    broken: list[Exception] = []
+    for one in things:
+        try:
+            await follow(one)
+        except Exception as error:
+            log.exception("cannot be followed", what=str(one)[:SHOWN])
+            broken.append(error)
+    return broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,17 +338,16 @@ def _chosen(weighed: Sequence[suspicion.Ended], earlier: Sequence[float], family
 def _step(known: searches.Searched, rule: configuration.BisectSettings) -> searching.Step:
     from aibenchd.plan import searching
 
-    line = [one.commit for one in known.line]
     if not known.slower:
-        skipped = {one.newer for one in known.steps if one.verdict is None or one.verdict is model.Verdict.INCONCLUSIVE}
-        bad = {one.newer: one.verdict in suspicion.BAD for one in known.steps if one.newer not in skipped}
-        return searching.by_verdicts(line, bad, skipped | known.unbuildable, known.design.rule.alpha)
+        shown = {one.newer: _shows(known.verdict, one) for one in known.steps}
+        bad = {commit: same for commit, same in shown.items() if same is not None}
+        return searching.by_verdicts(known.line, bad, known.unbuildable | shown.keys() - bad.keys(), known.design.rule.alpha)
     return searching.step(
         searching.Known(
-            line=line,
+            line=known.line,
             built=known.built,
             unbuildable=known.unbuildable,
-            pairs=[searching.Pair(one.newer, one.older, one.ratios, one.works) for one in known.steps],
+            pairs=[searching.Pair(one.newer, one.older, one.ratios, one.useless) for one in known.steps],
             shown=known.shown,
             min_effect=known.design.rule.min_effect,
             build_seconds=known.build_seconds,
@@ -321,3 +355,12 @@ def _step(known: searches.Searched, rule: configuration.BisectSettings) -> searc
         ),
         rule,
     )
+
+
+def _shows(verdict: model.Verdict, step: searches.Step) -> bool | None:
+    """Whether a step shows what began its search, a program that fails or computes something else; None where it cannot tell."""
+    if step.verdict is None or step.verdict is model.Verdict.INCONCLUSIVE:
+        return None
+    if verdict is model.Verdict.BROKEN:
+        return step.verdict is model.Verdict.BROKEN
+    return None if step.verdict is model.Verdict.BROKEN else step.verdict is model.Verdict.REGRESSED and step.wrong

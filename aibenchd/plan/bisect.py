@@ -273,7 +273,7 @@ def next_measurements(search: Search, count: int = 1, pending: Sequence[Measurem
     spread = chain.spread(told, likely)
     typical = told.typical
     ready = set(search.ready) | {place for one in pending for place in (one.newer, one.older)}
-    room = search.max_builds - search.builds - len(ready - search.ready)
+    room = max(0, search.max_builds - search.builds - len(ready - search.ready))  # the budget may have been lowered meanwhile
     for one in pending:
         if (one.newer, one.older) in pairs:
             spread = _measured(spread, rows[pairs.index((one.newer, one.older))], chain.noise.variance)

@@ -18,12 +18,12 @@ SHOWN = 10  # commits that are listed with their probabilities
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two commits that were measured: log ratios of their blocks; ``works`` is False where the newer one cannot be measured."""
+    """Two commits that were measured: log ratios of their blocks; ``useless`` is which one cannot be, where one cannot."""
 
     newer: str
     older: str
     ratios: Sequence[float]
-    works: bool = True
+    useless: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Known:
 
     Attributes:
         line: commits, oldest first, from the last good one to the bad one.
-        built, unbuildable: of them, as far as known.
+        built: of them, those whose programs were there before the search; and those that were known not to build.
+        unbuildable: those that do not build, as far as known.
         pairs: what was measured for the search.
         shown: log ratios of the blocks of the bad one against the good one that began it.
         min_effect: as a ratio minus 1.
@@ -68,6 +69,8 @@ def step(known: Known, rule: settings.BisectSettings) -> Step:
     """One look at a search."""
     search = _search(known, rule)
     told = bisect.posterior(search)
+    if told.outcome is None and _stuck(known):
+        return Step(bisect.Outcome.INCONCLUSIVE.value, _found(known, search, told), {})
     wanted: Counter[tuple[int, int]] = Counter((one.newer, one.older) for one in bisect.next_measurements(search, BATCH))
     named = {(known.line[newer], known.line[older]): blocks for (newer, older), blocks in wanted.items()}
     return Step(told.outcome.value if told.outcome else "running", _found(known, search, told), named)
@@ -103,20 +106,40 @@ def by_verdicts(line: Sequence[str], bad: Mapping[str, bool], useless: Collectio
 def _search(known: Known, rule: settings.BisectSettings) -> bisect.Search:
     place = {commit: number for number, commit in enumerate(known.line)}
     last = len(known.line) - 1
-    useless = (known.unbuildable | {pair.newer for pair in known.pairs if not pair.works}) - {known.line[0], known.line[last]}
-    measured = [pair for pair in known.pairs if pair.ratios and not {pair.newer, pair.older} & useless]
+    useless = _useless(known)
+    usable = [commit for commit in known.line if commit not in useless]
+    before = dict(zip(usable[1:], usable, strict=False))
+    # What lies between two commits may be built by now, or the line be another one: such a pair says nothing any more.
+    measured = [pair for pair in known.pairs if pair.newer in before and pair.older in (known.line[0], before[pair.newer])]
     evidence = [bisect.Evidence(last, 0, tuple(known.shown)), *(_evidence(pair, place) for pair in measured)]
     return bisect.Search(
         commits=last,
         evidence=tuple(one for one in evidence if one.ratios),
         unbuildable=frozenset(place[commit] for commit in useless if commit in place),
-        built=frozenset(place[commit] for commit in known.built - useless if commit in place),
+        built=frozenset(place[commit] for commit in known.built if commit in place),
         build_price=_price(known),
         min_effect=known.min_effect,
         confidence=rule.confidence,
         max_blocks=rule.max_blocks + len(known.shown),
         max_builds=rule.max_builds,
     )
+
+
+def _useless(known: Known) -> frozenset[str]:
+    """Commits between the ends that cannot be measured; where an end is what cannot, the other commit of that pair."""
+    ends = {known.line[0], known.line[-1]}
+    found = set(known.unbuildable)
+    for pair in known.pairs:
+        both = {pair.newer, pair.older}
+        if pair.useless and not both & known.unbuildable:  # else that is why
+            found |= ({pair.useless} - ends) or both
+    return frozenset(found - ends)
+
+
+def _stuck(known: Known) -> bool:
+    """Whether an end cannot be measured any more, without which nothing can be told."""
+    ends = {known.line[0], known.line[-1]}
+    return bool(ends & known.unbuildable) or any(pair.useless and {pair.newer, pair.older} == ends for pair in known.pairs)
 
 
 def _evidence(pair: Pair, place: Mapping[str, int]) -> bisect.Evidence:

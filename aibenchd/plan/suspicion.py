@@ -139,6 +139,10 @@ def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, famil
     for one in ended:
         if one.state != "decided":
             found.append(Settled(one.finding, UNCONFIRMED, f"it could not be measured again: {one.reason or one.state}"))
+        elif one.verdict is model.Verdict.INCONCLUSIVE:
+            found.append(
+                Settled(one.finding, UNCONFIRMED, f"measured again: {one.verdict}{_percent(one.estimate)}; {one.reason}")
+            )
         elif one.verdict not in BAD:
             found.append(Settled(one.finding, REFUTED, f"measured again: {one.verdict}{_percent(one.estimate)}"))
         elif one.finding in chosen:
@@ -151,9 +155,13 @@ def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, famil
     return found
 
 
-def lead_of(confirmed: Sequence[Confirmed]) -> Confirmed:
-    """Of findings of one range, that whose search stands for all: the one that runs, or that of the clearest change."""
-    return next((one for one in confirmed if one.search == RUNNING), None) or max(confirmed, key=_clearness)
+def lead_of(confirmed: Sequence[Confirmed], devices: Collection[str]) -> Confirmed:
+    """Of findings of one range, that whose search stands for all: the one that runs, or that of the clearest change.
+
+    On one of these ``devices``, where any is: others have nothing measured on them.
+    """
+    able = [one for one in confirmed if one.suspect.cell.device in devices] or confirmed
+    return next((one for one in able if one.search == RUNNING), None) or max(able, key=_clearness)
 
 
 def by_range(confirmed: Iterable[Confirmed]) -> dict[tuple[Range, bool], list[Confirmed]]:

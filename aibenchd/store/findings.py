@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,13 +18,19 @@ RECENT = 100_000  # experiments, the newest, among which suspects are looked for
 LIMIT = 1_000  # of what one look deals with
 PRIORITY = 200  # of what measures them again: above what is measured with no one asking; a person's request goes before
 BAD = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
+UNDECIDED = ("waiting", "open")
+OF_COMMITS = (model.RunType.BENCHMARK, model.RunType.ANCHOR)  # what is measured with no one asking
 
-_e, _p, _f, _r, _b = schema.experiments, schema.pairs, schema.findings, schema.revisions, schema.builds
+_e, _p, _f, _r = schema.experiments, schema.pairs, schema.findings, schema.revisions
+_SEEN = sa.or_(
+    sa.exists().where(_f.c.suspect == _e.c.id).correlate(_e),
+    sa.exists().where(schema.sightings.c.experiment == _e.c.id).correlate(_e),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A suspect, and how what measured it again ended or stands.
+    """A suspect, and how what measures it again ended or stands.
 
     Attributes:
         state, verdict, reason: of that experiment.
@@ -33,6 +39,7 @@ class Verified:
 
     finding: int
     of: suspicion.Range
+    device: str
     verify: int
     state: str
     verdict: model.Verdict | None
@@ -43,26 +50,47 @@ class Verified:
     blocks: Sequence[experiments.Journalled]
 
     @property
+    def ended(self) -> bool:
+        """Whether it has been measured again, or never will be."""
+        return self.state not in UNDECIDED
+
+    @property
     def slower(self) -> bool:
         """Whether it is the time that shows it."""
         return suspicion.slower(self.verdict, self.low)
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The comparisons of one commit among which alarms are chosen.
+
+    Attributes:
+        earlier: the logarithms of the e-values of findings that have been settled.
+        findings: how many there are, settled or not.
+        undecided: the devices of what may become findings yet.
+    """
+
+    earlier: Sequence[float]
+    findings: int
+    undecided: Sequence[str]
+
+    @property
+    def size(self) -> int:
+        """At most."""
+        return self.findings + len(self.undecided)
+
+
 def unseen(connection: sa.Connection) -> list[suspicion.Suspect]:
     """What turned out bad with no one asking and is neither a finding nor a sighting of one yet, oldest first."""
     newest = sa.select(sa.func.max(_e.c.id)).scalar_subquery()
-    known = (
-        sa.exists().where(_f.c.suspect == _e.c.id),
-        sa.exists().where(schema.sightings.c.experiment == _e.c.id),
-    )
     rows = connection.execute(
         suspects()
         .where(
             _e.c.verdict.in_(BAD),
             _e.c.id > newest - RECENT,
             _p.c.request.is_(None),
-            _p.c.run_type.in_((model.RunType.BENCHMARK, model.RunType.ANCHOR)),
-            *(~one for one in known),
+            _p.c.run_type.in_(OF_COMMITS),
+            ~_SEEN,
         )
         .order_by(_e.c.id)
         .limit(LIMIT)
@@ -70,17 +98,54 @@ def unseen(connection: sa.Connection) -> list[suspicion.Suspect]:
     return [suspect_of(row) for row in rows]
 
 
-def known(connection: sa.Connection, cells: Collection[suspicion.Cell]) -> list[suspicion.Known]:
-    """The findings in these cells that stand, or wait to be confirmed; newest first."""
+def known(connection: sa.Connection, cell: suspicion.Cell) -> list[suspicion.Known]:
+    """The findings in a cell that stand, or wait to be confirmed; newest first."""
+    # First by the indices alone: a cell has many experiments, and few of them are suspects.
+    own = sa.select(_f.c.suspect).join(_e, _e.c.id == _f.c.suspect).where(*_in(cell))
     rows = connection.execute(
         suspects(_f.c.id.label("finding"))
         .join(_f, _f.c.suspect == _e.c.id)
-        .where(_f.c.state.in_((suspicion.SUSPECT, suspicion.OPEN)), _e.c.identifier.in_({cell.identifier for cell in cells}))
+        .where(
+            _e.c.id.in_(own),
+            _f.c.state.in_((suspicion.SUSPECT, suspicion.OPEN)),
+            _p.c.repository == cell.repository,
+        )
         .order_by(_f.c.id.desc())
         .limit(LIMIT)
-    ).all()
-    found = [suspicion.Known(row.finding, suspect_of(row)) for row in rows]
-    return [one for one in found if one.suspect.cell in cells]
+    )
+    return [suspicion.Known(row.finding, suspect_of(row)) for row in rows]
+
+
+def standing(connection: sa.Connection, suspect: suspicion.Suspect) -> list[suspicion.Known]:
+    """Those in the suspect's cell that have not been mended before it: that no experiment between the two shows to be gone."""
+    return [one for one in known(connection, suspect.cell) if not _mended(connection, one.suspect, suspect)]
+
+
+def _mended(connection: sa.Connection, found: suspicion.Suspect, suspect: suspicion.Suspect) -> bool:
+    """Whether a commit after that of a finding and before the suspect's is no worse than one from before the finding."""
+    places = (found.older, found.newer, suspect.newer)
+    if None in places:
+        return False
+    newer, older = _r.alias("newer"), _r.alias("older")
+    no_worse = (
+        sa.select(_e.c.id)
+        .join(_p, _p.c.id == _e.c.pair)
+        .join(newer, _on_branch(newer, _p.c.treatment))
+        .join(older, _on_branch(older, _p.c.control))
+        .where(
+            *_in(suspect.cell),
+            _e.c.id > found.experiment,
+            _e.c.verdict.in_((model.Verdict.UNCHANGED, model.Verdict.IMPROVED, model.Verdict.IDENTICAL)),
+            _e.c.control_build.is_not(None),
+            _p.c.repository == suspect.cell.repository,
+            _p.c.run_type.in_(OF_COMMITS),
+            newer.c.position >= found.newer,
+            newer.c.position < suspect.newer,
+            older.c.position >= found.older,
+            older.c.position < found.newer,
+        )
+    )
+    return connection.execute(no_worse.limit(1)).first() is not None
 
 
 def sighted(transaction: store.Transaction, finding: int, experiment: int) -> None:
@@ -122,13 +187,14 @@ def to_settle(connection: sa.Connection) -> list[Verified]:
         .join(verifying, verifying.c.finding == _f.c.id)
         .join(pair, sa.and_(pair.c.id == verifying.c.pair, pair.c.run_type == model.RunType.VERIFY))
         .where(_f.c.state == suspicion.SUSPECT)
-        .order_by(_f.c.id)
+        .order_by(verifying.c.state.in_(UNDECIDED), _f.c.id)  # some may wait for ever
         .limit(LIMIT)
     ).all()
     return [
         Verified(
             row.finding,
             suspicion.Range(row.repository, row.treatment, row.control),
+            row.device,
             row.id,
             row.state,
             model.Verdict(row.verdict) if row.verdict else None,
@@ -142,38 +208,34 @@ def to_settle(connection: sa.Connection) -> list[Verified]:
     ]
 
 
-def undecided(connection: sa.Connection, repository: str, treatment: str) -> int:
-    """How many experiments of a commit are not decided yet, each of which may become a suspect."""
-    return connection.execute(
-        sa.select(sa.func.count())
-        .select_from(_e)
-        .join(_p)
-        .where(
-            _p.c.repository == repository,
-            _p.c.treatment == treatment,
-            _p.c.run_type == model.RunType.BENCHMARK,
-            _p.c.request.is_(None),
-            _e.c.state.in_(("waiting", "open")),
-            _e.c.control_build.is_not(None),
-        )
-    ).scalar_one()
-
-
-def family(connection: sa.Connection, repository: str, treatment: str) -> dict[int, float | None]:
-    """All findings of a commit, each with the logarithm of its e-value, None where it has none."""
-    rows = connection.execute(
-        sa.select(_f.c.id, _f.c.evidence)
-        .join(_e, _e.c.id == _f.c.suspect)
+def family(connection: sa.Connection, of: suspicion.Range) -> Family:
+    """All of the treatment that is measured against any control, as it is at one time."""
+    of_commit = (_p.c.repository == of.repository, _p.c.treatment == of.treatment, _e.c.control_build.is_not(None))
+    evidence = connection.scalars(
+        sa.select(_f.c.evidence).join(_e, _e.c.id == _f.c.suspect).join(_p, _p.c.id == _e.c.pair).where(*of_commit)
+    ).all()
+    undecided = connection.scalars(
+        sa.select(_e.c.device)
         .join(_p, _p.c.id == _e.c.pair)
-        .where(_p.c.repository == repository, _p.c.treatment == treatment, _e.c.control_build.is_not(None))
-    )
-    return {row.id: row.evidence for row in rows}
+        .where(
+            *of_commit,
+            _p.c.run_type.in_(OF_COMMITS),
+            _p.c.request.is_(None),
+            sa.or_(_e.c.state.in_(UNDECIDED), sa.and_(_e.c.verdict.in_(BAD), ~_SEEN)),
+        )
+    ).all()
+    return Family([one for one in evidence if one is not None], len(evidence), undecided)
 
 
 def settle(transaction: store.Transaction, settled: suspicion.Settled, explained: model.Json) -> None:
-    """What became of a suspect; ``explained`` is what it is made of, where it is confirmed."""
+    """What became of a suspect; ``explained`` is what it is made of, where it is confirmed.
+
+    Where it is not, its sightings are suspects by themselves.
+    """
     values = {"state": settled.state, "reason": settled.reason, "evidence": settled.evidence, "explained": explained}
     transaction.connection.execute(_f.update().where(_f.c.id == settled.finding).values(**values, verified_at=datetime.now(UTC)))
+    if settled.state != suspicion.OPEN:  # what was taken for the same has shown something by itself
+        transaction.connection.execute(schema.sightings.delete().where(schema.sightings.c.finding == settled.finding))
     transaction.announce(f"finding.{settled.state}", id=settled.finding, reason=settled.reason)
 
 
@@ -231,6 +293,11 @@ def suspects(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
         .outerjoin(newer, _on_branch(newer, _p.c.treatment))
         .outerjoin(older, _on_branch(older, _p.c.control))
     )
+
+
+def _in(cell: suspicion.Cell) -> tuple[sa.ColumnElement[bool], ...]:
+    """Experiments in a cell, of whatever repository."""
+    return (_e.c.benchmark == cell.benchmark, _e.c.device == cell.device, _e.c.backend == cell.backend)
 
 
 def _on_branch(revision: sa.FromClause, commit: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:

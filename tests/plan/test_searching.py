@@ -50,10 +50,48 @@ def test_what_does_not_build_is_named_with_the_one_after_it() -> None:
 
 
 def test_what_cannot_be_measured_is_passed_over_whatever_it_was_measured_with() -> None:
-    broken = searching.Pair(LINE[4], LINE[0], [0.1, 0.2], works=False)
+    broken = searching.Pair(LINE[4], LINE[0], [0.1, 0.2], useless=LINE[4])
     step = searching.step(known([broken]), RULE)
     assert step.wanted
     assert all(LINE[4] not in pair for pair in step.wanted)
+
+
+def test_what_does_not_build_is_laid_to_no_other_commit() -> None:
+    skipped = searching.Pair(LINE[4], LINE[3], [], useless=LINE[4])
+    _, pairs = searched(4, unbuildable=frozenset({LINE[3]}))
+    assert (LINE[4], LINE[2]) in {(pair.newer, pair.older) for pair in pairs}
+    again = searching.step(known([skipped, *pairs], frozenset({LINE[3]})), RULE)
+    (named,) = again.found["culprits"]  # type: ignore[misc, union-attr]
+    assert named["commits"] == [LINE[3], LINE[4]]  # type: ignore[index, call-overload]
+
+
+def test_where_the_bad_end_cannot_be_measured_with_a_commit_that_one_is_passed_over() -> None:
+    failed = searching.Pair(LINE[8], LINE[4], [0.1], useless=LINE[8])
+    step = searching.step(known([failed]), RULE)
+    assert step.wanted
+    assert all(LINE[4] not in pair for pair in step.wanted)
+
+
+@pytest.mark.parametrize("unbuildable", [NOTHING, frozenset({LINE[0]}), frozenset({LINE[8]})])
+def test_a_search_ends_where_its_ends_cannot_be_measured(unbuildable: frozenset[str]) -> None:
+    pairs = [] if unbuildable else [searching.Pair(LINE[8], LINE[0], [], useless=LINE[0])]
+    step = searching.step(known(pairs, unbuildable), RULE)
+    assert (step.search, step.wanted) == ("inconclusive", {})
+
+
+def test_what_was_measured_of_another_line_says_nothing() -> None:
+    """Of commits that are not on it any more, and past one that did not build and was built after all."""
+    step = searching.step(known([]), RULE)
+    gone = [searching.Pair("f" * 40, LINE[0], [0.05]), searching.Pair(LINE[5], LINE[3], [0.05])]
+    assert searching.step(known(gone), RULE) == step
+
+
+def test_commits_that_were_known_not_to_build_take_none_of_the_builds() -> None:
+    rule = settings.BisectSettings(max_builds=1)
+    failed = frozenset(LINE[1:4])
+    step = searching.step(known([], failed, built=failed), rule)
+    assert step.found["builds"] == 0
+    assert len({commit for pair in step.wanted for commit in pair} - {LINE[0], LINE[8]}) == 1
 
 
 @pytest.mark.parametrize("culprit", [1, 5, 8])

@@ -11,6 +11,7 @@ from aibenchd import model
 from aibenchd.plan import suspicion
 
 CELL = suspicion.Cell("engine", "d" * 64, "host", "cpu", "net")
+BAD = model.Verdict.REGRESSED
 
 
 def suspect(experiment: int, older: int | None, newer: int | None, **facts: Any) -> suspicion.Suspect:
@@ -91,6 +92,19 @@ def test_one_search_stands_for_all_findings_of_two_commits() -> None:
     groups = suspicion.by_range(confirmed)
     assert [[one.finding for one in group] for group in groups.values()] == [[1, 2], [3]]
     timed = groups[plain.of, True]
-    assert suspicion.lead_of(timed).finding == 2
+    assert suspicion.lead_of(timed, ()).finding == 2
     running = [suspicion.Confirmed(1, plain, suspicion.RUNNING), timed[1]]
-    assert suspicion.lead_of(running).finding == 1
+    assert suspicion.lead_of(running, ()).finding == 1
+
+
+def test_a_budget_that_is_spent_refutes_nothing() -> None:
+    (only,) = suspicion.settled([ended(1, model.Verdict.INCONCLUSIVE)], set(), 0, 1, 0.05)
+    assert only.state == suspicion.UNCONFIRMED
+
+
+def test_a_device_that_is_gone_searches_nothing_while_another_can() -> None:
+    phone = suspicion.Suspect(2, suspicion.Cell("engine", "d" * 64, "phone", "", "net"), suspect(1, 1, 5).of, 5, 1, BAD)
+    both = [suspicion.Confirmed(1, suspect(1, 1, 5), suspicion.RUNNING), suspicion.Confirmed(2, phone, suspicion.DEFERRED)]
+    assert suspicion.lead_of(both, {"host", "phone"}).finding == 1
+    assert suspicion.lead_of(both, {"phone"}).finding == 2
+    assert suspicion.lead_of(both, {"other"}).finding == 1

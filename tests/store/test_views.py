@@ -11,8 +11,9 @@ import statusd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aibenchd import errors, events
-from aibenchd.store import schema, store, views
+from aibenchd import errors, events, model
+from aibenchd.plan import suspicion
+from aibenchd.store import findings, noises, planning, schema, searches, selfchecks, series, store, views
 
 STATES = ("waiting", "open", "decided", "skipped")
 VERDICTS = (None, "regressed", "unchanged")
@@ -163,6 +164,7 @@ def test_cells_that_are_no_more_leave_those_that_are_shown(connection: sa.Connec
         connection.rollback()
 
 
+DESIGN = planning.design_json(model.Design(model.Benchmark({}, {}), "pytorch", model.Rule()))
 # Builds are few enough to be counted, by an index.
 SCAN = re.compile(r"SCAN (?:experiments|revisions|pairs|trials|blocks|results|samples|builds(?! USING COVERING INDEX))")
 QUESTIONS = {
@@ -181,7 +183,19 @@ QUESTIONS = {
     "history": lambda c: views.history(c, views.HistoryQuery(benchmark="squeeze", device="phone")),
     "builds": lambda c: views.builds(c, views.BuildQuery()),
     "a request": lambda c: views.request(c, 1),
+    "suspects": findings.unseen,
+    "what is measured again": findings.to_settle,
+    "a commit's family": lambda c: findings.family(c, OF),
+    "what stands": lambda c: [findings.standing(c, one.suspect) for one in findings.known(c, CELL)],
+    "what is searched": searches.to_search,
+    "an ended search": lambda c: searches.ended(c, OF, slower=True),
+    "a search": lambda c: searches.searched(c, 1),
+    "what was decided": lambda c: series.decided_since(c, statusd.NOW),
+    "a series": lambda c: series.of_cell(c, CELL),
+    "noise": lambda c: noises.newest_blocks(c, CELL),
 }
+OF = suspicion.Range("engine", "a", "b")
+CELL = suspicion.Cell("engine", statusd.DIGEST, "lab-host", "", "squeeze")
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -200,7 +214,9 @@ def test_no_question_walks_through_a_whole_table(connection: sa.Connection, ques
         )
         connection.execute(request)
         pair = statusd.pair(tx, "a", request=1)
-        statusd.experiment(tx, pair, statusd.build(tx, "a"), id=1, **statusd.decided("regressed"))
+        statusd.experiment(tx, pair, statusd.build(tx, "a"), id=1, design=DESIGN, **statusd.decided("regressed"))
+        statusd.finding(tx, 1, state="open")
+        statusd.revision(tx, "a", 1)
         asked.clear()
         QUESTIONS[question](connection)
         plans = [(statement, plan) for statement, values in tuple(asked) for plan in _plan(connection, statement, values)]
@@ -211,6 +227,17 @@ def test_no_question_walks_through_a_whole_table(connection: sa.Connection, ques
     for statement, plan in plans:
         is_page = "ORDER BY" in statement and "LIMIT" in statement
         assert is_page or not SCAN.match(plan), f"{plan}: {statement}"
+
+
+def test_self_checks_are_counted_without_the_other_experiments(connection: sa.Connection) -> None:
+    asked: list[tuple[str, Any]] = []
+    sa.event.listen(connection, "before_cursor_execute", note := lambda *of: asked.append((of[2], of[3])))
+    try:
+        selfchecks.counts(connection)
+        ((statement, values),) = asked
+    finally:
+        sa.event.remove(connection, "before_cursor_execute", note)
+    assert "SCAN pairs USING INDEX pairs_of_selfchecks" in _plan(connection, statement, values)
 
 
 def _plan(connection: sa.Connection, statement: str, values: Any) -> list[str]:

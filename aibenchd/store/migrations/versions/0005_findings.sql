@@ -61,9 +61,7 @@ CREATE TABLE findings (
     FOREIGN KEY(suspect) REFERENCES experiments (id)
 )
 
-CREATE INDEX findings_by_search ON findings (search)
-
-CREATE INDEX findings_by_state ON findings (state)
+CREATE INDEX findings_by_state ON findings (state, search)
 
 CREATE TABLE sightings (
     experiment INTEGER NOT NULL,

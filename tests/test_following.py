@@ -1,0 +1,373 @@
+"""What follows from verdicts, on a journal in which experiments end as it is told."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import statusd
+
+from aibenchd import creeping, events, following, model, settings
+from aibenchd.plan import suspicion
+from aibenchd.report import recording
+from aibenchd.store import findings, planning, schema, searches, selfchecks, series, store
+
+INSTALLATION = "0d7a3b9e-8a53-4a0f-9c1e-5c9f2b1f7c11"
+DESIGN = planning.design_json(
+    model.Design(model.Benchmark({"name": "net"}, {"identifier": "squeeze", "metric": "delay"}), "pytorch", model.Rule(), seed=1)
+)
+SLOWER = statusd.decided("regressed")
+e, f, p = schema.experiments, schema.findings, schema.pairs
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[store.Store]:
+    async with store.opened(tmp_path / "journal.db", events.Events()) as opened:
+        yield opened
+
+
+def follower(journal: store.Store, **sections: Any) -> following.Following:
+    chosen = settings.Settings.model_validate(statusd.CONFIGURATION | sections)
+    return following.Following(journal, lambda: chosen, recording.Recorder(lambda: chosen, INSTALLATION))
+
+
+class Line:
+    """A branch of commits ``c0 c1 …``, all of which are built, and experiments on it."""
+
+    def __init__(self, tx: store.Transaction, commits: int) -> None:
+        self.tx = tx
+        self.builds = [statusd.build(tx, f"c{number}", digest=f"d{number}") for number in range(commits)]
+        for number in range(commits):
+            statusd.revision(tx, f"c{number}", number)
+
+    def compared(self, newer: int, older: int, *, of: dict[str, Any] | None = None, **facts: Any) -> int:
+        """An experiment of two commits, ``of`` a pair that is such."""
+        return self.of_pair(statusd.pair(self.tx, f"c{newer}", f"c{older}", **(of or {})), newer, older, **facts)
+
+    def of_pair(self, pair: int, newer: int, older: int, **facts: Any) -> int:
+        builds = {"control_build": self.builds[older], "design": DESIGN}
+        number = statusd.experiment(self.tx, pair, self.builds[newer], **builds | facts)
+        blocks(self.tx, number, facts.get("estimate", 0.0))
+        return number
+
+
+def blocks(tx: store.Transaction, experiment: int, change: float, count: int = 20) -> None:
+    """Blocks in which the treatment takes so much longer."""
+    rng = random.Random(experiment)
+    for number in range(count):
+        row = {"experiment": experiment, "number": number, "order": rng.choice(("TC", "CT")), "valid": True, "control": 1.0}
+        times = {"started_at": statusd.NOW, "finished_at": statusd.NOW, "treatment": (1 + change) * (1 + rng.gauss(0, 0.003))}
+        tx.connection.execute(schema.blocks.insert().values(row | times))
+    tx.connection.execute(e.update().where(e.c.id == experiment).values(blocks=count))
+
+
+def ended(tx: store.Transaction, experiment: int, verdict: str, change: float = 0.05, **facts: Any) -> None:
+    """An experiment that waited ends so, with blocks that say it."""
+    tx.connection.execute(
+        e.update().where(e.c.id == experiment).values(statusd.decided(verdict) | {"estimate": change, "low": change / 2} | facts)
+    )
+    blocks(tx, experiment, change)
+
+
+async def rows(journal: store.Store, *columns: Any, **where: Any) -> list[tuple[Any, ...]]:
+    table = columns[0].table
+    query = sa.select(*columns).where(*(table.c[name] == value for name, value in where.items())).order_by(table.c.id)
+    return [tuple(row) for row in await journal.read(lambda connection: connection.execute(query).all())]
+
+
+async def verifying(journal: store.Store) -> dict[int, int]:
+    """The experiments that measure findings again."""
+    return {finding: experiment for experiment, finding in await rows(journal, e.c.id, e.c.finding) if finding}
+
+
+async def test_of_two_suspects_of_one_cell_and_two_commits_one_is_measured_again(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 2)
+        line.compared(1, 0, **SLOWER)
+        line.compared(1, 0, of={"run_type": "anchor"}, **SLOWER)
+
+    await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    await one.look()
+    assert len(await rows(journal, f.c.id)) == 1
+    assert await journal.read(lambda connection: connection.execute(sa.select(schema.sightings)).all()) == [(2, 1)]
+
+
+async def test_what_is_seen_again_in_the_same_look_is_one_finding(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 4)
+        for newer in (3, 2, 1):
+            line.compared(newer, 0, **SLOWER)
+
+    await journal.write(write)
+    await follower(journal).look()
+    assert await rows(journal, f.c.suspect) == [(3,)]
+
+
+async def test_what_was_seen_again_of_a_suspect_that_is_refuted_is_a_suspect_itself(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 3)
+        line.compared(1, 0, **SLOWER)
+        line.compared(2, 0, **SLOWER)
+
+    await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    assert await rows(journal, f.c.suspect) == [(1,)]
+    await journal.write(lambda tx: ended(tx, 3, "unchanged", 0.0))
+    await one.look()
+    await one.look()
+    assert await rows(journal, f.c.suspect, f.c.state) == [(1, "refuted"), (2, "suspect")]
+
+
+async def test_a_regression_that_was_mended_hides_no_later_one(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 5)
+        statusd.finding(tx, line.compared(1, 0, **SLOWER), state="open", search="found")
+        line.compared(2, 0, **SLOWER)
+        line.compared(3, 0, **statusd.decided("unchanged"))
+        line.compared(4, 0, **SLOWER)
+
+    await journal.write(write)
+    await follower(journal).look()
+    assert await rows(journal, f.c.suspect) == [(1,), (4,)]
+    assert await journal.read(lambda connection: connection.scalars(sa.select(schema.sightings.c.experiment)).all()) == [2]
+
+
+async def test_a_budget_that_is_spent_refutes_nothing(journal: store.Store) -> None:
+    await journal.write(lambda tx: Line(tx, 2).compared(1, 0, **SLOWER))
+    one = follower(journal)
+    await one.look()
+    await journal.write(lambda tx: ended(tx, 2, "inconclusive", reason="the budget of blocks is spent"))
+    await one.look()
+    assert await rows(journal, f.c.state, f.c.reason) == [
+        ("unconfirmed", "measured again: inconclusive (+5.0%); the budget of blocks is spent")
+    ]
+
+
+async def test_what_waits_on_a_device_that_is_gone_holds_up_no_other_suspect(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 2)
+        pair = statusd.pair(tx, "c1", "c0")
+        line.of_pair(pair, 1, 0, **SLOWER)
+        line.of_pair(pair, 1, 0, device="sold", **SLOWER)
+        line.of_pair(pair, 1, 0, device="sold", backend="cpu", state="open")
+
+    await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    again = await verifying(journal)
+    await journal.write(lambda tx: ended(tx, again[1], "regressed", 0.001, low=0.0001))
+    await one.look()
+    states = await rows(journal, f.c.state, f.c.reason)
+    assert [state for state, _ in states] == ["unconfirmed", "suspect"]
+    assert "one of 3 of its commit" in states[0][1]
+
+
+async def test_what_regressed_and_is_not_a_finding_yet_is_of_the_family(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 2)
+        pair = statusd.pair(tx, "c1", "c0")
+        statusd.finding(tx, line.of_pair(pair, 1, 0, **SLOWER), state="refuted")
+        line.of_pair(pair, 1, 0, backend="new", **SLOWER)
+        line.of_pair(pair, 1, 0, backend="open")
+        line.of_pair(pair, 1, 0, backend="same", **statusd.decided("unchanged"))
+
+    await journal.write(write)
+    family = await journal.read(lambda connection: findings.family(connection, suspicion.Range("engine", "c1", "c0")))
+    assert (family.findings, family.undecided, family.size) == (1, ["lab-host", "lab-host"], 3)
+
+
+async def confirmed(journal: store.Store, one: following.Following, **facts: Any) -> None:
+    """A finding that is confirmed, of commits ``c9`` and ``c0``; its search has begun."""
+    await journal.write(lambda tx: Line(tx, 10).compared(9, 0, **SLOWER | facts))
+    await one.look()
+    await journal.write(
+        lambda tx: ended(tx, 2, "regressed", reason="", **{name: facts[name] for name in ("low",) if name in facts})
+    )
+    await one.look()
+    assert await rows(journal, f.c.state) == [("open",)]
+
+
+async def steps(journal: store.Store) -> list[tuple[Any, ...]]:
+    query = sa.select(e.c.id, p.c.treatment, p.c.control, e.c.state, e.c.quota).join(p).where(p.c.run_type == "regress")
+    return [tuple(row) for row in await journal.read(lambda connection: connection.execute(query.order_by(e.c.id)).all())]
+
+
+async def test_a_pair_that_cannot_be_measured_is_not_given_more_blocks(journal: store.Store) -> None:
+    one = follower(journal)
+    await confirmed(journal, one)
+    for _ in range(20):  # as many as there are commits, at most: each look passes one over
+        open_ = [row for row in await steps(journal) if row[3] == "waiting"]
+        if not open_:
+            break
+        for number, *_ in open_:
+            lost = e.update().where(e.c.id == number).values(statusd.decided("inconclusive") | {"reason": "the device was lost"})
+            await journal.write(lambda tx, lost=lost: tx.connection.execute(lost) and None)
+        await one.look()
+    found = await steps(journal)
+    assert len({row[1:3] for row in found}) == len(found)
+    assert await rows(journal, f.c.search) in ([("found",)], [("inconclusive",)])
+    before = await rows(journal, e.c.quota)
+    await one.look()
+    assert await rows(journal, e.c.quota) == before
+
+
+async def test_a_search_on_a_line_that_was_rewritten_leaves_no_experiment_open(journal: store.Store) -> None:
+    one = follower(journal)
+    await confirmed(journal, one)
+    assert {state for *_, state, _ in await steps(journal)} == {"waiting"}
+    left = schema.revisions.update().where(schema.revisions.c.position > 5).values(on_branch=False)
+    await journal.write(lambda tx: tx.connection.execute(left) and None)
+    await one.look()
+    assert {state for *_, state, _ in await steps(journal)} == {"cancelled"}
+    assert await rows(journal, f.c.search) == [("impossible",)]
+
+
+async def test_another_device_searches_where_the_first_one_is_gone(journal: store.Store) -> None:
+    one = follower(journal)
+    await confirmed(journal, one)
+
+    def elsewhere(tx: store.Transaction) -> None:
+        like = tx.connection.execute(sa.select(e).where(e.c.id == 1)).one()._asdict()
+        again = like | {"id": 100, "device": "phone", "backend": "gpu"}
+        tx.connection.execute(e.insert().values(again))
+        blocks(tx, 100, 0.05)
+        statusd.finding(tx, 100, state="open", search="deferred", verified_at=statusd.NOW)
+
+    await journal.write(elsewhere)
+    first = await steps(journal)
+    await follower(journal, devices=[{"name": "phone", "kind": "local"}]).look()
+    second = (await steps(journal))[len(first) :]
+    assert {row[3] for row in second} == {"waiting"}
+    assert await rows(journal, f.c.search) == [("running",), ("running",)]
+    ended_search = f.update().where(f.c.id == 2).values(search="found", culprits={"culprits": []})
+    closed = e.update().where(e.c.finding == 2).values(state="cancelled")
+    await journal.write(lambda tx: tx.connection.execute(closed) and None)
+    await journal.write(lambda tx: tx.connection.execute(ended_search) and None)
+    await one.look()
+    assert await rows(journal, f.c.search) == [("found",), ("found",)]
+    assert {row[3] for row in await steps(journal)} == {"cancelled"}
+
+
+async def test_what_was_built_or_failed_before_a_search_is_none_of_its_builds(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        Line(tx, 10).compared(9, 0, **SLOWER)
+        statusd.finding(tx, 1, state="open", verified_at=statusd.NOW)
+        later = {"queued_at": statusd.NOW.replace(year=2027)}
+        before = {"queued_at": statusd.NOW.replace(year=2025)}
+        for commit, values in (
+            ("c3", before),
+            ("c4", before | {"state": "failed"}),
+            ("c5", later),
+            ("c6", later | {"state": "failed"}),
+        ):
+            tx.connection.execute(schema.builds.update().where(schema.builds.c.commit == commit).values(values))
+
+    await journal.write(write)
+    known = await journal.read(lambda connection: searches.searched(connection, 1))
+    assert known.built == {"c3", "c4"}
+    assert known.unbuildable == {"c4", "c6"}
+
+
+async def test_what_breaks_of_one_commit_holds_up_no_other(journal: store.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 4)
+        line.compared(1, 0, **SLOWER)
+        line.compared(3, 2, **SLOWER)
+
+    await journal.write(write)
+    verify = findings.verify
+
+    def breaks(tx: store.Transaction, of: suspicion.Range, *rest: Any) -> None:
+        if of.treatment == "c1":
+            raise ValueError("a bug")
+        verify(tx, of, *rest)
+
+    one = follower(journal)
+    with monkeypatch.context() as broken:
+        broken.setattr(findings, "verify", breaks)
+        with pytest.raises(ValueError, match="a bug"):
+            await one.look()
+        assert await rows(journal, f.c.suspect) == [(2,)]
+        await journal.write(lambda tx: ended(tx, 3, "unchanged", 0.0))
+        with pytest.raises(ValueError, match="a bug"):
+            await one.look()
+    assert await rows(journal, f.c.suspect, f.c.state) == [(2, "refuted")]
+    await one.look()
+    assert await rows(journal, f.c.suspect) == [(2,), (1,)]
+
+
+CELL = suspicion.Cell("engine", statusd.DIGEST, "lab-host", "", "squeeze")
+
+
+async def test_commits_that_are_far_apart_are_compared_as_those_are_that_no_one_asked_for(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 4)
+        asked = {"repository": "engine", "treatment": "c3", "benchmarks": [], "devices": [], "state": "planned"}
+        tx.connection.execute(schema.requests.insert().values(asked | {"id": 1, "created_at": statusd.NOW}))
+        line.compared(1, 0, priority=3, **statusd.decided("unchanged"))
+        line.compared(2, 1, of={"run_type": "verify"}, priority=203, **statusd.decided("unchanged"))
+        line.compared(3, 2, of={"request": 1}, priority=1003, **statusd.decided("unchanged"))
+        history = series.of_cell(tx.connection, CELL)
+        series.compare(tx, history, "c0", "c3")
+
+    await journal.write(write)
+    assert (await rows(journal, e.c.priority))[-1] == (3 + series.PRIORITY,)
+
+
+async def test_an_anchor_that_came_to_nothing_is_not_tried_at_each_commit(journal: store.Store) -> None:
+    rule = settings.CreepSettings()
+
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 14)
+        for newer in range(1, 12):
+            line.compared(newer, newer - 1, **statusd.decided("inconclusive") | {"estimate": 0.0, "low": -0.05, "high": 0.05})
+
+    await journal.write(write)
+    wanted = creeping.wanted(await journal.read(lambda connection: series.of_cell(connection, CELL)), rule)
+    assert wanted is not None
+    assert (wanted.older, wanted.newer) == ("c0", "c11")
+
+    def skipped(tx: store.Transaction) -> None:
+        series.compare(tx, series.of_cell(tx.connection, CELL), "c0", "c11")
+        tx.connection.execute(e.update().where(e.c.state == "waiting").values(state="skipped"))
+        tx.connection.execute(schema.builds.update().where(schema.builds.c.commit == "c0").values(state="failed"))
+
+    await journal.write(skipped)
+    assert creeping.wanted(await journal.read(lambda connection: series.of_cell(connection, CELL)), rule) is None
+    left = e.update().where(e.c.state == "skipped").values(pair=1, backend="elsewhere")
+    await journal.write(lambda tx: tx.connection.execute(left) and None)
+    wanted = creeping.wanted(await journal.read(lambda connection: series.of_cell(connection, CELL)), rule)
+    assert wanted is not None
+    assert wanted.older == "c1"  # c0 does not build any more
+
+
+async def test_what_is_decided_while_one_looks_is_seen_by_the_next_look(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 3)
+        line.compared(1, 0, **statusd.decided("unchanged", 1))
+
+    await journal.write(write)
+    first = await journal.read(lambda connection: series.decided_since(connection, statusd.NOW))
+    assert (len(first.cells), first.until) == (1, statusd.decided("unchanged", 1)["decided_at"])
+    again = await journal.read(lambda connection: series.decided_since(connection, first.until))
+    assert again == series.Decided([], first.until)
+
+
+async def test_what_has_one_arm_is_not_compared_with_itself(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 2)
+        pair = statusd.pair(tx, "c1", "c0")
+        line.of_pair(pair, 1, 0)
+        statusd.experiment(tx, pair, line.builds[1], backend="alone", design=dict(DESIGN) | {"arms": 1})
+        selfchecks.plan(tx, pair, 1.0)
+
+    await journal.write(write)
+    query = sa.select(e.c.backend).join(p).where(p.c.run_type == "selfcheck")
+    assert await journal.read(lambda connection: connection.scalars(query).all()) == [""]
