@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import statusd
 from aibenchd import creeping, events, following, model, settings
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
-from aibenchd.store import findings, planning, schema, searches, selfchecks, series, store
+from aibenchd.store import findings, noises, planning, schema, searches, selfchecks, series, store
 
 INSTALLATION = "0d7a3b9e-8a53-4a0f-9c1e-5c9f2b1f7c11"
 DESIGN = planning.design_json(
@@ -371,3 +372,12 @@ async def test_what_has_one_arm_is_not_compared_with_itself(journal: store.Store
     await journal.write(write)
     query = sa.select(e.c.backend).join(p).where(p.c.run_type == "selfcheck")
     assert await journal.read(lambda connection: connection.scalars(query).all()) == [""]
+
+
+async def test_the_noise_of_one_repository_s_programs_is_not_that_of_another_s(journal: store.Store) -> None:
+    facts = {"blocks": 20, "scale": 0.01, "slot": None, "slot_low": None, "slot_high": None, "smallest": 0.02}
+    for repository, scale in (("engine", 0.01), ("fork", 0.05), ("engine", 0.02)):
+        cell = dataclasses.replace(CELL, repository=repository)
+        await journal.write(lambda tx, cell=cell, scale=scale: noises.put(tx, cell, facts | {"scale": scale}))
+    listed = await journal.read(noises.listing)
+    assert {one["repository"]: one["scale"] for one in listed} == {"engine": 0.02, "fork": 0.05}

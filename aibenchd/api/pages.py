@@ -79,9 +79,10 @@ def _smallest(smallest: list[float | None] | None) -> str:
 def noise(out: screen.Screen, answer: dict[str, Any]) -> None:
     """How noisy benchmarks are, by device."""
     items = answer["noise"]
-    head = ("device", "benchmark", "backend", "finds", "noise", "second slot", "blocks", "when")
+    head = ("repository", "device", "benchmark", "backend", "finds", "noise", "second slot", "blocks", "when")
     rows = [
         (
+            item["repository"],
             item["device"],
             item["identifier"],
             item["backend"],

@@ -52,7 +52,7 @@ def newest_blocks(connection: sa.Connection, cell: suspicion.Cell) -> list[Block
 
 def put(transaction: store.Transaction, cell: suspicion.Cell, facts: Mapping[str, float | int | None]) -> None:
     """Keep what is known of a cell now: ``blocks scale slot slot_low slot_high smallest``."""
-    key = {"device": cell.device, "benchmark": cell.benchmark, "backend": cell.backend}
+    key = {"repository": cell.repository, "device": cell.device, "benchmark": cell.benchmark, "backend": cell.backend}
     values = {"identifier": cell.identifier, "measured_at": datetime.now(UTC), **facts}
     insert = sqlite.insert(_n).values(**key, **values)
     transaction.connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))

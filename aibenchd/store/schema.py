@@ -206,10 +206,11 @@ sightings = sa.Table(
     sa.Index("sightings_of_finding", "finding"),
 )
 
-# How noisy a benchmark is on a device, by its newest experiments.
+# How noisy a benchmark is on a device with one repository's programs, by its newest experiments.
 noises = sa.Table(
     "noises",
     metadata,
+    sa.Column("repository", sa.Text, primary_key=True),
     sa.Column("device", sa.Text, primary_key=True),
     sa.Column("benchmark", sa.Text, primary_key=True),  # digest of the benchmark
     sa.Column("backend", sa.Text, primary_key=True),

@@ -74,6 +74,7 @@ CREATE TABLE sightings (
 CREATE INDEX sightings_of_finding ON sightings (finding)
 
 CREATE TABLE noises (
+    repository TEXT NOT NULL,
     device TEXT NOT NULL,
     benchmark TEXT NOT NULL,
     backend TEXT NOT NULL,
@@ -85,7 +86,7 @@ CREATE TABLE noises (
     slot_high FLOAT,
     smallest FLOAT,
     measured_at FLOAT NOT NULL,
-    PRIMARY KEY (device, benchmark, backend)
+    PRIMARY KEY (repository, device, benchmark, backend)
 )
  WITHOUT ROWID
 
