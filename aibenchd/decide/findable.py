@@ -1,13 +1,13 @@
 """How small an effect a budget can find, and after how many blocks, from the noise of blocks that have been measured.
 
 What is known before an experiment is its rule, and the noise of earlier blocks on the same device and benchmark. To replay
-the verdict on such noise takes seconds; here it is a formula and three small tables, which take some tens of microseconds.
+the verdict on such noise takes seconds; here it is a formula and three small tables, which take a tenth of a millisecond.
 
 **What found means.** An effect is found where the experiment says *regressed* or *improved* within ``max_blocks``. The
 smallest that is found with probability 1 - β, as every larger one is, is never below ``min_effect`` here: what lies below
-may be called *unchanged*, and no power is promised of it. (Where noise is a third of the margin, 0.7 margins are found as
-surely; where it is smaller still, all below the margin is *unchanged* after three blocks.) Past the margin's own noise,
-*unchanged* is wrong nearly as often as β allows: then no budget at all finds 1.0 to 1.15 margins as often as is wanted.
+may be called *unchanged*, and no power is promised of it. (Where noise is half the margin or less, 0.7 to 0.9 margins are found
+as surely in 20 blocks, and no budget finds less; past 0.9 margins of noise it may be 1.0 to 1.07 that no budget undercuts,
+since *unchanged* is wrong nearly as often as β allows.)
 
 **The formulas.** Effects and noise are in margins, log(1 + ``min_effect``), as they are to the verdict. A change needs, in nats::
 
@@ -17,44 +17,55 @@ with the verdict's credit for noise of that size, and that part of β which coin
 What the budget is in units of ``needed`` says, by a table, how many times the noise an effect has to be: as many as the root of
 its inverse where there are many blocks, more where there are few. Where coins cannot be certain enough, nothing is found.
 
-Blocks to a verdict are a table's number of nats, by the information that a block has: log((s² + x²) / (s² + (1 - x)²)) / 2 of
-an effect x below the margin, with noise s (normal laws, each of unknown scale), and log(1 + x² / s²) / 2 above. Half the
-margin has none, and blocks go on there until chance has added up.
+Blocks to a verdict are those of two clocks, of which the first to ring ends the experiment: their rates add. Each needs a number
+of nats, and goes by the information of a block, log((s² + far²) / (s² + near²)) / 2 for an effect ``far`` from what is to be
+rejected and ``near`` to the alternative, with noise s (normal laws, each of unknown scale); a table says how many blocks one nat
+takes. A change rejects 0 for the margin or what lies beyond, and takes as many blocks as coins need at the least; *unchanged*
+rejects the margin for 0, or for half of it.
 
-**How far off it is.** The tables were fitted to 300 replays of :func:`aibenchd.decide.verdict.stops` at each of 252 places:
-noise of 0.05, 0.12, 0.25, 0.4, 0.6, 0.9, 1.3 and 2 margins, by Student's law with 2.5, 8 and infinite degrees of freedom,
-effects from 0 to 16 margins; α of 0.1, 0.3, 1 and 5 % with β of 5 %, and α of 1 % with β of 1 and 20 %. A replayed smallest
-effect has itself an error of some 3 %. Root mean square error of the smallest effect, by the budget in blocks, where noise
-is 0.4 margins or more (below it is 1 margin but for ten blocks), and the 95th percentile of its size:
+A slot's effect that is none of those of the verdict's model (0, 0.7, 2 and 5 margins) is learnt from the blocks. Until then it
+hides as much as noise of 1.3 margins would, and costs 13 blocks; what is less than a margin off them, in proportion.
+
+**How far off it is.** The tables were fitted to 500 replays of :func:`aibenchd.decide.verdict.stops` at each of 252 places,
+orders by coin: noise of 0.05, 0.12, 0.25, 0.4, 0.6, 0.9, 1.3 and 2 margins, by Student's law with 2.5, 8 and infinite degrees of
+freedom, effects from 0 to 16 margins; α of 0.1, 0.3, 1 and 5 % with β of 5 %, and α of 1 % with β of 1 and 20 %. A replayed
+smallest effect has itself an error of some 3 %. Root mean square error of the smallest effect, by the budget in blocks, where
+noise is 0.4 margins or more (below it is 1 margin but for ten blocks), and the 95th percentile of its size:
 
 =========  =====  ====
 blocks     error  95 %
 =========  =====  ====
-10         18 %   30 %
-14         12 %   23 %
+10         16 %   27 %
+14         10 %   20 %
 20          6 %   12 %
-30, 40      4 %   11 %
-60 to 200   3 %    8 %
+30, 40      4 %    9 %
+60 to 200   3 %    6 %
 =========  =====  ====
 
-With noise of 0.33, 0.75 and 1.6 margins and 4 degrees, to which nothing was fitted, it is 13 % at 10 blocks, 7 % at 14, and
-5 % from 20 on. At 10 blocks there is no such effect at all in one case of eight where one is named. Up to noise of 5 margins
-it stays within 35 % at 14 blocks, and 30 % from 20 on. Mean blocks to a verdict are off by 6 % without a change, by 8 % with
-one of a margin or more (95th percentile 24 %), and by 15 % with a smaller one.
+With noise of 0.33, 0.75 and 1.6 margins and 4 degrees, 400 replays each, to which nothing was fitted, it is 11 % at 10 blocks,
+7 % at 14, and 4 % from 20 on. At 10 blocks there is no such effect at all in one case of twenty where one is named. With noise of
+3 and 5 margins, 150 replays each, it is within 40 % at 14 blocks, and 25 % from 20 on.
+
+Mean blocks to a verdict are off by 5 % without a change and with one of a margin or more (95th percentile 13 %), and by 12 % with
+a smaller one, most with half the margin: 15 % (95th percentile 40 %).
 
 Recorded noise is no Student's. On the four tapes, whose noise was told from 150 blocks, with margins of 1 and 2 %, α of 0.1
 and 1 %, and 250 replays: from 20 blocks on, the smallest effect is 10 to 35 % larger than is said on one (``idle-1t``), and
-between 15 % smaller and 20 % larger on the others; at 14 blocks 20 % smaller to 30 % larger; at 10 up to twice as large, or
-none. Mean blocks are 10 % more to 27 % fewer than is said.
+between 15 % smaller and 20 % larger on the others; at 14 blocks 15 % smaller to a third larger, or none; at 10 up to twice as
+large, or none. Mean blocks are 10 % more to 25 % fewer than is said.
 
-Noise that the verdict leaves to the coins (clumped) hides up to a third more from 20 blocks on, if Student's, and up to twice
-as much if it is two sharp modes that lie further apart than the margin. A slot's effect counts where it is
-none that the verdict's model knows (0, 0.7, 2 and 5 margins): 3 margins of it hide as much as noise of 1.8 would. That is
-within 25 %; but with noise of a quarter of the margin, and 30 blocks or more, they hide up to twice as much.
+Slots were replayed with noise of 0.12 to 1.3 margins and 8 degrees, 300 times at each place. Up to one of 3 margins, the smallest
+effect is within 25 % at 14 and 20 blocks, up to 30 % smaller than is said from 30 on, and none at 10; mean blocks are up to 28 %
+more, and for a change of two margins up to 36 % fewer. One of 10 margins hides all at 20 blocks, and at 30 two to five times as
+much as is said.
+
+Noise that the verdict leaves to the coins (clumped) hides more than is said. Orders by pairs need twice the blocks that coins do
+before a change is called, which is not counted in.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -70,22 +81,24 @@ LOOKED_AT = 60  # blocks of the longest experiment, where clumps are looked for
 TAILS = np.array([0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])  # 1 / degrees of freedom; the first is as good as normal
 MIDDLE = 0.7  # of all blocks, whose spread is the scale
 OUTER = 1.03643  # as far out is a normal law's middle
+NOTHING = 1e-100  # of the largest residual: a scale that is no more is none
 LARGEST = math.log(2)  # effects past a factor of two are not looked for
 LITTLE = 0.01  # margins, or nats: less makes no difference
-MOST = 50.0  # nats of one block: more makes no difference
+LEAST, MOST = 1e-6, 50.0  # nats of one block: less or more makes no difference
 
 # Tables: logarithms at normal tails, and what they rise by at those of 2.5 degrees of freedom.
-HEAVINESS = (0.0, 0.125, 0.4, 0.6), (0.0, 0.2, 1.0, 1.6)  # 1 / degrees, and how much of that rise is theirs
+HEAVINESS = (0.0, 0.125, 0.4, 0.6), (0.0, 0.15, 1.0, 1.6)  # 1 / degrees, and how much of that rise is theirs
 BUDGETS = np.log([0.5, 1.0, 1.25, 1.6, 2.2, 3.5, 8.0, 200.0])  # blocks / needed, and the smallest effect then, in scales
-SMALLEST = np.log([14.9, 4.17, 2.77, 1.88, 1.44, 1.05, 0.70, 0.14]), (0.34, 0.53, 0.58, 0.39, 0.21, 0.08, -0.08, -0.08)
+SMALLEST = np.log([16.6, 4.31, 2.80, 1.93, 1.46, 1.06, 0.69, 0.14]), (0.51, 0.51, 0.64, 0.43, 0.20, 0.09, -0.04, -0.04)
 EFFECTS = np.log([0.01, 0.4, 0.7, 1.2, 2.0, 4.0, 10.0])  # in scales
-CHANGED = np.log([18_400, 11.5, 5.15, 2.46, 1.70, 1.45, 1.44]), (0.03, 0.03, 0.04, 0.13, 0.13, 0.06, 0.0)  # blocks / needed
-UNCHANGED = np.log([32_800, 20.5, 7.28, 2.48, 1.38, 0.63, 0.46]), (-0.03, -0.03, 0.10, 0.16, 0.18, 0.04, 0.0)  # past FIRST
+CHANGED = np.log([21_900, 13.7, 5.40, 2.49, 1.63, 1.23, 0.84]), (0.07, 0.07, 0.03, 0.13, 0.17, 0.14, 0.11)  # blocks / needed
+UNCHANGED = np.log([51_800, 32.4, 9.86, 3.03, 1.28, 0.44, 0.19]), (0.01, 0.01, 0.09, 0.27, 0.25, 0.18, 0.06)  # past FIRST
 CORNER = 12.0  # how sharply the smallest effect bends into the margin
-FIRST = 2.0  # blocks
-WANDERING = 0.72  # of what a block's evidence varies by, against its mean
-SPENT = 4.18  # how sharply a mean number of blocks bends into the budget
-NEAR_GRID, OFF_GRID = 0.35, 2.8  # margins that a slot may be off those of the verdict's model; what more is worth as noise
+FIRST = 2.65  # blocks
+WANDERING = 3.3  # of what a block's evidence of a change varies by, against its mean
+SPENT = 5.8  # how sharply a mean number of blocks bends into the least that coins need, and into the budget
+OFF_GRID = 0.3, 1.0  # margins between a slot's effect and those of the verdict's model: no matter, and all new to it
+HIDING, LEARNING = 1.3, 13.0  # margins of noise that a slot which is new is worth, and blocks until it is learnt
 
 Table = tuple[sequential.Floats, tuple[float, ...]]
 Row = tuple[sequential.Floats, sequential.Floats]  # log ratios and signs of an experiment's blocks
@@ -138,6 +151,7 @@ def noise(experiments: Iterable[verdict.Experiment]) -> Noise:
         return Noise(math.nan, math.nan, slot, low, high, count, math.nan, False)
     clumped = bool(verdict.clumped(max(centred, key=len)[:LOOKED_AT]).any())
     scale = float(np.quantile(np.abs(residuals), MIDDLE)) / OUTER * count / (count - 1)  # the slot takes one too
+    scale = scale if scale > NOTHING * np.abs(residuals).max() else 0.0
     return Noise(scale, _degrees(residuals, scale), slot, low, high, count, _lag(centred, scale), clumped)
 
 
@@ -151,11 +165,11 @@ def smallest(noise: Noise, rule: model.Rule) -> float:
     if math.isnan(noise.scale):
         return math.nan
     left = rule.beta - 2 * (rule.max_blocks + 1) * 2.0**-rule.max_blocks
-    if left <= 0 or not _coins_can(rule):
+    if left <= 0 or rule.max_blocks < _coins_need(rule.alpha):
         return math.inf
     margin = math.log1p(rule.min_effect)
-    scale = _scale(noise, margin)
-    needed = math.log(2 / (rule.alpha * left)) - _log_credit(scale)
+    scale = max(math.hypot(noise.scale / margin, HIDING * _new(noise.slot, margin)), LITTLE)
+    needed = max(math.log(2 / (rule.alpha * left)) - _log_credit(scale), LITTLE)
     log_effect = math.log(scale) + _read(SMALLEST, BUDGETS, math.log(rule.max_blocks / needed), noise)
     effect = margin * math.exp(float(np.logaddexp(0.0, CORNER * log_effect)) / CORNER)
     return math.expm1(effect) if effect <= LARGEST else math.inf
@@ -172,17 +186,10 @@ def blocks(noise: Noise, rule: model.Rule, effect: float = 0.0) -> float:
     if math.isnan(noise.scale):
         return math.nan
     margin = math.log1p(rule.min_effect)
-    scale, size = _scale(noise, margin), abs(math.log1p(effect)) / margin
-    credit = _log_credit(scale)
-    certain, enough = math.log(2 / rule.alpha) - credit, max(math.log(1 / rule.beta) - max(credit, 0.0), LITTLE)
-    mean, spread = _information(size, scale)
-    drawn = math.hypot(mean, WANDERING * spread / (certain if mean > 0 else enough))
-    towards = (1 + mean / drawn) / 2  # a change, from 0 to 1
-    times = math.log(math.sqrt(math.expm1(min(2 * drawn, MOST))))
-    changed = math.log(certain) + _read(CHANGED, EFFECTS, times, noise)
-    unchanged = float(np.logaddexp(math.log(FIRST), math.log(enough) + _read(UNCHANGED, EFFECTS, times, noise)))
-    log_blocks = towards * changed + (1 - towards) * unchanged
-    return math.exp(-float(np.logaddexp(-SPENT * log_blocks, -SPENT * math.log(rule.max_blocks))) / SPENT)
+    scale, size = max(noise.scale / margin, LITTLE), abs(math.log1p(effect)) / margin
+    often = 1 / _to_changed(size, scale, noise, rule.alpha) + 1 / _to_unchanged(size, scale, noise, rule.beta)
+    reached = 1 / often + LEARNING * _new(noise.slot, margin)
+    return float((reached**-SPENT + float(rule.max_blocks) ** -SPENT) ** (-1 / SPENT))
 
 
 def _finite(seen: verdict.Experiment) -> Row:
@@ -246,27 +253,58 @@ def _lag(centred: Sequence[sequential.Floats], scale: float) -> float:
     return products / squares + len(scores) / sum(map(len, scores)) if squares else math.nan
 
 
-def _coins_can(rule: model.Rule) -> bool:
-    """Whether coins can be as certain as the verdict wants, where all blocks point one way."""
-    seldom = verdict.BY_COINS * rule.alpha * min(1.0, verdict.SIX / max(rule.max_blocks, 1))
-    return 2.0**-rule.max_blocks <= seldom
+def _to_changed(size: float, scale: float, noise: Noise, alpha: float) -> float:
+    """Blocks until an effect is called a change, if nothing else ends them; sizes in margins."""
+    certain, rest = max(math.log(2 / alpha) - _log_credit(scale), LITTLE), max(1 - size, 0.0)
+    nats = _nats(rest, size, scale)
+    varies = (scale * (size / (scale**2 + size**2) + rest / (scale**2 + rest**2))) ** 2
+    drawn = (nats + math.hypot(nats, WANDERING * varies / certain)) / 2
+    alone = certain * math.exp(_read(CHANGED, EFFECTS, _in_scales(drawn), noise))
+    least = _coins_need(alpha)
+    return float(((least + _one_sided(least)) ** SPENT + alone**SPENT) ** (1 / SPENT))
 
 
-def _scale(noise: Noise, margin: float) -> float:
-    """The noise in margins; a slot's effect that is none of those of the verdict's model leaves some in each block."""
-    off = float(np.abs(likelihood.SLOTS - _known(noise.slot) / margin).min())
-    return max(math.hypot(noise.scale / margin, OFF_GRID * max(off - NEAR_GRID, 0.0)), LITTLE)
+def _to_unchanged(size: float, scale: float, noise: Noise, beta: float) -> float:
+    """Blocks until an effect is called none, if nothing else ends them: by whichever alternative inside the margin."""
+    enough = max(math.log(1 / beta) - max(_log_credit(scale), 0.0), LITTLE)
+    inside = {1 - far: math.log(likelihood.INSIDE[1.0] / weight) for far, weight in likelihood.INSIDE.items() if far <= 1}
+    often = 0.0
+    for alternative, handicap in inside.items():
+        nats = _nats(abs(size - alternative), abs(size - 1), scale)
+        often += math.exp(-_read(UNCHANGED, EFFECTS, _in_scales(nats), noise)) / (enough + handicap)
+    return FIRST + 1 / often
+
+
+def _nats(near: float, far: float, scale: float) -> float:
+    """What a block says for an effect that is so near against one that is so far, in the mean."""
+    return math.log((scale**2 + far**2) / (scale**2 + near**2)) / 2
+
+
+def _in_scales(nats: float) -> float:
+    """The logarithm of the effect, in scales, of which a block says as much against none."""
+    return math.log(math.expm1(2 * min(max(nats, LEAST), MOST))) / 2
+
+
+def _coins_need(alpha: float) -> int:
+    """Blocks after which coins can be as certain as the verdict wants, where all point one way."""
+    return next(
+        blocks for blocks in itertools.count(1) if 2.0**-blocks <= verdict.BY_COINS * alpha * min(1.0, verdict.SEVEN / blocks)
+    )
+
+
+def _one_sided(blocks: int) -> float:
+    """How many more blocks it takes, in the mean, until two of them ran in either order."""
+    return (blocks + 2) * 2.0 ** (2 - blocks)
+
+
+def _new(slot: float, margin: float) -> float:
+    """How new a slot's effect is to the verdict's model, from 0 to 1."""
+    off = np.nanmin(np.abs(likelihood.SLOTS - _known(slot) / margin))
+    return float(np.interp(off, OFF_GRID, (0.0, 1.0)))
 
 
 def _log_credit(scale: float) -> float:
     return math.log(float(verdict.credit(np.array(scale), 1.0)))
-
-
-def _information(size: float, scale: float) -> tuple[float, float]:
-    """Nats that a block has for a change against none, in the mean, and how much they vary; below 0 where it is for none."""
-    rest = max(1 - size, 0.0)  # to the margin
-    one, other = scale**2 + size**2, scale**2 + rest**2
-    return math.log(one / other) / 2, (scale * (size / one + rest / other)) ** 2
 
 
 def _read(table: Table, knots: sequential.Floats, place: float, noise: Noise) -> float:

@@ -16,7 +16,8 @@ from aibenchd.decide import findable, summary, verdict
 
 NOISE = Path(__file__).parents[1] / "data" / "noise"
 TAPES = ("idle-1t", "idle-2t", "bursty-1t", "ramp-1t")
-REPLAYS = 400
+REPLAYS = 300
+SOON = 20  # blocks, with which most replays are decided
 RULE = model.Rule(alpha=0.01, beta=0.05, min_effect=0.02, max_blocks=60, max_seconds=math.inf)
 MARGIN = math.log1p(RULE.min_effect)
 
@@ -53,8 +54,11 @@ def pooled(rng: np.random.Generator, noise: np.ndarray, slot: float = 0.0) -> li
 
 def replayed(ratios: np.ndarray, signs: np.ndarray, rule: model.Rule) -> tuple[float, float]:
     """How often a change is found, and the mean number of blocks; of the verdict itself."""
-    slower, faster, unchanged = verdict.stops(verdict.by_coin(ratios, signs), rule)
-    changed = np.minimum(slower, faster)
+    stops = np.stack(verdict.stops(verdict.by_coin(ratios[:, :SOON], signs[:, :SOON]), rule))
+    late = stops.min(axis=0) == verdict.NEVER
+    if late.any():
+        stops[:, late] = verdict.stops(verdict.by_coin(ratios[late], signs[late]), rule)
+    changed, unchanged = stops[:2].min(axis=0), stops[2]
     stop = np.minimum(np.minimum(changed, unchanged) + 1, rule.max_blocks)
     return float(((changed < unchanged) & (changed < rule.max_blocks)).mean()), float(stop.mean())
 
@@ -224,17 +228,23 @@ def test_a_factor_of_two_is_the_most_that_is_looked_for() -> None:
 
 
 def test_too_few_blocks_find_nothing_however_quiet_it_is() -> None:
-    """Of seven coins one in eight has one order all but once; ten that agree have a chance of a thousandth."""
+    """Of seven coins one in eight has one order all but once; ten that agree have a chance of a thousandth, eleven of half."""
     assert math.isinf(findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=7)))
-    assert math.isinf(findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=9, alpha=0.001, beta=0.2)))
+    assert math.isinf(findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=10, alpha=0.001, beta=0.2)))
+    assert math.isfinite(findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=11, alpha=0.001, beta=0.2)))
     assert findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=10)) == pytest.approx(RULE.min_effect)
 
 
-def test_a_slot_that_the_model_does_not_know_hides_effects() -> None:
+def test_a_slot_that_is_new_to_the_model_hides_effects_until_it_is_learnt() -> None:
     rule = dataclasses.replace(RULE, max_blocks=20)
-    without, on_grid, off_grid = (findable.smallest(known(0.01, slot=slot * MARGIN), rule) for slot in (0.0, 2.0, 3.2))
-    assert without == pytest.approx(on_grid)
-    assert off_grid > 1.5 * without
+    slots = [0.0, 2.0, -5.0, 3.2, 50.0]
+    none, known_one, other, new, huge = (findable.smallest(known(0.01, slot=slot * MARGIN), rule) for slot in slots)
+    assert none == pytest.approx(known_one) == pytest.approx(other)
+    assert new > 1.5 * none
+    assert huge == pytest.approx(new)
+    none, known_one, new, huge = (findable.blocks(known(0.01, slot=slot * MARGIN), RULE) for slot in (0.0, 2.0, 3.2, 50.0))
+    assert none == pytest.approx(known_one)
+    assert [new, huge] == pytest.approx([none + findable.LEARNING] * 2, rel=0.01)
 
 
 @pytest.mark.parametrize("effect", [-1.0, -2.0, math.inf, math.nan])
@@ -272,27 +282,29 @@ def test_the_smallest_effect_is_found_as_often_as_is_said(margins: float, tails:
 
 @pytest.mark.parametrize("margins", [0.2, 0.5, 1.0, 1.7])
 @pytest.mark.parametrize("tails", [2.5, math.inf])
-@pytest.mark.parametrize("effect", [0.0, 1.0, 2.0])
-def test_blocks_to_a_verdict_are_as_many_as_is_said(margins: float, tails: float, effect: float) -> None:
-    """Within 25 %."""
+@pytest.mark.parametrize(("effect", "off"), [(0.0, 0.2), (0.5, 0.4), (1.0, 0.2), (2.0, 0.2)])
+def test_blocks_to_a_verdict_are_as_many_as_is_said(margins: float, tails: float, effect: float, off: float) -> None:
+    """Within 20 %, and within 40 % for half the margin."""
     rng = np.random.default_rng(52)
     ratios, signs = student(rng, tails, (200, 60)) * margins * MARGIN, tossed(rng, (200, 60))
     _, mean = replayed(ratios + effect * MARGIN, signs, RULE)
     found = findable.blocks(known(margins * MARGIN, min(tails, 50.0)), RULE, math.expm1(effect * MARGIN))
-    assert found == pytest.approx(mean, rel=0.25)
+    assert found == pytest.approx(mean, rel=off)
 
 
-@pytest.mark.parametrize(("margins", "slot", "budget"), [(0.6, 1.3, 20), (0.6, 0.35, 20), (1.3, 3.0, 30)])
+@pytest.mark.parametrize(("margins", "slot", "budget"), [(0.6, 1.3, 20), (0.6, 0.35, 20), (1.3, 3.0, 30), (0.3, 3.0, 20)])
 def test_a_slot_hides_as_much_as_is_said(margins: float, slot: float, budget: int) -> None:
-    """Within 25 %."""
+    """Within 25 %, of blocks as of effects."""
     rng = np.random.default_rng(55)
     rule = dataclasses.replace(RULE, max_blocks=budget)
     signs = tossed(rng, (REPLAYS, budget))
     ratios = student(rng, 8.0, (REPLAYS, budget)) * margins * MARGIN - signs * slot * MARGIN
-    effect = math.log1p(findable.smallest(known(margins * MARGIN, 8.0, slot * MARGIN), rule))
+    noise = known(margins * MARGIN, 8.0, slot * MARGIN)
+    effect = math.log1p(findable.smallest(noise, rule))
     assert replayed(ratios + effect * 1.25, signs, rule)[0] >= 1 - rule.beta
     if effect > MARGIN * 1.25:
         assert replayed(ratios + effect / 1.25, signs, rule)[0] <= 1 - rule.beta
+    assert findable.blocks(noise, rule) == pytest.approx(replayed(ratios, signs, rule)[1], rel=0.25)
 
 
 @pytest.mark.parametrize("name", TAPES)
