@@ -91,8 +91,9 @@ while :; do # a signal ends a wait too
 done
 read ended rest </proc/uptime
 times >"$account"
+kill -9 $sleeper 2>/dev/null # first: it may be about to begin its sleep, which would outlive it
 kill_all
-{ kill -9 $sleeper $listener; wait $sleeper $listener; } 2>/dev/null
+{ kill -9 $listener; wait $sleeper $listener; } 2>/dev/null
 echo
 echo "$mark $code $began $ended"
 cat "$account"

@@ -327,20 +327,20 @@ async def test_a_timeout_kills_all_that_a_program_started(session: base.Session,
     completed = await session.run(shell(text, work, timeout=0.5))
     assert completed.ending is base.Ending.TIMED_OUT
     assert completed.failure.startswith("timed out")
-    assert phone.processes() == []
+    assert not phone.processes()
 
 
 async def test_a_timeout_on_an_old_phone(server: adbd.Server, old_phone: adbd.Phone) -> None:
     async with device(server, old_phone).session() as session:
         completed = await session.run(shell("sleep 1000 & sleep 1001", await session.directory("work"), timeout=0.5))
         assert completed.ending is base.Ending.TIMED_OUT
-        assert old_phone.processes() == []
+        assert not old_phone.processes()
 
 
 async def test_what_a_program_leaves_running_is_killed(session: base.Session, phone: adbd.Phone) -> None:
     completed = await session.run(shell("setsid sleep 1000 >/dev/null & sleep 1001 &", await session.directory("work")))
     assert completed.code == 0
-    assert phone.processes() == []
+    assert not phone.processes()
 
 
 async def test_a_phone_without_setsid(server: adbd.Server, phone: adbd.Phone) -> None:
@@ -349,7 +349,7 @@ async def test_a_phone_without_setsid(server: adbd.Server, phone: adbd.Phone) ->
     async with device(server, phone).session() as session:
         completed = await session.run(shell("sleep 1000 & sleep 1001", await session.directory("work"), timeout=0.3))
         assert completed.ending is base.Ending.TIMED_OUT
-        assert phone.processes() == []
+        assert not phone.processes()
 
 
 async def test_cancellation_kills_it(session: base.Session, phone: adbd.Phone) -> None:
@@ -360,7 +360,7 @@ async def test_cancellation_kills_it(session: base.Session, phone: adbd.Phone) -
         with pytest.raises(errors.HarnessError, match="pixel: run during run; a session serves one caller at a time"):
             await session.run(base.Command(("true",), work))
         tasks.cancel_scope.cancel()
-    assert phone.processes() == []
+    assert not phone.processes()
     assert (await session.run(shell("echo again", work))).stdout == "again\n"
 
 

@@ -240,14 +240,14 @@ class Phone:
         for line in list(self._lines):
             line.writer.transport.abort()
 
-    def processes(self) -> list[int]:
-        """All that runs on it."""
+    def processes(self) -> dict[int, str]:
+        """All that runs on it: command lines by process ids."""
         tag = f"{TAG}={self.root}\0".encode()
-        found = []
+        found: dict[int, str] = {}
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if tag in (place / "environ").read_bytes():
-                    found.append(int(place.name))
+                    found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         return found
 
     def here(self, text: str) -> str:
