@@ -67,5 +67,6 @@ async def test_the_revision_that_made_a_real_engine_slower_is_named(tmp_path: Pa
     (culprit,) = found["culprits"]["culprits"]
     assert culprit["commits"] == [commits[SLOW]], json.dumps(found["culprits"])
     assert culprit["probability"] > 0.9
-    assert culprit["low"] < found["estimate"] < culprit["high"] * 1.5
+    assert culprit["low"] < found["high"]  # two ways to estimate one change: their intervals meet
+    assert found["low"] < culprit["high"]
     assert {one["run_type"] for one in whole["experiments"]} == {"verify", "regress"}
