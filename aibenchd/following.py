@@ -100,16 +100,26 @@ class Following:
 
     async def _verify(self, of: suspicion.Range, suspects: Sequence[suspicion.Suspect]) -> None:
         rule = self._current().verify
+        paged = None if rule.pages_a_month is None else await self._paged(rule.pages_a_month, len(suspects))
 
         def write(tx: store.Transaction) -> None:
             added = {findings.add(tx, one.experiment, suspicion.SUSPECT): one.experiment for one in suspects}
             family = findings.family(tx.connection, of).findings
             copy = FRESH_COPY if rule.builds == "fresh" else 0
-            findings.verify(tx, of, added, family / rule.false_discovery_rate, copy)
+            findings.verify(tx, of, added, family / rule.false_discovery_rate if paged is None else paged, copy)
             crashpoints.reach("verify.before-commit")
 
         await self._store.write(write)
         log.info("suspects", repository=of.repository, treatment=of.treatment, count=len(suspects))
+
+    async def _paged(self, pages: float, count: int) -> float:
+        """The e-value that each of so many new suspects must have, so that false pages stay within a month's budget."""
+        now = datetime.now(UTC)
+        month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        before = (month - timedelta(days=1)).replace(day=1)
+        usual = await self._store.read(functools.partial(findings.begun, since=before, until=month))
+        number = count + await self._store.read(functools.partial(findings.begun, since=month, until=now))
+        return await anyio.to_thread.run_sync(_needed, pages, usual, number)
 
     # ---- what measured them again
 
@@ -125,12 +135,17 @@ class Following:
         family = await self._store.read(functools.partial(findings.family, of=verified[0].of))
         ended = [one for one in verified if one.ended]
         weighed = await anyio.to_thread.run_sync(_weighed, ended)
-        rate = self._current().verify.false_discovery_rate
-        chosen = await anyio.to_thread.run_sync(_chosen, weighed, family.earlier, family.size, rate)
+        rule = self._current().verify
+        if rule.pages_a_month is None:
+            chosen = await anyio.to_thread.run_sync(_chosen, weighed, family.earlier, family.size, rule.false_discovery_rate)
+            promise = f"at a false discovery rate of {rule.false_discovery_rate:g}"
+        else:
+            chosen = {one.finding for one, again in zip(weighed, ended, strict=True) if _has_what_it_needs(one, again)}
+            promise = f"within {rule.pages_a_month:g} false pages a month"
         # Those of a device that is gone are of the family, but nothing waits for them.
         there = {device.name for device in self._current().devices}
         waiting = [one.device for one in verified if not one.ended] + list(family.undecided)
-        for settled in suspicion.settled(weighed, chosen, sum(device in there for device in waiting), family.size, rate):
+        for settled in suspicion.settled(weighed, chosen, sum(device in there for device in waiting), family.size, promise):
             verify = next(one.verify for one in ended if one.finding == settled.finding)
             await self._conclude(settled, verify)
 
@@ -333,6 +348,18 @@ def _chosen(weighed: Sequence[suspicion.Ended], earlier: Sequence[float], family
     evidence = [*(one.evidence for one in weighed), *earlier]
     chosen = multiplicity.chosen([*evidence, *[-math.inf] * (family - len(evidence))], rate)
     return {one.finding for one, confirmed in zip(weighed, chosen, strict=False) if confirmed}
+
+
+def _needed(pages: float, usual: int, number: int) -> float:
+    from aibenchd.decide import multiplicity
+
+    return math.exp(multiplicity.needed(pages, max(usual, 1), number))
+
+
+def _has_what_it_needs(weighed: suspicion.Ended, verified: findings.Verified) -> bool:
+    """Whether it has the e-value that was asked of it when it began; where none was, the pages were not counted then."""
+    asked = verified.design.rule.e_value
+    return asked > 0 and weighed.evidence >= math.log(asked)
 
 
 def _step(known: searches.Searched, rule: configuration.BisectSettings) -> searching.Step:

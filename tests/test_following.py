@@ -381,3 +381,18 @@ async def test_the_noise_of_one_repository_s_programs_is_not_that_of_another_s(j
         await journal.write(lambda tx, cell=cell, scale=scale: noises.put(tx, cell, facts | {"scale": scale}))
     listed = await journal.read(noises.listing)
     assert {one["repository"]: one["scale"] for one in listed} == {"engine": 0.02, "fork": 0.05}
+
+
+async def test_a_budget_of_pages_asks_more_of_each_suspect_of_a_month(journal: store.Store) -> None:
+    def rows(tx: store.Transaction) -> None:
+        line = Line(tx, 8)
+        for newer in range(1, 8):
+            line.compared(newer, newer - 1, **SLOWER)
+
+    await journal.write(rows)
+    await follower(journal, verify={"pages_a_month": 0.5}).look()
+    query = sa.select(e.c.design).join(p, p.c.id == e.c.pair).where(p.c.run_type == "verify").order_by(e.c.id)
+    wanted = [design["rule"]["e_value"] for design in await journal.read(lambda connection: list(connection.scalars(query)))]
+    assert wanted == sorted(wanted)
+    assert sum(1 / one for one in wanted) < 0.5  # of each at most so much is false, by Markov's inequality
+    assert len(wanted) == 7

@@ -125,7 +125,7 @@ def sighting_of(suspect: Suspect, known: Iterable[Known]) -> int | None:
     return max(one.finding for one in spanned)
 
 
-def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, family: int, rate: float) -> list[Settled]:
+def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, family: int, promise: str) -> list[Settled]:
     """What becomes of a commit's suspects that were measured again.
 
     Args:
@@ -133,7 +133,7 @@ def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, famil
         chosen: findings of those that are confirmed.
         waiting: how many suspects the commit has, or may still have, that are not measured again yet. One that is not chosen
             may be once these have ended.
-        family, rate: of how many at most, and at which false discovery rate, it was chosen; for what is said.
+        family, promise: of how many at most, and with which promise, it was chosen; for what is said.
     """
     found = []
     for one in ended:
@@ -151,7 +151,7 @@ def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, famil
             said = (
                 f"measured again: {one.verdict}{_percent(one.estimate)}, but not surely enough for one of {family} of its commit"
             )
-            found.append(Settled(one.finding, UNCONFIRMED, f"{said} at a false discovery rate of {rate:g}", one.evidence))
+            found.append(Settled(one.finding, UNCONFIRMED, f"{said} {promise}", one.evidence))
     return found
 
 

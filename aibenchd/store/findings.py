@@ -208,6 +208,13 @@ def to_settle(connection: sa.Connection) -> list[Verified]:
     ]
 
 
+def begun(connection: sa.Connection, since: datetime, until: datetime) -> int:
+    """How many suspects were found in that time, to be measured again."""
+    verifying = sa.exists().where(_e.c.finding == _f.c.id, _p.c.id == _e.c.pair, _p.c.run_type == model.RunType.VERIFY)
+    within = (_f.c.found_at >= since, _f.c.found_at < until)
+    return connection.execute(sa.select(sa.func.count()).select_from(_f).where(*within, verifying)).scalar_one()
+
+
 def family(connection: sa.Connection, of: suspicion.Range) -> Family:
     """All of the treatment that is measured against any control, as it is at one time."""
     of_commit = (_p.c.repository == of.repository, _p.c.treatment == of.treatment, _e.c.control_build.is_not(None))

@@ -67,7 +67,7 @@ def test_suspects_are_settled_by_what_measured_them_again() -> None:
         ended(3, None, "skipped"),
         ended(4, model.Verdict.REGRESSED, evidence=2.0),
     ]
-    found = {one.finding: one for one in suspicion.settled(again, {1}, 0, 4, 0.05)}
+    found = {one.finding: one for one in suspicion.settled(again, {1}, 0, 4, "at a rate of 5 %")}
     assert {finding: one.state for finding, one in found.items()} == {
         1: suspicion.OPEN,
         2: suspicion.REFUTED,
@@ -81,7 +81,9 @@ def test_suspects_are_settled_by_what_measured_them_again() -> None:
 
 
 def test_what_is_not_sure_enough_waits_while_others_of_its_commit_may_come() -> None:
-    (only,) = suspicion.settled([ended(1, model.Verdict.UNCHANGED), ended(2, model.Verdict.REGRESSED)], set(), 1, 3, 0.05)
+    (only,) = suspicion.settled(
+        [ended(1, model.Verdict.UNCHANGED), ended(2, model.Verdict.REGRESSED)], set(), 1, 3, "at a rate of 5 %"
+    )
     assert (only.finding, only.state) == (1, suspicion.REFUTED)
 
 
@@ -98,7 +100,7 @@ def test_one_search_stands_for_all_findings_of_two_commits() -> None:
 
 
 def test_a_budget_that_is_spent_refutes_nothing() -> None:
-    (only,) = suspicion.settled([ended(1, model.Verdict.INCONCLUSIVE)], set(), 0, 1, 0.05)
+    (only,) = suspicion.settled([ended(1, model.Verdict.INCONCLUSIVE)], set(), 0, 1, "at a rate of 5 %")
     assert only.state == suspicion.UNCONFIRMED
 
 
