@@ -59,16 +59,25 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.line(f"finding {answer['id']}: {answer['state']}, {answer['verdict']} {screen.interval(answer)}", shown)
     pages.fact_lines(out, [(name, answer[name]) for name in FACTS])
     pages.fact_lines(out, [("reason", answer["reason"]), ("culprit", _culprits(answer))])
-    pages.fact_lines(out, [("first seen in", f"experiment {answer['suspect']}"), ("measured again in", _again(answer))])
+    pages.fact_lines(out, [("first seen in", f"experiment {answer['suspect']}"), ("verified in", _again(answer))])
     if answer["evidence"] is not None:
         odds = math.exp(min(answer["evidence"], LARGEST))
         pages.fact_lines(out, [("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
-    for commit, probability in ((answer["culprits"] or {}).get("by_commit") or {}).items():
-        if probability >= LEAST_SHOWN:
-            out.line(f"  {probability:5.1%} {commit[: pages.SHORT]}")
+    _suspected(out, answer["culprits"] or {})
     _explained(out, answer["explained"] or {})
     for item in answer["seen_again"]:
         out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: pages.SHORT]} {screen.interval(item)}")
+
+
+def _suspected(out: screen.Screen, found: dict[str, Any]) -> None:
+    """What each culprit did, and the commits by their probability where there is more than one."""
+    for culprit in found.get("culprits", ()):
+        if culprit.get("effect") is not None:
+            named = "/".join(commit[: pages.SHORT] for commit in culprit["commits"])
+            out.line(f"  {named}: {screen.interval({'estimate': culprit['effect'], **culprit})}")
+    likely = {commit: share for commit, share in (found.get("by_commit") or {}).items() if share >= LEAST_SHOWN}
+    for commit, share in likely.items() if len(likely) > 1 else ():
+        out.line(f"  {share:6.1%} {commit[: pages.SHORT]}")
 
 
 def _again(finding: dict[str, Any]) -> str:

@@ -177,13 +177,27 @@ def models(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
     items = answer["experiments"]
-    head = ("id", "verdict", "change", "blocks", "device", "backend", "benchmark", "treatment", "control", "when", "reason")
+    head = (
+        "id",
+        "verdict",
+        "change",
+        "blocks",
+        "run",
+        "device",
+        "backend",
+        "benchmark",
+        "treatment",
+        "control",
+        "when",
+        "reason",
+    )
     rows = [
         (
             str(item["id"]),
             _ended(item),
             screen.interval(item),
             str(item["block_count"]),
+            item["run_type"],
             item["device"],
             item["backend"],
             item["benchmark"],
