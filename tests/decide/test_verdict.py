@@ -16,6 +16,7 @@ from aibenchd.plan import order
 NOISE = Path(__file__).parents[1] / "data" / "noise"
 TAPES = ("idle-1t", "idle-2t", "bursty-1t", "ramp-1t")
 BLOCKS = 60
+STAGES = (12, 24, BLOCKS)
 REPLAYS = 1_500
 RULE = model.Rule(alpha=0.01, beta=0.05, min_effect=0.02, max_blocks=BLOCKS, max_seconds=math.inf)
 
@@ -37,14 +38,26 @@ def laid_over(tape: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 def rates(ratios: np.ndarray, first: np.ndarray, kind: str = "coin") -> tuple[float, float, float]:
     """How often something regressed or improved; how often *unchanged*; mean number of blocks."""
-    signs = np.where(first, 1.0, -1.0)
-    seen = verdict.by_coin(ratios, signs) if kind == "coin" else verdict.in_pairs(ratios, signs, range(BLOCKS))
-    slower, faster, unchanged = verdict.stops(seen, RULE)
+    slower, faster, unchanged = stops(ratios, np.where(first, 1.0, -1.0), kind)
     rejected = np.minimum(slower, faster)
     alarms = (rejected < unchanged) & (rejected < verdict.NEVER)
     same = (unchanged <= rejected) & (unchanged < verdict.NEVER)
     stop = np.minimum(np.minimum(rejected, unchanged) + 1, ratios.shape[-1])
     return float(alarms.mean()), float(same.mean()), float(stop.mean())
+
+
+def stops(ratios: np.ndarray, signs: np.ndarray, kind: str) -> list[np.ndarray]:
+    """As :func:`verdict.stops`. Verdicts are final, so that what is decided need not be looked at with more blocks."""
+    found = [np.full(len(ratios), verdict.NEVER) for _ in range(3)]
+    going = np.arange(len(ratios))
+    for blocks in STAGES:
+        some, order_of = ratios[going, :blocks], signs[going, :blocks]
+        seen = verdict.by_coin(some, order_of) if kind == "coin" else verdict.in_pairs(some, order_of, range(blocks))
+        stages = verdict.stops(seen, RULE)
+        for whole, stage in zip(found, stages, strict=True):
+            whole[going] = stage
+        going = going[np.min(stages, axis=0) == verdict.NEVER]
+    return found
 
 
 def allowed(rate: float) -> float:
