@@ -126,7 +126,7 @@ async def test_check_tells_what_is_wrong_with_a_device(made: lab.Lab, server: ss
     assert await checked(made) == ""
     settings: dict[str, Any] = server.settings()
     made.configure(devices=[settings | {"key_file": str(server.other_key)}])
-    assert "devices[0]: box: " in (said := await checked(made))
+    assert "devices[0].username: box: " in (said := await checked(made))
     assert "it does not let us in" in said
 
 
