@@ -17,7 +17,6 @@ from aibenchd.store import again, experiments, schema, store
 RECENT = 100_000  # experiments, the newest, among which suspects are looked for
 LIMIT = 1_000  # of what one look deals with
 PRIORITY = 200  # of what measures them again: above what is measured with no one asking; a person's request goes before
-BAD = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
 UNDECIDED = ("waiting", "open")
 OF_COMMITS = (model.RunType.BENCHMARK, model.RunType.ANCHOR)  # what is measured with no one asking
 
@@ -86,7 +85,7 @@ def unseen(connection: sa.Connection) -> list[suspicion.Suspect]:
     rows = connection.execute(
         suspects()
         .where(
-            _e.c.verdict.in_(BAD),
+            _e.c.verdict.in_(suspicion.BAD),
             _e.c.id > newest - RECENT,
             _p.c.request.is_(None),
             _p.c.run_type.in_(OF_COMMITS),
@@ -228,7 +227,7 @@ def family(connection: sa.Connection, of: suspicion.Range) -> Family:
             *of_commit,
             _p.c.run_type.in_(OF_COMMITS),
             _p.c.request.is_(None),
-            sa.or_(_e.c.state.in_(UNDECIDED), sa.and_(_e.c.verdict.in_(BAD), ~_SEEN)),
+            sa.or_(_e.c.state.in_(UNDECIDED), sa.and_(_e.c.verdict.in_(suspicion.BAD), ~_SEEN)),
         )
     ).all()
     return Family([one for one in evidence if one is not None], len(evidence), undecided)

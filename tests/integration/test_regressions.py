@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,24 @@ async def test_a_later_sighting_joins_the_finding(tmp_path: Path) -> None:
         assert found["sightings"] == 1
         made.commit("slower still", latency=180)
         await made.until("SELECT state FROM findings ORDER BY id", [("open",), ("open",)])
+
+
+async def test_a_daemon_that_is_killed_in_a_search_goes_on_with_it(tmp_path: Path) -> None:
+    made = begin(tmp_path)
+    watch(made, backlog=1, baseline={"rule": "pinned", "commit": made.commits[0]})
+    for number in range(1, 7):
+        made.commit(f"commit {number}", latency=100 if number < 4 else 108)
+    for _ in range(2):
+        async with made.daemon(AIBENCHD_CRASH_AT="search.before-commit") as process:
+            with anyio.fail_after(lab.WAIT):
+                await process.wait()
+            assert process.returncode == -signal.SIGKILL
+    async with made.daemon():
+        found = await finding(made, state="open", search="found")
+    (named,) = found["culprits"]["culprits"]
+    assert named["commits"] == [made.commits[4]]
+    pairs = made.rows("SELECT treatment, control FROM pairs WHERE run_type = 'regress'")
+    assert len(set(pairs)) == len(pairs)  # each asked for once
 
 
 @pytest.mark.parametrize("culprit", [2, 9])
