@@ -174,7 +174,7 @@ class Following:
         earlier = await self._store.read(functools.partial(searches.ended, of=lead.suspect.of, slower=lead.suspect.slower))
         if earlier is not None:
             for one in confirmed:
-                await self._end(one.finding, earlier.search, earlier.culprits)
+                await self._end(one.finding, earlier.search, earlier.taken_over)
             return
         for one in confirmed:
             if one is not lead and one.search == suspicion.NOT_YET:

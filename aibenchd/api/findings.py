@@ -114,6 +114,8 @@ def _culprits(finding: dict[str, Any]) -> str:
         f"{'/'.join(commit[: pages.SHORT] for commit in culprit['commits'])} {culprit['probability']:.0%}"
         for culprit in found.get("culprits", ())
     ]
+    if "of" in found:
+        named.append(f"as finding {found['of']}, not searched by itself")
     if finding["search"] == "found":
         return ", ".join(named)
     return ", ".join([finding["search"], *named]) if finding["search"] else ""

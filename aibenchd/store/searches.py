@@ -83,10 +83,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class EndedSearch:
-    """How the search between two commits ended, and what it found."""
+    """How the search between two commits ended, and what it found of one finding."""
 
+    finding: int
     search: str
-    culprits: model.Json
+    culprits: Mapping[str, model.Json]
+
+    @property
+    def taken_over(self) -> model.JsonObject:
+        """What it found, for another finding: ``of`` says whose it is, for that one may have a culprit of its own."""
+        return {**self.culprits, "of": self.culprits.get("of", self.finding)}
 
 
 def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
@@ -104,7 +110,7 @@ def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
 def ended(connection: sa.Connection, of: suspicion.Range, slower: bool) -> EndedSearch | None:
     """The search between two commits, of a time or of another fault, that has ended; None where none has."""
     rows = connection.execute(
-        findings.suspects(_f.c.search, _f.c.culprits)
+        findings.suspects(_f.c.id.label("finding"), _f.c.search, _f.c.culprits)
         .join(_f, _f.c.suspect == _e.c.id)
         .where(
             _p.c.repository == of.repository,
@@ -113,7 +119,10 @@ def ended(connection: sa.Connection, of: suspicion.Range, slower: bool) -> Ended
             _f.c.search.not_in((*suspicion.UNSEARCHED, suspicion.IMPOSSIBLE)),
         )
     )
-    return next((EndedSearch(row.search, row.culprits) for row in rows if findings.suspect_of(row).slower == slower), None)
+    return next(
+        (EndedSearch(row.finding, row.search, row.culprits or {}) for row in rows if findings.suspect_of(row).slower == slower),
+        None,
+    )
 
 
 def searched(connection: sa.Connection, finding: int) -> Searched:

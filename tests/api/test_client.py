@@ -46,7 +46,7 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         first = statusd.experiment(tx, pair, built, **statusd.decided("regressed"))
         culprit = {"commits": ["d" * 40, "e" * 40], "probability": 0.983, "effect": 0.05, "low": 0.04, "high": 0.06}
         likely = {"e" * 40: 0.9, "d" * 40: 0.083, "c" * 40: 0.017}
-        statusd.finding(tx, first, state="open", search="found", culprits={"culprits": [culprit], "by_commit": likely})
+        statusd.finding(tx, first, state="open", search="found", culprits={"culprits": [culprit], "by_commit": likely, "of": 7})
         measured = {"type": "NET", "metric": "latency", "unit": "us", "treatment": {"p50": 105.0}, "control": {"p50": 100.0}}
         tx.connection.execute(statusd.schema.results.insert().values(experiment=first, **measured))
         statusd.block(tx, first, 0)
@@ -84,7 +84,15 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         ("history squeeze lab-host", ["regressed", "latency 105 us"]),
         ("history squeeze lab-host --metric latency", ["regressed", "latency 105 us"]),
         ("revisions", ["engine", "1 open, 1 regressed"]),
-        ("finding 1", ["finding 1: open, regressed", "dddddddddddd/eeeeeeeeeeee: +5.0 % (+4.0 … +6.0)", " 90.0% eeeeeeeeeeee"]),
+        (
+            "finding 1",
+            [
+                "finding 1: open, regressed",
+                "dddddddddddd/eeeeeeeeeeee: +5.0 % (+4.0 … +6.0)",
+                " 90.0% eeeeeeeeeeee",
+                "as finding 7",
+            ],
+        ),
         ("findings", ["open", "regressed", "dddddddddddd/eeeeeeeeeeee 98%"]),
         ("builds", ["built"]),
         ("log build 1", ["cc -c a.c"]),
