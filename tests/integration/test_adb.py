@@ -135,6 +135,27 @@ async def test_told_to_stop_or_killed_in_a_block_nothing_stays_on_the_phone(
     assert made.rows("SELECT * FROM undo") == []
 
 
+async def test_a_reload_in_a_block_that_removes_the_phone_leaves_it_as_it_was(
+    tmp_path: Path, server: adbd.Server, phone: adbd.Phone
+) -> None:
+    phone.script("su", adbd.SU)
+    made = make(tmp_path, server, phone, conditioning={"frequency": "max", "governor": "performance"})
+    made.configure(experiment=made.configuration["experiment"] | {"timeout": "3s"})
+    made.commit("first", bench=SLOW)
+    async with made.daemon() as process:
+        await until_running(made, phone)
+        assert phone.frequencies() == ("performance", "1800000", "1800000")
+        made.configure(devices=[{"name": "other", "kind": "simulated"}])
+        process.send_signal(signal.SIGHUP)
+        with anyio.move_on_after(lab.WAIT) as scope:
+            while phone.frequencies() != BEFORE:
+                await anyio.sleep(0.05)
+        assert not scope.cancelled_caught, made.log()[-4000:]
+        await until_still(phone)
+        assert made.rows("SELECT outcome FROM trials ORDER BY id LIMIT 1") == [("timed out",)]  # its block had its time
+        assert made.rows("SELECT * FROM undo") == []
+
+
 async def test_a_phone_is_started_anew_before_an_experiment(tmp_path: Path, server: adbd.Server, phone: adbd.Phone) -> None:
     made = make(tmp_path, server, phone, conditioning={"reboot": True})
     made.commit("first")

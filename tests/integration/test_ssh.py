@@ -122,6 +122,21 @@ async def test_a_daemon_that_ends_during_a_block_leaves_nothing_on_the_device(
         await alone(made, server)
 
 
+async def test_a_device_that_a_reload_removes_ends_its_block_and_nothing_stays_there(made: lab.Lab, server: sshd.Sshd) -> None:
+    made.configure(experiment=made.configuration["experiment"] | {"timeout": "3s"})
+    async with made.daemon() as daemon:
+        await verdicts(made, ["measured"])
+        made.commit("hangs", bench="#!/bin/sh\nsetsid sleep 1000 & echo > begun; wait\n")
+        with anyio.fail_after(lab.WAIT):
+            while not (server.home / "box" / "work" / "work" / "begun").exists():
+                await anyio.sleep(0.02)
+        made.configure(devices=[{"name": "other", "kind": "local"}])
+        daemon.send_signal(signal.SIGHUP)
+        await made.until("SELECT count(*) FROM trials WHERE outcome = 'timed out'")
+        await alone(made, server)
+        assert [one["name"] for one in (await made.ctl("devices"))["devices"]] == ["other"]
+
+
 async def test_check_tells_what_is_wrong_with_a_device(made: lab.Lab, server: sshd.Sshd) -> None:
     assert await checked(made) == ""
     settings: dict[str, Any] = server.settings()
