@@ -67,7 +67,7 @@ class Daemon:
             Unreachable: it does not answer, or stops in the middle.
             Refused: it answers with an error.
         """
-        with self._connected() as connection:
+        with self.connected() as connection:
             connection.settimeout(seconds)
             try:
                 # By HTTP/1.0 the body ends where the connection does, and comes in no chunks.
@@ -81,13 +81,18 @@ class Daemon:
                     length -= len(piece)
                     yield piece
             except TimeoutError:
-                raise Unreachable(f"aibenchd does not answer within {seconds:g} s; {_look(self.path)}") from None
+                raise Unreachable(f"aibenchd does not answer within {seconds:g} s; {self._look()}") from None
             except ConnectionError:
-                raise Unreachable(f"aibenchd closed the connection; {_look(self.path)}") from None
+                raise Unreachable(f"aibenchd closed the connection; {self._look()}") from None
             if length > 0:
-                raise Unreachable(f"aibenchd broke off in the middle of its answer; {_look(self.path)}")
+                raise Unreachable(f"aibenchd broke off in the middle of its answer; {self._look()}")
 
-    def _connected(self) -> socket.socket:
+    def connected(self) -> socket.socket:
+        """A connection to its socket.
+
+        Raises:
+            Unreachable: there is none.
+        """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(CONNECT_SECONDS)
@@ -96,6 +101,10 @@ class Daemon:
             connection.close()
             raise Unreachable(_why(self.path, error)) from None
         return connection
+
+    def _look(self) -> str:
+        """Where to look, where a connection has gone."""
+        return _look(self.path)
 
 
 def quoted(text: str) -> str:

@@ -79,8 +79,25 @@ class Call:
 
     @property
     def daemon(self) -> call.Daemon:
-        """At ``--socket``, else where :func:`call.default_socket` says; not connected to yet."""
+        """On ``--host`` or $AIBENCHD_HOST; at ``--socket``, else where :func:`call.default_socket` says; not connected to yet.
+
+        Raises:
+            Misuse: the host is no address.
+        """
+        host = self.host
+        if host:
+            from aibenchd.api import afar
+
+            try:
+                return afar.Daemon(host, self.option("socket"))
+            except ValueError as error:
+                raise Misuse(str(error)) from None
         return call.Daemon(self.option("socket") or call.default_socket())
+
+    @property
+    def host(self) -> str:
+        """Where the daemon is; empty for this host."""
+        return self.option("host") or os.environ.get("AIBENCHD_HOST", "")
 
     def flag(self, name: str) -> bool:
         return name in self.options
@@ -155,10 +172,23 @@ def overview() -> str:
     """What ``--help`` prints."""
     width = max(len(f"{name} {command.arguments}") for name, command in COMMANDS.items()) + 2
     lines = [f"  {f'{name} {command.arguments}':{width}}{command.about}" for name, command in COMMANDS.items()]
+    afar = "  -H, --host ADDRESS  ssh://[USER@]HOST[:PORT]: the daemon there, through your own ssh (default: $AIBENCHD_HOST)"
     general = "  -s, --socket PATH   socket of the daemon (default: $AIBENCHD_SOCKET, else /run/aibenchd/aibenchd.sock)"
     more = "  --json              print what the daemon sent\n  COMMAND --help      the options of a command"
     return "\n".join(
-        ("usage: aibenchctl [-s PATH] [--json] COMMAND …", "", ABOUT, "", "commands:", *lines, "", "options:", general, more)
+        (
+            "usage: aibenchctl [-H ADDRESS] [-s PATH] [--json] COMMAND …",
+            "",
+            ABOUT,
+            "",
+            "commands:",
+            *lines,
+            "",
+            "options:",
+            afar,
+            general,
+            more,
+        )
     )
 
 
@@ -253,9 +283,23 @@ def events(asked: Call) -> int:
 
 
 def backup(asked: Call) -> int:
-    """Blocks until it is made, BACKUP_SECONDS at most; a relative path is relative to the client."""
+    """Blocks until it is made, BACKUP_SECONDS at most; a relative path is relative to the client.
+
+    Raises:
+        Misuse: it is relative, and the daemon on another host.
+    """
+    if asked.host and not os.path.isabs(asked.arguments[0]):
+        raise Misuse(f"FILE: expected an absolute path on {asked.host}, not {asked.arguments[0]!r}")
     file = os.path.abspath(asked.arguments[0])  # the daemon stands somewhere else
     return _told(asked, asked.daemon.post("/v1/backup", {"file": file}, BACKUP_SECONDS))
+
+
+def dial(asked: Call) -> int:
+    """``dial``."""
+    from aibenchd.api import afar
+
+    afar.dial(asked.option("socket") or call.default_socket())
+    return DONE
 
 
 def compare(asked: Call) -> int:
@@ -393,8 +437,8 @@ def _fail(code: int, error: Exception) -> int:
     return code
 
 
-SHORT = {"-s": "socket", "-h": "help"}
-GENERAL = {"socket": "PATH", "json": "", "help": "", "version": ""}
+SHORT = {"-s": "socket", "-h": "help", "-H": "host"}
+GENERAL = {"host": "ADDRESS", "socket": "PATH", "json": "", "help": "", "version": ""}
 PAGED = {"limit": "NUMBER", "cursor": "CURSOR"}
 COMMANDS = {
     "status": Command(status, "everything at a glance, faults first", "", {"watch": ""}),
@@ -456,6 +500,7 @@ COMMANDS = {
     "release": Command(order("/v1/devices/{}/release"), "take a device out of quarantine, and try it now", "DEVICE"),
     "reload": Command(order("/v1/reload"), "read the configuration again"),
     "config": Command(config, "the settings in force"),
+    "dial": Command(dial, "carry bytes between standard streams and the socket: what -H runs on the daemon's host"),
     "backup": Command(backup, "copy the journal into a new file", "FILE"),
 }
 
