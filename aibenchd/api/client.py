@@ -240,6 +240,21 @@ def status(asked: Call) -> int:
         time.sleep(WATCH_SECONDS)
 
 
+def top(asked: Call) -> int:
+    """``top``.
+
+    Raises:
+        Misuse: there is no terminal.
+    """
+    from aibenchd.api import top as live
+
+    try:
+        live.run(asked.daemon, seconds=live.AFAR_SECONDS if asked.host else live.HERE_SECONDS)
+    except OSError as error:
+        raise Misuse(str(error)) from None
+    return DONE
+
+
 def history(asked: Call) -> int:
     benchmark, device = asked.arguments
     query = {"benchmark": benchmark, "device": device} | {name: asked.option(name) for name in asked.command.options}
@@ -442,6 +457,7 @@ GENERAL = {"host": "ADDRESS", "socket": "PATH", "json": "", "help": "", "version
 PAGED = {"limit": "NUMBER", "cursor": "CURSOR"}
 COMMANDS = {
     "status": Command(status, "everything at a glance, faults first", "", {"watch": ""}),
+    "top": Command(top, "the same and more on a whole terminal, as it changes; q ends it"),
     "devices": Command(page("/v1/devices", pages.devices), "devices: what they are, their state, health and queue"),
     "experiments": Command(
         page("/v1/experiments", pages.experiments),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _GAP = "  "
-_STYLES = {
+STYLES = {  # by the names of verdicts and states, as terminals have them
     "heading": "1",
     "regressed": "31",
     "broken": "35",
@@ -39,7 +39,7 @@ class Screen:
         self.now = datetime.now(UTC)
 
     def line(self, text: str = "", style: str = "") -> None:
-        print(self._styled(self._cut(printable(text)), style))
+        self._put(self._cut(printable(text)), style)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
         """Rows under their headings; ``styles`` has one style per row, by the names of verdicts and states."""
@@ -50,7 +50,7 @@ class Screen:
         widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
         for row, style in zip([head, *texts], ["heading", *(styles or [""] * len(rows))], strict=True):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            print(self._styled(self._cut(_GAP.join(cells).rstrip()), style))
+            self._put(self._cut(_GAP.join(cells).rstrip()), style)
 
     def bands(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table of many columns: as many at a time as fit on the terminal, each time behind the first column."""
@@ -78,9 +78,9 @@ class Screen:
         if self.on_terminal:
             print("\033[H\033[2J", end="")
 
-    def _styled(self, text: str, style: str) -> str:
-        code = _STYLES.get(style)
-        return f"\033[{code}m{text}\033[0m" if self.colours and code else text
+    def _put(self, text: str, style: str) -> None:
+        code = STYLES.get(style)
+        print(f"\033[{code}m{text}\033[0m" if self.colours and code else text)
 
     def _cut(self, text: str) -> str:
         return text[: self.width - 1] + "…" if self.width and len(text) > self.width else text
