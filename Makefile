@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PREFIX ?= /opt/aibenchd
 SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
-DEBIAN := git git-lfs openssh-server iproute2 gcc make libegl1 libgl1-mesa-dri qemu-user clang lld
+DEBIAN := git git-lfs openssh-server iproute2 gcc make libegl1 libgl1-mesa-dri qemu-user clang lld linux-perf
 
 # What the demo's engine runs on. ONNX Runtime is a far smaller download than PyTorch.
 ENGINE ?= pytorch

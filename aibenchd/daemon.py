@@ -31,6 +31,7 @@ from aibenchd import (
     model,
     planning,
     plugins,
+    profiling,
     services,
     settings,
     systemd,
@@ -231,6 +232,16 @@ class Following(services.Service):
 
     async def run(self) -> None:
         await self._following.run()
+
+
+class Profiling(services.Service):
+    """Has confirmed regressions profiled."""
+
+    def __init__(self, _chosen: str, daemon: Daemon) -> None:
+        self._profiling = profiling.Profiling(daemon.store, lambda: daemon.world().settings, daemon.directory)
+
+    async def run(self) -> None:
+        await self._profiling.run()
 
 
 class Histories(services.Service):
@@ -545,6 +556,7 @@ class Daemon:
             (roster("builder", Building), lambda loaded: {"all": _of_builds(loaded.settings)}),
             (roster("planner", Planner), lambda _: {"all": ALWAYS}),
             (roster("following", Following), lambda _: {"all": ALWAYS}),
+            (roster("profiling", Profiling), lambda _: {"all": ALWAYS}),
             (roster("histories", Histories), lambda _: {"all": ALWAYS}),
             (roster("specifications", Specifications), lambda _: {"all": ALWAYS}),
             (roster("knowing", Knowing), lambda _: {"all": ALWAYS}),

@@ -38,8 +38,16 @@ class RunType(enum.StrEnum):
     VERIFY = "verify"
     REGRESS = "regress"
     ANCHOR = "anchor"  # two commits that are far apart: no drift between them shows in what compares neighbours
+    PROFILE = "profile"  # both arms of a confirmed regression under a profiler: says where, not how much
     SELFCHECK = "selfcheck"  # one commit against itself, so that whatever is found is a false alarm
     COMPARE = "compare"  # two cells of the coverage matrix, that a person asked for; says nothing of a commit
+
+
+class Profiler(enum.StrEnum):
+    """What a profile was made by."""
+
+    OWN = "the program's own profiler"
+    PERF = "perf"
 
 
 class Verdict(enum.StrEnum):
@@ -300,6 +308,7 @@ class Design:
         blocks: how many blocks an experiment of one arm has.
         env, command_args: from the benchmark's selection.
         control: what the control runs where it is not the same, in a comparison of two cells.
+        profiled: whether its trials run under a profiler, so that their times say nothing.
     """
 
     benchmark: Benchmark
@@ -315,6 +324,7 @@ class Design:
     env: Mapping[str, str] = field(default_factory=dict)
     command_args: str = ""
     control: Variant | None = None
+    profiled: bool = False
 
     def of(self, arm: ArmName) -> Variant:
         """What ``arm`` runs."""

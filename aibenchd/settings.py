@@ -166,6 +166,9 @@ class VerifySettings(Model):
         float,
         Field(gt=0, lt=1, description="of the regressions of one commit that are confirmed, the share that is none, at most"),
     ] = 0.05
+    profile: Annotated[
+        bool, Field(description="run both arms of a confirmed regression once more under a profiler, and keep where they differ")
+    ] = True
     pages_a_month: Annotated[
         float | None,
         Field(gt=0, description="in place of the rate: so many confirmed regressions a month are none, at most, on average"),

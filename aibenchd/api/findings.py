@@ -65,6 +65,7 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
         pages.fact_lines(out, [("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
     _suspected(out, answer["culprits"] or {})
     _explained(out, answer["explained"] or {})
+    _profiled(out, answer["profile"])
     for item in answer["seen_again"]:
         out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: pages.SHORT]} {screen.interval(item)}")
 
@@ -99,6 +100,22 @@ def _explained(out: screen.Screen, explained: dict[str, Any]) -> None:
         out.line()
         others = [(one["key"], screen.quantity(one["control"], one["unit"]), _span(one, one["unit"])) for one in changed]
         out.table(("also changed", "was", "change"), others)
+
+
+def _profiled(out: screen.Screen, profile: dict[str, Any] | None) -> None:
+    """Where the arms differ under a profiler: what took more or less by itself."""
+    if not profile or not (profile["reason"] or profile.get("rows")):
+        return
+    out.line()
+    if profile["reason"]:
+        out.line(f"not profiled: {profile['reason']}")
+        return
+    rows = [
+        (one["name"], *(screen.quantity(one[column], profile["unit"]) for column in ("control", "treatment", "change")))
+        for one in profile["rows"][:OPERATORS]
+    ]
+    out.table((f"profile, a {profile['per']}, by {profile['profiler']}", "was", "is", "change"), rows)
+    out.line(f"  whole, on the daemon's host: {' '.join(profile['files'].values())}")
 
 
 def _span(one: dict[str, Any], unit: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,7 +11,7 @@ import anyio
 
 from aibenchd import crashpoints, errors, model
 from aibenchd.devices import base as devices
-from aibenchd.measure import keeping, placing, trial
+from aibenchd.measure import keeping, placing, profiler, trial
 from aibenchd.plan import order
 
 
@@ -55,6 +57,25 @@ async def run(
         finished = await trial.run(bench.sides, bench.device, placed[arm])
         trials.append(await bench.keeper.take(finished, placed[arm], number))
     return await bench.keeper.side_by_side(model.Block(number, tuple(trials)), placed)
+
+
+async def profile(
+    bench: Bench,
+    design: model.Design,
+    number: int,
+    placed: Mapping[model.ArmName, placing.Placed],
+    begun: list[model.ArmName],
+) -> model.Block:
+    """As :func:`run`, each arm under a profiler; what it leaves is kept."""
+    trials: list[model.Trial] = []
+    for arm in arms(design, number):
+        begun.append(arm)
+        condition = functools.partial(_condition, bench, design, placed[arm])
+        profiled = await profiler.run(bench.sides, bench.device, placed[arm], condition, bench.keeper.profile(arm))
+        finished = await bench.keeper.take(profiled.finished, placed[arm], number)
+        await bench.keeper.take_profile(profiled.kind, arm)
+        trials.append(dataclasses.replace(finished, reason=profiled.reason))
+    return model.Block(number, tuple(trials))
 
 
 async def warm_up(bench: Bench, design: model.Design, placed: Mapping[model.ArmName, placing.Placed]) -> None:

@@ -100,6 +100,16 @@ def estimate(
     return dataclasses.replace(so_far, verdict=_failed_as(failing), reason=_said_of(failing, reasons))
 
 
+def profiled(reasons: Mapping[model.ArmName, str]) -> model.Decision:
+    """What an experiment ends with whose programs ran under a profiler, after its first block.
+
+    Args:
+        reasons: why an arm left no profile.
+    """
+    said = "; ".join(f"the {arm.value}: {reason}" for arm, reason in reasons.items() if reason)
+    return model.Decision(model.Verdict.MEASURED, 0, reason=said)
+
+
 def evidence(design: model.Design, blocks: Sequence[experiments.Journalled], *, slower: bool) -> float:
     """The logarithm of the e-value of an experiment that ended badly, against nothing having become worse.
 

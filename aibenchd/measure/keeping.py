@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from aibenchd import errors, model
-from aibenchd.measure import outputs, placing, trial
+from aibenchd.measure import outputs, placing, profiles, trial
 from aibenchd.specs import schema
 
 NAME_BOUND = 100  # characters of a part of a file's name
@@ -51,6 +51,17 @@ class Keeper:
             return one
         await anyio.to_thread.run_sync(_write_log, self.state_directory / f"{stem}.log", finished.output)
         return dataclasses.replace(one, log=f"{stem}.log")
+
+    def profile(self, arm: model.ArmName) -> Path:
+        """Where an arm's profile comes to."""
+        path = profiles.path(self.state_directory, self.experiment, arm)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    async def take_profile(self, kind: model.Profiler | None, arm: model.ArmName) -> None:
+        """Keep an arm's profile, if it left one, by the name of its kind."""
+        if kind is not None:
+            await anyio.to_thread.run_sync(profiles.keep, self.state_directory, self.experiment, arm, kind)
 
     def _keep_outputs(self, finished: trial.Finished, placed: placing.Placed) -> None:
         """Those that are laid beside others, once it is known that they can be read.

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import anyio
@@ -60,6 +60,20 @@ class Sides:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """What watches an arm's program while it runs: a variable that tells it to watch itself, or what it runs under."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+
+    def over(self, command: devices.Command) -> devices.Command:
+        """The command, watched."""
+        argv = ("/bin/sh", "-c", *command.argv) if self.prefix and command.shell else command.argv
+        shell = command.shell and not self.prefix
+        return dataclasses.replace(command, argv=(*self.prefix, *argv), shell=shell, env={**command.env, **self.env})
+
+
+@dataclass(frozen=True, slots=True)
 class Placed:
     """An arm that is ready to run.
 
@@ -72,6 +86,7 @@ class Placed:
         files: to be compared with what they were before each trial.
         libraries: directories on the device that its shared libraries lie in.
         sizes: bytes of the program with all that its build left, and of the model's files.
+        watch: how its program is watched; not at all where it is measured.
     """
 
     arm: model.ArmName
@@ -87,6 +102,7 @@ class Placed:
     conditions: conditions.Conditions
     libraries: tuple[str, ...]
     sizes: Mapping[str, float]
+    watch: Watch = Watch()
 
     @property
     def metering(self) -> dict[str, str]:

@@ -182,6 +182,7 @@ class _Running:
             cpus=how.cpus or self._device.cpus,
             timeout=max(how.timeout - self._spent, 0.001),
         )
+        command = self._placed.watch.over(command)
         return self._sides.device.app_command(app, command) if app else command
 
     def wrong(self) -> str:

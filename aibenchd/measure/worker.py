@@ -315,7 +315,8 @@ class Worker:
                 return
             self._busy(experiment)
             try:
-                block = await blocks.run(bench, experiment.design, experiment.blocks, placed, begun)
+                run = blocks.profile if experiment.design.profiled else blocks.run
+                block = await run(bench, experiment.design, experiment.blocks, placed, begun)
                 after = await held.look_after(before)
             except (errors.DeviceLostError, errors.HarnessError, OSError) as error:
                 await self._exclude(experiment, begun, error)
@@ -556,6 +557,8 @@ def _judge(
         fingerprint=fingerprint,
     )
     reasons = {one.arm: one.reason for one in block.trials}
+    if experiment.design.profiled:
+        return latest, judging.profiled(reasons)
     judge = judging.decision if experiment.quota is None else judging.estimate
     return latest, judge(experiment.design, earlier, latest, reasons)
 

@@ -11,8 +11,8 @@ from aibenchd.report import records
 from aibenchd.store import experiments, outbox, store
 
 # Records are of commits. What two cells of the matrix are to each other is for the person who asked, and what a commit is to
-# itself is for those who ask how often the program errs.
-UNREPORTED = (model.RunType.COMPARE, model.RunType.SELFCHECK)
+# itself is for those who ask how often the program errs. What ran under a profiler was no measurement.
+UNREPORTED = (model.RunType.COMPARE, model.RunType.SELFCHECK, model.RunType.PROFILE)
 
 Series = Mapping[model.ArmName, Sequence[model.Series]]  # of each arm, of all its valid trials, in order of blocks
 

@@ -14,6 +14,9 @@ Printed, as ``PyTorchObserver {"type": …, "metric": …, "unit": …, "value"|
     ID_<n>_<operator> latency    us; with --operators: one value per profiled iteration, after all of the above was timed
     NET backend, NET evidence    what executed, and by what that is known
 
+Where the environment names a file in AIBENCHD_PROFILE, and the framework has a profiler, some runs under it are written there
+after all that is timed: a JSON object with Chrome's ``traceEvents``, and ``runs``, how many there are.
+
 Exit status: 0 done; 1 the network failed; 2 the arguments or files cannot be used; 3 another backend than asked for executed.
 """
 
@@ -50,6 +53,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when libraries are loaded:
 FAILED, UNUSABLE, OTHER_BACKEND = 1, 2, 3  # exit status
 SEED = 0
 PROFILED = 10  # iterations at most: profiles grow large, and each process is one sample anyway
+PROFILE = "AIBENCHD_PROFILE"  # the variable that names the file which a profile goes to
 LONGEST = 200  # letters of an output's name in a file's
 
 TYPES = {
@@ -115,6 +119,14 @@ class Network(abc.ABC):
     def operators(self, iterations: int) -> Mapping[tuple[int, str], Sequence[float]]:
         """Microseconds of each operator, by its turn and name, one value per iteration."""
 
+    def profile(self, runs: int) -> Sequence[Mapping[str, Any]] | None:  # noqa: ARG002  most have no profiler
+        """Events of so many runs, as Chrome's trace viewer has them (``name ph ts dur pid tid``); None: there is no profiler.
+
+        Raises:
+            UnusableError: there is one, and it cannot be used here.
+        """
+        return None
+
 
 def main(
     name: str,
@@ -168,9 +180,19 @@ def _measure(
     if options.operators:
         for (index, operator), values in network.operators(min(options.iterations, PROFILED)).items():
             observe("latency", "us", kind=f"ID_{index}_{operator}", values=list(values))
+    if os.environ.get(PROFILE):
+        save_profile(network, min(options.iterations, PROFILED), os.environ[PROFILE])
     found = network.evidence()
     observe("backend", "", info_string=judged(found, options.backend))
     observe("evidence", "", info_string=shown(found))
+
+
+def save_profile(network: Network, runs: int, path: str) -> None:
+    """Write a profile, where the framework makes one."""
+    events = network.profile(runs)
+    if events is not None:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"traceEvents": events, "runs": runs}, file)
 
 
 # ---------------------------------------------------------------- options and observer lines

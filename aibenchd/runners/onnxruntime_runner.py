@@ -104,6 +104,9 @@ class OrtNetwork(common.Network):
                 found[index, operator_of(node)].append(float(node["dur"]))
         return found
 
+    def profile(self, runs: int) -> Sequence[Mapping[str, Any]]:
+        return self._profiled_events(runs)
+
     def _make(self, profile: str = "") -> Any:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = FATAL
@@ -136,15 +139,20 @@ class OrtNetwork(common.Network):
     def _profile(self) -> list[list[dict[str, Any]]]:
         """The nodes of each run of a session that is profiled. The first run is a warm-up."""
         if not self._runs:
-            self._session = self._binding = None  # two sessions at once would be what the most memory is found to be
-            with tempfile.TemporaryDirectory() as directory:
-                session = self._make(os.path.join(directory, "profile"))
-                binding = self._bound(session)
-                for _ in range(self._profiled):
-                    executed(session, binding)
-                with open(session.end_profiling(), encoding="utf-8") as file:
-                    self._runs = list(runs_in(json.load(file)))
+            self._runs = list(runs_in(self._profiled_events(self._profiled)))
         return self._runs
+
+    def _profiled_events(self, runs: int) -> list[dict[str, Any]]:
+        """All that ONNX Runtime's profile of a session of its own holds."""
+        self._session = self._binding = None  # two sessions at once would be what the most memory is found to be
+        with tempfile.TemporaryDirectory() as directory:
+            session = self._make(os.path.join(directory, "profile"))
+            binding = self._bound(session)
+            for _ in range(runs):
+                executed(session, binding)
+            with open(session.end_profiling(), encoding="utf-8") as file:
+                events: list[dict[str, Any]] = json.load(file)
+        return events
 
 
 def executed(session: Any, binding: Any) -> None:

@@ -22,6 +22,7 @@ import atexit
 import collections
 import contextlib
 import importlib
+import json
 import os
 import re
 import shutil
@@ -49,6 +50,7 @@ except ImportError as absent:
 BACKENDS = ("cpu", "onednn", "mkl", "nnpack", "cuda")
 MEMORY_FORMATS = ("contiguous_format", "channels_last")
 ITERATION = "aibenchd iteration"
+TRACED = ("cpu_op", "user_annotation", "kernel", "gpu_memcpy", "gpu_memset")  # kinds of a trace's events
 TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 SYNONYMS = {
     "--input_dims": "--input-dims",
@@ -235,6 +237,19 @@ class Network(common.Network):
                 microseconds = event.device_time_total if torch.cuda.is_initialized() else event.cpu_time_total
                 found[index, operator_of(event)].append(microseconds)
         return dict(found)
+
+    def profile(self, runs: int) -> Sequence[Mapping[str, Any]]:
+        """By torch.profiler. Traces of Kineto's hold much else: kept are what ran on the processor, and on a GPU."""
+        with torch.profiler.profile() as profile:
+            for _ in range(runs):
+                with torch.autograd.profiler.record_function(ITERATION):
+                    self.run()
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "trace.json")
+            profile.export_chrome_trace(path)
+            with open(path, encoding="utf-8") as file:
+                events = json.load(file)["traceEvents"]
+        return [event for event in events if event.get("cat") in TRACED]
 
     def _profiled(self, iterations: int) -> list[list[Any]]:
         """The outermost operators of each iteration, in the order in which they began."""

@@ -59,23 +59,27 @@ def experiment(
     rule: Mapping[str, float] | None = None,
     finding: int | None = None,
     quota: int | None = None,
-) -> None:
-    """An experiment like another one.
+    profiled: bool = False,
+) -> int:
+    """An experiment like another one; its number.
 
     Args:
         arms: builds of the treatment and the control.
         rank: its priority.
         rule: what differs of its rule.
         finding: that it serves; ``quota``: blocks that it has until it is given more.
+        profiled: whether its trials run under a profiler.
     """
     transaction.announce("follow.planned", pair=pair)  # for the planner to open it once its builds are there
     design = {
         **like.design,
         "rule": {**like.design["rule"], "e_value": 0.0, **(rule or {})},
+        "profiled": profiled,
         "seed": seed_of(pair, (like.benchmark, like.device, like.backend)),
     }
-    transaction.connection.execute(
-        _e.insert().values(
+    number: int = transaction.connection.execute(
+        _e.insert()
+        .values(
             pair=pair,
             benchmark=like.benchmark,
             identifier=like.identifier,
@@ -91,7 +95,9 @@ def experiment(
             quota=quota,
             created_at=datetime.now(UTC),
         )
-    )
+        .returning(_e.c.id)
+    ).scalar_one()
+    return number
 
 
 def build(transaction: store.Transaction, like: int, rank: int, *, commit: str = "", copy: int = 0) -> int:

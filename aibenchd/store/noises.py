@@ -16,7 +16,8 @@ from aibenchd.store import experiments, schema, store
 
 EXPERIMENTS = 10  # the newest, whose blocks are looked at
 LISTED = 10_000
-TWO_COMMITS = (model.RunType.COMPARE,)  # two cells differ by more than noise does
+# Two cells differ by more than noise does, and a profiler adds its own.
+NOT_OF_COMMITS = (model.RunType.COMPARE, model.RunType.PROFILE)
 
 _e, _p, _n = schema.experiments, schema.pairs, schema.noises
 
@@ -41,7 +42,7 @@ def newest_blocks(connection: sa.Connection, cell: suspicion.Cell) -> list[Block
             _e.c.backend == cell.backend,
             _e.c.control_build.is_not(None),
             _e.c.verdict.is_not(None),
-            _p.c.run_type.not_in(TWO_COMMITS),
+            _p.c.run_type.not_in(NOT_OF_COMMITS),
         )
         .order_by(_e.c.id.desc())
         .limit(EXPERIMENTS)

@@ -26,8 +26,9 @@ CONTROL_DOES_NOT_BUILD = "the control does not build"
 REBUILT_DIFFERENTLY = "its programs were lost from the cache and came out different when they were built again"
 TREATMENT_DOES_NOT_BUILD = "the treatment does not build"
 
-# Two cells run the same programs in different ways; a search asks what blocks of two commits look like; a self-check wants this.
-MEASURED_ANYWAY = (model.RunType.COMPARE, model.RunType.REGRESS, model.RunType.SELFCHECK)
+# Two cells run the same programs in different ways; a search asks what blocks of two commits look like; a self-check wants this;
+# a profile is of what was measured, equal or not.
+MEASURED_ANYWAY = (model.RunType.COMPARE, model.RunType.REGRESS, model.RunType.SELFCHECK, model.RunType.PROFILE)
 
 _revisions, _pairs, _experiments = schema.revisions, schema.pairs, schema.experiments
 _ORPHANED = _experiments.c.reason == CONTROL_DOES_NOT_BUILD

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0005"  # the newest migration: what this code reads and writes
+VERSION = "0006"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -204,6 +204,18 @@ sightings = sa.Table(
     sa.Column("experiment", sa.Integer, sa.ForeignKey("experiments.id"), primary_key=True),
     sa.Column("finding", sa.Integer, sa.ForeignKey("findings.id"), nullable=False),
     sa.Index("sightings_of_finding", "finding"),
+)
+
+# Of confirmed regressions, what both arms do under a profiler.
+profiles = sa.Table(
+    "profiles",
+    metadata,
+    sa.Column("finding", sa.Integer, sa.ForeignKey("findings.id"), primary_key=True),
+    sa.Column("experiment", sa.Integer, sa.ForeignKey("experiments.id"), nullable=False),
+    sa.Column("facts", sa.JSON),  # where the arms differ; NULL until it has been measured, and where that failed
+    sa.Column("reason", sa.Text, nullable=False, default=""),  # why there is none
+    sa.Column("made_at", Instant),
+    sa.Index("profiles_to_read", "finding", sqlite_where=sa.text("made_at IS NULL"), postgresql_where=sa.text("made_at IS NULL")),
 )
 
 # How noisy a benchmark is on a device with one repository's programs, by its newest experiments.
@@ -434,7 +446,7 @@ def _trigger(text: str) -> None:
 _VERDICT = (
     "CASE WHEN {0}.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = {0}.pair) "
     "WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' "
-    "WHEN 'selfcheck' THEN 'self-checked' ELSE {0}.verdict END END"
+    "WHEN 'selfcheck' THEN 'self-checked' WHEN 'profile' THEN 'profiled' ELSE {0}.verdict END END"
 )
 _keep_tally("experiments", "{0}.device", "{0}.state", _VERDICT)
 _keep_tally("blocks", "''", "iif({0}.valid, 'valid', 'invalid')", "''")

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from aibenchd import errors, model
 from aibenchd.plan import suspicion
-from aibenchd.store import schema
+from aibenchd.store import profiles, schema
 
 LIMIT = 1_000  # rows of one page
 CELLS = 10_000  # of the coverage matrix
@@ -237,7 +237,7 @@ def findings(connection: sa.Connection, page: Page) -> Item:
 
 
 def finding(connection: sa.Connection, number: int) -> Item | None:
-    """One finding, with what it is made of (``explained``), its sightings and the experiments of its search; None without one."""
+    """One finding, with what it is made of (``explained``, ``profile``), its sightings, its search's experiments; or None."""
     row = connection.execute(_findings(_f.explained).where(_f.id == number)).mappings().one_or_none()
     if row is None:
         return None
@@ -245,6 +245,7 @@ def finding(connection: sa.Connection, number: int) -> Item | None:
     _add_measured_again(connection, [item])
     sighted = sa.select(schema.sightings.c.experiment).where(schema.sightings.c.finding == number)
     return item | {
+        "profile": profiles.of_finding(connection, number),
         "seen_again": _items(connection, _experiments().where(_e.id.in_(sighted)).order_by(_e.id.desc()).limit(LIMIT)),
         "experiments": _items(connection, _experiments().where(_e.finding == number).order_by(_e.id).limit(LIMIT)),
     }

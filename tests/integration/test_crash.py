@@ -43,7 +43,7 @@ def small_lab(directory: Path, sink: str) -> lab.Lab:
     (repository,) = made.configuration["repositories"]
     made.configure(
         experiment=EXPERIMENT,
-        verify={"enabled": True},
+        verify={"enabled": True, "profile": False},
         devices=devices,
         benchmarks=[{"specification": "net.json"}, {"specification": "more.json", "devices": {"names": [devices[0]["name"]]}}],
         repositories=[repository | {"backlog": 500}],

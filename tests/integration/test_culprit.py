@@ -55,6 +55,7 @@ async def test_the_revision_that_made_a_real_engine_slower_is_named(tmp_path: Pa
         devices=[{"name": "host", "kind": "local", "cpus": cpus[-1:]}],
         benchmarks=[{"specification": "squeezenet.json"}],
         experiment=RULE,
+        verify={"profile": False},
         creep={"enabled": False},
         selfcheck={"share": 0},
         status={"socket": "aibenchd.sock"},

@@ -36,7 +36,7 @@ BROKEN = "#!/bin/sh\necho 'no such operator: conv9' >&2\nexit 3\n"
 def begin(directory: Path, sink: str = "", **sections: Any) -> lab.Lab:
     """A lab in which regressions are measured again; watched from its first commit on."""
     made = lab.make(directory, sink)
-    made.configure(verify={"enabled": True}, **sections)
+    made.configure(verify={"enabled": True, "profile": False}, **sections)
     made.commit("first")
     watch(made)
     return made
@@ -90,7 +90,7 @@ async def test_a_regression_is_measured_again_before_it_is_one(tmp_path: Path) -
 
 async def test_what_only_one_build_was_slow_by_is_refuted_by_fresh_ones(tmp_path: Path) -> None:
     made = begin(tmp_path)
-    made.configure(verify={"enabled": True, "builds": "fresh"})
+    made.configure(verify={"enabled": True, "profile": False, "builds": "fresh"})
     async with made.daemon():
         await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
         made.commit("laid out badly", latency=130, build=QUICK_WHEN_BUILT_ANEW)

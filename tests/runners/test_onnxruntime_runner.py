@@ -19,6 +19,7 @@ import aibenchd.runners
 from aibenchd import model
 from aibenchd.frameworks import base
 from aibenchd.frameworks import onnxruntime as framework
+from aibenchd.measure import profiles
 from aibenchd.runners import common
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is loaded
@@ -97,6 +98,15 @@ def test_a_file_s_own_inputs_are_those_that_are_asked_for(squeezenet: Path) -> N
         for arguments in ((), ("--input-dims", "1,3,224,224", "--input-type", "float"))
     ]
     assert digests == [common.digest([common.seeded((1, 3, 224, 224), "float")])] * 2
+
+
+def test_a_profile_is_left_where_one_is_asked_for(squeezenet: Path, tmp_path: Path) -> None:
+    file = tmp_path / "profile"
+    run("--model", squeezenet, "--input-dims", "1,3,224,224", "--operators", AIBENCHD_PROFILE=str(file))
+    profiles.keep_as(file, model.Profiler.OWN)
+    found = profiles.of_trace(file.with_name("profile.json.gz"))
+    assert found.runs == 3
+    assert sum(name.endswith("_kernel_time") for name in found.own) > 30  # nodes, by their names
 
 
 @pytest.mark.parametrize("factory", ["net", "path"])

@@ -18,6 +18,7 @@ import pytest
 import aibenchd.runners
 from aibenchd import model
 from aibenchd.frameworks import base, pytorch
+from aibenchd.measure import profiles
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install aibenchd[torch]")
 
@@ -126,6 +127,17 @@ def test_a_network_of_a_function_with_its_operators() -> None:
     assert all(value > 0 for one in series.values() for value in one.values)
     assert found.backend == "onednn"
     assert series["NET evidence"].text == "onednn convolution x 1, mkl SGEMM x 1, cpu operator x 4"
+
+
+def test_a_profile_is_left_where_one_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "profile"
+    arguments = ("--module", "engine:net", *LARGE, "--iterations", "4")
+    assert "latency" in {series.metric for series in run(*arguments, AIBENCHD_PROFILE=str(file)).series}
+    profiles.keep_as(file, model.Profiler.OWN)
+    found = profiles.of_trace(file.with_name("profile.json.gz"))
+    assert found.runs == 4
+    assert found.own["aten::mkldnn_convolution"] > 0
+    assert not any(name.startswith("ProfilerStep") for name in found.own)
 
 
 def test_torchscript_and_export_compute_the_same(here: Here, networks: Path) -> None:

@@ -1,0 +1,110 @@
+"""What two profiles say, by hand-made traces and stacks whose self times are known."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aibenchd import errors, model
+from aibenchd.measure import profiles
+
+STACKS = """bench
+\t    5581 convolve+0x1f (/build/1/bench)
+\t    5111 main (/build/1/bench)
+
+bench
+\t    5581 convolve (/build/1/bench)
+
+bench
+\t   2724a [unknown] (/usr/lib/libc.so.6)
+
+bench
+"""
+
+
+def event(name: str, start: float, duration: float, thread: int = 1) -> dict[str, Any]:
+    return {"ph": "X", "name": name, "pid": 1, "tid": thread, "ts": start, "dur": duration}
+
+
+def write(directory: Path, arm: model.ArmName, text: str, kind: model.Profiler = model.Profiler.OWN) -> None:
+    path = profiles.path(directory, 1, arm)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    profiles.keep(directory, 1, arm, kind)
+
+
+def trace(*events: dict[str, Any], runs: int = 1) -> str:
+    return json.dumps({"traceEvents": [*events, {"ph": "M", "name": "process_name"}], "runs": runs})
+
+
+def test_what_was_called_within_is_not_the_callers_own(tmp_path: Path) -> None:
+    one = [
+        event("run", 0, 100),
+        event("conv", 10, 50),
+        event("copy", 20, 5),
+        event("conv", 60, 30),
+        event("conv", 0, 7, thread=2),
+    ]
+    write(tmp_path, model.ArmName.TREATMENT, trace(*one, runs=2))
+    found = profiles.of_trace(tmp_path / profiles.DIRECTORY / "1-treatment.json.gz")
+    assert found == profiles.Profile({"run": 10.0, "conv": 41.0, "copy": 2.5}, 2)
+
+
+def test_a_bare_list_of_events_is_of_the_whole_process(tmp_path: Path) -> None:
+    write(tmp_path, model.ArmName.TREATMENT, json.dumps([event("conv", 1, 8)]))
+    assert profiles.of_trace(tmp_path / profiles.DIRECTORY / "1-treatment.json.gz") == profiles.Profile({"conv": 8.0}, 0)
+
+
+def test_a_sample_counts_for_its_innermost_frame(tmp_path: Path) -> None:
+    write(tmp_path, model.ArmName.TREATMENT, STACKS, model.Profiler.PERF)
+    found = profiles.of_samples(tmp_path / profiles.DIRECTORY / "1-treatment.perf.txt.gz")
+    each = profiles.MICROSECONDS_A_SAMPLE
+    assert found.own == {"convolve (bench)": 2 * each, "[unknown] (libc.so.6)": each}
+
+
+def test_the_largest_differences_come_first(tmp_path: Path) -> None:
+    write(tmp_path, model.ArmName.TREATMENT, trace(event("conv", 0, 50), event("copy", 60, 20)))
+    write(tmp_path, model.ArmName.CONTROL, trace(event("conv", 0, 48), event("relu", 60, 5)))
+    found = profiles.compared(tmp_path, 1)
+    assert found["rows"] == [
+        {"name": "copy", "treatment": 20.0, "control": 0.0, "change": 20.0},
+        {"name": "relu", "treatment": 0.0, "control": 5.0, "change": -5.0},
+        {"name": "conv", "treatment": 50.0, "control": 48.0, "change": 2.0},
+    ]
+    assert (found["per"], found["profiler"]) == ("run", "the program's own profiler")
+    assert found["files"] == {arm: f"logs/profile/1-{arm}.json.gz" for arm in ("treatment", "control")}
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
+    with pytest.raises(errors.CommandError, match="no profile of the treatment and the control"):
+        profiles.compared(tmp_path, 1)
+    write(tmp_path, model.ArmName.TREATMENT, trace(event("conv", 0, 50)))
+    write(tmp_path, model.ArmName.CONTROL, STACKS, model.Profiler.PERF)
+    with pytest.raises(
+        errors.CommandError, match="the treatment was profiled by the program's own profiler and the control by perf"
+    ):
+        profiles.compared(tmp_path, 1)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"traceEvents": 3}', '[{"ph": "X", "ts": 1}]', "[3]", '"text"'])
+def test_what_is_no_trace_is_an_error(tmp_path: Path, text: str) -> None:
+    write(tmp_path, model.ArmName.TREATMENT, text)
+    with pytest.raises(errors.CommandError, match="Chrome's trace format"):
+        profiles.of_trace(tmp_path / profiles.DIRECTORY / "1-treatment.json.gz")
+
+
+def test_stacks_without_a_sample_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path, model.ArmName.TREATMENT, "bench\n", model.Profiler.PERF)
+    with pytest.raises(errors.CommandError, match="no sample"):
+        profiles.of_samples(tmp_path / profiles.DIRECTORY / "1-treatment.perf.txt.gz")
+
+
+def test_a_profile_that_was_cut_off_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "cut.json.gz"
+    path.write_bytes(gzip.compress(trace(event("conv", 0, 50)).encode())[:-12])
+    with pytest.raises(errors.CommandError, match=r"cut\.json\.gz"):
+        profiles.of_trace(path)
