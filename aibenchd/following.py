@@ -21,7 +21,7 @@ from aibenchd import crashpoints, events, model
 from aibenchd import settings as configuration
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
-from aibenchd.store import experiments, findings, noises, searches, series, store
+from aibenchd.store import again, builds, experiments, findings, noises, searches, series, store
 
 if TYPE_CHECKING:
     from aibenchd import creeping  # they import numpy
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 LOOK_BACK = timedelta(days=1)  # over what was decided while nobody looked
 LOOK_SECONDS = 300.0  # between two looks though nothing was told
-FRESH_COPY = 1  # which copy of a build is one that was made anew
 NOT_VERIFIED = "it was not measured again: verify is off"
 ALONE = "measured alone: there is nothing that it could have regressed from"
 OFF_BRANCH = "its control is not on the branch below it: there is no line of commits to search"
@@ -105,8 +104,8 @@ class Following:
         def write(tx: store.Transaction) -> None:
             added = {findings.add(tx, one.experiment, suspicion.SUSPECT): one.experiment for one in suspects}
             family = findings.family(tx.connection, of).findings
-            copy = FRESH_COPY if rule.builds == "fresh" else 0
-            findings.verify(tx, of, added, family / rule.false_discovery_rate if paged is None else paged, copy)
+            e_value = family / rule.false_discovery_rate if paged is None else paged
+            findings.verify(tx, of, added, e_value, _copy(rule.builds, of))
             crashpoints.reach("verify.before-commit")
 
         await self._store.write(write)
@@ -146,25 +145,34 @@ class Following:
         there = {device.name for device in self._current().devices}
         waiting = [one.device for one in verified if not one.ended] + list(family.undecided)
         for settled in suspicion.settled(weighed, chosen, sum(device in there for device in waiting), family.size, promise):
-            verify = next(one.verify for one in ended if one.finding == settled.finding)
-            await self._conclude(settled, verify)
+            await self._conclude(settled, next(one for one in ended if one.finding == settled.finding))
 
-    async def _conclude(self, settled: suspicion.Settled, verify: int) -> None:
+    async def _conclude(self, settled: suspicion.Settled, verified: findings.Verified) -> None:
         left, explained = recording.Left(), None
         if settled.state == suspicion.OPEN:
-            facts = await self._store.read(functools.partial(_measured, experiment=verify))
+            facts = await self._store.read(functools.partial(_measured, experiment=verified.verify))
+            decision = dataclasses.replace(facts.decision, reason=settled.reason)
+            first = await self._store.read(functools.partial(findings.decision_of, experiment=verified.suspect))
             left = await anyio.to_thread.run_sync(
-                self._recorder.of_confirmation, facts.experiment, facts.decision, facts.series, facts.backend, facts.fingerprint
+                self._recorder.of_confirmation,
+                facts.experiment,
+                decision,
+                first,
+                facts.series,
+                facts.backend,
+                facts.fingerprint,
             )
-            explained = await self._store.read(functools.partial(_explained, experiment=verify))
+            explained = await self._store.read(functools.partial(_explained, experiment=verified.verify))
 
         def write(tx: store.Transaction) -> None:
             findings.settle(tx, settled, explained)
-            self._recorder.write(tx, verify, left)
+            self._recorder.write(tx, verified.verify, left)
             crashpoints.reach("confirm.before-commit")
 
         await self._store.write(write)
         log.info("suspect settled", finding=settled.finding, state=settled.state, reason=settled.reason)
+        if verified.unmoved:
+            log.warning("builds came out as the first ones", experiment=verified.verify, advice=suspicion.LAY_OUT)
 
     # ---- the commits at fault
 
@@ -313,6 +321,13 @@ def _explained(connection: sa.Connection, experiment: int) -> model.JsonObject:
     return explaining.explained(explaining.Measured(*one) for one in experiments.samples_by_block(connection, experiment))
 
 
+def _copy(builds_of: str, of: suspicion.Range) -> int:
+    """Which builds of two commits suspects are measured again with."""
+    if builds_of == "relaid":
+        return again.layout_seed(of.treatment, of.control or "")
+    return builds.FRESH if builds_of == "fresh" else 0
+
+
 def _wanted(history: series.Series, rule: configuration.CreepSettings) -> creeping.Wanted | None:
     from aibenchd import creeping
 
@@ -336,6 +351,8 @@ def _weighed(ended: Sequence[findings.Verified]) -> list[suspicion.Ended]:
             one.reason,
             one.estimate,
             judging.evidence(one.design, one.blocks, slower=one.slower) if one.verdict in suspicion.BAD else -math.inf,
+            relaid=bool(one.design.layout),
+            unmoved=one.unmoved,
         )
         for one in ended
     ]

@@ -309,6 +309,8 @@ class Design:
         env, command_args: from the benchmark's selection.
         control: what the control runs where it is not the same, in a comparison of two cells.
         profiled: whether its trials run under a profiler, so that their times say nothing.
+        layout: the seed of the memory layout that its builds were made with; then the environment's size is drawn for each
+            block too, for that moves the stack. 0: they are laid out as any others.
     """
 
     benchmark: Benchmark
@@ -325,6 +327,7 @@ class Design:
     command_args: str = ""
     control: Variant | None = None
     profiled: bool = False
+    layout: int = 0
 
     def of(self, arm: ArmName) -> Variant:
         """What ``arm`` runs."""

@@ -27,6 +27,15 @@ from aibenchd.report import base as report
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 NotAnOption = Annotated[str, Field(pattern=r"^([^-]|$)", max_length=1024)]  # git and hg would take a leading dash for an option
 Variables = dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str]
+# For gcc or clang with lld. Code and data alone are shuffled: the order of what runs before main is the program's own affair.
+SECTIONS = "-ffunction-sections -fdata-sections"
+LAYOUT = {
+    "CFLAGS": SECTIONS,
+    "CXXFLAGS": SECTIONS,
+    "LDFLAGS": " ".join(
+        ("-fuse-ld=lld", *(f"-Wl,--shuffle-sections={name}*={{seed}}" for name in (".text", ".rodata", ".data", ".bss")))
+    ),
+}
 
 Alpha = Annotated[float, Field(gt=0, lt=0.5, description="false alarms, at most, per experiment: 0.01 is one in a hundred")]
 Beta = Annotated[float, Field(gt=0, lt=0.5, description="changes of min_effect that are called unchanged, at most")]
@@ -122,6 +131,13 @@ class BuildSettings(Model):
     cache_size: Annotated[quantities.Size, Field(description="of all programs kept; the least recently used go first")] = 20 << 30
     compiler_cache: Annotated[bool, Field(description="keep a directory for ccache between revisions (CCACHE_DIR)")] = True
     env: Annotated[Variables, Field(description="added to the small environment of each build")] = {}
+    layout: Annotated[
+        Variables,
+        Field(
+            description="appended to these variables of a build that is to have another memory layout, as verify.builds: relaid"
+            " asks for; {seed} is AIBENCHD_LAYOUT_SEED"
+        ),
+    ] = LAYOUT
 
 
 class ExperimentSettings(Model):
@@ -159,8 +175,11 @@ class VerifySettings(Model):
 
     enabled: Annotated[bool, Field(description="measure each suspected regression again, independently")] = True
     builds: Annotated[
-        Literal["same", "fresh"],
-        Field(description="of both commits: those that were measured, or others that are built anew with AIBENCHD_COPY=1"),
+        Literal["same", "fresh", "relaid"],
+        Field(
+            description="of both commits: those that were measured; fresh: others, built anew with AIBENCHD_COPY=1; "
+            "relaid: others, built with another memory layout by what builds.layout says"
+        ),
     ] = "same"
     false_discovery_rate: Annotated[
         float,

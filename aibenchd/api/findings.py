@@ -59,7 +59,8 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.line(f"finding {answer['id']}: {answer['state']}, {answer['verdict']} {screen.interval(answer)}", shown)
     pages.fact_lines(out, [(name, answer[name]) for name in FACTS])
     pages.fact_lines(out, [("reason", answer["reason"]), ("culprit", _culprits(answer))])
-    pages.fact_lines(out, [("first seen in", f"experiment {answer['suspect']}"), ("verified in", _again(answer))])
+    first = f"experiment {answer['suspect']} {screen.interval(answer['first_seen'])}"
+    pages.fact_lines(out, [("first seen in", first.rstrip()), ("verified in", _again(answer))])
     if answer["evidence"] is not None:
         odds = math.exp(min(answer["evidence"], LARGEST))
         pages.fact_lines(out, [("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
@@ -82,7 +83,10 @@ def _suspected(out: screen.Screen, found: dict[str, Any]) -> None:
 
 
 def _again(finding: dict[str, Any]) -> str:
-    return f"experiment {finding['verify']}" if finding["verify"] else ""
+    if not finding["verify"]:
+        return ""
+    made_for = f", by builds that were made for another memory layout (seed {finding['layout']})" if finding["layout"] else ""
+    return f"experiment {finding['verify']}{made_for}"
 
 
 def _explained(out: screen.Screen, explained: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import aibenchd.runners
 from aibenchd import errors, model, settings
 from aibenchd.build import slot
+from aibenchd.store import builds
 
 NAME = "build.sh"
 META = "meta.json"
@@ -71,7 +73,8 @@ def environment(
     """All variables that a build sees: few, and the same for every revision but for ``SOURCE_DATE_EPOCH``, its commit time.
 
     ``AIBENCHD_COPY`` is not 0 in a build that is made to tell what a revision does from what one build of it happens to do:
-    a script may lay out its programs otherwise then. What the configuration names in ``builds.env`` wins.
+    a script may lay out its programs otherwise then. What the configuration names in ``builds.env`` wins. Where the copy is to
+    have another memory layout, ``AIBENCHD_LAYOUT_SEED`` is its seed, and ``builds.layout`` is appended.
     """
     fixed = {
         "PATH": PATH,
@@ -84,7 +87,14 @@ def environment(
         "AIBENCHD_PYTHON": sys.executable,
         "AIBENCHD_COPY": str(copy),
     }
-    return fixed | (_cached(compiler_cache) if chosen.compiler_cache else {}) | chosen.env
+    variables = fixed | (_cached(compiler_cache) if chosen.compiler_cache else {}) | chosen.env
+    seed = builds.layout_of(copy)
+    return _laid_out(variables, chosen.layout, seed) if seed else variables
+
+
+def _laid_out(variables: Mapping[str, str], layout: Mapping[str, str], seed: int) -> dict[str, str]:
+    added = {name: f"{variables.get(name, '')} {text.replace('{seed}', str(seed))}".strip() for name, text in layout.items()}
+    return {**variables, **added, "AIBENCHD_LAYOUT_SEED": str(seed)}
 
 
 def _cached(directory: Path) -> dict[str, str]:

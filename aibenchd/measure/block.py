@@ -14,6 +14,8 @@ from aibenchd.devices import base as devices
 from aibenchd.measure import keeping, placing, profiler, trial
 from aibenchd.plan import order
 
+PADDING = "AIBENCHD_PADDING"
+
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -29,6 +31,16 @@ def arms(design: model.Design, block: int) -> tuple[model.ArmName, ...]:
     if design.arms == 1:
         return (model.ArmName.TREATMENT,)
     return order.arms(design.order, design.seed, block)
+
+
+def padded(
+    design: model.Design, block: int, placed: Mapping[model.ArmName, placing.Placed]
+) -> Mapping[model.ArmName, placing.Placed]:
+    """The arms as they run in a block: where their builds have a layout of their own, so has the stack, the same for both."""
+    if not design.layout:
+        return placed
+    padding = {PADDING: "x" * order.padding(design.seed, block)}
+    return {arm: dataclasses.replace(one, conditions=one.conditions.with_env(padding)) for arm, one in placed.items()}
 
 
 async def run(
@@ -48,6 +60,7 @@ async def run(
         CommandError: it cannot be run whatever the programs do.
     """
     crashpoints.reach("block.before-trial")
+    placed = padded(design, number, placed)
     trials: list[model.Trial] = []
     for arm in arms(design, number):
         if trials:

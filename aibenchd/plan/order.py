@@ -1,4 +1,4 @@
-"""Who runs when: the order of the arms in a block, and an experiment's turn in a round. Pure, from a journalled seed.
+"""What is drawn for blocks: the order of their arms, an experiment's turn in a round, padding. Pure, from a journalled seed.
 
 Draws are SHA-256 of the seed and of what is drawn, so that they can be made again, in any order, by any version of Python,
 from the journal alone.
@@ -10,6 +10,7 @@ import hashlib
 
 from aibenchd import model
 
+PAGE = 4096  # bytes, after which a stack that is moved meets the same sets of a first cache, and the same aliases, again
 _BITS = 53  # a float holds that many exactly
 
 Arms = tuple[model.ArmName, model.ArmName]
@@ -39,6 +40,15 @@ def arms(kind: str, seed: int, block: int) -> Arms:
 def turn(seed: int, number: int) -> float:
     """An experiment's place in round ``number``, uniform in [0, 1): a round runs its experiments by rising turn."""
     return _draw("turn", seed, number) / (1 << _BITS)
+
+
+def padding(seed: int, block: int) -> int:
+    """How many bytes the environment of both arms is longer by in one block, uniform in [0, 4096).
+
+    What lies above a stack says where it begins, and how fast a program is may depend on that (Mytkowicz et al., "Producing
+    wrong data without doing anything obviously wrong!", ASPLOS 2009).
+    """
+    return _draw("padding", seed, block) % PAGE
 
 
 def _tossed(seed: int, unit: int) -> Arms:

@@ -8,6 +8,7 @@ discovery rate (:mod:`aibenchd.decide.multiplicity`): where none regressed, that
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ SUSPECT, REFUTED, UNCONFIRMED, OPEN = "suspect", "refuted", "unconfirmed", "open
 NOT_YET, RUNNING, DEFERRED, IMPOSSIBLE = "", "running", "deferred", "impossible"
 UNSEARCHED = (NOT_YET, RUNNING, DEFERRED)
 BAD = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
+LAY_OUT = "set builds.layout to what it heeds, or have build.sh heed AIBENCHD_LAYOUT_SEED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Ended:
     Attributes:
         state: of that experiment; ``decided`` where it has a verdict.
         evidence: the logarithm of its e-value against no regression; -inf where it is not bad.
+        relaid: whether both commits were built with another memory layout for it.
+        unmoved: the arms whose builds came out as the first ones all the same.
     """
 
     finding: int
@@ -100,6 +104,13 @@ class Ended:
     reason: str
     estimate: float | None
     evidence: float = -math.inf
+    relaid: bool = False
+    unmoved: Sequence[model.ArmName] = ()
+
+    @property
+    def again(self) -> str:
+        """How it was measured."""
+        return "built with another memory layout and measured again" if self.relaid and not self.unmoved else "measured again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +148,20 @@ def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, famil
     """
     found = []
     for one in ended:
+        said = f"{one.again}: {one.verdict}{_percent(one.estimate)}"
         if one.state != "decided":
             found.append(Settled(one.finding, UNCONFIRMED, f"it could not be measured again: {one.reason or one.state}"))
         elif one.verdict is model.Verdict.INCONCLUSIVE:
-            found.append(
-                Settled(one.finding, UNCONFIRMED, f"measured again: {one.verdict}{_percent(one.estimate)}; {one.reason}")
-            )
+            found.append(Settled(one.finding, UNCONFIRMED, f"{said}; {one.reason}"))
         elif one.verdict not in BAD:
-            found.append(Settled(one.finding, REFUTED, f"measured again: {one.verdict}{_percent(one.estimate)}"))
+            found.append(Settled(one.finding, REFUTED, said))
         elif one.finding in chosen:
             found.append(Settled(one.finding, OPEN, one.reason, one.evidence))
         elif not waiting:
-            said = (
-                f"measured again: {one.verdict}{_percent(one.estimate)}, but not surely enough for one of {family} of its commit"
-            )
-            found.append(Settled(one.finding, UNCONFIRMED, f"{said} {promise}", one.evidence))
-    return found
+            unsure = f"{said}, but not surely enough for one of {family} of its commit {promise}"
+            found.append(Settled(one.finding, UNCONFIRMED, unsure, one.evidence))
+    notes = {one.finding: _note(one) for one in ended}
+    return [dataclasses.replace(one, reason="; ".join(filter(None, (one.reason, notes[one.finding])))) for one in found]
 
 
 def lead_of(confirmed: Sequence[Confirmed], devices: Collection[str]) -> Confirmed:
@@ -170,6 +179,16 @@ def by_range(confirmed: Iterable[Confirmed]) -> dict[tuple[Range, bool], list[Co
     for one in confirmed:
         found.setdefault((one.suspect.of, one.suspect.slower), []).append(one)
     return found
+
+
+def _note(one: Ended) -> str:
+    """What went wrong with another memory layout; empty where nothing did, or none was asked for."""
+    if one.unmoved:
+        arms = " and the ".join(one.unmoved)
+        return f"built again with another memory layout, the {arms} came out the same: the tool chain did not listen; {LAY_OUT}"
+    if one.relaid and one.state != "decided":
+        return f"both commits were to be built with another memory layout; see the logs of these builds, and {LAY_OUT}"
+    return ""
 
 
 def _spans(suspect: Suspect, earlier: Suspect) -> bool:

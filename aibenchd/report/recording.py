@@ -73,13 +73,19 @@ class Recorder:
         self,
         verified: experiments.Experiment,
         decision: model.Decision,
+        first: model.Decision,
         series: Series,
         backend: str,
         fingerprint: Mapping[str, str],
     ) -> Left:
-        """A confirmed regression, as the experiment that confirmed it measured it; arguments as of :meth:`of_decision`."""
+        """A confirmed regression, as the experiment that confirmed it measured it.
+
+        Args:
+            first: what it was first seen by; the others are as of :meth:`of_decision`.
+        """
         facts = self._facts(verified, fingerprint, series.get(model.ArmName.TREATMENT, ()))
-        return Left(verdicts=[records.confirmed_record(facts, decision, series, backend=backend, time=datetime.now(UTC))])
+        made = records.confirmed_record(facts, decision, first, series, backend=backend, time=datetime.now(UTC))
+        return Left(verdicts=[made])
 
     def write(self, tx: store.Transaction, experiment: int, left: Left) -> None:
         """Queue records for the sinks that want them, and keep results."""

@@ -24,6 +24,9 @@ One object per metric. These fields are in every record; a field that does not a
 ``info_string``        what the program stated as text in place of numbers
 ``verdict``            of the metric that is decided on; null for the others, and in ``samples``
 ``estimate``           treatment / control - 1, with its interval ``low`` to ``high``; null where ``verdict`` is
+``first_seen``         ``{"estimate", "low", "high"}`` of the experiment that first showed a confirmed regression; else null
+``layout``             seed of the memory layout that both builds were made for, to tell a slow commit from one unlucky layout;
+                       null where they are laid out as ever; the ``reason`` says where a build came out as it was before
 ``reason``             of the verdict, where the numbers do not say it; null where ``verdict`` is
 ``alpha``              the rule's false alarms, at most; ``min_effect``, the smallest change that matters
 ``blocks``             how many were analysed; null in ``samples``
@@ -135,6 +138,7 @@ def verdict_records(
 def confirmed_record(
     verified: Experiment,
     decision: model.Decision,
+    first: model.Decision,
     series: Mapping[model.ArmName, Sequence[model.Series]],
     *,
     backend: str,
@@ -144,6 +148,7 @@ def confirmed_record(
 
     Args:
         verified: the experiment that confirmed it; its record as such is another.
+        first: what it was first seen by.
         series, backend, time: as :func:`verdict_records`; ``time`` is of the confirmation.
     """
     confirmed = dataclasses.replace(verified, run_type=model.RunType.REGRESS)
@@ -153,6 +158,7 @@ def confirmed_record(
         "regressed_types": [confirmed.decided_on],
         **_of_key(confirmed, arms, confirmed.decided_on, decision.blocks),
         **_of_decision(decision),
+        "first_seen": _interval(first),
     }
     return _record(confirmed.installation, "verdict", ("regress", confirmed.id, confirmed.decided_on), fields)
 
@@ -203,6 +209,8 @@ def _common(experiment: Experiment, backend: str, time: datetime) -> dict[str, m
         "experiment": experiment.id,
         "run_type": experiment.run_type.value,
         "regressed_types": [],
+        "first_seen": None,
+        "layout": experiment.design.layout or None,
         "repository": experiment.repository,
         "commit": experiment.treatment.id,
         "commit_time": _instant(experiment.treatment.time),
@@ -242,9 +250,13 @@ def _of_key(experiment: Experiment, arms: _Arms, key: str, blocks: int) -> dict[
 
 
 def _of_decision(decision: model.Decision) -> dict[str, model.Json]:
-    estimate, low, high = _numbers((decision.estimate, decision.low, decision.high))
     verdict = decision.verdict.value if decision.verdict else None
-    return {"verdict": verdict, "reason": decision.reason, "estimate": estimate, "low": low, "high": high}
+    return {"verdict": verdict, "reason": decision.reason, **_interval(decision)}
+
+
+def _interval(decision: model.Decision) -> dict[str, model.Json]:
+    estimate, low, high = _numbers((decision.estimate, decision.low, decision.high))
+    return {"estimate": estimate, "low": low, "high": high}
 
 
 def _of_series(experiment: Experiment, arms: _Arms, key: str) -> dict[str, model.Json]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -40,6 +41,10 @@ class Conditions:
     log_output: bool
     statistics: tuple[str, ...]
     platform_args: schema.PlatformArgs
+
+    def with_env(self, more: Mapping[str, str]) -> Conditions:
+        """The same, with more variables."""
+        return dataclasses.replace(self, env={**self.env, **more})
 
 
 def of(benchmark: model.Benchmark, *, timeout: float, env: Mapping[str, str] | None = None) -> Conditions:

@@ -21,6 +21,16 @@ def seed_of(pair: int, cell: tuple[str, str, str]) -> int:
     return int.from_bytes(hashlib.sha256(f"{pair} {cell}".encode()).digest()[:6])
 
 
+def layout_seed(treatment: str, control: str) -> int:
+    """The seed of the memory layout that both commits are built with: 31 bits, and neither 0 nor 1.
+
+    The same for both, so that their layouts differ by no more than the commits do; of their own, so that no one layout
+    judges all commits. No linker takes it for something else: of lld's, 0 stands for any and -1 for the reverse order.
+    """
+    drawn = int.from_bytes(hashlib.sha256(f"layout {treatment} {control}".encode()).digest()[:8])
+    return drawn % ((1 << 31) - 2) + 2
+
+
 def new_pair(
     transaction: store.Transaction,
     repository: str,
@@ -60,6 +70,7 @@ def experiment(
     finding: int | None = None,
     quota: int | None = None,
     profiled: bool = False,
+    layout: int = 0,
 ) -> int:
     """An experiment like another one; its number.
 
@@ -69,6 +80,7 @@ def experiment(
         rule: what differs of its rule.
         finding: that it serves; ``quota``: blocks that it has until it is given more.
         profiled: whether its trials run under a profiler.
+        layout: of :attr:`aibenchd.model.Design.layout`.
     """
     transaction.announce("follow.planned", pair=pair)  # for the planner to open it once its builds are there
     design = {
@@ -76,6 +88,7 @@ def experiment(
         "rule": {**like.design["rule"], "e_value": 0.0, **(rule or {})},
         "profiled": profiled,
         "seed": seed_of(pair, (like.benchmark, like.device, like.backend)),
+        "layout": layout,
     }
     number: int = transaction.connection.execute(
         _e.insert()

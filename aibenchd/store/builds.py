@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from aibenchd import model
 from aibenchd.store import schema, store
 
+FRESH = 1  # the copy that was made anew, as the first one was
 CANDIDATES = 1_000  # builds that are looked at in one eviction, least recently used first
 
 _builds, _experiments, _revisions = schema.builds, schema.experiments, schema.revisions
@@ -34,7 +35,7 @@ class Entry:
     """One row.
 
     Attributes:
-        copy: 0, or of another build of the same revision, made by itself.
+        copy: 0, or of another build of the same revision, made by itself: 1, or the seed of the memory layout that it has.
         state: ``queued building built failed evicted``.
         digest, directory, program, size, meta: of a build that was built once. ``directory`` is an absolute path, and is
             there only while ``built``; ``program`` is relative to it; ``size`` is in bytes.
@@ -78,7 +79,7 @@ class Entry:
         }
 
     def __str__(self) -> str:
-        again = f", copy {self.copy}" if self.copy else ""
+        again = f", layout {self.copy}" if layout_of(self.copy) else ", anew" if self.copy else ""
         return f"{self.repository} {self.commit[:12]} {self.framework}/{self.platform}{again}"
 
 
@@ -99,6 +100,11 @@ class Evicted:
 
     directories: tuple[str, ...]
     left: int
+
+
+def layout_of(copy: int) -> int:
+    """The seed of a copy's memory layout; 0 where it is laid out as the first one."""
+    return copy if copy > FRESH else 0
 
 
 def want(transaction: store.Transaction, key: Key, priority: int) -> int:
@@ -129,6 +135,14 @@ def rebuild(transaction: store.Transaction, build: int) -> bool:
 def by_id(connection: sa.Connection, build: int) -> Entry | None:
     """One build, or None where there is none of that id."""
     return _entry(connection.execute(sa.select(_builds).where(_builds.c.id == build)).one_or_none())
+
+
+def came_out_the_same(connection: sa.Connection, build: int) -> bool:
+    """Whether a copy has the programs of its revision's first build, byte for byte, where there ever was one."""
+    first, copy = _builds.alias("first"), _builds.alias("copy")
+    alike = (first.c[name] == copy.c[name] for name in ("repository", "commit", "framework", "platform", "digest"))
+    query = sa.select(first.c.id).join(copy, sa.and_(*alike)).where(copy.c.id == build, first.c.copy == 0, first.c.digest != "")
+    return connection.execute(query).first() is not None
 
 
 def touch(transaction: store.Transaction, digests: Collection[str]) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import again, experiments, schema, store
+from aibenchd.store import again, builds, experiments, schema, store
 
 RECENT = 100_000  # experiments, the newest, among which suspects are looked for
 LIMIT = 1_000  # of what one look deals with
@@ -32,11 +32,14 @@ class Verified:
     """A suspect, and how what measures it again ended or stands.
 
     Attributes:
-        state, verdict, reason: of that experiment.
+        suspect, verify: the experiment that showed it, and the one that measures it again.
+        state, verdict, reason: of that one.
         blocks: that were valid.
+        unmoved: the arms whose builds were to have another memory layout and came out as the first ones.
     """
 
     finding: int
+    suspect: int
     of: suspicion.Range
     device: str
     verify: int
@@ -47,6 +50,7 @@ class Verified:
     low: float | None
     design: model.Design
     blocks: Sequence[experiments.Journalled]
+    unmoved: Sequence[model.ArmName]
 
     @property
     def ended(self) -> bool:
@@ -168,21 +172,22 @@ def verify(transaction: store.Transaction, of: suspicion.Range, suspects: Mappin
     Args:
         suspects: experiments by their findings.
         e_value: that a regression must have.
-        copy: which builds: 0 for the same ones.
+        copy: which builds: 0 for the same ones; else as :attr:`aibenchd.store.builds.Entry.copy`.
     """
+    layout = builds.layout_of(copy)
     pair = again.new_pair(transaction, of.repository, of.treatment, of.control, model.RunType.VERIFY)
     for finding, experiment in suspects.items():
         row = transaction.connection.execute(sa.select(_e).where(_e.c.id == experiment)).one()
         rank = row.priority + PRIORITY
         arms = [again.build(transaction, build, rank, copy=copy) for build in (row.treatment_build, row.control_build)]
-        again.experiment(transaction, row, pair, arms, rank, rule={"e_value": e_value}, finding=finding)
+        again.experiment(transaction, row, pair, arms, rank, rule={"e_value": e_value}, finding=finding, layout=layout)
 
 
 def to_settle(connection: sa.Connection) -> list[Verified]:
     """All suspects, with what measures them again."""
     verifying, pair = _e.alias("verifying"), _p.alias("pair")
     rows = connection.execute(
-        sa.select(_f.c.id.label("finding"), verifying, pair.c.repository, pair.c.treatment, pair.c.control)
+        sa.select(_f.c.id.label("finding"), _f.c.suspect, verifying, pair.c.repository, pair.c.treatment, pair.c.control)
         .join(verifying, verifying.c.finding == _f.c.id)
         .join(pair, sa.and_(pair.c.id == verifying.c.pair, pair.c.run_type == model.RunType.VERIFY))
         .where(_f.c.state == suspicion.SUSPECT)
@@ -192,6 +197,7 @@ def to_settle(connection: sa.Connection) -> list[Verified]:
     return [
         Verified(
             row.finding,
+            row.suspect,
             suspicion.Range(row.repository, row.treatment, row.control),
             row.device,
             row.id,
@@ -202,9 +208,17 @@ def to_settle(connection: sa.Connection) -> list[Verified]:
             row.low,
             experiments.design_of(row.design),
             valid_blocks(connection, row.id) if row.verdict else (),
+            _unmoved(connection, row),
         )
         for row in rows
     ]
+
+
+def _unmoved(connection: sa.Connection, row: sa.Row[Any]) -> list[model.ArmName]:
+    if not row.design.get("layout"):
+        return []
+    arms = {model.ArmName.TREATMENT: row.treatment_build, model.ArmName.CONTROL: row.control_build}
+    return [arm for arm, build in arms.items() if builds.came_out_the_same(connection, build)]
 
 
 def begun(connection: sa.Connection, since: datetime, until: datetime) -> int:

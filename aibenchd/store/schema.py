@@ -75,7 +75,7 @@ builds = sa.Table(
     sa.Column("commit", sa.Text, nullable=False),
     sa.Column("framework", sa.Text, nullable=False),
     sa.Column("platform", sa.Text, nullable=False),
-    sa.Column("copy", sa.Integer, nullable=False, server_default="0"),  # 0, or of a build of its own that tells chance apart
+    sa.Column("copy", sa.Integer, nullable=False, server_default="0"),  # 0, 1 where made anew, else the seed of its layout
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False, default=0),  # larger first
     sa.Column("digest", sa.Text, nullable=False, default=""),

@@ -229,7 +229,8 @@ def verdicts(connection: sa.Connection, limit: int) -> list[Item]:
 def findings(connection: sa.Connection, page: Page) -> Item:
     """What regressed or broke, newest first: each with the experiment that showed it, what measured it again, and its culprits.
 
-    ``estimate``, ``low`` and ``high`` are of what measured it again, once that has blocks: what showed it first is biased.
+    ``estimate``, ``low`` and ``high`` are of what measured it again, once that has blocks: what showed it first is biased, and
+    is ``first_seen``. ``layout`` is the seed of the memory layout that the builds were made with to measure it again, if any.
     """
     found = _page(connection, "findings", _findings(), _f.id, page)
     _add_measured_again(connection, found["findings"])
@@ -265,19 +266,21 @@ def _findings(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
 def _add_measured_again(connection: sa.Connection, items: Sequence[Item]) -> None:
     again = _measured_again(connection, [item["id"] for item in items])
     for item in items:
-        item |= {"confirmed": item["state"] == suspicion.OPEN, "verify": None} | again.get(item["id"], {})
+        first = {name: item[name] for name in ("estimate", "low", "high")}
+        own = {"confirmed": item["state"] == suspicion.OPEN, "first_seen": first, "verify": None, "layout": None}
+        item |= own | again.get(item["id"], {})
 
 
 def _measured_again(connection: sa.Connection, findings: Sequence[int]) -> dict[int, Item]:
     """By finding, the experiment that measures it again, and what that says so far."""
     rows = connection.execute(
-        sa.select(_e.finding, _e.id, _e.estimate, _e.low, _e.high)
+        sa.select(_e.finding, _e.id, _e.estimate, _e.low, _e.high, _e.design["layout"].as_integer().label("layout"))
         .join(schema.pairs, _p.id == _e.pair)
         .where(_e.finding.in_(findings), _p.run_type == model.RunType.VERIFY)
         .order_by(_e.id)
     )
     return {
-        row.finding: {"verify": row.id}
+        row.finding: {"verify": row.id, "layout": row.layout or None}
         | ({} if row.estimate is None else {"estimate": row.estimate, "low": row.low, "high": row.high})
         for row in rows
     }

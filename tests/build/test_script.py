@@ -74,8 +74,9 @@ def test_a_script_that_is_not_executable_is_run_with_sh(frameworks: Path) -> Non
     assert found.argv(Path("/s"), Path("/p")) == (str(path), "/s", "/p")
 
 
-def _environment(**chosen: object) -> dict[str, str]:
-    return script.environment(settings.BuildSettings.model_validate(chosen), slot.Slot(Path("/slot-0")), Path("/ccache"), TIME, 1)
+def _environment(copy: int = 1, **chosen: object) -> dict[str, str]:
+    where = slot.Slot(Path("/slot-0"))
+    return script.environment(settings.BuildSettings.model_validate(chosen), where, Path("/ccache"), TIME, copy)
 
 
 def test_the_environment_is_small_and_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +94,16 @@ def test_what_is_configured_wins() -> None:
     environment = _environment(env={"AIBENCHD_PYTHON": "/opt/python", "CC": "clang"})
     assert environment["AIBENCHD_PYTHON"] == "/opt/python"
     assert environment["CC"] == "clang"
+
+
+def test_another_layout_is_added_to_what_is_configured() -> None:
+    environment = _environment(
+        77, env={"CFLAGS": "-O3"}, layout={"CFLAGS": "-ffunction-sections", "LDFLAGS": "-Wl,--by={seed},{x}"}
+    )
+    assert environment["AIBENCHD_LAYOUT_SEED"] == environment["AIBENCHD_COPY"] == "77"
+    assert environment["CFLAGS"] == "-O3 -ffunction-sections"
+    assert environment["LDFLAGS"] == "-Wl,--by=77,{x}"
+    assert "CXXFLAGS" not in environment
 
 
 def test_the_compiler_cache_is_named_where_it_is_kept() -> None:

@@ -10,6 +10,7 @@ from aibenchd.plan import order
 
 FIRST = model.ArmName.TREATMENT
 DRAWS = 20_000
+PADDINGS_OF_42 = [2120, 3571, 1017]
 
 
 def test_the_coin_is_fair_and_remembers_nothing() -> None:
@@ -38,6 +39,19 @@ def test_turns_spread_over_the_round() -> None:
     turns = [order.turn(seed, 1) for seed in range(DRAWS)]
     assert all(0 <= turn < 1 for turn in turns)
     assert sum(turns) / DRAWS == pytest.approx(0.5, abs=4 * math.sqrt(1 / 12 / DRAWS))
+
+
+def test_padding_spreads_over_a_page_and_is_drawn_by_itself() -> None:
+    """Within four standard errors of its mean, and of no correlation with the coin that is tossed by the same seed."""
+    drawn = [order.padding(seed, block) for seed in range(DRAWS // 100) for block in range(100)]
+    heads = [order.arms("coin", seed, block)[0] is FIRST for seed in range(DRAWS // 100) for block in range(100)]
+    error = 4 * order.PAGE / math.sqrt(12 * DRAWS)
+    assert min(drawn) >= 0
+    assert order.PAGE * 0.99 < max(drawn) < order.PAGE
+    assert sum(drawn) / DRAWS == pytest.approx(order.PAGE / 2, abs=error)
+    of_heads = [padding for padding, head in zip(drawn, heads, strict=True) if head]
+    assert sum(of_heads) / len(of_heads) == pytest.approx(order.PAGE / 2, abs=error * math.sqrt(2))
+    assert [order.padding(42, block) for block in range(3)] == PADDINGS_OF_42
 
 
 def test_another_order_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -78,6 +79,33 @@ def test_suspects_are_settled_by_what_measured_them_again() -> None:
     assert found[2].reason == "measured again: unchanged (+5.0%)"
     assert "could not be measured again: skipped" in found[3].reason
     assert "not surely enough for one of 4" in found[4].reason
+
+
+def test_a_suspect_whose_builds_had_another_layout_says_so() -> None:
+    relaid = dataclasses.replace(ended(1, model.Verdict.UNCHANGED), relaid=True)
+    (only,) = suspicion.settled([relaid], set(), 0, 1, "at a rate of 5 %")
+    assert only.reason == "built with another memory layout and measured again: unchanged (+5.0%)"
+
+
+def test_a_layout_that_did_not_change_is_not_taken_for_another() -> None:
+    both = (model.ArmName.TREATMENT, model.ArmName.CONTROL)
+    slower = dataclasses.replace(ended(1, model.Verdict.REGRESSED, evidence=6.0), relaid=True, unmoved=both)
+    mended = dataclasses.replace(ended(2, model.Verdict.UNCHANGED), relaid=True, unmoved=both[:1])
+    found = {one.finding: one for one in suspicion.settled([slower, mended], {1}, 0, 2, "at a rate of 5 %")}
+    assert {finding: one.state for finding, one in found.items()} == {1: suspicion.OPEN, 2: suspicion.REFUTED}
+    assert found[1].reason.startswith("built again with another memory layout, the treatment and the control came out the same")
+    assert found[2].reason.startswith(
+        "measured again: unchanged (+5.0%); built again with another memory layout, the treatment came"
+    )
+    assert all(one.reason.endswith(suspicion.LAY_OUT) for one in found.values())
+
+
+def test_what_cannot_be_built_with_another_layout_says_what_to_set() -> None:
+    lost = dataclasses.replace(ended(1, None, "skipped"), relaid=True, reason="the treatment does not build")
+    (only,) = suspicion.settled([lost], set(), 0, 1, "at a rate of 5 %")
+    assert only.state == suspicion.UNCONFIRMED
+    assert only.reason.startswith("it could not be measured again: the treatment does not build; both commits were to be built")
+    assert "builds.layout" in only.reason
 
 
 def test_what_is_not_sure_enough_waits_while_others_of_its_commit_may_come() -> None:

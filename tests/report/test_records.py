@@ -132,7 +132,18 @@ def test_only_what_is_confirmed_says_what_regressed(experiment: records.Experime
     searched = dataclasses.replace(experiment, run_type=model.RunType.REGRESS)
     decision = model.Decision(model.Verdict.MEASURED, 1)
     of_search = records.verdict_records(searched, decision, {}, backend="", time=NOW)
-    confirmed = records.confirmed_record(experiment, decision, {}, backend="", time=NOW)
+    first = model.Decision(model.Verdict.REGRESSED, 3, 0.2, 0.1, 0.3)
+    confirmed = records.confirmed_record(experiment, decision, first, {}, backend="", time=NOW)
     samples = records.samples_records(searched, block(), time=NOW)
     assert [one.payload["regressed_types"] for one in (*of_search, *samples, confirmed)] == [[], [], ["NET latency"]]
     assert confirmed.payload["run_type"] == "regress"
+    assert confirmed.payload["first_seen"] == {"estimate": 0.2, "low": 0.1, "high": 0.3}
+    assert of_search[0].payload["first_seen"] is None
+
+
+def test_what_was_built_with_another_layout_says_which(experiment: records.Experiment) -> None:
+    relaid = dataclasses.replace(experiment, design=dataclasses.replace(experiment.design, layout=77))
+    decision = model.Decision(model.Verdict.UNCHANGED, 1)
+    for one, layout in ((experiment, None), (relaid, 77)):
+        (record,) = records.verdict_records(one, decision, {}, backend="", time=NOW)
+        assert record.payload["layout"] == layout
