@@ -18,6 +18,7 @@ import anyio.to_thread
 from aibenchd import credentials, errors, planning, plugins, settings, yamlfile
 from aibenchd.build import script
 from aibenchd.devices import base as device
+from aibenchd.devices import metering
 from aibenchd.plan import coverage
 from aibenchd.specs import catalog, files, places, sources
 from aibenchd.store import devices as stored
@@ -30,7 +31,7 @@ NOWHERE = Path(os.devnull)  # below which nothing is kept
 PUBLIC = {"known_hosts_file"}  # keys of credential files that everyone may read
 
 T = TypeVar("T")
-Look: TypeAlias = Callable[[], Awaitable[errors.Fault | None]]  # at one thing outside
+Look: TypeAlias = Callable[[], Awaitable[Sequence[errors.Fault]]]  # at one thing outside
 AtPlace: TypeAlias = Callable[[yamlfile.KeyPath, str], errors.Fault]  # gives what is said of a key its place in the file
 Told: TypeAlias = Callable[..., errors.Fault]  # of a message, and of the keys that it is about
 
@@ -82,6 +83,7 @@ async def _outside(fault: AtPlace, chosen: settings.Settings) -> list[errors.Fau
     accounts = await _in_thread(lambda: list(_accounts(fault, chosen)))
     with tempfile.TemporaryDirectory(prefix="aibenchd-check-") as scratch:
         looks = [*_remotes(fault, chosen, Path(scratch)), *_rooms(fault, chosen)]
+        looks += _meters(fault, chosen)
         looks += [] if accounts else _devices(fault, chosen, Path(scratch))  # they run programs as those accounts
         seen = await _together(looks)
     told = {one.key for one in secrets}
@@ -224,9 +226,7 @@ async def _together(looks: Iterable[Look]) -> list[errors.Fault]:
 
     async def take(look: Look) -> None:
         async with limiter:
-            fault = await look()
-        if fault:
-            found.append(fault)
+            found.extend(await look())
 
     async with anyio.create_task_group() as tasks:
         for look in looks:
@@ -241,21 +241,21 @@ def _remotes(fault: AtPlace, chosen: settings.Settings, scratch: Path) -> Iterat
         yield functools.partial(_remote, repository, functools.partial(_told, fault, ("repositories", index)))
 
 
-async def _remote(repository: watch.Repository, told: Told) -> errors.Fault | None:
+async def _remote(repository: watch.Repository, told: Told) -> list[errors.Fault]:
     try:
         with anyio.fail_after(REMOTE_DEADLINE):
             await repository.reach()
     except errors.CredentialError:
-        return None  # told of its own, or a systemd credential
+        pass  # told of its own, or a systemd credential
     except TimeoutError:
-        return told(f"did not answer within {REMOTE_DEADLINE:.0f} s; look at the network, or mend the url", "url")
+        return [told(f"did not answer within {REMOTE_DEADLINE:.0f} s; look at the network, or mend the url", "url")]
     except errors.RemoteUnreachableError as error:
-        return told(f"cannot be reached: {error}", "url")
+        return [told(f"cannot be reached: {error}", "url")]
     except errors.UnknownRevisionError as error:
-        return told(str(error), "branch")
+        return [told(str(error), "branch")]
     except errors.AibenchdError as error:
-        return told(str(error), "kind")
-    return None
+        return [told(str(error), "kind")]
+    return []
 
 
 def _devices(fault: AtPlace, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
@@ -271,25 +271,32 @@ def _rooms(fault: AtPlace, chosen: settings.Settings) -> Iterator[Look]:
     for index, one in enumerate(chosen.devices) if state else ():
         kind: type[device.Device] = plugins.load("devices", one.kind)
         made = kind(one, (state or NOWHERE) / "devices" / one.name, chosen.run)
-        yield functools.partial(_room, made, functools.partial(_told, fault, ("devices", index)))
+        yield functools.partial(_told_by, made.look_at_room, functools.partial(_told, fault, ("devices", index)))
 
 
-async def _room(one: device.Device, told: Told) -> errors.Fault | None:
-    try:
-        await one.look_at_room()
-    except errors.HarnessError as error:
-        return told(str(error), *errors.keys_of(error))
-    return None
+def _meters(fault: AtPlace, chosen: settings.Settings) -> Iterator[Look]:
+    """At meters, as far as they need no device in hand."""
+    for index, one in enumerate(chosen.devices):
+        if one.meter is not None:
+            kind: type[metering.Meter] = plugins.load("meters", one.meter.kind)
+            yield functools.partial(_told_by, kind(one.meter).look, functools.partial(_told, fault, ("devices", index)))
 
 
-async def _device(one: device.Device, told: Told) -> errors.Fault | None:
+async def _told_by(look: Callable[[], Awaitable[None]], told: Told) -> list[errors.Fault]:
+    """All that a look at a device raises, each at its key."""
+    found = errors.Gathering()
+    with found.look():
+        await look()
+    return [told(str(error), *(errors.keys_of(error) or _usual_keys(error))) for error in found.found]
+
+
+def _usual_keys(error: errors.AibenchdError) -> tuple[str, ...]:
+    return ("conditioning",) if isinstance(error, errors.CommandError) else ()
+
+
+async def _device(one: device.Device, told: Told) -> list[errors.Fault]:
     try:
         with anyio.fail_after(DEVICE_DEADLINE):
-            await one.reach()
+            return await _told_by(one.reach, told)
     except TimeoutError:
-        return told(f"did not answer within {DEVICE_DEADLINE:.0f} s")
-    except errors.CommandError as error:
-        return told(str(error), *errors.keys_of(error) or ("conditioning",))
-    except errors.AibenchdError as error:
-        return told(str(error), *errors.keys_of(error))
-    return None
+        return [told(f"did not answer within {DEVICE_DEADLINE:.0f} s")]

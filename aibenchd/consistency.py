@@ -28,7 +28,7 @@ def of(document: yamlfile.Document) -> list[errors.Fault]:
     """All faults of this sort."""
     if not isinstance(document.value, dict):
         return []
-    checks = (_secrets, _twice, _kinds, _unknown_names, _shared_cpus, _shared_phones, _shared_directories)
+    checks = (_secrets, _twice, _kinds, _meters, _unknown_names, _shared_cpus, _shared_phones, _shared_directories)
     return [document.fault(key_path, message) for check in checks for key_path, message in check(document.value)]
 
 
@@ -142,7 +142,7 @@ def _shared_directories(value: dict[str, Any]) -> Iterator[Finding]:
 
 def _shared_cpus(value: dict[str, Any]) -> Iterator[Finding]:
     """Two devices of this host would disturb each other on a CPU that both run on."""
-    local = [(index, item) for index, item in _items(value, "devices") if _on_this_host(item.get("kind"))]
+    local = [(index, item) for index, item in _items(value, "devices") if _says("devices", item.get("kind"), "on_this_host")]
     taken: dict[int, int] = {}
     for index, item in local:
         cpus = item.get("cpus")
@@ -153,10 +153,20 @@ def _shared_cpus(value: dict[str, Any]) -> Iterator[Finding]:
                 yield ("devices", index, "cpus", place), f"CPU {cpu} is taken by devices[{taken[cpu]}]; each needs its own"
 
 
-def _on_this_host(kind: Any) -> bool:
-    if not isinstance(kind, str) or kind not in plugins.names("devices"):
+def _meters(value: dict[str, Any]) -> Iterator[Finding]:
+    """One that meters this host tells nothing of what runs on another."""
+    for index, item in _items(value, "devices"):
+        kind = item["meter"].get("kind") if isinstance(item.get("meter"), dict) else None
+        if _says("meters", kind, "on_this_host") and _says("devices", item.get("kind"), "on_another_host"):
+            reason = f"{kind} meters this host, and this device's programs run on another; name a meter of that one, or remove it"
+            yield ("devices", index, "meter", "kind"), reason
+
+
+def _says(group: str, kind: Any, what: str) -> bool:
+    """Whether a kind says so of itself."""
+    if not isinstance(kind, str) or kind not in plugins.names(group):
         return False
     try:
-        return bool(getattr(plugins.load("devices", kind), "on_this_host", False))
+        return bool(getattr(plugins.load(group, kind), what, False))
     except errors.UnknownKindError:  # it cannot be imported, which the models tell
         return False

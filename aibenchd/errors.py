@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 
@@ -39,6 +39,51 @@ def keys_of(error: BaseException | None) -> tuple[str | int, ...]:
             return error.keys
         error = error.__cause__
     return ()
+
+
+class SeveralError(AibenchdError):
+    """More than one thing is wrong; ``each`` is an error of its own."""
+
+    def __init__(self, each: Sequence[AibenchdError]) -> None:
+        self.each = tuple(each)
+        super().__init__("; ".join(map(str, each)))
+
+
+class Gathering:
+    """What a number of looks at one thing find wrong, so that the first that fails hides none of the others.
+
+    Attributes:
+        found: each once, though several looks came upon it and put it in words of their own.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[AibenchdError] = []
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[None]:
+        """One look; what follows it is done whatever it raises."""
+        try:
+            yield
+        except SeveralError as error:
+            self._add(error.each)
+        except AibenchdError as error:
+            self._add((error,))
+
+    def _add(self, more: Sequence[AibenchdError]) -> None:
+        known = {_first_words(error) for error in self.found}
+        self.found += [error for error in more if _first_words(error) not in known]
+
+    def tell(self) -> None:
+        """Raise what was found: as it is where it is one, as a :class:`SeveralError` where there is more."""
+        if len(self.found) > 1:
+            raise SeveralError(self.found)
+        if self.found:
+            raise self.found[0]
+
+
+def _first_words(error: AibenchdError) -> str:
+    """What was said where it was found."""
+    return _first_words(error.__cause__) if isinstance(error.__cause__, AibenchdError) else str(error)
 
 
 class Fault:

@@ -17,7 +17,7 @@ import anyio
 import pytest
 import remotes
 
-from aibenchd import check, cli, digests, errors, plugins, yamlfile
+from aibenchd import check, cli, digests, errors, plugins, settings, yamlfile
 from aibenchd.devices import base, metering
 from aibenchd.specs import sources
 
@@ -381,6 +381,61 @@ async def test_what_would_keep_a_device_from_running_a_block_is_a_fault_where_it
     ((found, message),) = await faults(lab, devices=[device], state_directory="state")
     assert found == f"devices[0].{key}"
     assert said in message
+
+
+ELSEWHERE = {
+    "ssh": {"name": "box", "kind": "ssh", "host": "127.0.0.1", "port": 1},
+    "adb": {"name": "phone", "kind": "adb", "platform": "android/arm64", "serial": "none", "server_port": 1},
+}
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+@pytest.mark.parametrize("meter", [{"kind": "rapl"}, {"kind": "nvml", "gpu": "0"}])
+async def test_a_meter_of_this_host_is_refused_where_programs_run_on_another(lab: Path, kind: str, meter: dict[str, Any]) -> None:
+    ((key, message), *_) = await faults(lab, devices=[ELSEWHERE[kind] | {"meter": meter}])
+    assert key == "devices[0].meter.kind"
+    assert message.startswith(f"{meter['kind']} meters this host, and this device's programs run on another")
+    with pytest.raises(errors.InvalidFileError, match=r"meter\.kind: "):
+        settings.load(lab / "aibenchd.yaml")
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+async def test_a_device_that_is_away_hides_no_fault_of_its_meter(lab: Path, kind: str) -> None:
+    (lab / "frameworks" / "generic" / "android").mkdir()
+    device = ELSEWHERE[kind] | {"meter": {"kind": "program", "command": ["/no/such"]}}
+    found = dict(await faults(lab, devices=[device]))
+    assert len(found) == 2
+    assert NO_METER in found["devices[0].meter.command"]
+
+
+async def test_all_faults_of_a_device_are_told_at_once(lab: Path) -> None:
+    broken = {
+        "cpus": [8191],
+        "directory": "/proc/x",
+        "helper": "/nope.sock",
+        "meter": {"kind": "program", "command": ["/no/such"]},
+        "minimum_free": "9000GiB",
+        "conditioning": {"min_battery": 50, "frequency": "max"},
+    }
+    found = await faults(lab, devices=[HOST | broken], state_directory="state")
+    told = [key for key, _ in found]
+    wanted = {"cpus", "directory", "helper", "meter.command", "minimum_free", "conditioning"}
+    assert set(told) == {f"devices[0].{key}" for key in wanted}
+    assert told.count("devices[0].helper") == 1  # though it is what would set the frequency too
+
+
+async def test_all_that_a_tool_does_wrong_is_told_at_once(lab: Path) -> None:
+    broken = {"health": ["false"], "fingerprint": ["echo", "no colon here"], "state": ["echo", "temperature: warm"]}
+    found = await faults(lab, devices=[VENDOR | broken | {"conditioning": {"min_battery": 50}}])
+    assert {key for key, _ in found} == {f"devices[0].{key}" for key in (*broken, "conditioning")}
+
+
+async def test_each_tool_that_is_missing_is_told_where_it_is_named_first(lab: Path) -> None:
+    broken = {"run": ["no-such-runner", "{program}", "{arguments}"], "health": ["/no/such/tool"], "state": ["/no/such/tool"]}
+    found = dict(await faults(lab, devices=[VENDOR | broken]))
+    assert found.keys() == {"devices[0].run", "devices[0].health"}
+    assert found["devices[0].run"].startswith("host: no-such-runner cannot be found in")
+    assert found["devices[0].health"].startswith("host: /no/such/tool is not there, or is no file")
 
 
 async def test_what_can_be_metered_and_read_is_no_fault(lab: Path) -> None:

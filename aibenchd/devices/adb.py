@@ -70,6 +70,7 @@ class Adb(base.Device):
     """Trials run on a phone."""
 
     Settings = Settings
+    on_another_host = True
 
     def session(self) -> AbstractAsyncContextManager[base.Session]:
         return self._session()
@@ -85,9 +86,12 @@ class Adb(base.Device):
         phone = _phone(settings)
         with errors.about("serial" if settings.serial else "address"):
             await phone.find()
-        session = AdbSession(settings, phone)
-        await session.health()
-        await self.agree(session)
+        session, found = AdbSession(settings, phone), errors.Gathering()
+        with found.look():
+            await session.health()
+        with found.look():
+            await self.agree(session)
+        found.tell()
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:

@@ -399,15 +399,27 @@ class Session(abc.ABC):
 
         Raises:
             CommandError: it cannot; the message says why.
+            SeveralError: so more than once.
         """
-        if wanted.reboot and type(self).reboot is Session.reboot:
-            await self.reboot()
-        await self.changes(wanted)
+        found = errors.Gathering()
+        with found.look():
+            if wanted.reboot and type(self).reboot is Session.reboot:
+                await self.reboot()
+        with found.look():
+            await self.changes(wanted)
+        with found.look():
+            await self._agree_on_limits(wanted)
+        found.tell()
+
+    async def _agree_on_limits(self, wanted: Conditioning) -> None:
         limits = {limit: name for limit, name in LIMITS.items() if getattr(wanted, limit) is not None}
         state = await self.state() if limits else {}
+        found = errors.Gathering()
         for limit, name in limits.items():
-            if not state.get(name):
-                raise errors.CommandError(UNTOLD.format(name, limit, self.more_state))
+            with found.look():
+                if not state.get(name):
+                    raise errors.CommandError(UNTOLD.format(name, limit, self.more_state))
+        found.tell()
 
     async def apply(self, action: Action) -> None:
         """Do what a :class:`Change` says, or undo it; after a crash also what an earlier session's said. Twice does no harm.
@@ -454,6 +466,7 @@ class Device(abc.ABC):
 
     Settings: ClassVar[type[DeviceSettings]]
     on_this_host: bool = False  # whether its programs run on this host, where a build would disturb them
+    on_another_host: ClassVar[bool] = False  # whether they surely run on another machine, whose energy nothing here can tell
 
     def __init__(self, settings: DeviceSettings, state_directory: Path, run: RunSettings) -> None:
         self.settings = settings
@@ -485,17 +498,27 @@ class Device(abc.ABC):
         """
 
     async def agree(self, session: Session) -> None:
-        """See that the device in hand can be had, and metered, as its settings ask; a part of :meth:`reach`.
+        """See that the device in hand can be had, and tells its energy, as its settings ask; a part of :meth:`reach`.
 
         Raises:
             CommandError: it cannot be had so (:meth:`Session.agree`).
-            HarnessError: its meter does not work, or would tell nothing.
+            HarnessError: it is asked for its energy, and tells nothing.
+            SeveralError: more than one of these.
         """
-        await session.agree(self.settings.conditioning)
+        found = errors.Gathering()
+        with found.look():
+            await session.agree(self.settings.conditioning)
+        with found.look():
+            await self._agree_on_meter(session)
+        found.tell()
+
+    async def _agree_on_meter(self, session: Session) -> None:
         meter = self.settings.meter
         if meter is not None:
-            made: Any = plugins.load("meters", meter.kind)  # whose base class knows what a session is
-            await made(meter).of(session).look()
+            made: Any = plugins.load("meters", meter.kind)(meter)  # whose base class knows what a session is
+            of_device = made.of(session)
+            if of_device is not made:  # else it needs no device in hand, and is looked at by itself
+                await of_device.look()
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Held for the length of one block; a kind whose devices share something waits here until the others are done with it."""
@@ -509,10 +532,15 @@ class Device(abc.ABC):
         Raises:
             DeviceLostError: as :meth:`session` would.
             CommandError, HarnessError: it can be reached, and not be had as its settings ask (:meth:`agree`).
+            SeveralError: more than one of these, so that a person mends all of them at once.
         """
+        found = errors.Gathering()
         async with self.session() as session:
-            await session.health()
-            await self.agree(session)
+            with found.look():
+                await session.health()
+            with found.look():
+                await self.agree(session)
+        found.tell()
 
 
 @contextlib.contextmanager

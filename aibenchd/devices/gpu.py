@@ -71,9 +71,12 @@ class Gpu(local.Local):
             raise errors.DeviceLostError(f"gpu: {error}") from error
 
     async def reach(self) -> None:
-        with errors.about("uuid" if cast("Settings", self.settings).uuid else "index"):
+        found = errors.Gathering()
+        with found.look(), errors.about("uuid" if cast("Settings", self.settings).uuid else "index"):
             await _asked(self._card, nvml.facts)
-        await super().reach()
+        with found.look():
+            await super().reach()
+        found.tell()
 
     def session(self) -> AbstractAsyncContextManager[base.Session]:
         return self._in_hand()

@@ -65,19 +65,20 @@ class Local(base.Device):
     async def reach(self) -> None:
         """Run a program on its CPUs as whom it would; what is in its directory is left alone, because a session may be there."""
         command = base.Command(("true",), PurePosixPath("/"), env={"PATH": base.SEARCH_PATH}, cpus=self.settings.cpus)
-        settings = cast("Settings", self.settings)
-        try:
+        settings, found = cast("Settings", self.settings), errors.Gathering()
+        with found.look(), lost(settings.name):
             if settings.directory is not None:
                 await anyio.to_thread.run_sync(permission.look_at_directory, settings.directory)
+        with found.look(), lost(settings.name):
             if settings.helper is not None:
                 await permission.look_at_helper(settings.helper)
+        with found.look(), lost(settings.name):
             async with launching.Launcher(self.run) as launcher:
-                with base.about_words():
+                with found.look(), lost(settings.name), base.about_words():
                     await launcher.run(command)
-                await self.agree(self.served(launcher))
-        except errors.HarnessError as error:
-            reason = str(error).removeprefix("true: ")  # which nobody asked for
-            raise errors.DeviceLostError(f"{self.settings.name}: {reason}") from error
+                with found.look(), lost(settings.name):
+                    await self.agree(self.served(launcher))
+        found.tell()
 
     async def look_at_room(self) -> None:
         settings = cast("Settings", self.settings)
@@ -95,6 +96,16 @@ class Local(base.Device):
                 raise errors.DeviceLostError(f"{self.settings.name}: {error}") from error
             stack.callback(session.close)
             yield session
+
+
+@contextlib.contextmanager
+def lost(name: str) -> Iterator[None]:
+    """What this host does not let us do loses a device on it."""
+    try:
+        yield
+    except errors.HarnessError as error:
+        reason = str(error).removeprefix("true: ")  # which nobody asked for
+        raise errors.DeviceLostError(f"{name}: {reason}") from error
 
 
 class LocalSession(base.Session):

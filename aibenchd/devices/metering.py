@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 import anyio
 import anyio.abc
@@ -47,6 +47,8 @@ class Energy:
 class Meter(abc.ABC):
     """Made once for a device; used by one caller at a time."""
 
+    on_this_host: ClassVar[bool] = False  # whether it can meter nothing but this host and what is in it
+
     def __init__(self, settings: base.MeterSettings) -> None:
         self.settings = settings
 
@@ -55,7 +57,7 @@ class Meter(abc.ABC):
         return self
 
     async def look(self) -> None:  # noqa: B027  a kind that can only be tried by metering has nothing to look at
-        """See that it would tell the energy, as far as that can be seen without metering; quick.
+        """See that it would tell the energy, as far as that can be seen without metering, and with no device in hand; quick.
 
         Raises:
             HarnessError: it would not; the message says what to do.
@@ -83,6 +85,8 @@ class NoMeter(Meter):
 
 class Rapl(Meter):
     """The processor's own counters of this host (running average power limit): whole packages, and memory beside them."""
+
+    on_this_host = True
 
     @contextlib.asynccontextmanager
     async def metering(self, env: Mapping[str, str]) -> AsyncIterator[Energy]:  # noqa: ARG002
@@ -200,7 +204,8 @@ class Battery(Meter):
             energy.joules = coulombs * (before[1] + after[1]) / 2
 
     async def look(self) -> None:
-        await self._gauge()
+        if self._session is not None:
+            await self._gauge()
 
     async def _gauge(self) -> tuple[float, float]:
         """Coulombs that are left, and volts."""

@@ -249,6 +249,8 @@ def _refusable(nvml: Library) -> Iterator[None]:
 class Nvml(metering.Meter):
     """The GPU's own counter of energy, which all NVIDIA GPUs from Volta on have."""
 
+    on_this_host = True
+
     def __init__(self, settings: base.MeterSettings) -> None:
         super().__init__(settings)
         self._card = Card(settings.gpu)

@@ -125,8 +125,12 @@ class Simulated(base.Device):
 
     async def reach(self) -> None:
         """Only whether it is away, and what it can be had as: a session would count."""
-        self._body.look()
-        await self.agree(SimulatedSession(self._body, Memory(), self.state_directory / MEMORY))
+        found = errors.Gathering()
+        with found.look():
+            self._body.look()
+        with found.look():
+            await self.agree(SimulatedSession(self._body, Memory(), self.state_directory / MEMORY))
+        found.tell()
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[base.Session]:

@@ -75,6 +75,7 @@ class Ssh(base.Device):
     """A kind that starts programs in a way of its own derives from it."""
 
     Settings: ClassVar[type[base.DeviceSettings]] = Settings
+    on_another_host = True
 
     def started(self, command: base.Command) -> base.Command:
         """What is run in place of a command. Pure; called for each process of a trial, and for nothing of our own."""
@@ -85,11 +86,15 @@ class Ssh(base.Device):
 
     async def reach(self) -> None:
         """Connect, and look without touching its directory, because a session may be in it."""
-        session = self.served()
+        session, found = self.served(), errors.Gathering()
         try:
             with _named(self.settings.name):
-                await self.look(await session.glance())
+                link = await session.glance()
+            with found.look(), _named(self.settings.name):
+                await self.look(link)
+            with found.look(), _named(self.settings.name):
                 await self.agree(session)
+            found.tell()
         finally:
             with anyio.CancelScope(shield=True):
                 await session.close()

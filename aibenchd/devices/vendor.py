@@ -22,6 +22,7 @@ import structlog
 from aibenchd import errors, quantities
 from aibenchd.devices import base, launching, local, pushed, sharing, vendoroutput, vendortool
 
+VERBS = ("run", "push", "pull", "remove", "make", "stop", "health", "reset", "fingerprint", "state")
 TOOL, PULLED = "tool", "pulled"  # directories on this host: where tools run, and what they bring
 PROGRAMS, WORK = "programs", "work"  # below the device's directory, where it has files of its own
 PARSED_AT_ONCE = 64 << 10  # characters; more would hold up the event loop
@@ -125,11 +126,10 @@ class Settings(base.DeviceSettings):
         return bool(self.push)
 
     @property
-    def tools(self) -> set[str]:
-        """The programs of this host that it needs."""
-        verbs = (self.run, self.push, self.pull, self.remove, self.make, self.stop, self.health, self.reset)
-        first = {verb[0] for verb in (*verbs, self.fingerprint, self.state) if verb}
-        return {tool for tool in first if not vendortool.names(tool)}
+    def tools(self) -> dict[str, str]:
+        """The programs of this host that it needs, each with the first verb that is done by it."""
+        first = {verb: argv[0] for verb in VERBS if (argv := getattr(self, verb))}
+        return {tool: verb for verb, tool in reversed(first.items()) if not vendortool.names(tool)}
 
     @pydantic.field_validator("run")
     @classmethod
@@ -183,15 +183,18 @@ class Vendor(base.Device):
 
     async def reach(self) -> None:
         """Look whether the tools are there, and ask for the device's health; its files are left alone."""
+        name, found = self.chosen.name, errors.Gathering()
         here = local.Local(self._host_settings(), self.state_directory, self.run)
-        try:
+        with found.look():
             await here.reach()
+        with found.look(), local.lost(name):
             async with launching.Launcher(self.run) as launcher:
                 tool = Tool(self.chosen, launcher.run, PurePosixPath("/"))
-                await tool.try_out()
-                await self.agree(self._served(here.served(launcher), tool))
-        except errors.HarnessError as error:
-            raise errors.DeviceLostError(f"{self.chosen.name}: {error}") from error
+                with found.look(), local.lost(name):
+                    await tool.try_out()
+                with found.look(), local.lost(name):
+                    await self.agree(self._served(here.served(launcher), tool))
+        found.tell()
 
     async def look_at_room(self) -> None:
         await local.Local(self._host_settings(), self.state_directory, self.run).look_at_room()
@@ -235,8 +238,8 @@ class Tool:
             DeviceLostError: it is not.
         """
         settings = self._settings
-        if said := await anyio.to_thread.run_sync(vendortool.missing, settings.tools, self._env["PATH"]):
-            raise errors.DeviceLostError(f"{settings.name}: {said}")
+        if missing := await self._missing():
+            raise errors.DeviceLostError(f"{settings.name}: {'; '.join(missing.values())}").at(next(iter(missing)))
         if settings.health and not sharing.taken(settings.lock):
             with errors.about("health"):
                 await self.ask("health", errors.DeviceLostError)
@@ -245,17 +248,27 @@ class Tool:
         """As :meth:`look`, and see that what the device says of itself is understood.
 
         Raises:
-            DeviceLostError, HarnessError: it is not, or the verb fails.
+            DeviceLostError, HarnessError: it is not, or a verb fails.
+            SeveralError: so more than once, or more than one tool is missing.
         """
-        await self.look()
-        if sharing.taken(self._settings.lock):
-            return
-        for verb in ("fingerprint", "state"):
-            with errors.about(verb):
-                said = await self.facts(verb)
-                for name in vendoroutput.no_numbers(said):
-                    reason = f"expected {name} to be a number, found {said[name][: vendoroutput.SHOWN]!r}"
-                    raise errors.DeviceLostError(f"{self._settings.name}: {verb}: {reason}")
+        found = errors.Gathering()
+        missing = await self._missing()
+        for verb, said in missing.items():
+            with found.look():
+                raise errors.DeviceLostError(f"{self._settings.name}: {said}").at(verb)
+        if not missing:
+            with found.look():
+                await self.look()
+            for verb in () if sharing.taken(self._settings.lock) else ("fingerprint", "state"):
+                with found.look(), errors.about(verb):
+                    await self._understood(verb)
+        found.tell()
+
+    async def _understood(self, verb: str) -> None:
+        said = await self.facts(verb)
+        for name in vendoroutput.no_numbers(said):
+            reason = f"expected {name} to be a number, found {said[name][: vendoroutput.SHOWN]!r}"
+            raise errors.DeviceLostError(f"{self._settings.name}: {verb}: {reason}")
 
     async def ask(self, verb: str, failed: type[errors.AibenchdError], **values: str) -> str:
         """Run what a verb names; what it printed.
@@ -351,8 +364,11 @@ class Tool:
             log.warning("a program may be left on the device", device=self._settings.name, reason=str(error))
 
     async def _blame_what_is_missing(self, what: str) -> None:
-        if said := await anyio.to_thread.run_sync(vendortool.missing, self._settings.tools, self._env["PATH"]):
-            raise errors.DeviceLostError(f"{what}: {said}")
+        if missing := await self._missing():
+            raise errors.DeviceLostError(f"{what}: {'; '.join(missing.values())}")
+
+    async def _missing(self) -> dict[str, str]:
+        return await anyio.to_thread.run_sync(vendortool.missing, self._settings.tools, self._env["PATH"])
 
     async def _observed(self, completed: base.Completed) -> base.Completed:
         metrics = self._settings.metrics

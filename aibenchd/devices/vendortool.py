@@ -10,7 +10,7 @@ import shlex
 import shutil
 import signal
 import string
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Self, TypeAlias
 
 import pydantic
@@ -133,9 +133,9 @@ class ExitCodes(pydantic.BaseModel):
 # ---- what is run
 
 
-def missing(tools: Collection[str], path: str) -> str:
-    """What is said of tools that cannot be run on this host; empty where all can. Blocking."""
-    return "; ".join(_missing(tool, path) for tool in sorted(tools) if shutil.which(tool, path=path) is None)
+def missing(tools: Mapping[str, str], path: str) -> dict[str, str]:
+    """By verb, what is said of tools that cannot be run on this host; ``tools`` has the verb of each. Blocking."""
+    return {verb: _missing(tool, path) for tool, verb in sorted(tools.items()) if shutil.which(tool, path=path) is None}
 
 
 def _missing(tool: str, path: str) -> str:
