@@ -10,7 +10,6 @@ import resource
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,91 +24,32 @@ from aibenchd import (
     board,
     errors,
     events,
-    following,
     hostgate,
-    housekeeping,
+    loading,
     model,
     planning,
     plugins,
-    profiling,
     services,
     settings,
+    stations,
     systemd,
 )
 from aibenchd.api import server
-from aibenchd.build import builder
 from aibenchd.devices import base as devices
-from aibenchd.devices import launching, local
+from aibenchd.devices import local
 from aibenchd.measure import worker
 from aibenchd.plan import coverage
-from aibenchd.report import outbox, recording
-from aibenchd.specs import catalog, files, marks
+from aibenchd.report import recording
+from aibenchd.specs import catalog, files
 from aibenchd.store import devices as stored
 from aibenchd.store import experiments, meta, store, undo, views
 from aibenchd.watch import base as watch
-from aibenchd.watch import watcher
 
 STATUS_FILE_SECONDS = 5.0
-SPECIFICATION_SECONDS = 3.0  # between two looks at the files of specifications, at least
-SPECIFICATION_SHARE = 0.001  # of the time is spent on looking, at most: of 1,000 files on it comes to more than 3 s
 ALWAYS = "whatever the configuration says"
 EXTRA_STOP_SECONDS = 20.0  # beyond stop_timeout, for cleaning up
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A configuration that is good, with the specifications that it names, and what these were read from."""
-
-    settings: settings.Settings
-    selected: tuple[coverage.Selected, ...]
-    seen: marks.Marks
-    faults: str = ""  # of specifications that were left out
-
-
-def load(path: Path) -> Loaded:
-    """Read the configuration and all that it names. Blocking.
-
-    Raises:
-        InvalidFileError: with all faults.
-    """
-    chosen = settings.load(path)
-    try:
-        return _loaded(chosen, catalog.load(chosen))
-    except catalog.BadSpecificationsError as error:
-        raise catalog.BadSpecificationsError(catalog.as_named(error.faults, path, chosen)) from error
-
-
-def load_what_is_good(path: Path) -> Loaded:
-    """As :func:`load`, without the specifications that are bad: after a restart of the host one file must not keep a lab down.
-
-    Raises:
-        InvalidFileError: the configuration has faults, or no specification is good.
-    """
-    chosen = settings.load(path)
-    found, bad = catalog.read(chosen)
-    faults = catalog.as_named(bad, path, chosen)
-    if faults and not any(benchmarks for _, benchmarks in found.entries):
-        raise errors.InvalidFileError(faults)
-    return replace(_loaded(chosen, found), faults=str(errors.InvalidFileError(faults)) if faults else "")
-
-
-def _loaded(chosen: settings.Settings, found: catalog.Catalog) -> Loaded:
-    selected = (coverage.Selected(benchmark, selection) for selection, benchmarks in found.entries for benchmark in benchmarks)
-    for warning in found.warnings:
-        log.warning("specification", warning=str(warning))
-    return Loaded(chosen, tuple(selected), found.seen)
-
-
-def _with_what_stays(fresh: Loaded, before: Loaded, bad: set[Path]) -> Loaded:
-    """``fresh``, with what bad files said before: of a benchmarks file, all its members."""
-    stay = (
-        one
-        for one in before.selected
-        if (Path(one.benchmark.source) in bad or one.selection.specification in bad) and one not in fresh.selected
-    )
-    return replace(fresh, selected=(*fresh.selected, *stay))
 
 
 def state_directory(chosen: settings.Settings) -> Path:
@@ -148,161 +88,10 @@ def alone(directory: Path) -> Iterator[None]:
         yield
 
 
-class Watching(services.Service):
-    """One repository: its clone, and the watcher that polls it."""
-
-    def __init__(self, chosen: settings.RepositorySettings, daemon: Daemon) -> None:
-        self._watcher = watcher.Watcher(daemon.clone(chosen), daemon.store, daemon.board, daemon.rng)
-
-    async def run(self) -> None:
-        await self._watcher.run()
-
-
-class Measuring(services.Service):
-    """One device: the worker that owns it."""
-
-    def __init__(self, chosen: tuple[Any, Any], daemon: Daemon) -> None:
-        device_settings, run = chosen
-        kind: type[devices.Device] = plugins.load("devices", device_settings.kind)
-        device = kind(device_settings, daemon.directory / "devices" / device_settings.name, run)
-        house = daemon.house
-        if not device.on_this_host:  # what is done here around its programs is as a build is to those who measure here
-            house = replace(house, gate=hostgate.OpenGate(), beside=daemon.gate.building)
-        self.worker = worker.Worker(device, house, daemon.rng)
-        self.worker.drain(draining=device_settings.name in daemon.drained)
-
-    async def run(self) -> None:
-        await self.worker.run()
-
-    def stop(self) -> bool:
-        self.worker.stop()
-        return True
-
-
-class Delivering(services.Service):
-    """One sink."""
-
-    def __init__(self, chosen: Any, daemon: Daemon) -> None:
-        sink = plugins.load("sinks", chosen.kind)(chosen, daemon.directory)
-        self._deliverer = outbox.Deliverer(sink, daemon.store, daemon.board, daemon.rng)
-
-    async def run(self) -> None:
-        await self._deliverer.run()
-
-
-class Keeping(services.Service):
-    """The outbox's size."""
-
-    def __init__(self, limit: int, daemon: Daemon) -> None:
-        self._keeper = outbox.Keeper(daemon.store, daemon.board, limit)
-
-    async def run(self) -> None:
-        await self._keeper.run()
-
-
-class Building(services.Service):
-    """The builder, with all repositories that it builds of."""
-
-    def __init__(self, chosen: settings.Settings, daemon: Daemon) -> None:
-        self._launcher = launching.Launcher(chosen.run)
-        house = builder.House(daemon.store, daemon.board, daemon.gate, self._launcher, daemon.directory, daemon.paused)
-        clones = {repository.name: daemon.clone(repository) for repository in chosen.repositories}
-        self._builder = builder.Builder(chosen.builds, clones, house, daemon.rng)
-
-    async def run(self) -> None:
-        async with self._launcher:
-            await self._builder.run()
-
-
-class Planner(services.Service):
-    """Of all repositories."""
-
-    def __init__(self, _chosen: str, daemon: Daemon) -> None:
-        self._planning = planning.Planning(daemon.store, daemon.world, daemon.identical)
-
-    async def run(self) -> None:
-        await self._planning.run()
-
-
-class Following(services.Service):
-    """What regressed: verified, reported, and searched for the commits at fault."""
-
-    def __init__(self, _chosen: str, daemon: Daemon) -> None:
-        self._following = following.Following(daemon.store, lambda: daemon.world().settings, daemon.recorder)
-
-    async def run(self) -> None:
-        await self._following.run()
-
-
-class Profiling(services.Service):
-    """Has confirmed regressions profiled."""
-
-    def __init__(self, _chosen: str, daemon: Daemon) -> None:
-        self._profiling = profiling.Profiling(daemon.store, lambda: daemon.world().settings, daemon.directory)
-
-    async def run(self) -> None:
-        await self._profiling.run()
-
-
-class Histories(services.Service):
-    """What only many experiments show: noise, and drifts."""
-
-    def __init__(self, _chosen: str, daemon: Daemon) -> None:
-        self._histories = following.Histories(daemon.store, lambda: daemon.world().settings)
-
-    async def run(self) -> None:
-        await self._histories.run()
-
-
-class Specifications(services.Service):
-    """Has the specifications read again when what they were read from has changed."""
-
-    def __init__(self, _chosen: str, daemon: Daemon) -> None:
-        self._daemon = daemon
-
-    async def run(self) -> None:
-        before: marks.Marks = {}
-        pause = SPECIFICATION_SECONDS
-        while True:
-            await anyio.sleep(pause)
-            seen = self._daemon.seen
-            now, spent = await anyio.to_thread.run_sync(marks.timed, seen)
-            pause = max(SPECIFICATION_SECONDS, spent / SPECIFICATION_SHARE)
-            if now != seen and now == before:  # once it is left alone: a file that is being written is not read
-                await self._daemon.read_specifications()
-            before = now
-
-
-class Knowing(services.Service):
-    """Follows what devices turn out to be, which benchmarks may choose them by."""
-
-    def __init__(self, _chosen: str, daemon: Daemon) -> None:
-        self._daemon = daemon
-
-    async def run(self) -> None:
-        daemon = self._daemon
-        with daemon.events.bell("device.changed", "daemon.reloaded") as bell:
-            while True:
-                await bell.wait()
-                await daemon.look_at_what_is_known()
-                daemon.events.publish(events.Event("daemon.devices", {}))
-
-
-class Housekeeping(services.Service):
-    """Lets go of what is old."""
-
-    def __init__(self, _chosen: str, daemon: Daemon) -> None:
-        self._daemon = daemon
-
-    async def run(self) -> None:
-        daemon = self._daemon
-        await housekeeping.run(daemon.house, lambda: daemon.world().settings.retention)
-
-
 class Daemon:
     """One process's worth of rooms. Answers the status socket's controls."""
 
-    def __init__(self, path: Path, loaded: Loaded, directory: Path) -> None:
+    def __init__(self, path: Path, loaded: loading.Loaded, directory: Path) -> None:
         self.path = path
         self.directory = directory
         self.rng = random.Random()  # noqa: S311  of pauses, nothing secret
@@ -316,7 +105,7 @@ class Daemon:
         self.seen = loaded.seen  # what specifications were read from last, be they good or not
         self._loaded = loaded
         self._found: coverage.Found = coverage.NOTHING
-        self._rosters: list[tuple[services.Roster[Any], Callable[[Loaded], dict[str, Any]]]] = []
+        self._rosters: list[tuple[services.Roster[Any], Callable[[loading.Loaded], dict[str, Any]]]] = []
         self._paused: dict[str, tuple[str, datetime]] = {}
         self._started = datetime.now(UTC)
         self._stop = anyio.Event()
@@ -402,8 +191,8 @@ class Daemon:
         async with self._reloading:
             self._notifier.reloading()
             try:
-                loaded = await anyio.to_thread.run_sync(load, self.path)
-                _refuse_what_needs_a_restart(self._loaded.settings, loaded.settings)
+                loaded = await anyio.to_thread.run_sync(loading.load, self.path)
+                loading.refuse_what_needs_a_restart(self._loaded.settings, loaded.settings)
             except errors.AibenchdError as error:
                 log.error("reload refused", faults=str(error))  # noqa: TRY400  the message says all
                 # What is wrong with a specification is no fault any more once that is mended.
@@ -435,7 +224,8 @@ class Daemon:
         async with self._reloading:
             chosen = self._loaded.settings
             found, faults = await anyio.to_thread.run_sync(catalog.read, chosen)
-            self._put_into_effect(_with_what_stays(_loaded(chosen, found), self._loaded, {Path(fault.file) for fault in faults}))
+            bad = {Path(fault.file) for fault in faults}
+            self._put_into_effect(loading.with_what_stays(loading.of(chosen, found), self._loaded, bad))
             if faults:
                 self._refuse_specifications(str(errors.InvalidFileError(faults)))
 
@@ -443,7 +233,7 @@ class Daemon:
         log.error("specifications refused", faults=faults)
         self.board.put("daemon/specifications", "refused", faults, fault=True)
 
-    def _put_into_effect(self, loaded: Loaded) -> list[str]:
+    def _put_into_effect(self, loaded: loading.Loaded) -> list[str]:
         changes = self._apply(loaded)
         self.seen = loaded.seen
         self.board.put("daemon/specifications", "loaded")
@@ -547,24 +337,24 @@ class Daemon:
         def roster(kind: str, make: Callable[[Any, Daemon], services.Service]) -> services.Roster[Any]:
             return services.Roster(kind, lambda chosen: make(chosen, self), tasks, self.board, self.rng)
 
-        self._measuring: services.Roster[Measuring] = roster("device", Measuring)
+        self._measuring: services.Roster[stations.Measuring] = roster("device", stations.Measuring)
         self._rosters = [
-            (roster("repository", Watching), lambda loaded: {one.name: one for one in loaded.settings.repositories}),
+            (roster("repository", stations.Watching), lambda loaded: {one.name: one for one in loaded.settings.repositories}),
             (self._measuring, lambda loaded: {one.name: (one, loaded.settings.run) for one in loaded.settings.devices}),
-            (roster("sink", Delivering), lambda loaded: {one.name: one for one in loaded.settings.sinks}),
-            (roster("outbox", Keeping), lambda loaded: {"size": loaded.settings.retention.outbox_size}),
-            (roster("builder", Building), lambda loaded: {"all": _of_builds(loaded.settings)}),
-            (roster("planner", Planner), lambda _: {"all": ALWAYS}),
-            (roster("following", Following), lambda _: {"all": ALWAYS}),
-            (roster("profiling", Profiling), lambda _: {"all": ALWAYS}),
-            (roster("histories", Histories), lambda _: {"all": ALWAYS}),
-            (roster("specifications", Specifications), lambda _: {"all": ALWAYS}),
-            (roster("knowing", Knowing), lambda _: {"all": ALWAYS}),
-            (roster("housekeeping", Housekeeping), lambda _: {"all": ALWAYS}),
+            (roster("sink", stations.Delivering), lambda loaded: {one.name: one for one in loaded.settings.sinks}),
+            (roster("outbox", stations.Keeping), lambda loaded: {"size": loaded.settings.retention.outbox_size}),
+            (roster("builder", stations.Building), lambda loaded: {"all": stations.of_builds(loaded.settings)}),
+            (roster("planner", stations.Planner), lambda _: {"all": ALWAYS}),
+            (roster("following", stations.Following), lambda _: {"all": ALWAYS}),
+            (roster("profiling", stations.Profiling), lambda _: {"all": ALWAYS}),
+            (roster("histories", stations.Histories), lambda _: {"all": ALWAYS}),
+            (roster("specifications", stations.Specifications), lambda _: {"all": ALWAYS}),
+            (roster("knowing", stations.Knowing), lambda _: {"all": ALWAYS}),
+            (roster("housekeeping", stations.Housekeeping), lambda _: {"all": ALWAYS}),
         ]
         self._apply(self._loaded)
 
-    def _apply(self, loaded: Loaded) -> list[str]:
+    def _apply(self, loaded: loading.Loaded) -> list[str]:
         before, self._loaded = self._loaded.selected, loaded
         changes = [change for roster, wanted in self._rosters for change in roster.apply(wanted(loaded))]
         return changes + (["benchmarks changed"] if before != loaded.selected else [])
@@ -653,26 +443,13 @@ def says_pause(path: Path) -> bool:
         return False
 
 
-def _of_builds(chosen: settings.Settings) -> settings.Settings:
-    """The part of the configuration that the builder depends on, so that no other change restarts it."""
-    return settings.Settings.model_construct(builds=chosen.builds, repositories=chosen.repositories, run=chosen.run)
-
-
-def _refuse_what_needs_a_restart(before: settings.Settings, after: settings.Settings) -> None:
-    for key in ("state_directory", "status", "models"):
-        if getattr(before, key) != getattr(after, key):
-            raise errors.HarnessError(f"{key} cannot change while aibenchd runs; restart it, or put the old value back")
-    if before.builds.same_host != after.builds.same_host:
-        raise errors.HarnessError("builds.same_host cannot change while aibenchd runs; restart it, or put the old value back")
-
-
 async def serve(path: Path) -> None:
     """Run the daemon of a configuration until SIGTERM.
 
     Raises:
         AibenchdError: it cannot begin; the message says why and what to do.
     """
-    loaded = load_what_is_good(path)
+    loaded = loading.load_what_is_good(path)
     directory = state_directory(loaded.settings)
     allow_many_files()
     with alone(directory):

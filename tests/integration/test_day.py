@@ -13,7 +13,7 @@ import lab
 import pytest
 import structlog
 
-from aibenchd import daemon
+from aibenchd import daemon, loading
 
 PUSHES, TRACED = 20, 4  # in a day; after how many memory is counted
 SETTLED = 8  # more, until what is in hand is counted whole: caches that fill, the ten newest experiments of each series
@@ -36,7 +36,7 @@ async def made(tmp_path: Path) -> AsyncIterator[lab.Lab]:
     push(made, 0)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40), logger_factory=structlog.ReturnLoggerFactory())
     try:
-        one = daemon.Daemon(made.config, daemon.load_what_is_good(made.config), tmp_path / "state")
+        one = daemon.Daemon(made.config, loading.load_what_is_good(made.config), tmp_path / "state")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(one.run)
             yield made

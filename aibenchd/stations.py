@@ -1,0 +1,183 @@
+"""The rooms at work: what the daemon runs for each repository, device and sink, and once for all of them.
+
+Each is made of the part of the configuration that it depends on, so that a change of any other does not touch it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from aibenchd import events, following, hostgate, housekeeping, planning, plugins, profiling, services, settings
+from aibenchd.build import builder
+from aibenchd.devices import base as devices
+from aibenchd.devices import launching
+from aibenchd.measure import worker
+from aibenchd.report import outbox
+from aibenchd.specs import marks
+from aibenchd.watch import watcher
+
+if TYPE_CHECKING:
+    from aibenchd import daemon  # it imports this
+
+SPECIFICATION_SECONDS = 3.0  # between two looks at the files of specifications, at least
+SPECIFICATION_SHARE = 0.001  # of the time is spent on looking, at most: of 1,000 files on it comes to more than 3 s
+
+
+class Watching(services.Service):
+    """One repository: its clone, and the watcher that polls it."""
+
+    def __init__(self, chosen: settings.RepositorySettings, daemon: daemon.Daemon) -> None:
+        self._watcher = watcher.Watcher(daemon.clone(chosen), daemon.store, daemon.board, daemon.rng)
+
+    async def run(self) -> None:
+        await self._watcher.run()
+
+
+class Measuring(services.Service):
+    """One device: the worker that owns it."""
+
+    def __init__(self, chosen: tuple[Any, Any], daemon: daemon.Daemon) -> None:
+        device_settings, run = chosen
+        kind: type[devices.Device] = plugins.load("devices", device_settings.kind)
+        device = kind(device_settings, daemon.directory / "devices" / device_settings.name, run)
+        house = daemon.house
+        if not device.on_this_host:  # what is done here around its programs is as a build is to those who measure here
+            house = replace(house, gate=hostgate.OpenGate(), beside=daemon.gate.building)
+        self.worker = worker.Worker(device, house, daemon.rng)
+        self.worker.drain(draining=device_settings.name in daemon.drained)
+
+    async def run(self) -> None:
+        await self.worker.run()
+
+    def stop(self) -> bool:
+        self.worker.stop()
+        return True
+
+
+class Delivering(services.Service):
+    """One sink."""
+
+    def __init__(self, chosen: Any, daemon: daemon.Daemon) -> None:
+        sink = plugins.load("sinks", chosen.kind)(chosen, daemon.directory)
+        self._deliverer = outbox.Deliverer(sink, daemon.store, daemon.board, daemon.rng)
+
+    async def run(self) -> None:
+        await self._deliverer.run()
+
+
+class Keeping(services.Service):
+    """The outbox's size."""
+
+    def __init__(self, limit: int, daemon: daemon.Daemon) -> None:
+        self._keeper = outbox.Keeper(daemon.store, daemon.board, limit)
+
+    async def run(self) -> None:
+        await self._keeper.run()
+
+
+class Building(services.Service):
+    """The builder, with all repositories that it builds of."""
+
+    def __init__(self, chosen: settings.Settings, daemon: daemon.Daemon) -> None:
+        self._launcher = launching.Launcher(chosen.run)
+        house = builder.House(daemon.store, daemon.board, daemon.gate, self._launcher, daemon.directory, daemon.paused)
+        clones = {repository.name: daemon.clone(repository) for repository in chosen.repositories}
+        self._builder = builder.Builder(chosen.builds, clones, house, daemon.rng)
+
+    async def run(self) -> None:
+        async with self._launcher:
+            await self._builder.run()
+
+
+class Planner(services.Service):
+    """Of all repositories."""
+
+    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
+        self._planning = planning.Planning(daemon.store, daemon.world, daemon.identical)
+
+    async def run(self) -> None:
+        await self._planning.run()
+
+
+class Following(services.Service):
+    """What regressed: verified, reported, and searched for the commits at fault."""
+
+    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
+        self._following = following.Following(daemon.store, lambda: daemon.world().settings, daemon.recorder)
+
+    async def run(self) -> None:
+        await self._following.run()
+
+
+class Profiling(services.Service):
+    """Has confirmed regressions profiled."""
+
+    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
+        self._profiling = profiling.Profiling(daemon.store, lambda: daemon.world().settings, daemon.directory)
+
+    async def run(self) -> None:
+        await self._profiling.run()
+
+
+class Histories(services.Service):
+    """What only many experiments show: noise, and drifts."""
+
+    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
+        self._histories = following.Histories(daemon.store, lambda: daemon.world().settings)
+
+    async def run(self) -> None:
+        await self._histories.run()
+
+
+class Specifications(services.Service):
+    """Has the specifications read again when what they were read from has changed."""
+
+    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
+        self._daemon = daemon
+
+    async def run(self) -> None:
+        before: marks.Marks = {}
+        pause = SPECIFICATION_SECONDS
+        while True:
+            await anyio.sleep(pause)
+            seen = self._daemon.seen
+            now, spent = await anyio.to_thread.run_sync(marks.timed, seen)
+            pause = max(SPECIFICATION_SECONDS, spent / SPECIFICATION_SHARE)
+            if now != seen and now == before:  # once it is left alone: a file that is being written is not read
+                await self._daemon.read_specifications()
+            before = now
+
+
+class Knowing(services.Service):
+    """Follows what devices turn out to be, which benchmarks may choose them by."""
+
+    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
+        self._daemon = daemon
+
+    async def run(self) -> None:
+        daemon = self._daemon
+        with daemon.events.bell("device.changed", "daemon.reloaded") as bell:
+            while True:
+                await bell.wait()
+                await daemon.look_at_what_is_known()
+                daemon.events.publish(events.Event("daemon.devices", {}))
+
+
+class Housekeeping(services.Service):
+    """Lets go of what is old."""
+
+    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
+        self._daemon = daemon
+
+    async def run(self) -> None:
+        daemon = self._daemon
+        await housekeeping.run(daemon.house, lambda: daemon.world().settings.retention)
+
+
+def of_builds(chosen: settings.Settings) -> settings.Settings:
+    """The part of the configuration that the builder depends on, so that no other change restarts it."""
+    return settings.Settings.model_construct(builds=chosen.builds, repositories=chosen.repositories, run=chosen.run)
