@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     spec = commands.add_parser("spec", help="look at specifications, and pin their files")
     _add_spec(spec)
 
+    migrate = commands.add_parser("migrate", help="print the configuration that does what a command line of FAI-PEP's did")
+    _add_migrate(migrate)
+
     demo = commands.add_parser("demo", help="make a repository with a regression in it, and watch the daemon find it")
     demo.add_argument("directory", type=Path, nargs="?", help="a new directory to work in")
     demo.add_argument("--engine", choices=("pytorch", "onnxruntime"), default="pytorch", help="what the watched engine runs on")
@@ -100,6 +103,19 @@ def _add_spec(parser: argparse.ArgumentParser) -> None:
     from aibenchd.specs import command
 
     command.add_arguments(parser)
+
+
+def _add_migrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words", metavar="COMMAND LINE", nargs=argparse.REMAINDER, help="after --, of harness.py, repo_driver.py or run_bench.py"
+    )
+    parser.set_defaults(run=_migrate)
+
+
+def _migrate(parsed: argparse.Namespace) -> int:
+    from aibenchd.migrate import command
+
+    return command.run(parsed)
 
 
 def _demo(parsed: argparse.Namespace) -> int:

@@ -117,6 +117,10 @@ class InvalidFileError(AibenchdError):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
+class ArgumentError(AibenchdError):
+    """A command line of FAI-PEP's that means nothing; the message names the argument and what was expected."""
+
+
 class UnknownKindError(AibenchdError):
     """A kind that no installed plug-in offers."""
 

@@ -302,7 +302,7 @@ def _yaml_event(event: Any, file: str) -> Iterator[_Event]:
     if name == "ScalarEvent" and event.implicit[0] and event.value == MERGE:
         yield _Event("merge", line, column, MERGE, event.anchor)
     elif name == "ScalarEvent":
-        yield _Event("scalar", line, column, _plain(event.value) if event.implicit[0] else _text(event.value), event.anchor)
+        yield _Event("scalar", line, column, plain(event.value) if event.implicit[0] else _text(event.value), event.anchor)
     elif name == "MappingStartEvent":
         yield _Event("map", line, column, None, event.anchor)
     elif name == "SequenceStartEvent":
@@ -313,8 +313,8 @@ def _yaml_event(event: Any, file: str) -> Iterator[_Event]:
         yield _Event("alias", line, column, event.anchor)
 
 
-def _plain(text: str) -> Any:
-    """The value of a scalar without quotes, by YAML 1.2's core schema (section 10.3.2)."""
+def plain(text: str) -> Any:
+    """The value of a scalar without quotes, by YAML 1.2's core schema (section 10.3.2); of one that is refused something else."""
     if text in _YAML_WORDS:
         return _YAML_WORDS[text]
     if _YAML_INTEGER.fullmatch(text):
