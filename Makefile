@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PREFIX ?= /opt/aibenchd
 SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
+SHAREDIR ?= /usr/share
+ZSHDIR ?= zsh/vendor-completions
+INSTALLED = $(DESTDIR)$(PREFIX)/bin/python -m
 DEBIAN := git git-lfs openssh-server iproute2 gcc make libegl1 libgl1-mesa-dri qemu-user clang lld linux-perf
 
 # What the demo's engine runs on. ONNX Runtime is a far smaller download than PyTorch.
@@ -73,6 +76,13 @@ install: ## into $(PREFIX), with units and users for systemd
 	install -m 644 systemd/*.service systemd/*.socket $(DESTDIR)$(UNITDIR)/
 	install -D -m 644 systemd/sysusers.d/aibenchd.conf $(DESTDIR)/usr/lib/sysusers.d/aibenchd.conf
 	install -D -m 644 systemd/tmpfiles.d/aibenchd.conf $(DESTDIR)/usr/lib/tmpfiles.d/aibenchd.conf
+	install -d $(addprefix $(DESTDIR)$(SHAREDIR)/,bash-completion/completions $(ZSHDIR) fish/vendor_completions.d)
+	$(INSTALLED) aibenchd completion bash > $(DESTDIR)$(SHAREDIR)/bash-completion/completions/aibenchd
+	$(INSTALLED) aibenchd completion zsh > $(DESTDIR)$(SHAREDIR)/$(ZSHDIR)/_aibenchd
+	$(INSTALLED) aibenchd completion fish > $(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d/aibenchd.fish
+	$(INSTALLED) aibenchd.api.client completion bash > $(DESTDIR)$(SHAREDIR)/bash-completion/completions/aibenchctl
+	$(INSTALLED) aibenchd.api.client completion zsh > $(DESTDIR)$(SHAREDIR)/$(ZSHDIR)/_aibenchctl
+	$(INSTALLED) aibenchd.api.client completion fish > $(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d/aibenchctl.fish
 	@echo "next: systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload; edit $(SYSCONFDIR)/aibenchd/aibenchd.yaml;"
 	@echo "      systemctl enable --now aibenchd-launcher.socket aibenchd.service"
 

@@ -1,4 +1,4 @@
-"""``aibenchd``: serve, check, discover, decide, spec, demo."""
+"""``aibenchd``: serve, check, discover, decide, spec, migrate, demo, completion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import aibenchd
-from aibenchd import errors
+from aibenchd import errors, usage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,35 +25,94 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="aibenchd", description=aibenchd.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="aibenchd",
+        description=aibenchd.__doc__,
+        epilog="COMMAND --help has a command's arguments, an example and exit codes.",
+    )
     parser.add_argument("--version", action="version", version=f"aibenchd {aibenchd.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    serve = commands.add_parser("serve", help="run the daemon")
-    serve.add_argument("config", type=Path)
-    serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    serve = usage.command(
+        commands,
+        "serve",
+        "run the daemon",
+        more="SIGHUP reloads the configuration, SIGTERM ends it; the block in flight is finished. aibenchctl asks it.",
+        example="aibenchd serve /etc/aibenchd/aibenchd.yaml",
+        exits={0: "told to stop", 1: "the configuration, the journal or the socket is not usable; the message says why"},
+    )
+    serve.add_argument("config", metavar="FILE", type=Path, help="the configuration, YAML")
+    levels = ("debug", "info", "warning", "error")
+    serve.add_argument("--log-level", choices=levels, default="info", help="what is logged, that and what is worse (%(default)s)")
     serve.set_defaults(run=_serve)
 
-    check = commands.add_parser("check", help="validate a configuration, its specifications and the reach of its devices")
-    check.add_argument("config", type=Path)
+    check = usage.command(
+        commands,
+        "check",
+        "validate a configuration, its specifications and the reach of its devices",
+        more="One line for each fault, with file, line, column and key. Nothing is changed, built or run.",
+        example="aibenchd check lab.yaml",
+        exits={0: "good; warnings may have been printed", 1: "it has faults"},
+    )
+    check.add_argument("config", metavar="FILE", type=Path, help="the configuration, YAML")
     check.set_defaults(run=_check)
 
-    discover = commands.add_parser("discover", help="print what could be devices here: phones on adb, GPUs")
+    discover = usage.command(
+        commands,
+        "discover",
+        "print what could be devices here: phones on adb, GPUs",
+        more="Entries to put under 'devices'; what has to be done first is said beside them.",
+        example="aibenchd discover",
+    )
     discover.set_defaults(run=_discover)
 
-    decide = commands.add_parser("decide", help="give the verdict on files of blocks")
+    decide = usage.command(
+        commands,
+        "decide",
+        "give the verdict on files of blocks",
+        more="The daemon's own test on your numbers: a block a line, with its order and the samples of both arms.",
+        example="aibenchd decide --min-effect 0.01 --plot blocks.svg blocks.jsonl",
+        exits={0: "every tape could be read, whatever the verdicts", 1: "one could not be read"},
+    )
     _add_decide(decide)
 
-    spec = commands.add_parser("spec", help="look at specifications, and pin their files")
+    spec = usage.command(
+        commands, "spec", "look at specifications, and pin their files", example="aibenchd spec show models/net.yaml"
+    )
     _add_spec(spec)
 
-    migrate = commands.add_parser("migrate", help="print the configuration that does what a command line of FAI-PEP's did")
+    migrate = usage.command(
+        commands,
+        "migrate",
+        "print the configuration that does what a command line of FAI-PEP's did",
+        more="Run it where the old command ran: relative paths, saved answers (~/.aibench/git/config.txt), commit and status\n"
+        "files are read as it read them. What has no key is said at the top of the file and on standard error.",
+        example="aibenchd migrate -- python benchmarking/run_bench.py -b net.json --platform host > aibenchd.yaml",
+    )
     _add_migrate(migrate)
 
-    demo = commands.add_parser("demo", help="make a repository with a regression in it, and watch the daemon find it")
-    demo.add_argument("directory", type=Path, nargs="?", help="a new directory to work in")
-    demo.add_argument("--engine", choices=("pytorch", "onnxruntime"), default="pytorch", help="what the watched engine runs on")
+    demo = usage.command(
+        commands,
+        "demo",
+        "make a repository with a regression in it, and watch the daemon find it",
+        more="Takes some minutes on a quiet machine; all it makes is in one directory, which stays.",
+        example="aibenchd demo --engine onnxruntime",
+        exits={0: "exactly the right revisions were called", 1: "others were, or it could not be run"},
+    )
+    demo.add_argument("directory", metavar="DIRECTORY", type=Path, nargs="?", help="a new one to work in (demo-DATE-TIME)")
+    engines = ("pytorch", "onnxruntime")
+    demo.add_argument("--engine", choices=engines, default="pytorch", help="what the watched engine runs on (%(default)s)")
     demo.set_defaults(run=_demo)
+
+    shells = usage.command(
+        commands,
+        "completion",
+        "print what makes a shell complete our command lines",
+        more="'make install' puts it where shells look for it. By hand, in ~/.bashrc: source <(aibenchd completion bash)",
+        example="aibenchd completion fish > ~/.config/fish/completions/aibenchd.fish",
+    )
+    shells.add_argument("shell", choices=("bash", "zsh", "fish"), help="which")
+    shells.set_defaults(run=_completion)
     return parser
 
 
@@ -106,9 +165,8 @@ def _add_spec(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_migrate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "words", metavar="COMMAND LINE", nargs=argparse.REMAINDER, help="after --, of harness.py, repo_driver.py or run_bench.py"
-    )
+    words = "after --, of harness.py, repo_driver.py or run_bench.py"
+    parser.add_argument("words", metavar="COMMAND LINE", nargs=argparse.REMAINDER, help=words)
     parser.set_defaults(run=_migrate)
 
 
@@ -125,3 +183,10 @@ def _demo(parsed: argparse.Namespace) -> int:
 
     directory = parsed.directory or Path(f"demo-{time.strftime('%Y%m%d-%H%M%S')}")
     return anyio.run(demo.run, directory.absolute(), parsed.engine)
+
+
+def _completion(parsed: argparse.Namespace) -> int:
+    from aibenchd import completion
+
+    print(completion.script(completion.of_parser(_parser(), "aibenchd"), parsed.shell), end="")
+    return 0

@@ -115,6 +115,8 @@ class Call:
         for word, given in zip(words, self.arguments, strict=False):
             if word == "ID" and not (given.isascii() and given.isdecimal() and len(given) <= DIGITS):
                 raise Misuse(f"ID: expected a number, not {given!r}; usage: {usage(self.name)}")
+            if given not in CHOICES.get(word, (given,)):
+                raise Misuse(f"expected {', '.join(CHOICES[word])}, not {given!r}; usage: {usage(self.name)}")
 
     def _option(self, word: str, rest: Iterator[str]) -> None:
         name, equals, value = word.removeprefix("--").partition("=")
@@ -174,7 +176,7 @@ def overview() -> str:
     lines = [f"  {f'{name} {command.arguments}':{width}}{command.about}" for name, command in COMMANDS.items()]
     afar = "  -H, --host ADDRESS  ssh://[USER@]HOST[:PORT]: the daemon there, through your own ssh (default: $AIBENCHD_HOST)"
     general = "  -s, --socket PATH   socket of the daemon (default: $AIBENCHD_SOCKET, else /run/aibenchd/aibenchd.sock)"
-    more = "  --json              print what the daemon sent\n  COMMAND --help      the options of a command"
+    more = "  --json              print what the daemon sent\n  COMMAND --help      a command's options, an example, exit codes"
     return "\n".join(
         (
             "usage: aibenchctl [-H ADDRESS] [-s PATH] [--json] COMMAND …",
@@ -194,9 +196,9 @@ def overview() -> str:
 
 def usage_of(name: str) -> str:
     """What ``NAME --help`` prints."""
-    command = Call([name]).command
-    options = [f"  --{option} {value}".rstrip() for option, value in command.options.items()]
-    return "\n".join((f"usage: {usage(name)}", f"  {command.about}", *options))
+    from aibenchd.api import manual
+
+    return manual.usage(name, Call([name]).command, GENERAL)
 
 
 def usage(name: str) -> str:
@@ -273,14 +275,8 @@ def config(asked: Call) -> int:
 
 
 def log(asked: Call) -> int:
-    """Write it as it comes, byte for byte.
-
-    Raises:
-        Misuse: of what is neither a build nor a trial.
-    """
+    """Write it as it comes, byte for byte."""
     kind, number = asked.arguments
-    if kind not in ("build", "trial"):
-        raise Misuse(f"usage: {usage(asked.name)}")
     for piece in asked.daemon.stream("GET", f"/v1/logs/{kind}/{call.quoted(number)}"):
         sys.stdout.buffer.write(piece)
     return DONE
@@ -349,6 +345,26 @@ def calibrate(asked: Call) -> int:
     code = _wait(asked, request)
     pages.noise(screen.Screen(), asked.daemon.get(call.target("/v1/noise", {"device": device})))
     return DONE if code == INCONCLUSIVE else code  # its blocks are for their noise
+
+
+def names(asked: Call) -> int:
+    """``names``."""
+    from aibenchd.api import naming
+
+    (kind,) = asked.arguments
+    for name in naming.of(asked.daemon, kind):
+        print(name)
+    return DONE
+
+
+def completion(asked: Call) -> int:
+    """``completion``."""
+    from aibenchd import completion
+    from aibenchd.api import manual
+
+    (shell,) = asked.arguments
+    print(completion.script(manual.tree(COMMANDS, GENERAL, CHOICES), shell), end="")
+    return DONE
 
 
 def _compared(asked: Call, path: str, wanted: dict[str, Any]) -> int:
@@ -453,6 +469,14 @@ def _fail(code: int, error: Exception) -> int:
 
 
 SHORT = {"-s": "socket", "-h": "help", "-H": "host"}
+CHOICES = {  # words for arguments that must be one of these
+    "build|trial": ("build", "trial"),
+    "SHELL": ("bash", "zsh", "fish"),
+    "KIND": (
+        *("devices", "repositories", "benchmarks", "models", "cells", "sinks"),
+        *("experiments", "findings", "builds", "requests"),
+    ),
+}
 GENERAL = {"host": "ADDRESS", "socket": "PATH", "json": "", "help": "", "version": ""}
 PAGED = {"limit": "NUMBER", "cursor": "CURSOR"}
 COMMANDS = {
@@ -518,6 +542,8 @@ COMMANDS = {
     "config": Command(config, "the settings in force"),
     "dial": Command(dial, "carry bytes between standard streams and the socket: what -H runs on the daemon's host"),
     "backup": Command(backup, "copy the journal into a new file", "FILE"),
+    "names": Command(names, "names or numbers of what there is, one on a line, as completion asks for them", "KIND"),
+    "completion": Command(completion, "print what makes a shell complete aibenchctl", "SHELL"),
 }
 
 

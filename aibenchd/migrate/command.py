@@ -12,17 +12,6 @@ from aibenchd import errors, settings
 from aibenchd.migrate import answers, arguments, old, sections, writing
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what :func:`run` takes."""
-    parser.add_argument(
-        "words",
-        metavar="COMMAND LINE",
-        nargs=argparse.REMAINDER,
-        help="of harness.py, repo_driver.py or run_bench.py, after --, as it was run and from the same directory",
-    )
-    parser.set_defaults(run=run)
-
-
 def run(parsed: argparse.Namespace) -> int:
     """Print the configuration, and on standard error what has no key in it.
 

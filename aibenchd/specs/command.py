@@ -7,18 +7,34 @@ import json
 from pathlib import Path
 from typing import Any
 
+from aibenchd import usage
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommands, each with the function that runs it as ``run``."""
-    commands = parser.add_subparsers(title="commands", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    pin = commands.add_parser("pin", help="fetch the files of specifications and write their sha256 into them")
+    pin = usage.command(
+        commands,
+        "pin",
+        "fetch the files of specifications and write their sha256 into them",
+        more="Every other character of a specification stays as it is. Files go into no cache.",
+        example="aibenchd spec pin --config lab.yaml models/net.json",
+        exits={1: "one of them is bad, or a file cannot be had"},
+    )
     pin.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a model file, JSON or YAML")
     pin.add_argument("--renew", action="store_true", help="also where there is a sha256 already")
     pin.add_argument("--config", type=Path, help="whose models.root, generators and limits hold (the defaults)")
     pin.set_defaults(run=_pin)
 
-    show = commands.add_parser("show", help="print what specifications come to: benchmarks, files and commands")
+    show = usage.command(
+        commands,
+        "show",
+        "print what specifications come to: benchmarks, files and commands",
+        more="Nothing is fetched or run.",
+        example="aibenchd spec show models/net.yaml --backend xnnpack",
+        exits={1: "one of them is bad"},
+    )
     _add_show(show)
 
 

@@ -1,0 +1,31 @@
+"""The help of a command: what it does, an example, and what its exit codes mean. Imports nothing of ours."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+EXITS = {0: "done", 1: "what was given is bad, or it cannot be done; the message says why", 2: "wrong usage", 130: "interrupted"}
+
+
+def command(
+    commands: Any, name: str, about: str, *, example: str, more: str = "", exits: Mapping[int, str] | None = None
+) -> argparse.ArgumentParser:
+    """A parser for one of ``commands``, as argparse's ``add_subparsers`` gives them.
+
+    Args:
+        about: on one line, as the list of commands shows it.
+        more: what the command's own help says besides.
+        exits: what differs from :data:`EXITS`.
+    """
+    codes = sorted({**EXITS, **(exits or {})}.items())
+    rows = "\n".join(f"  {code:<3}  {meaning}" for code, meaning in codes)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}.\n\n{more}".strip(),
+        epilog=f"example:\n  {example}\n\nexit codes:\n{rows}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
