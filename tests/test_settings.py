@@ -5,9 +5,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pydantic
 import pytest
 
@@ -430,6 +432,44 @@ def test_the_shipped_schema_is_current() -> None:
     assert json.loads((ROOT / "config" / "aibenchd.schema.json").read_text()) == settings.json_schema(), (
         "run: python -m aibenchd.settings > config/aibenchd.schema.json"
     )
+
+
+SCHEMA_LINE = re.compile(r"# yaml-language-server: \$schema=(.+)")  # relative to the file, as editors read it
+
+
+def test_the_first_line_of_the_configuration_leads_to_its_schema() -> None:
+    match = SCHEMA_LINE.fullmatch(CONFIG.read_text().splitlines()[0])
+    assert match
+    assert json.loads((CONFIG.parent / match[1]).read_text()) == settings.json_schema()
+
+
+@pytest.mark.parametrize("draft", [jsonschema.Draft202012Validator, jsonschema.Draft7Validator])  # some editors know no newer one
+@pytest.mark.parametrize("switched", [str, with_http, with_examples])
+def test_the_schema_takes_what_is_shipped(tmp_path: Path, draft: Any, switched: Callable[[str], str]) -> None:
+    """As an editor's validator does, which is not ours."""
+    schema = settings.json_schema()
+    draft.check_schema(schema)
+    draft(schema).validate(yamlfile.load(write(tmp_path, switched(CONFIG.read_text()))).value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ("devices: [{name: a, kind: local, cpu: [1]}]", "devices"),
+        ("devices: [{name: a, kind: loca}]", "devices"),
+        ("sinks: [{name: a, kind: http}]", "sinks"),
+        ("experiment: {timeout: 5}", "experiment"),
+        ("repositories: [{name: a, url: b, framework: pytorhc}]", "repositories"),
+        ("benchmark: []", ""),
+    ],
+)
+def test_the_schema_refuses_what_the_daemon_refuses(tmp_path: Path, wrong: str, key: str) -> None:
+    path = write(tmp_path, wrong)
+    with pytest.raises(jsonschema.ValidationError) as caught:
+        jsonschema.Draft202012Validator(settings.json_schema()).validate(yamlfile.load(path).value)
+    assert next(iter(caught.value.absolute_path), "") == key
+    with pytest.raises(errors.InvalidFileError):
+        settings.load(path)
 
 
 def objects(schema: Any) -> list[dict[str, Any]]:
