@@ -65,7 +65,7 @@ def _answered(document: yamlfile.Document) -> Iterator[arguments.Given]:
 def _words(argument: arguments.Argument, value: Any) -> tuple[str, ...] | None:
     """An answer as the words that ``run_bench.py`` makes of it; None where there is nothing to say."""
     if argument.takes is arguments.Takes.NOTHING:
-        return ()
+        return None if value is False else ()
     if value is None or value == "":
         return None
     if argument.takes is arguments.Takes.MANY and isinstance(value, list):

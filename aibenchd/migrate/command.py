@@ -58,12 +58,10 @@ def _say_what_is_left(found: old.Old, made: Mapping[str, old.Tree]) -> None:
     said = {name for note in found.notes for name in note.subject.split(", ")} | set(old.origins(made))
     for name, given in found.given.items():
         if name not in said and given.words != ("",):
-            place = (
-                f"would go into {', '.join(given.argument.keys)}, and there is none"
-                if given.argument.keys
-                else "is not carried over"
+            keys = ", ".join(given.argument.keys)
+            found.note(
+                name, " ".join((*given.words, f"would go into {keys}; nothing here takes it" if keys else "is not carried over"))
             )
-            found.note(name, " ".join((*given.words, place)))
 
 
 def _read_back(text: str) -> None:

@@ -16,6 +16,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _UNUSED = ("--benchmark_table", "--cache_config", "--file_storage", "--lab", "--remote", "--result_db", "--server_addr")
 _SAID = {
     **dict.fromkeys(_UNUSED, "of FAI-PEP's lab server, which nothing here needs"),
+    "--config_dir": "its saved answers were read",
     "--debug": "logs are kept, see retention.logs; `aibenchd serve --log-level debug` says more; work directories are emptied",
     "--logger_level": "`aibenchd serve --log-level {value}`",
     "--specifications_dir": "locations of models are relative to the specification that names them",

@@ -157,8 +157,8 @@ def test_phones_of_a_mapping() -> None:
         ("-p android/a,android/b -d X", ["--platform: phones are built for android/a here; not carried over: android/b"]),
         ("-p host,linux", ["--platform: this host is one device, here of the platform host; not carried over: linux"]),
         ("-p mac", ["--platform: mac: aibenchd runs on Linux"]),
-        ("-p ios --reboot", ["--reboot: would go into devices[].conditioning.reboot, and there is none"]),
-        ("-p ios --cooldown 3", ["--cooldown: 3 would go into devices[].cooldown, and there is none"]),
+        ("-p ios --reboot", ["--reboot: would go into devices[].conditioning.reboot; nothing here takes it"]),
+        ("-p ios --cooldown 3", ["--cooldown: 3 would go into devices[].cooldown; nothing here takes it"]),
         ("--reboot", ["--reboot: this host is not rebooted, which FAI-PEP did not do either"]),
         ("--set_freq max", ["--set_freq: FAI-PEP set it on phones alone; on this host conditioning: {frequency: max} does"]),
         ("-d X", ["--devices: is about phones, and none is measured on"]),
@@ -181,11 +181,13 @@ def test_phones_of_a_mapping() -> None:
         ("--branch a --branch b --repo_dir engine", ["--branch: was given more than once"]),
         ("--lab --server_addr http://x", ["--lab: of FAI-PEP's lab server", "--server_addr: of FAI-PEP's lab server"]),
         ("--logger_level warning", ["`aibenchd serve --log-level warning`"]),
-        ("--platforms host", ["--platform: host would go into devices[].platform, and there is none"]),
+        ("--hash_platform_mapping phones.json -p android -d R5CT", ["phones.json would go into devices[].serial"]),
+        ("--platforms host", ["--platform: host would go into devices[].platform; nothing here takes it"]),
     ],
 )  # fmt: skip
 def test_what_has_no_key_is_said(written: str, notes: list[str]) -> None:
     Path("paused").write_text("0\n")
+    Path("phones.json").write_text(json.dumps(PHONES))
     _, said, text = migrated(f"{BASE} {written}")
     unfolded = re.sub(r"\n# +(?!- )", " ", text)
     for wanted in notes:
@@ -357,7 +359,7 @@ def test_nothing_that_is_given_is_lost(argument: arguments.Argument, script: str
     _, notes, text = migrated(f"{BASE} {shlex.join([argument.name, *value_for(argument)])}", script)
     beside = {name for line in text.splitlines() for name in re.findall(r"--\w+", line.partition("  # ")[2])}
     noted = {name for note in notes for name in re.findall(r"--\w+", note)}
-    assert argument.name in beside | noted | {"--config_dir"}
+    assert argument.name in beside | noted
 
 
 # Other characters can be in no configuration.
