@@ -96,7 +96,7 @@ CASES: list[tuple[list[str], list[str]]] = [
     (["aibenchd", "completion", "z"], ["zsh"]),
     (["aibenchd", "check", "lab"], ["lab file.yaml"]),
     (["aibenchctl", "exp"], ["experiments"]),
-    (["aibenchctl", "drain", "-"], ["-s", "--socket", "--json", "-h", "--help", "--version"]),
+    (["aibenchctl", "drain", "-"], ["-H", "--host", "-s", "--socket", "--json", "-h", "--help", "--version"]),
     (["aibenchctl", "log", ""], ["build", "trial"]),
     (["aibenchctl", "names", "re"], ["repositories", "requests"]),
     (["aibenchctl", "experiments", "--ver"], ["--verdict", "--version"]),

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from aibenchd.api import client
 
 PROGRAM = "aibenchctl"
+SHORT = {"host": "-H, ", "socket": "-s, ", "help": "-h, "}
 OPTIONS = {
+    "host": "ssh://[USER@]HOST[:PORT]: the daemon there, through your own ssh ($AIBENCHD_HOST)",
     "socket": "of the daemon ($AIBENCHD_SOCKET, else /run/aibenchd/aibenchd.sock)",
     "json": "print what the daemon sent",
     "help": "what a command does, its options, an example and its exit codes",
@@ -47,6 +49,7 @@ WORDS = {
 }
 EXAMPLES = {
     "status": "status --watch",
+    "top": "-H ssh://lab top",
     "devices": "devices",
     "experiments": "experiments --verdict regressed --device pixel",
     "show": "show 17",
@@ -74,6 +77,7 @@ EXAMPLES = {
     "release": "release pixel",
     "reload": "reload",
     "config": "config",
+    "dial": "dial",
     "backup": "backup /var/backups/journal.db",
     "names": "names devices",
     "completion": "completion bash",
@@ -114,8 +118,7 @@ def usage(name: str, command: client.Command, general: Mapping[str, str]) -> str
 
 
 def _written(option: str, value: str) -> str:
-    short = {"socket": "-s, ", "help": "-h, "}.get(option, "")
-    return f"{short}--{option} {value}".rstrip()
+    return f"{SHORT.get(option, '')}--{option} {value}".rstrip()
 
 
 def _table(title: str, rows: list[tuple[str, str]]) -> list[str]:
