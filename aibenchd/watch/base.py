@@ -59,6 +59,16 @@ class Repository(abc.ABC):
         """Whether ``commit`` is on the first-parent line of ``head``; False where it is unknown."""
 
     @abc.abstractmethod
+    async def sides(self, merge: str, onto: str, limit: int) -> list[list[model.Revision]]:
+        """The lines of commits that a merge brought into ``onto``, a commit below it: one for each of its parents that has any.
+
+        A line is oldest first. It begins with the merge base of ``onto`` and the parent; then come the commits of the parent's
+        first-parent line that hold that base, ``limit`` of the newest at most, with path filters applied. Where the first of
+        them came to the base by another than its first parent, it is a merge that brought in what lies before it, and is
+        relevant. A parent that shares no commit with ``onto`` has no line.
+        """
+
+    @abc.abstractmethod
     async def check_out(self, commit: str, target: Path) -> None:
         """A work tree at ``commit`` in the new directory ``target``, with submodules and large files as configured."""
 

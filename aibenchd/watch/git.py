@@ -95,8 +95,7 @@ class Git(base.Repository):
         if commit is None:
             raise errors.UnknownRevisionError(f"{self.settings.name} has no commit, tag or branch {name!r}, or several begin so")
         await watched.keep(commit)
-        async with contextlib.aclosing(self._log(watched, commit, "--max-count=1")) as line:
-            return await anext(line)
+        return await self._one(watched, commit)
 
     async def history(self, head: str, *, after: str = "") -> AsyncGenerator[model.Revision, None]:
         watched = await self._mirror()
@@ -113,6 +112,13 @@ class Git(base.Repository):
         distance = await self._position(watched, head) - await self._position(watched, commit)
         return distance >= 0 and await watched.git.output("rev-parse", f"{head}~{distance}") == commit
 
+    async def sides(self, merge: str, onto: str, limit: int) -> list[list[model.Revision]]:
+        watched = await self._mirror()
+        await watched.obtain(merge)
+        merged = await self._one(watched, merge)
+        found = [await self._side(watched, onto, parent, limit) for parent in merged.parents]
+        return [line for line in found if line]
+
     async def check_out(self, commit: str, target: Path) -> None:
         watched = await self._mirror()
         async with self._clone.claimed(target, self.discard) as tree:
@@ -124,6 +130,39 @@ class Git(base.Repository):
 
     async def discard(self, target: Path) -> None:
         await self._clone.release(target)  # a mirror does not know who borrows its objects
+
+    async def _side(self, watched: mirror.Mirror, onto: str, parent: str, limit: int) -> list[model.Revision]:
+        """The line of one parent of a merge; empty where it brought nothing in."""
+        base = await self._merge_base(watched, onto, parent)
+        if base is None or base == parent:
+            return []
+        holding = await self._holding(watched, base, parent)
+        found: list[model.Revision] = []
+        async with contextlib.aclosing(self._log(watched, parent, f"^{base}", f"--max-count={limit}")) as line:
+            async for revision in line:
+                if revision.commit not in holding:
+                    break
+                found.append(revision)
+        return lines.side(await self._one(watched, base), found)
+
+    async def _merge_base(self, watched: mirror.Mirror, one: str, other: str) -> str | None:
+        """The newest commit that both hold; None where they have none in common."""
+        try:
+            return await watched.git.output("merge-base", one, other)
+        except process.ProgramFailedError as error:
+            if error.code == 1:
+                return None
+            raise
+
+    async def _holding(self, watched: mirror.Mirror, base: str, newest: str) -> set[str]:
+        """The commits from after ``base`` to ``newest`` that hold it."""
+        fields = watched.git.fields("log", "-z", "--format=%H", "--ancestry-path", f"{base}..{newest}", "--")
+        async with contextlib.aclosing(fields):
+            return {field.decode() async for field in fields}
+
+    async def _one(self, watched: mirror.Mirror, commit: str) -> model.Revision:
+        async with contextlib.aclosing(self._log(watched, commit, "--max-count=1")) as line:
+            return await anext(line)
 
     async def _log(self, watched: mirror.Mirror, head: str, *limits: str) -> AsyncGenerator[model.Revision, None]:
         position = await self._position(watched, head)

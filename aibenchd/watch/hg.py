@@ -95,6 +95,24 @@ class Mercurial(base.Repository):
     async def on_line(self, head: str, commit: str) -> bool:
         return await self._is_any(await self._hg(), f"present({commit}) and _firstancestors(present({head}))")
 
+    async def sides(self, merge: str, onto: str, limit: int) -> list[list[model.Revision]]:
+        hg = await self._hg()
+        await self._obtain(hg, merge)
+        (merged,) = await self._every(hg, merge)
+        found = [await self._side(hg, onto, parent, limit) for parent in merged.parents]
+        return [line for line in found if line]
+
+    async def _side(self, hg: process.Program, onto: str, parent: str, limit: int) -> list[model.Revision]:
+        """The line of one parent of a merge; empty where it brought nothing in."""
+        for base in await self._every(hg, f"ancestor({onto},{parent}) - {parent}"):
+            holding = f"_firstancestors({parent}) and {base.commit}::{parent} - {base.commit}"
+            return lines.side(base, await self._every(hg, f"limit(reverse({holding}),{limit})"))
+        return []  # it was there, or histories that have nothing in common
+
+    async def _every(self, hg: process.Program, revset: str) -> list[model.Revision]:
+        async with contextlib.aclosing(self._log(hg, revset)) as revisions:
+            return [revision async for revision in revisions]
+
     async def check_out(self, commit: str, target: Path) -> None:
         hg = await self._hg()
         async with self._clone.claimed(target, self.discard) as tree:

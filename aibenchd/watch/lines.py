@@ -6,12 +6,13 @@ field begins the next record.
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from aibenchd import errors, settings
+from aibenchd import errors, model, settings
 from aibenchd.watch import paths
 
 LATEST = 253402300799  # 9999-12-31T23:59:59Z in seconds since 1970; commits may claim any time
@@ -68,6 +69,14 @@ class _Open:
 
     def closed(self) -> Record:
         return Record(tuple(self.header), self._relevant)
+
+
+def side(base: model.Revision, newest_first: Sequence[model.Revision]) -> list[model.Revision]:
+    """The line from a merge base on, as :meth:`aibenchd.watch.base.Repository.sides` gives it."""
+    line = [base, *reversed(newest_first)]
+    if line[1].parents[0] != base.commit:
+        line[1] = dataclasses.replace(line[1], relevant=True)
+    return line
 
 
 def instant(seconds: float) -> datetime:

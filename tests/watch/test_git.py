@@ -511,3 +511,66 @@ async def test_a_long_history_is_streamed(git_remote, git_clone):
     tracemalloc.stop()
     assert (next(positions), relevant) == (0, 200)
     assert peak < 2 << 20  # the 20,000 together are ten times that
+
+
+def subjects(sides):
+    return [[one.subject for one in line] for line in sides]
+
+
+def merged(remote, *branches, message="merge"):
+    remote.time += 60
+    remote("merge", "--quiet", "--no-ff", "--message", message, *branches)
+    return remote("rev-parse", "HEAD")
+
+
+async def test_what_a_merge_brought_in_is_a_line_from_the_merge_base_on(git_remote, git_clone):
+    root = git_remote.commit("root")
+    git_remote("checkout", "--quiet", "-b", "side")
+    git_remote.commit("one", one="1")
+    git_remote.commit("two", two="2")
+    git_remote("checkout", "--quiet", "main")
+    second = git_remote.commit("second", second="x")
+    merge = merged(git_remote, "side")
+    repository = git_clone(git_remote.url)
+    (line,) = await repository.sides(merge, second, 100)
+    assert [one.subject for one in line] == ["root", "one", "two"]
+    assert (line[0].commit, line[1].parents, line[1].author) == (root, (root,), "Ada <ada@example.org>")
+    assert subjects(await repository.sides(merge, second, 1)) == [["root", "two"]]  # only so many
+    assert await repository.sides(second, root, 100) == []  # no merge
+
+
+async def test_each_side_of_an_octopus_is_a_line(git_remote, git_clone):
+    root = git_remote.commit("root")
+    for name in ("a", "b"):
+        git_remote("checkout", "--quiet", "-b", name, root)
+        git_remote.commit(name, **{name: "x"})
+    git_remote("checkout", "--quiet", "main")
+    merge = merged(git_remote, "a", "b")
+    assert subjects(await git_clone(git_remote.url).sides(merge, root, 100)) == [["root", "a"], ["root", "b"]]
+
+
+async def test_a_side_that_took_the_branch_in_begins_where_it_did(git_remote, git_clone):
+    """What came before that is inside the merge that took it in, and is no part of the line."""
+    git_remote.commit("root")
+    git_remote("checkout", "--quiet", "-b", "side")
+    git_remote.commit("before", before="1")
+    git_remote("checkout", "--quiet", "main")
+    second = git_remote.commit("second", docs__second="x")
+    git_remote("checkout", "--quiet", "side")
+    taken = merged(git_remote, "main", message="take main in")
+    git_remote.commit("after", after="2")
+    git_remote("checkout", "--quiet", "main")
+    merge = merged(git_remote, "side")
+    repository = git_clone(git_remote.url, paths={"exclude": ["docs/**"]})
+    (line,) = await repository.sides(merge, second, 100)
+    assert [(one.subject, one.relevant) for one in line] == [("second", False), ("take main in", True), ("after", True)]
+    assert subjects(await repository.sides(taken, second, 100)) == [["root", "before"]]
+
+
+async def test_a_history_that_has_nothing_in_common_is_no_side(git_remote, git_clone):
+    root = git_remote.commit("root")
+    git_remote("checkout", "--quiet", "--orphan", "other")
+    git_remote.commit("other", other="x")
+    git_remote("checkout", "--quiet", "main")
+    git_remote("merge", "--quiet", "--no-ff", "--allow-unrelated-histories", "--message", "merge", "other")
+    assert await git_clone(git_remote.url).sides(git_remote("rev-parse", "HEAD"), root, 100) == []

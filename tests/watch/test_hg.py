@@ -224,3 +224,26 @@ async def test_hg_is_not_installed(hg_clone, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(errors.HarnessError, match="hg is not installed"):
         await hg_clone("file:///x").fetch()
+
+
+async def test_what_a_merge_brought_in_is_a_line_from_the_merge_base_on(hg_remote, hg_clone):
+    root = hg_remote.commit("root")
+    hg_remote.commit("before", before="1")
+    hg_remote("bookmark", "side")
+    hg_remote("update", "--quiet", root)
+    second = hg_remote.commit("second", docs__second="x")
+    hg_remote("update", "--quiet", "side")
+    hg_remote("merge", "--quiet", "--rev", second)
+    taken = hg_remote.commit("take the branch in", taken="x")
+    hg_remote.commit("after", after="2")
+    hg_remote("update", "--quiet", second)
+    third = hg_remote.commit("third", third="x")
+    hg_remote("merge", "--quiet", "--rev", "side")
+    merge = hg_remote.commit("merge", merge="x")
+    repository = hg_clone(hg_remote.url, paths={"exclude": ["docs/**"]})
+    await repository.fetch()
+    (line,) = await repository.sides(merge, third, 100)
+    assert [(one.subject, one.relevant) for one in line] == [("second", False), ("take the branch in", True), ("after", True)]
+    assert [[one.subject for one in side] for side in await repository.sides(taken, second, 100)] == [["root", "before"]]
+    assert [[one.subject for one in side] for side in await repository.sides(merge, third, 1)] == [["second", "after"]]
+    assert await repository.sides(second, root, 100) == []
