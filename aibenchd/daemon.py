@@ -8,7 +8,7 @@ import os
 import random
 import resource
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -161,6 +161,11 @@ class Daemon:
         """This host as what is done around a device's programs sees it."""
         chosen = local.Settings(name=f"host-of-{device}"[:64], kind="local")
         return local.Local(chosen, self.directory / "host" / device, self._loaded.settings.run).session()
+
+    def away(self) -> Collection[str]:
+        """The devices that no block can be run on now: lost, in quarantine or drained."""
+        notices = {notice.unit.removeprefix("device/"): notice for notice in self.board.notices("device")}
+        return {name for name, notice in notices.items() if notice.fault} | self.drained
 
     def status(self) -> model.JsonObject:
         paused = next(iter(self._paused.values()), None)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import anyio.to_thread
 import sqlalchemy as sa
@@ -21,11 +21,12 @@ from aibenchd import crashpoints, events, model
 from aibenchd import settings as configuration
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
-from aibenchd.store import again, builds, experiments, findings, noises, searches, series, store
+from aibenchd.store import again, builds, experiments, findings, merges, noises, searches, series, store
 
 if TYPE_CHECKING:
     from aibenchd import creeping  # they import numpy
-    from aibenchd.plan import searching
+    from aibenchd.plan import inside, searching
+    from aibenchd.watch import base as watch
 
 LOOK_BACK = timedelta(days=1)  # over what was decided while nobody looked
 LOOK_SECONDS = 300.0  # between two looks though nothing was told
@@ -36,21 +37,35 @@ TOO_LONG = f"more than {searches.LINE:,} commits lie between: too many to search
 SEARCH_ENDED = "the search that it was measured for has ended"
 TOPICS = ("experiment.decided", "experiment.skipped", "experiment.cancelled", "finding.", "search.", "build.failed", "daemon.")
 SERIES_TOPICS = ("experiment.decided", "daemon.")
+SIDE = 20_000  # commits of a merge that are looked at, the newest
 SHOWN = 500  # characters of what cannot be followed
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
+Sides: TypeAlias = Sequence[Sequence[model.Revision]]
 
 
 class Following:
-    """``current`` gives the settings as they are now; ``recorder`` makes what is reported of a regression.
+    """What breaks of one commit or one search holds up no other: it is raised when the rest is done.
 
-    What breaks of one commit or one search holds up no other: it is raised when the rest is done.
+    Args:
+        current: gives the settings as they are now.
+        recorder: makes what is reported of a regression.
+        clone: gives a repository's clone.
+        away: names devices that are configured, and no block can be run on now.
     """
 
-    def __init__(self, journal: store.Store, current: Callable[[], configuration.Settings], recorder: recording.Recorder) -> None:
+    def __init__(
+        self,
+        journal: store.Store,
+        current: Callable[[], configuration.Settings],
+        recorder: recording.Recorder,
+        clone: Callable[[configuration.RepositorySettings], watch.Repository],
+        away: Callable[[], Collection[str]],
+    ) -> None:
         self._store, self._current, self._recorder = journal, current, recorder
+        self._clone, self._away = clone, away
 
     async def run(self) -> None:
         """Follow for ever."""
@@ -177,43 +192,72 @@ class Following:
     # ---- the commits at fault
 
     async def _search(self, confirmed: Sequence[suspicion.Confirmed]) -> None:
-        """Go on with the search that stands for all findings of two commits; or take over what an earlier one found."""
-        lead = suspicion.lead_of(confirmed, {device.name for device in self._current().devices})
-        earlier = await self._store.read(functools.partial(searches.ended, of=lead.suspect.of, slower=lead.suspect.slower))
-        if earlier is not None:
-            for one in confirmed:
-                await self._end(one.finding, earlier.search, earlier.taken_over)
-            return
-        for one in confirmed:
-            if one is not lead and one.search == suspicion.NOT_YET:
-                await self._store.write(functools.partial(searches.found, finding=one.finding, search=suspicion.DEFERRED))
-        await self._step(lead)
+        """Go on with the searches of findings of two commits and one fault.
 
-    async def _step(self, lead: suspicion.Confirmed) -> None:
-        known = await self._store.read(functools.partial(searches.searched, finding=lead.finding))
+        The clearest is searched first. Once that is found, all others begin with its answer, each by blocks of its own; where it
+        ends with nothing found, the next clearest is searched.
+        """
+        suspect = confirmed[0].suspect
+        named = await self._store.read(functools.partial(searches.named, of=suspect.of, fault=suspect.fault))
+        lead = suspicion.lead_of(confirmed, self._measuring())
+        for one in confirmed:
+            if named or one is lead:
+                await self._step(one, named)
+            elif one.search == suspicion.NOT_YET:
+                await self._store.write(functools.partial(searches.found, finding=one.finding, search=suspicion.DEFERRED))
+
+    async def _step(self, one: suspicion.Confirmed, named: Sequence[str]) -> None:
+        if one.goes_on:
+            return
+        known = await self._store.read(functools.partial(searches.searched, finding=one.finding))
         if not known.line:
-            await self._end(lead.finding, suspicion.IMPOSSIBLE, None, OFF_BRANCH)
+            await self._end(one.finding, suspicion.IMPOSSIBLE, {"reason": OFF_BRANCH})
         elif len(known.line) > searches.LINE:
-            await self._end(lead.finding, suspicion.IMPOSSIBLE, None, TOO_LONG)
+            await self._end(one.finding, suspicion.IMPOSSIBLE, {"reason": TOO_LONG})
         elif any(step.waits for step in known.steps):
             return
         else:
-            await self._go_on(lead, known)
+            await self._go_on(one.finding, known, named)
 
-    async def _go_on(self, lead: suspicion.Confirmed, known: searches.Searched) -> None:
-        step = await anyio.to_thread.run_sync(_step, known, self._current().bisect)
-        if step.wanted:
+    async def _go_on(self, finding: int, known: searches.Searched, named: Sequence[str]) -> None:
+        step = await anyio.to_thread.run_sync(_step, known, self._current().bisect, named)
+        while step.unlisted:
+            if not await self._look_into(known.repository, step.unlisted):
+                return  # its repository is not configured: it waits, as its builds do
+            known = await self._store.read(functools.partial(searches.searched, finding=finding))
+            step = await anyio.to_thread.run_sync(_step, known, self._current().bisect, named)
+        if not step.wanted:
+            await self._end(finding, step.search, step.found)
+            return
 
-            def write(tx: store.Transaction) -> None:
-                searches.give(tx, lead.finding, step.wanted)
-                searches.found(tx, lead.finding, step.search, step.found)
-                crashpoints.reach("search.before-commit")
+        def write(tx: store.Transaction) -> None:
+            searches.give(tx, finding, step.wanted)
+            searches.found(tx, finding, step.search, step.found)
+            crashpoints.reach("search.before-commit")
+
+        await self._store.write(write)
+
+    async def _look_into(self, repository: str, unlisted: Sequence[tuple[str, str]]) -> bool:
+        """Journal what merges brought in; whether there is a clone to tell it."""
+        chosen = next((one for one in self._current().repositories if one.name == repository), None)
+        if chosen is None:
+            return False
+        for merge, onto in unlisted:
+            sides = await self._clone(chosen).sides(merge, onto, SIDE)
+
+            def write(tx: store.Transaction, merge: str = merge, onto: str = onto, sides: Sides = sides) -> None:
+                merges.put(tx, repository, merge, onto, sides)
+                crashpoints.reach("merge.before-commit")
 
             await self._store.write(write)
-            return
-        await self._end(lead.finding, step.search, step.found)
+            log.info("looked into a merge", repository=repository, merge=merge, sides=[len(side) - 1 for side in sides])
+        return True
 
-    async def _end(self, finding: int, search: str, found: model.Json, reason: str = "") -> None:
+    def _measuring(self) -> frozenset[str]:
+        """The devices that blocks can be run on now."""
+        return frozenset(device.name for device in self._current().devices) - frozenset(self._away())
+
+    async def _end(self, finding: int, search: str, found: model.Json) -> None:
         """End a search with all its experiments; what they measured is reported."""
         steps = await self._store.read(functools.partial(searches.steps, finding=finding))
         ended = [await self._left_by(step.experiment) for step in steps if step.undecided and step.blocks]
@@ -225,7 +269,7 @@ class Following:
             for step in steps:
                 if step.undecided and not step.blocks:
                     searches.cancel(tx, step.experiment, SEARCH_ENDED)
-            searches.found(tx, finding, search, found, reason)
+            searches.found(tx, finding, search, found)
 
         await self._store.write(write)
         log.info("search ended", finding=finding, search=search, found=found)
@@ -379,25 +423,51 @@ def _has_what_it_needs(weighed: suspicion.Ended, verified: findings.Verified) ->
     return asked > 0 and weighed.evidence >= math.log(asked)
 
 
-def _step(known: searches.Searched, rule: configuration.BisectSettings) -> searching.Step:
+def _step(known: searches.Searched, rule: configuration.BisectSettings, named: Sequence[str]) -> searching.Step:
+    """One look at a search, which asks first about commits that others have ``named``."""
+    from aibenchd.plan import inside
+
+    look = _by_time if known.slower else _by_verdicts
+    history = inside.History(known.within.merges, known.within.sides)
+    return inside.search(known.line, history, functools.partial(look, known, rule, named))
+
+
+def _by_verdicts(
+    known: searches.Searched, _rule: configuration.BisectSettings, named: Sequence[str], line: inside.Line, _spent: inside.Spent
+) -> searching.Step:
     from aibenchd.plan import searching
 
-    if not known.slower:
-        shown = {one.newer: _shows(known.verdict, one) for one in known.steps}
-        bad = {commit: same for commit, same in shown.items() if same is not None}
-        return searching.by_verdicts(known.line, bad, known.unbuildable | shown.keys() - bad.keys(), known.design.rule.alpha)
+    shown = {one.newer: _shows(known.verdict, one) for one in known.steps if one.older == line.commits[0]}
+    bad = {commit: same for commit, same in shown.items() if same is not None and commit in line.commits}
+    useless = known.unbuildable | shown.keys() - bad.keys()
+    end = line.commits[-1:] if line.shown else ()
+    return searching.by_verdicts(line.commits, bad, useless, known.design.rule.alpha, shown=end, asked_first=named)
+
+
+def _by_time(
+    known: searches.Searched, rule: configuration.BisectSettings, named: Sequence[str], line: inside.Line, spent: inside.Spent
+) -> searching.Step:
+    from aibenchd.plan import searching
+
+    if len(line.commits) > searches.LINE:
+        return searching.Step(suspicion.IMPOSSIBLE, {"reason": TOO_LONG}, {})
     return searching.step(
         searching.Known(
-            line=known.line,
+            line=line.commits,
             built=known.built,
             unbuildable=known.unbuildable,
-            pairs=[searching.Pair(one.newer, one.older, one.ratios, one.useless) for one in known.steps],
-            shown=known.shown,
+            pairs=[
+                searching.Pair(one.newer, one.older, one.ratios, one.useless)
+                for one in known.steps
+                if one.newer in line.commits and one.older in line.commits
+            ],
+            shown=known.shown if line.shown else (),
             min_effect=known.design.rule.min_effect,
             build_seconds=known.build_seconds,
             block_seconds=known.block_seconds,
+            asked_first=named,
         ),
-        rule,
+        rule.model_copy(update={"max_blocks": rule.max_blocks - spent.blocks, "max_builds": rule.max_builds - spent.builds}),
     )
 
 

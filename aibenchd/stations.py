@@ -107,7 +107,9 @@ class Following(services.Service):
     """What regressed: verified, reported, and searched for the commits at fault."""
 
     def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
-        self._following = following.Following(daemon.store, lambda: daemon.world().settings, daemon.recorder)
+        self._following = following.Following(
+            daemon.store, lambda: daemon.world().settings, daemon.recorder, daemon.clone, daemon.away
+        )
 
     async def run(self) -> None:
         await self._following.run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,20 @@ async def journal(tmp_path: Path) -> AsyncIterator[store.Store]:
         yield opened
 
 
-def follower(journal: store.Store, **sections: Any) -> following.Following:
+class Clone:
+    """Of merges, what they brought in: ``sides``, by merge."""
+
+    def __init__(self, **sides: list[list[model.Revision]]) -> None:
+        self._sides = sides
+
+    async def sides(self, merge: str, _onto: str, _limit: int) -> list[list[model.Revision]]:
+        return self._sides[merge]
+
+
+def follower(journal: store.Store, *, history: Any = None, away: Collection[str] = (), **sections: Any) -> following.Following:
     chosen = settings.Settings.model_validate(statusd.CONFIGURATION | sections)
-    return following.Following(journal, lambda: chosen, recording.Recorder(lambda: chosen, INSTALLATION))
+    recorder = recording.Recorder(lambda: chosen, INSTALLATION)
+    return following.Following(journal, lambda: chosen, recorder, lambda _: history or Clone(), lambda: away)
 
 
 class Line:
@@ -56,10 +67,10 @@ class Line:
         return number
 
 
-def blocks(tx: store.Transaction, experiment: int, change: float, count: int = 20) -> None:
-    """Blocks in which the treatment takes so much longer."""
-    rng = random.Random(experiment)
-    for number in range(count):
+def blocks(tx: store.Transaction, experiment: int, change: float, count: int = 20, after: int = 0) -> None:
+    """Blocks, up to so many ``after`` those that are there, in which the treatment takes so much longer."""
+    rng = random.Random(experiment * 1_000 + after)
+    for number in range(after, count):
         row = {"experiment": experiment, "number": number, "order": rng.choice(("TC", "CT")), "valid": True, "control": 1.0}
         times = {"started_at": statusd.NOW, "finished_at": statusd.NOW, "treatment": (1 + change) * (1 + rng.gauss(0, 0.003))}
         tx.connection.execute(schema.blocks.insert().values(row | times))
@@ -227,33 +238,102 @@ async def test_a_search_on_a_line_that_was_rewritten_leaves_no_experiment_open(j
     await journal.write(lambda tx: tx.connection.execute(left) and None)
     await one.look()
     assert {state for *_, state, _ in await steps(journal)} == {"cancelled"}
-    assert await rows(journal, f.c.search) == [("impossible",)]
+    assert await rows(journal, f.c.search, f.c.culprits) == [("impossible", {"reason": following.OFF_BRANCH})]
+
+
+def on_the_phone(tx: store.Transaction, like: int = 1, number: int = 100, **facts: Any) -> None:
+    """A confirmed finding like that of an experiment, on another device."""
+    row = tx.connection.execute(sa.select(e).where(e.c.id == like)).one()._asdict()
+    tx.connection.execute(e.insert().values(row | {"id": number, "device": "phone", "backend": "gpu"} | facts))
+    blocks(tx, number, 0.05)
+    statusd.finding(tx, number, state="open", search="deferred", verified_at=statusd.NOW)
+
+
+async def end_search(journal: store.Store, finding: int, search: str, *culprits: list[str]) -> None:
+    found = {"culprits": [{"commits": commits, "within": [], "probability": 0.99} for commits in culprits]}
+
+    def write(tx: store.Transaction) -> None:
+        tx.connection.execute(f.update().where(f.c.id == finding).values(search=search, culprits=found))
+        tx.connection.execute(e.update().where(e.c.finding == finding).values(state="cancelled"))
+
+    await journal.write(write)
+
+
+async def asked_of(journal: store.Store, finding: int) -> list[tuple[Any, ...]]:
+    query = sa.select(p.c.treatment, p.c.control).join(e).where(p.c.run_type == "regress", e.c.finding == finding)
+    return [tuple(row) for row in await journal.read(lambda connection: connection.execute(query.order_by(e.c.id)).all())]
 
 
 async def test_another_device_searches_where_the_first_one_is_gone(journal: store.Store) -> None:
     one = follower(journal)
     await confirmed(journal, one)
-
-    def elsewhere(tx: store.Transaction) -> None:
-        like = tx.connection.execute(sa.select(e).where(e.c.id == 1)).one()._asdict()
-        again = like | {"id": 100, "device": "phone", "backend": "gpu"}
-        tx.connection.execute(e.insert().values(again))
-        blocks(tx, 100, 0.05)
-        statusd.finding(tx, 100, state="open", search="deferred", verified_at=statusd.NOW)
-
-    await journal.write(elsewhere)
-    first = await steps(journal)
+    await journal.write(on_the_phone)
     await follower(journal, devices=[{"name": "phone", "kind": "local"}]).look()
-    second = (await steps(journal))[len(first) :]
-    assert {row[3] for row in second} == {"waiting"}
     assert await rows(journal, f.c.search) == [("running",), ("running",)]
-    ended_search = f.update().where(f.c.id == 2).values(search="found", culprits={"culprits": []})
-    closed = e.update().where(e.c.finding == 2).values(state="cancelled")
-    await journal.write(lambda tx: tx.connection.execute(closed) and None)
-    await journal.write(lambda tx: tx.connection.execute(ended_search) and None)
+    assert await asked_of(journal, 2)
+
+
+@pytest.mark.parametrize(("away", "searches_too"), [((), False), (("lab-host",), True)])
+async def test_another_device_searches_while_the_first_one_is_lost(
+    journal: store.Store, away: tuple[str, ...], searches_too: bool
+) -> None:
+    await confirmed(journal, follower(journal))
+    await journal.write(on_the_phone)
+    await follower(journal, away=away).look()
+    assert await rows(journal, f.c.search) == [("running",), ("running" if searches_too else "deferred",)]
+    assert bool(await asked_of(journal, 2)) is searches_too
+
+
+async def test_what_one_search_found_is_asked_first_of_the_others_on_their_own_device(journal: store.Store) -> None:
+    one = follower(journal)
+    await confirmed(journal, one)
+    await journal.write(on_the_phone)
+    await end_search(journal, 1, "found", ["c6"])
     await one.look()
-    assert await rows(journal, f.c.search) == [("found",), ("found",)]
-    assert {row[3] for row in await steps(journal)} == {"cancelled"}
+    assert await rows(journal, f.c.search) == [("found",), ("running",)]
+    assert await asked_of(journal, 2) == [("c6", "c5")]
+
+
+async def test_what_the_others_do_not_show_they_search_for_by_themselves(journal: store.Store) -> None:
+    one = follower(journal)
+    await confirmed(journal, one)
+    await journal.write(on_the_phone)
+    await end_search(journal, 1, "found", ["c6"])
+    for _ in range(40):
+        await one.look()
+        for number, newer, older, state, quota in await steps(journal):
+            if state != "waiting":
+                continue
+            has = await rows(journal, e.c.blocks, id=number)
+            change = 0.05 * (int(older[1:]) < 2 <= int(newer[1:]))
+            await journal.write(lambda tx, n=number, c=change, q=quota, h=has[0][0]: blocks(tx, n, c, q, h))
+        if (await rows(journal, f.c.search, id=2)) == [("found",)]:
+            break
+    ((found,),) = await rows(journal, f.c.culprits, id=2)
+    assert [culprit["commits"] for culprit in found["culprits"]] == [["c2"]]
+
+
+async def test_a_search_that_found_nothing_stands_for_no_other(journal: store.Store) -> None:
+    one = follower(journal)
+    await confirmed(journal, one)
+    await journal.write(on_the_phone)
+    await end_search(journal, 1, "inconclusive", ["c6"])
+    await one.look()
+    assert await rows(journal, f.c.search) == [("inconclusive",), ("running",)]
+    assert await asked_of(journal, 2) != [("c6", "c5")]
+
+
+async def test_what_broke_is_searched_apart_from_what_became_slower(journal: store.Store) -> None:
+    one = follower(journal)
+    await confirmed(journal, one)
+    broken = {"verdict": "broken", "low": None, "high": None, "estimate": None}
+    await journal.write(lambda tx: on_the_phone(tx, **broken))
+    await journal.write(lambda tx: on_the_phone(tx, number=101, identifier="other", benchmark="e" * 64, low=-0.01))
+    await one.look()
+    assert await rows(journal, f.c.search) == [("running",), ("running",), ("running",)]
+    await end_search(journal, 1, "found", ["c6"])
+    await one.look()
+    assert await asked_of(journal, 2) == await asked_of(journal, 3) == [("c5", "c0")]  # halved, each by itself
 
 
 async def test_what_was_built_or_failed_before_a_search_is_none_of_its_builds(journal: store.Store) -> None:

@@ -64,22 +64,29 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     if answer["evidence"] is not None:
         odds = math.exp(min(answer["evidence"], LARGEST))
         pages.fact_lines(out, [("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
-    _suspected(out, answer["culprits"] or {})
+    _suspected(out, answer["culprits"] or {}, answer["commits"])
     _explained(out, answer["explained"] or {})
     _profiled(out, answer["profile"])
     for item in answer["seen_again"]:
         out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: pages.SHORT]} {screen.interval(item)}")
 
 
-def _suspected(out: screen.Screen, found: dict[str, Any]) -> None:
-    """What each culprit did, and the commits by their probability where there is more than one."""
+def _suspected(out: screen.Screen, found: dict[str, Any], commits: dict[str, Any]) -> None:
+    """What each culprit is and did, the commits by their probability where there is more than one, and how the search ended."""
     for culprit in found.get("culprits", ()):
         if culprit.get("effect") is not None:
-            named = "/".join(commit[: pages.SHORT] for commit in culprit["commits"])
-            out.line(f"  {named}: {screen.interval({'estimate': culprit['effect'], **culprit})}")
+            out.line(f"  {_named(culprit)}: {screen.interval({'estimate': culprit['effect'], **culprit})}")
+        for commit in (*culprit["commits"], *culprit.get("within", ())):
+            if commit in commits:
+                out.line(f"    {commit[: pages.SHORT]} {commits[commit]['subject']} ({commits[commit]['author']})")
     likely = {commit: share for commit, share in (found.get("by_commit") or {}).items() if share >= LEAST_SHOWN}
     for commit, share in likely.items() if len(likely) > 1 else ():
         out.line(f"  {share:6.1%} {commit[: pages.SHORT]}")
+    for merge in found.get("merges", ()):
+        said = f"{merge['search']}; {merge['reason']}" if merge["reason"] else merge["search"]
+        out.line(f"  inside merge {merge['commit'][: pages.SHORT]}, commits {merge['commits']}: {said}")
+    if found.get("reason"):
+        out.line(f"  search: {found['reason']}")
 
 
 def _again(finding: dict[str, Any]) -> str:
@@ -131,12 +138,14 @@ def _span(one: dict[str, Any], unit: str) -> str:
 def _culprits(finding: dict[str, Any]) -> str:
     """The commits at fault, each group with its probability; or how the search for them stands."""
     found = finding["culprits"] or {}
-    named = [
-        f"{'/'.join(commit[: pages.SHORT] for commit in culprit['commits'])} {culprit['probability']:.0%}"
-        for culprit in found.get("culprits", ())
-    ]
-    if "of" in found:
-        named.append(f"as finding {found['of']}, not searched by itself")
+    named = [f"{_named(culprit)} {culprit['probability']:.0%}" for culprit in found.get("culprits", ())]
     if finding["search"] == "found":
         return ", ".join(named)
     return ", ".join([finding["search"], *named]) if finding["search"] else ""
+
+
+def _named(culprit: dict[str, Any]) -> str:
+    """A group of neighbours, and the merge that brought them in, outermost first where it is in another one."""
+    commits = "/".join(commit[: pages.SHORT] for commit in culprit["commits"])
+    merges = " > ".join(commit[: pages.SHORT] for commit in culprit.get("within", ()))
+    return f"{commits} (merged by {merges})" if merges else commits

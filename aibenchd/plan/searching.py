@@ -3,6 +3,8 @@ places on a line, and its answer names commits again. Pure; imports numpy, and o
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,10 @@ BATCH = 4  # blocks that a search is given at once: fewer looks, and a commit th
 DEAREST, CHEAPEST = 200.0, 1.0  # a build, in blocks
 USUAL_PRICE = 20.0
 SHOWN = 10  # commits that are listed with their probabilities
+RUNNING = "running"
+NO_MORE_BLOCKS = "its budget of blocks is spent (bisect.max_blocks)"
+NO_MORE_BUILDS = "its budget of builds is spent (bisect.max_builds), and what is built tells no more"
+STUCK = "one of the two ends cannot be measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +41,12 @@ class Known:
         built: of them, those whose programs were there before the search; and those that were known not to build.
         unbuildable: those that do not build, as far as known.
         pairs: what was measured for the search.
-        shown: log ratios of the blocks of the bad one against the good one that began it.
+        shown: log ratios of the blocks of the bad one against the good one that began it; none where the last commit is not
+            known to be bad, as inside of a merge. There it need not be one that can be measured.
         min_effect: as a ratio minus 1.
         build_seconds, block_seconds: what they take; 0 where unknown.
+        asked_first: commits that are laid against the one before them before anything else, such as those that another search
+            has named. What that shows is evidence like all other.
     """
 
     line: Sequence[str]
@@ -48,6 +57,7 @@ class Known:
     min_effect: float
     build_seconds: float = 0.0
     block_seconds: float = 0.0
+    asked_first: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,49 +68,121 @@ class Step:
         search: ``running``, or how it ended.
         found: what is kept of it, as JSON.
         wanted: blocks by (newer commit, older commit), None for as many as a verdict takes; nothing where it has ended.
+        beyond: commits at the end of the line that cannot be measured, where it is not known to be bad; the rest is searched.
+        unlisted: merges that must be looked into first, each with what it brought its commits into.
     """
 
     search: str
     found: model.JsonObject
     wanted: Mapping[tuple[str, str], int | None]
+    beyond: Sequence[str] = ()
+    unlisted: Sequence[tuple[str, str]] = ()
+
+
+UNTOLD = Step(bisect.Outcome.INCONCLUSIVE.value, {"probability": 0.0, "reason": "none of its commits can be measured"}, {})
 
 
 def step(known: Known, rule: settings.BisectSettings) -> Step:
     """One look at a search."""
-    search = _search(known, rule)
+    if not known.shown and (kept := _measurable(known.line, _unmeasurable(known))) < len(known.line):
+        inner = dataclasses.replace(known, line=known.line[:kept])
+        return dataclasses.replace(step(inner, rule) if kept > 1 else UNTOLD, beyond=known.line[kept:])
+    whole = _search(known, rule)
+    search = _of_what_is_built(whole) if whole.builds >= rule.max_builds else whole
     told = bisect.posterior(search)
+    found = _found(known, search, told, whole.builds)
     if told.outcome is None and _stuck(known):
-        return Step(bisect.Outcome.INCONCLUSIVE.value, _found(known, search, told), {})
-    wanted: Counter[tuple[int, int]] = Counter((one.newer, one.older) for one in bisect.next_measurements(search, BATCH))
-    named = {(known.line[newer], known.line[older]): blocks for (newer, older), blocks in wanted.items()}
-    return Step(told.outcome.value if told.outcome else "running", _found(known, search, told), named)
+        return _inconclusive(found, STUCK)
+    if told.outcome is bisect.Outcome.INCONCLUSIVE:
+        return _inconclusive(found, NO_MORE_BLOCKS)
+    if told.outcome is not bisect.posterior(whole).outcome:
+        return _inconclusive(found, NO_MORE_BUILDS)
+    return Step(told.outcome.value if told.outcome else RUNNING, found, {} if told.outcome else _wanted(known, search))
 
 
-def by_verdicts(line: Sequence[str], bad: Mapping[str, bool], useless: Collection[str], alpha: float) -> Step:
+def by_verdicts(
+    line: Sequence[str],
+    bad: Mapping[str, bool],
+    useless: Collection[str],
+    alpha: float,
+    *,
+    shown: Collection[str],
+    asked_first: Collection[str] = (),
+) -> Step:
     """As :func:`step`, of what is not a matter of time: a program that fails, or computes something else, from some commit on.
 
     Args:
-        line: commits, oldest first, from the last good one to the bad one.
-        bad: by commit between them, the verdict against the good one.
+        line: commits, oldest first, from the last good one on.
+        bad: by commit after it, the verdict against the good one.
         useless: commits that can have none.
         alpha: of each verdict.
+        shown: commits that are bad by what began the search: the last one; none where it is not known to be bad.
+        asked_first: as of :class:`Known`.
     """
-    good_place = max((place for place, commit in enumerate(line) if bad.get(commit) is False), default=0)
-    bad_place = min((place for place, commit in enumerate(line) if bad.get(commit) and place > good_place), default=len(line) - 1)
+    end = len(line) if line[-1] in shown else _measurable(line, useless)
+    if end == 1:
+        return dataclasses.replace(UNTOLD, beyond=line[1:])
+    line, beyond = line[:end], line[end:]
+    verdicts = {**dict.fromkeys(shown, True), **bad}
+    good_place = max((place for place, commit in enumerate(line) if verdicts.get(commit) is False), default=0)
+    after = range(good_place + 1, len(line))
+    bad_place = next((place for place in after if verdicts.get(line[place])), None)
+    certainty = (1 - alpha) ** len(bad)
+    if bad_place is None:
+        found = _of_verdicts(line, (), certainty, len(bad))
+        if good_place == len(line) - 1:
+            return Step(bisect.Outcome.NO_CULPRIT.value, found, {}, beyond)
+        return Step(RUNNING, found, {(line[-1], line[0]): None}, beyond)
+    found = _of_verdicts(line, line[good_place + 1 : bad_place + 1], certainty, len(bad))
     between = [commit for commit in line[good_place + 1 : bad_place] if commit not in useless]
-    suspects, certainty = line[good_place + 1 : bad_place + 1], (1 - alpha) ** len(bad)
-    culprit: model.JsonObject = {"commits": list(suspects), "probability": certainty, "effect": None, "low": None, "high": None}
-    found: model.JsonObject = {
-        "culprits": [culprit],
+    if not between:
+        return Step(bisect.Outcome.FOUND.value, found, {}, beyond)
+    before = (line[line.index(commit) - 1] for commit in asked_first if commit in line[1:])
+    first = next((commit for commit in (*asked_first, *before) if commit in between), between[len(between) // 2])
+    return Step(RUNNING, found, {(first, line[0]): None}, beyond)
+
+
+def _of_verdicts(line: Sequence[str], suspects: Sequence[str], certainty: float, builds: int) -> model.JsonObject:
+    culprit: model.JsonObject = {"commits": list(suspects), "within": [], "probability": certainty}
+    return {
+        "culprits": [{**culprit, "effect": None, "low": None, "high": None}] if suspects else [],
         "probability": certainty,
         "commits": len(line) - 1,
         "blocks": None,
-        "builds": len(bad),
+        "builds": builds,
         "by_commit": {commit: certainty / len(suspects) for commit in suspects[:SHOWN]},
     }
-    if between:
-        return Step("running", found, {(between[len(between) // 2], line[0]): None})
-    return Step(bisect.Outcome.FOUND.value, found, {})
+
+
+def _measurable(line: Sequence[str], useless: Collection[str]) -> int:
+    """How many commits of a line are left once those at its end that cannot be measured are not of it; 1 at least."""
+    return next((place + 1 for place in range(len(line) - 1, 0, -1) if line[place] not in useless), 1)
+
+
+def _unmeasurable(known: Known) -> Collection[str]:
+    return known.unbuildable | {pair.useless for pair in known.pairs if pair.useless}
+
+
+def _inconclusive(found: model.JsonObject, reason: str) -> Step:
+    return Step(bisect.Outcome.INCONCLUSIVE.value, {**found, "reason": reason}, {})
+
+
+def _of_what_is_built(search: bisect.Search) -> bisect.Search:
+    """A search that may build no more: what is not built counts as what does not build."""
+    return search.with_unbuildable(*(set(range(search.commits + 1)) - search.ready))
+
+
+def _wanted(known: Known, search: bisect.Search) -> Mapping[tuple[str, str], int]:
+    usable = [place for place in range(search.commits + 1) if place not in search.unbuildable]
+    first = [
+        (place, before)
+        for before, place in itertools.pairwise(usable)
+        if known.line[place] in known.asked_first and not search.pairs().keys() - {(search.commits, 0)}
+    ]
+    if first:
+        return {(known.line[newer], known.line[older]): BATCH for newer, older in first}
+    wanted = Counter((one.newer, one.older) for one in bisect.next_measurements(search, BATCH))
+    return {(known.line[newer], known.line[older]): blocks for (newer, older), blocks in wanted.items()}
 
 
 def _search(known: Known, rule: settings.BisectSettings) -> bisect.Search:
@@ -152,12 +234,13 @@ def _price(known: Known) -> float:
     return min(max(known.build_seconds / known.block_seconds, CHEAPEST), DEAREST)
 
 
-def _found(known: Known, search: bisect.Search, told: bisect.Posterior) -> model.JsonObject:
+def _found(known: Known, search: bisect.Search, told: bisect.Posterior, builds: int) -> model.JsonObject:
     likeliest = sorted(zip(told.by_commit, known.line[1:], strict=True), reverse=True)[:SHOWN]
     return {
         "culprits": [
             {
                 "commits": [known.line[place] for place in culprit.commits],
+                "within": [],
                 "probability": round(culprit.probability, 4),
                 "effect": culprit.effect,
                 "low": culprit.low,
@@ -168,6 +251,6 @@ def _found(known: Known, search: bisect.Search, told: bisect.Posterior) -> model
         "probability": round(told.probability, 4),
         "commits": search.commits,
         "blocks": search.blocks - len(known.shown),
-        "builds": search.builds,
+        "builds": builds,
         "by_commit": {commit: round(probability, 4) for probability, commit in likeliest},
     }

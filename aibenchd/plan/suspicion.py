@@ -1,4 +1,4 @@
-"""From bad verdicts to findings: what is a new suspect, what is confirmed, and which search stands for which. Pure.
+"""From bad verdicts to findings: what is a new suspect, what is confirmed, and which is searched first. Pure.
 
 An experiment that regressed, with no one asking, is a *suspect*: its estimate is biased by having stopped, and of many
 experiments some err. It is measured again, independently, and only that counts: it is *refuted*, or it becomes an *open* finding,
@@ -9,6 +9,7 @@ discovery rate (:mod:`aibenchd.decide.multiplicity`): where none regressed, that
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,14 @@ NOT_YET, RUNNING, DEFERRED, IMPOSSIBLE = "", "running", "deferred", "impossible"
 UNSEARCHED = (NOT_YET, RUNNING, DEFERRED)
 BAD = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
 LAY_OUT = "set builds.layout to what it heeds, or have build.sh heed AIBENCHD_LAYOUT_SEED"
+
+
+class Fault(enum.StrEnum):
+    """What a bad verdict is of. Each is searched apart: what made a program fail need not be what made it slower."""
+
+    SLOWER = "slower"
+    BROKEN = "broken"
+    WRONG = "wrong"  # it computes something else
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,13 @@ class Suspect:
         """Whether it is the time that shows it: else the program fails, or computes something else."""
         return slower(self.verdict, self.low)
 
+    @property
+    def fault(self) -> Fault:
+        """What is wrong."""
+        if self.verdict is model.Verdict.BROKEN:
+            return Fault.BROKEN
+        return Fault.SLOWER if self.slower else Fault.WRONG
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -80,11 +96,17 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """An open finding, whose search is in the state that is named."""
+    """An open finding, whose search is in the state that is named; ``waits``: whether that has blocks to run."""
 
     finding: int
     suspect: Suspect
     search: str
+    waits: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is nothing to do for it but to wait: its line is still there, and its blocks are to come."""
+        return self.waits and None not in (self.suspect.newer, self.suspect.older)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,19 +187,19 @@ def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, famil
 
 
 def lead_of(confirmed: Sequence[Confirmed], devices: Collection[str]) -> Confirmed:
-    """Of findings of one range, that whose search stands for all: the one that runs, or that of the clearest change.
+    """Of findings of one range and fault, that which is searched first: the one that runs, or that of the clearest change.
 
-    On one of these ``devices``, where any is: others have nothing measured on them.
+    On one of these ``devices``, where any is: others have nothing measured on them now.
     """
     able = [one for one in confirmed if one.suspect.cell.device in devices] or confirmed
     return next((one for one in able if one.search == RUNNING), None) or max(able, key=_clearness)
 
 
-def by_range(confirmed: Iterable[Confirmed]) -> dict[tuple[Range, bool], list[Confirmed]]:
-    """Findings by their commits and by whether it is the time that shows them, oldest first."""
-    found: dict[tuple[Range, bool], list[Confirmed]] = {}
+def by_range(confirmed: Iterable[Confirmed]) -> dict[tuple[Range, Fault], list[Confirmed]]:
+    """Findings by their commits and by what is wrong, oldest first."""
+    found: dict[tuple[Range, Fault], list[Confirmed]] = {}
     for one in confirmed:
-        found.setdefault((one.suspect.of, one.suspect.slower), []).append(one)
+        found.setdefault((one.suspect.of, one.suspect.fault), []).append(one)
     return found
 
 

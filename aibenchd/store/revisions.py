@@ -17,7 +17,7 @@ from aibenchd.store import schema, store
 
 _revisions, _repositories = schema.revisions, schema.repositories
 
-REVIVED = ("gone", "asked")  # states that a revision leaves when the line comes to it
+REVIVED = ("gone", "asked", "side")  # states that a revision leaves when the line comes to it
 KEPT = ("planned",)  # states that a revision stays in when the line leaves it
 
 
@@ -95,11 +95,11 @@ def retreat(transaction: store.Transaction, repository: str, joint: Known | None
     return changed.rowcount
 
 
-def remember(transaction: store.Transaction, named: Iterable[model.Revision]) -> None:
-    """See that revisions which a person named are known, though they may be on no watched line."""
+def remember(transaction: store.Transaction, named: Iterable[model.Revision], state: str = "asked") -> None:
+    """See that revisions which a person named are known, or others that begin in a ``state``, though on no watched line."""
     for revision in named:
         if not _states(transaction.connection, revision.repository, [revision.commit]):
-            row = _row(revision, "asked", datetime.now(UTC), on_branch=False)
+            row = _row(revision, state, datetime.now(UTC), on_branch=False)
             transaction.connection.execute(_revisions.insert().values(row))
 
 

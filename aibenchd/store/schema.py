@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0006"  # the newest migration: what this code reads and writes
+VERSION = "0007"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -44,7 +44,7 @@ repositories = sa.Table(
 )
 
 # state: history (older than where watching began) | new | planned | coalesced | filtered | stepped | gone (rewritten away)
-#     | asked (a person named it; it is on no line that is watched)
+#     | asked (a person named it; it is on no line that is watched) | side (a merge brought it in that was looked into)
 revisions = sa.Table(
     "revisions",
     metadata,
@@ -64,6 +64,18 @@ revisions = sa.Table(
     sa.UniqueConstraint("repository", "commit"),
     sa.Index("revisions_by_position", "repository", "position"),
     sa.Index("revisions_by_state", "state", "repository", "position"),
+)
+
+# Merges that were looked into, for a search: the lines of relevant commits that each brought in, newest last, each from its
+# merge base on; none where there was nothing to search.
+merges = sa.Table(
+    "merges",
+    metadata,
+    sa.Column("repository", sa.Text, primary_key=True),
+    sa.Column("commit", sa.Text, primary_key=True),
+    sa.Column("onto", sa.Text, primary_key=True),  # what it brought them into
+    sa.Column("sides", sa.JSON, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # state: queued | building | built | failed | evicted (built once, its programs are gone; queued again when needed)
@@ -180,7 +192,7 @@ experiments = sa.Table(
 )
 
 # What regressed or broke, from suspicion on. state: suspect | refuted | unconfirmed | open (confirmed)
-# search: '' | running | found | no culprit | inconclusive | impossible | deferred (another of the same revisions is searched)
+# search: '' | running | found | no culprit | inconclusive | impossible | deferred (another of its revisions is searched first)
 findings = sa.Table(
     "findings",
     metadata,

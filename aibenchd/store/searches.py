@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,11 +12,14 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import again, builds, experiments, findings, planning, schema, store
+from aibenchd.store import again, builds, experiments, findings, merges, planning, schema, store
 
 LIMIT = 1_000  # findings that one look deals with
 LINE = 2_000  # commits that a search can be over
 PRIORITY = 100  # above what is measured with no one asking, below what measures suspects again
+CHECKED = 3  # culprits of other searches that one begins with
+UNDECIDED = ("waiting", "open")
+FOUND = "found"
 TIMED_BUILDS = 20  # whose time says what the next one costs
 
 _e, _p, _f, _r, _b = schema.experiments, schema.pairs, schema.findings, schema.revisions, schema.builds
@@ -29,7 +33,8 @@ class Searched:
         verdict: of the experiment that began it.
         line: commits from the control to the treatment, oldest first, the control included; empty where it is not on the branch,
             longer than :data:`LINE` where there are too many.
-        built: of them, those whose programs were there for the platform before the search, or were known not to build.
+        within: the merges among them, and what is known of what they brought in.
+        built: of all these, those whose programs were there for the platform before the search, or were known not to build.
         unbuildable: those that do not build.
         build_seconds, block_seconds: what they usually take.
         steps: what was measured for it.
@@ -37,10 +42,12 @@ class Searched:
     """
 
     finding: int
+    repository: str
     slower: bool
     verdict: model.Verdict
     design: model.Design
     line: Sequence[str]
+    within: merges.Known
     built: frozenset[str]
     unbuildable: frozenset[str]
     build_seconds: float
@@ -78,51 +85,45 @@ class Step:
     @property
     def undecided(self) -> bool:
         """Whether it may be given blocks."""
-        return self.state in ("waiting", "open")
-
-
-@dataclass(frozen=True, slots=True)
-class EndedSearch:
-    """How the search between two commits ended, and what it found of one finding."""
-
-    finding: int
-    search: str
-    culprits: Mapping[str, model.Json]
-
-    @property
-    def taken_over(self) -> model.JsonObject:
-        """What it found, for another finding: ``of`` says whose it is, for that one may have a culprit of its own."""
-        return {**self.culprits, "of": self.culprits.get("of", self.finding)}
+        return self.state in UNDECIDED
 
 
 def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
     """The confirmed findings whose commits at fault are not named yet."""
+    step = _e.alias("step")
+    waits = sa.exists().where(
+        step.c.finding == _f.c.id,
+        step.c.state.in_(UNDECIDED),
+        sa.or_(step.c.quota.is_(None), step.c.blocks < step.c.quota),
+    )
     rows = connection.execute(
-        findings.suspects(_f.c.id.label("finding"), _f.c.search)
+        findings.suspects(_f.c.id.label("finding"), _f.c.search, waits.label("waits"))
         .join(_f, _f.c.suspect == _e.c.id)
         .where(_f.c.state == suspicion.OPEN, _f.c.search.in_(suspicion.UNSEARCHED))
         .order_by(_f.c.id.desc())  # those of devices that are gone may wait for ever
         .limit(LIMIT)
     ).all()
-    return [suspicion.Confirmed(row.finding, findings.suspect_of(row), row.search) for row in reversed(rows)]
+    return [suspicion.Confirmed(row.finding, findings.suspect_of(row), row.search, bool(row.waits)) for row in reversed(rows)]
 
 
-def ended(connection: sa.Connection, of: suspicion.Range, slower: bool) -> EndedSearch | None:
-    """The search between two commits, of a time or of another fault, that has ended; None where none has."""
+def named(connection: sa.Connection, of: suspicion.Range, fault: suspicion.Fault) -> Sequence[str]:
+    """The commits at fault that ended searches of two commits and one fault have named, the merges around them too.
+
+    Those of the most findings first; of a group of neighbours the last, which can be measured. None where none was found.
+    """
     rows = connection.execute(
-        findings.suspects(_f.c.id.label("finding"), _f.c.search, _f.c.culprits)
+        findings.suspects(_f.c.culprits)
         .join(_f, _f.c.suspect == _e.c.id)
-        .where(
-            _p.c.repository == of.repository,
-            _p.c.treatment == of.treatment,
-            _p.c.control == of.control,
-            _f.c.search.not_in((*suspicion.UNSEARCHED, suspicion.IMPOSSIBLE)),
-        )
+        .where(_p.c.repository == of.repository, _p.c.treatment == of.treatment, _p.c.control == of.control, _f.c.search == FOUND)
+        .order_by(_f.c.id)
     )
-    return next(
-        (EndedSearch(row.finding, row.search, row.culprits or {}) for row in rows if findings.suspect_of(row).slower == slower),
-        None,
+    counted = Counter(
+        (*culprit.get("within", ()), culprit["commits"][-1])
+        for row in rows
+        if findings.suspect_of(row).fault is fault
+        for culprit in row.culprits["culprits"]
     )
+    return [commit for path, _ in counted.most_common(CHECKED) for commit in path]
 
 
 def searched(connection: sa.Connection, finding: int) -> Searched:
@@ -135,6 +136,7 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
     build = builds.by_id(connection, row.treatment_build)
     assert build is not None  # noqa: S101  a foreign key
     line = _line(connection, row.repository, row.treatment, row.control)
+    within = merges.known(connection, row.repository, line)
     began = row.verified_at or row.found_at
     made = connection.execute(
         sa.select(_b.c.commit, _b.c.state, _b.c.queued_at).where(
@@ -142,17 +144,19 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
             _b.c.framework == build.framework,
             _b.c.platform == build.platform,
             _b.c.copy == 0,
-            _b.c.commit.in_(line),
+            _b.c.commit.in_(within.commits(line)),
         )
     ).all()
     shown = [findings.valid_blocks(connection, experiment) for experiment in (row.id, *_verifying(connection, finding))]
     blocks = [block for some in shown for block in some]
     return Searched(
         finding=finding,
+        repository=row.repository,
         slower=findings.suspect_of(row).slower,
         verdict=model.Verdict(row.verdict),
         design=experiments.design_of(row.design),
         line=line,
+        within=within,
         built=frozenset(one.commit for one in made if one.state in ("built", "building", "failed") and one.queued_at < began),
         unbuildable=frozenset(one.commit for one in made if one.state == "failed"),
         build_seconds=_build_seconds(connection, build),
@@ -178,12 +182,9 @@ def give(transaction: store.Transaction, finding: int, wanted: Mapping[tuple[str
         again.experiment(transaction, row, pair, arms, rank, finding=finding, quota=blocks)
 
 
-def found(transaction: store.Transaction, finding: int, search: str, culprits: model.Json = None, reason: str = "") -> None:
+def found(transaction: store.Transaction, finding: int, search: str, culprits: model.Json = None) -> None:
     """How far the search of a finding has come, or how it ended."""
-    values: dict[str, Any] = {"search": search, "culprits": culprits}
-    if reason:
-        values["reason"] = reason
-    transaction.connection.execute(_f.update().where(_f.c.id == finding).values(values))
+    transaction.connection.execute(_f.update().where(_f.c.id == finding).values(search=search, culprits=culprits))
     transaction.announce("finding.searched", id=finding, search=search)
 
 

@@ -238,7 +238,11 @@ def findings(connection: sa.Connection, page: Page) -> Item:
 
 
 def finding(connection: sa.Connection, number: int) -> Item | None:
-    """One finding, with what it is made of (``explained``, ``profile``), its sightings, its search's experiments; or None."""
+    """One finding, whole; None where there is none.
+
+    With what it is made of (``explained``, ``profile``), its sightings, the experiments of its search, and by commit what is
+    known of those that are named (``commits``).
+    """
     row = connection.execute(_findings(_f.explained).where(_f.id == number)).mappings().one_or_none()
     if row is None:
         return None
@@ -249,7 +253,21 @@ def finding(connection: sa.Connection, number: int) -> Item | None:
         "profile": profiles.of_finding(connection, number),
         "seen_again": _items(connection, _experiments().where(_e.id.in_(sighted)).order_by(_e.id.desc()).limit(LIMIT)),
         "experiments": _items(connection, _experiments().where(_e.finding == number).order_by(_e.id).limit(LIMIT)),
+        "commits": _commits(connection, item["repository"], _named(item["culprits"] or {})),
     }
+
+
+def _named(culprits: Mapping[str, Any]) -> set[str]:
+    """The commits that a search names, and the merges that it looked into."""
+    groups = culprits.get("culprits", ())
+    own = {commit for group in groups for commit in (*group["commits"], *group.get("within", ()))}
+    return own | {merge["commit"] for merge in culprits.get("merges", ())}
+
+
+def _commits(connection: sa.Connection, repository: str, commits: Collection[str]) -> dict[str, Item]:
+    query = sa.select(_r.commit, _r.subject, _r.author, _r.time)
+    rows = connection.execute(query.where(_r.repository == repository, _r.commit.in_(commits))).mappings()
+    return {item.pop("commit"): item for item in map(_item, rows)}
 
 
 def _findings(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:

@@ -104,10 +104,12 @@ class Mercurial(base.Repository):
 
     async def _side(self, hg: process.Program, onto: str, parent: str, limit: int) -> list[model.Revision]:
         """The line of one parent of a merge; empty where it brought nothing in."""
-        for base in await self._every(hg, f"ancestor({onto},{parent}) - {parent}"):
-            holding = f"_firstancestors({parent}) and {base.commit}::{parent} - {base.commit}"
-            return lines.side(base, await self._every(hg, f"limit(reverse({holding}),{limit})"))
-        return []  # it was there, or histories that have nothing in common
+        joint = await self._every(hg, f"ancestor({onto},{parent}) - {parent}")
+        if not joint:
+            return []  # it was there, or their histories have nothing in common
+        begin = joint[0].commit
+        holding = f"_firstancestors({parent}) and {begin}::{parent} - {begin}"
+        return lines.side(joint[0], await self._every(hg, f"limit(reverse({holding}),{limit})"))
 
     async def _every(self, hg: process.Program, revset: str) -> list[model.Revision]:
         async with contextlib.aclosing(self._log(hg, revset)) as revisions:

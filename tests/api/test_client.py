@@ -45,8 +45,14 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         statusd.revision(tx, "b" * 40, 2, subject="make it\x1b[31m red\nand slow")
         first = statusd.experiment(tx, pair, built, **statusd.decided("regressed"))
         culprit = {"commits": ["d" * 40, "e" * 40], "probability": 0.983, "effect": 0.05, "low": 0.04, "high": 0.06}
-        likely = {"e" * 40: 0.9, "d" * 40: 0.083, "c" * 40: 0.017}
-        statusd.finding(tx, first, state="open", search="found", culprits={"culprits": [culprit], "by_commit": likely, "of": 7})
+        statusd.revision(tx, "e" * 40, 2, subject="faster, or so", author="Eve", on_branch=False, state="side")
+        found = {
+            "culprits": [culprit | {"within": ["b" * 40, "c" * 40]}],
+            "by_commit": {"e" * 40: 0.9, "d" * 40: 0.083, "c" * 40: 0.017},
+            "merges": [{"commit": "b" * 40, "base": "a" * 40, "commits": 3, "search": "inconclusive", "reason": "too dear"}],
+            "reason": "its budget is spent",
+        }
+        statusd.finding(tx, first, state="open", search="found", culprits=found)
         measured = {"type": "NET", "metric": "latency", "unit": "us", "treatment": {"p50": 105.0}, "control": {"p50": 100.0}}
         tx.connection.execute(statusd.schema.results.insert().values(experiment=first, **measured))
         statusd.block(tx, first, 0)
@@ -88,12 +94,14 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
             "finding 1",
             [
                 "finding 1: open, regressed",
-                "dddddddddddd/eeeeeeeeeeee: +5.0 % (+4.0 … +6.0)",
+                "dddddddddddd/eeeeeeeeeeee (merged by bbbbbbbbbbbb > cccccccccccc): +5.0 % (+4.0 … +6.0)",
+                "eeeeeeeeeeee faster, or so (Eve)",
                 " 90.0% eeeeeeeeeeee",
-                "as finding 7",
+                "inside merge bbbbbbbbbbbb, commits 3: inconclusive; too dear",
+                "search: its budget is spent",
             ],
         ),
-        ("findings", ["open", "regressed", "dddddddddddd/eeeeeeeeeeee 98%"]),
+        ("findings", ["open", "regressed", "dddddddddddd/eeeeeeeeeeee (merged by bbbbbbbbbbbb > cccccccccccc) 98%"]),
         ("builds", ["built"]),
         ("log build 1", ["cc -c a.c"]),
         ("sinks", ["lab", "paused"]),

@@ -99,7 +99,7 @@ def test_commits_that_were_known_not_to_build_take_none_of_the_builds() -> None:
 def test_what_is_no_matter_of_time_is_found_by_halving(culprit: int, useless: frozenset[str]) -> None:
     bad: dict[str, bool] = {}
     for _ in range(10):
-        step = searching.by_verdicts(LINE, bad, useless, 0.01)
+        step = searching.by_verdicts(LINE, bad, useless, 0.01, shown=LINE[-1:])
         if not step.wanted:
             break
         ((newer, older),) = step.wanted
@@ -112,3 +112,51 @@ def test_what_is_no_matter_of_time_is_found_by_halving(culprit: int, useless: fr
     assert LINE[culprit] in named["commits"]  # type: ignore[index, operator, call-overload]
     others = set(named["commits"]) - {LINE[culprit]}  # type: ignore[index, arg-type, call-overload]
     assert others <= useless | {LINE[8]}
+
+
+def test_a_search_that_may_build_no_more_ends_once_what_is_built_tells_no_more() -> None:
+    """Its suspects are what lies between two that are built; it asks for no block once that is sure."""
+    built, rng = frozenset({LINE[0], LINE[4], LINE[8]}), random.Random(7)
+    rule, pairs = settings.BisectSettings(max_builds=0), list[searching.Pair]()
+    for _ in range(30):
+        step = searching.step(known(pairs, built=built), rule)
+        if not step.wanted:
+            break
+        for (newer, older), blocks in step.wanted.items():
+            assert {newer, older} <= built
+            change = 0.06 * (LINE.index(older) < 6 <= LINE.index(newer))
+            pairs.append(searching.Pair(newer, older, [change + rng.gauss(0, 0.005) for _ in range(blocks or 0)]))
+    assert (step.search, step.found["reason"]) == ("inconclusive", searching.NO_MORE_BUILDS)
+    (named,) = step.found["culprits"]  # type: ignore[misc, union-attr]
+    assert named["commits"] == LINE[5:9]  # type: ignore[index, call-overload]
+    assert named["probability"] > 0.97  # type: ignore[index, call-overload, operator]
+    assert step.found["builds"] == 0
+    assert sum(len(pair.ratios) for pair in pairs) < 40
+
+
+def test_a_search_says_which_budget_ended_it() -> None:
+    step = searching.step(known([searching.Pair(LINE[4], LINE[0], [0.03])]), settings.BisectSettings(max_blocks=1))
+    assert (step.search, step.found["reason"]) == ("inconclusive", searching.NO_MORE_BLOCKS)
+
+
+def test_what_began_no_search_is_measured_at_its_end_before_it_is_halved() -> None:
+    """A line inside of a merge: its last commit is not known to be bad."""
+    wanted = searching.by_verdicts(LINE, {}, NOTHING, 0.01, shown=()).wanted
+    assert wanted == {(LINE[8], LINE[0]): None}
+    assert searching.by_verdicts(LINE, {LINE[8]: False}, NOTHING, 0.01, shown=()).search == "no culprit"
+    shown = searching.by_verdicts(LINE, {LINE[8]: True}, NOTHING, 0.01, shown=())
+    assert shown.wanted == {(LINE[4], LINE[0]): None}
+    shorter = searching.by_verdicts(LINE, {}, frozenset(LINE[6:]), 0.01, shown=())
+    assert (shorter.wanted, shorter.beyond) == ({(LINE[5], LINE[0]): None}, LINE[6:])
+    nothing = searching.by_verdicts(LINE, {}, frozenset(LINE), 0.01, shown=())
+    assert (nothing.search, nothing.beyond) == ("inconclusive", LINE[1:])
+
+
+def test_a_verdict_that_another_search_has_named_is_asked_for_first() -> None:
+    first = searching.by_verdicts(LINE, {}, NOTHING, 0.01, shown=LINE[-1:], asked_first=[LINE[2]])
+    assert first.wanted == {(LINE[2], LINE[0]): None}
+    second = searching.by_verdicts(LINE, {LINE[2]: True}, NOTHING, 0.01, shown=LINE[-1:], asked_first=[LINE[2]])
+    assert second.wanted == {(LINE[1], LINE[0]): None}
+    both = {LINE[2]: True, LINE[1]: False}
+    (named,) = searching.by_verdicts(LINE, both, NOTHING, 0.01, shown=LINE[-1:], asked_first=[LINE[2]]).found["culprits"]  # type: ignore[misc, union-attr]
+    assert named["commits"] == [LINE[2]]  # type: ignore[index, call-overload]

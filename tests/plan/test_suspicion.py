@@ -115,13 +115,14 @@ def test_what_is_not_sure_enough_waits_while_others_of_its_commit_may_come() -> 
     assert (only.finding, only.state) == (1, suspicion.REFUTED)
 
 
-def test_one_search_stands_for_all_findings_of_two_commits() -> None:
+def test_of_findings_of_two_commits_and_one_fault_the_clearest_is_searched_first() -> None:
     plain, clear = suspect(1, 1, 5), suspect(2, 1, 5, low=0.045, high=0.055)
     wrong = suspect(3, 1, 5, low=None, high=None)
-    confirmed = [suspicion.Confirmed(number, one, "") for number, one in enumerate((plain, clear, wrong), 1)]
+    broken = suspect(4, 1, 5, low=None, high=None, verdict=model.Verdict.BROKEN)
+    confirmed = [suspicion.Confirmed(number, one, "") for number, one in enumerate((plain, clear, wrong, broken), 1)]
     groups = suspicion.by_range(confirmed)
-    assert [[one.finding for one in group] for group in groups.values()] == [[1, 2], [3]]
-    timed = groups[plain.of, True]
+    assert [[one.finding for one in group] for group in groups.values()] == [[1, 2], [3], [4]]
+    timed = groups[plain.of, suspicion.Fault.SLOWER]
     assert suspicion.lead_of(timed, ()).finding == 2
     running = [suspicion.Confirmed(1, plain, suspicion.RUNNING), timed[1]]
     assert suspicion.lead_of(running, ()).finding == 1

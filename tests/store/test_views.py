@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aibenchd import errors, events, model
 from aibenchd.plan import suspicion
-from aibenchd.store import findings, noises, planning, schema, searches, selfchecks, series, store, views
+from aibenchd.store import findings, merges, noises, planning, schema, searches, selfchecks, series, store, views
 
 STATES = ("waiting", "open", "decided", "skipped")
 VERDICTS = (None, "regressed", "unchanged")
@@ -188,7 +188,9 @@ QUESTIONS = {
     "a commit's family": lambda c: findings.family(c, OF),
     "what stands": lambda c: [findings.standing(c, one.suspect) for one in findings.known(c, CELL)],
     "what is searched": searches.to_search,
-    "an ended search": lambda c: searches.ended(c, OF, slower=True),
+    "what searches have named": lambda c: searches.named(c, OF, suspicion.Fault.SLOWER),
+    "one finding": lambda c: views.finding(c, 1),
+    "what merges brought in": lambda c: merges.known(c, "engine", ["a", "b"]),
     "a search": lambda c: searches.searched(c, 1),
     "what was decided": lambda c: series.decided_since(c, statusd.NOW),
     "a series": lambda c: series.of_cell(c, CELL),
