@@ -158,9 +158,25 @@ class Following:
             promise = f"within {rule.pages_a_month:g} false pages a month"
         # Those of a device that is gone are of the family, but nothing waits for them.
         there = {device.name for device in self._current().devices}
-        waiting = [one.device for one in verified if not one.ended] + list(family.undecided)
-        for settled in suspicion.settled(weighed, chosen, sum(device in there for device in waiting), family.size, promise):
-            await self._conclude(settled, next(one for one in ended if one.finding == settled.finding))
+        waiting = sum(device in there for device in [*(one.device for one in verified if not one.ended), *family.undecided])
+        by_finding = {one.finding: one for one in ended}
+        if not waiting and rule.pages_a_month is None:
+            # The family has grown since they began: each has to show as much as one of so many needs.
+            for unsure in suspicion.unsure(weighed, chosen):
+                needed = await anyio.to_thread.run_sync(_certain, family.size, rule.false_discovery_rate)
+                said = f"{suspicion.not_surely(unsure, family.size, promise)}; it is measured on"
+                await self._measure_on(by_finding[unsure.finding], unsure.evidence, math.exp(needed - unsure.evidence), said)
+                waiting += 1
+        for settled in suspicion.settled(weighed, chosen, waiting, family.size, promise):
+            await self._conclude(settled, by_finding[settled.finding])
+
+    async def _measure_on(self, unsure: findings.Verified, evidence: float, e_value: float, reason: str) -> None:
+        def write(tx: store.Transaction) -> None:
+            findings.verify_on(tx, unsure, evidence, e_value, reason)
+            crashpoints.reach("verify.before-commit")
+
+        await self._store.write(write)
+        log.info("suspect is measured on", finding=unsure.finding, evidence=evidence, e_value=e_value)
 
     async def _conclude(self, settled: suspicion.Settled, verified: findings.Verified) -> None:
         left, explained = recording.Left(), None
@@ -394,7 +410,9 @@ def _weighed(ended: Sequence[findings.Verified]) -> list[suspicion.Ended]:
             one.verdict,
             one.reason,
             one.estimate,
-            judging.evidence(one.design, one.blocks, slower=one.slower) if one.verdict in suspicion.BAD else -math.inf,
+            one.earlier + judging.evidence(one.design, one.blocks, slower=one.slower)
+            if one.verdict in suspicion.BAD
+            else -math.inf,
             relaid=bool(one.design.layout),
             unmoved=one.unmoved,
         )
@@ -409,6 +427,12 @@ def _chosen(weighed: Sequence[suspicion.Ended], earlier: Sequence[float], family
     evidence = [*(one.evidence for one in weighed), *earlier]
     chosen = multiplicity.chosen([*evidence, *[-math.inf] * (family - len(evidence))], rate)
     return {one.finding for one, confirmed in zip(weighed, chosen, strict=False) if confirmed}
+
+
+def _certain(family: int, rate: float) -> float:
+    from aibenchd.decide import multiplicity
+
+    return multiplicity.certain(family, rate)
 
 
 def _needed(pages: float, usual: int, number: int) -> float:

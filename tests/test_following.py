@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -77,12 +78,12 @@ def blocks(tx: store.Transaction, experiment: int, change: float, count: int = 2
     tx.connection.execute(e.update().where(e.c.id == experiment).values(blocks=count))
 
 
-def ended(tx: store.Transaction, experiment: int, verdict: str, change: float = 0.05, **facts: Any) -> None:
+def ended(tx: store.Transaction, experiment: int, verdict: str, change: float = 0.05, *, count: int = 20, **facts: Any) -> None:
     """An experiment that waited ends so, with blocks that say it."""
     tx.connection.execute(
         e.update().where(e.c.id == experiment).values(statusd.decided(verdict) | {"estimate": change, "low": change / 2} | facts)
     )
-    blocks(tx, experiment, change)
+    blocks(tx, experiment, change, count)
 
 
 async def rows(journal: store.Store, *columns: Any, **where: Any) -> list[tuple[Any, ...]]:
@@ -176,9 +177,60 @@ async def test_what_waits_on_a_device_that_is_gone_holds_up_no_other_suspect(jou
     again = await verifying(journal)
     await journal.write(lambda tx: ended(tx, again[1], "regressed", 0.001, low=0.0001))
     await one.look()
-    states = await rows(journal, f.c.state, f.c.reason)
-    assert [state for state, _ in states] == ["unconfirmed", "suspect"]
-    assert "one of 3 of its commit" in states[0][1]
+    reasons = await rows(journal, f.c.reason)
+    assert "one of 3 of its commit" in reasons[0][0]
+    assert reasons[0][0].endswith("it is measured on")
+    on = await verifying(journal)
+    assert on[1] != again[1]
+    assert on[2] == again[2]
+
+
+def asked_for(journal: store.Store, experiment: int) -> Any:
+    query = sa.select(e.c.design).where(e.c.id == experiment)
+    return journal.read(lambda connection: connection.scalars(query).one()["rule"]["e_value"])
+
+
+@pytest.mark.parametrize(("verdict", "state"), [("regressed", "open"), ("unchanged", "refuted"), ("inconclusive", "unconfirmed")])
+async def test_a_suspect_whose_family_grew_is_measured_on_until_it_is_sure(
+    journal: store.Store, verdict: str, state: str
+) -> None:
+    """Nine others of its commit become suspects once it is measured again, and come to nothing."""
+
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 2)
+        pair = statusd.pair(tx, "c1", "c0")
+        line.of_pair(pair, 1, 0, **SLOWER)
+        for number in range(9):
+            line.of_pair(pair, 1, 0, backend=f"b{number}", state="open")
+
+    one = follower(journal)
+    await journal.write(write)
+    await one.look()
+    again = await verifying(journal)
+    assert await asked_for(journal, again[1]) == 20
+    # Seven blocks that all say so are enough for one, and too few for one of ten.
+    await journal.write(lambda tx: ended(tx, again[1], "regressed", 0.05, count=7))
+    await one.look()
+    assert await rows(journal, f.c.state) == [("suspect",)]
+    all_regressed = e.update().where(e.c.id.between(2, 10)).values(SLOWER)
+    await journal.write(lambda tx: tx.connection.execute(all_regressed) and None)
+    await one.look()
+    others = await verifying(journal)
+    assert len(others) == 10
+    await journal.write(lambda tx: [ended(tx, others[number], "unchanged", 0.0) for number in range(2, 11)] and None)
+    await one.look()
+    on = (await verifying(journal))[1]
+    ((now, reason, evidence),) = await rows(journal, f.c.state, f.c.reason, f.c.evidence, id=1)
+    assert (now, on != again[1]) == ("suspect", True)
+    assert "for one of 10" in reason
+    assert await asked_for(journal, on) * math.exp(evidence) == pytest.approx(200)
+    await one.look()
+    assert (await verifying(journal))[1] == on  # asked for once
+    await journal.write(lambda tx: ended(tx, on, verdict, 0.05))
+    await one.look()
+    ((now, whole),) = await rows(journal, f.c.state, f.c.evidence, id=1)
+    assert now == state
+    assert whole is None or whole >= math.log(200)
 
 
 async def test_what_regressed_and_is_not_a_finding_yet_is_of_the_family(journal: store.Store) -> None:

@@ -158,14 +158,26 @@ def sighting_of(suspect: Suspect, known: Iterable[Known]) -> int | None:
     return max(one.finding for one in spanned)
 
 
+def unsure(ended: Iterable[Ended], chosen: Collection[int]) -> list[Ended]:
+    """Of a commit's suspects those that are bad again, and not surely enough to be ``chosen``."""
+    return [one for one in ended if one.state == "decided" and one.verdict in BAD and one.finding not in chosen]
+
+
+def not_surely(one: Ended, family: int, promise: str) -> str:
+    """Of what is unsure, in words: it is one of so many suspects, among which is chosen with some promise."""
+    return (
+        f"{one.again}: {one.verdict}{_percent(one.estimate)}, but not surely enough for one of {family} of its commit {promise}"
+    )
+
+
 def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, family: int, promise: str) -> list[Settled]:
     """What becomes of a commit's suspects that were measured again.
 
     Args:
         ended: those whose measurement has ended.
         chosen: findings of those that are confirmed.
-        waiting: how many suspects the commit has, or may still have, that are not measured again yet. One that is not chosen
-            may be once these have ended.
+        waiting: how many suspects the commit has, or may still have, that are not measured again to their end yet. One that
+            is :func:`unsure` may be chosen once these have ended.
         family, promise: of how many at most, and with which promise, it was chosen; for what is said.
     """
     found = []
@@ -180,8 +192,7 @@ def settled(ended: Sequence[Ended], chosen: Collection[int], waiting: int, famil
         elif one.finding in chosen:
             found.append(Settled(one.finding, OPEN, one.reason, one.evidence))
         elif not waiting:
-            unsure = f"{said}, but not surely enough for one of {family} of its commit {promise}"
-            found.append(Settled(one.finding, UNCONFIRMED, unsure, one.evidence))
+            found.append(Settled(one.finding, UNCONFIRMED, not_surely(one, family, promise), one.evidence))
     notes = {one.finding: _note(one) for one in ended}
     return [dataclasses.replace(one, reason="; ".join(filter(None, (one.reason, notes[one.finding])))) for one in found]
 

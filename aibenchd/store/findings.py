@@ -32,10 +32,11 @@ class Verified:
     """A suspect, and how what measures it again ended or stands.
 
     Attributes:
-        suspect, verify: the experiment that showed it, and the one that measures it again.
+        suspect, verify: the experiment that showed it, and the newest one that measures it again.
         state, verdict, reason: of that one.
         blocks: that were valid.
         unmoved: the arms whose builds were to have another memory layout and came out as the first ones.
+        earlier: the logarithm of the e-value of those that measured it again before; independent ones multiply.
     """
 
     finding: int
@@ -50,7 +51,8 @@ class Verified:
     low: float | None
     design: model.Design
     blocks: Sequence[experiments.Journalled]
-    unmoved: Sequence[model.ArmName]
+    unmoved: Sequence[model.ArmName] = ()
+    earlier: float = 0.0
 
     @property
     def ended(self) -> bool:
@@ -183,13 +185,43 @@ def verify(transaction: store.Transaction, of: suspicion.Range, suspects: Mappin
         again.experiment(transaction, row, pair, arms, rank, rule={"e_value": e_value}, finding=finding, layout=layout)
 
 
+def verify_on(transaction: store.Transaction, unsure: Verified, evidence: float, e_value: float, reason: str) -> None:
+    """Measure a suspect once more, which what measured it again left unsure.
+
+    Args:
+        evidence: the logarithm of its e-value so far.
+        e_value: that the next experiment must have.
+        reason: for people.
+    """
+    row = transaction.connection.execute(sa.select(_e).where(_e.c.id == unsure.verify)).one()
+    of = unsure.of
+    pair = again.new_pair(transaction, of.repository, of.treatment, of.control, model.RunType.VERIFY)
+    arms = [row.treatment_build, row.control_build]
+    rule = {"e_value": e_value}
+    again.experiment(
+        transaction, row, pair, arms, row.priority, rule=rule, finding=unsure.finding, layout=row.design.get("layout", 0)
+    )
+    values = {"evidence": evidence, "reason": reason}
+    transaction.connection.execute(_f.update().where(_f.c.id == unsure.finding).values(values))
+
+
 def to_settle(connection: sa.Connection) -> list[Verified]:
-    """All suspects, with what measures them again."""
-    verifying, pair = _e.alias("verifying"), _p.alias("pair")
+    """All suspects, each with what measures it again: the newest, where there are several."""
+    verifying, pair, newer, its = _e.alias("verifying"), _p.alias("pair"), _e.alias("newer"), _p.alias("its")
+    newest = (
+        sa.select(sa.func.max(newer.c.id))
+        .join(its, sa.and_(its.c.id == newer.c.pair, its.c.run_type == model.RunType.VERIFY))
+        .where(newer.c.finding == _f.c.id)
+        .correlate(_f)
+        .scalar_subquery()
+    )
     rows = connection.execute(
-        sa.select(_f.c.id.label("finding"), _f.c.suspect, verifying, pair.c.repository, pair.c.treatment, pair.c.control)
-        .join(verifying, verifying.c.finding == _f.c.id)
-        .join(pair, sa.and_(pair.c.id == verifying.c.pair, pair.c.run_type == model.RunType.VERIFY))
+        sa.select(
+            _f.c.id.label("finding"), _f.c.suspect, _f.c.evidence, verifying, pair.c.repository, pair.c.treatment, pair.c.control
+        )
+        .select_from(_f)
+        .join(verifying, verifying.c.id == newest)
+        .join(pair, pair.c.id == verifying.c.pair)
         .where(_f.c.state == suspicion.SUSPECT)
         .order_by(verifying.c.state.in_(UNDECIDED), _f.c.id)  # some may wait for ever
         .limit(LIMIT)
@@ -209,6 +241,7 @@ def to_settle(connection: sa.Connection) -> list[Verified]:
             experiments.design_of(row.design),
             valid_blocks(connection, row.id) if row.verdict else (),
             _unmoved(connection, row),
+            row.evidence or 0.0,
         )
         for row in rows
     ]
@@ -231,8 +264,8 @@ def begun(connection: sa.Connection, since: datetime, until: datetime) -> int:
 def family(connection: sa.Connection, of: suspicion.Range) -> Family:
     """All of the treatment that is measured against any control, as it is at one time."""
     of_commit = (_p.c.repository == of.repository, _p.c.treatment == of.treatment, _e.c.control_build.is_not(None))
-    evidence = connection.scalars(
-        sa.select(_f.c.evidence).join(_e, _e.c.id == _f.c.suspect).join(_p, _p.c.id == _e.c.pair).where(*of_commit)
+    found = connection.execute(
+        sa.select(_f.c.state, _f.c.evidence).join(_e, _e.c.id == _f.c.suspect).join(_p, _p.c.id == _e.c.pair).where(*of_commit)
     ).all()
     undecided = connection.scalars(
         sa.select(_e.c.device)
@@ -244,7 +277,8 @@ def family(connection: sa.Connection, of: suspicion.Range) -> Family:
             sa.or_(_e.c.state.in_(UNDECIDED), sa.and_(_e.c.verdict.in_(suspicion.BAD), ~_SEEN)),
         )
     ).all()
-    return Family([one for one in evidence if one is not None], len(evidence), undecided)
+    settled = [one.evidence for one in found if one.evidence is not None and one.state != suspicion.SUSPECT]
+    return Family(settled, len(found), undecided)
 
 
 def settle(transaction: store.Transaction, settled: suspicion.Settled, explained: model.Json) -> None:
