@@ -121,13 +121,14 @@ def paths(made: dict[str, str], found: dict[str, Any]) -> list[tuple[list[str], 
 
 
 @pytest.mark.parametrize(
-    ("slow", "within", "told"),
+    ("engine", "slow", "within", "told"),
     [
-        ("side3", ["merge"], {"merge": "found"}),
-        ("inner2", ["merge", "inner"], {"merge": "found", "inner": "found"}),
-        ("inner", ["merge"], {"merge": "found", "inner": "no culprit"}),
-        ("merge", [], {"merge": "no culprit"}),
+        ("git", "inner2", ["merge", "inner"], {"merge": "found", "inner": "found"}),
+        ("hg", "inner2", ["merge", "inner"], {"merge": "found", "inner": "found"}),
+        ("git", "inner", ["merge"], {"merge": "found", "inner": "no culprit"}),
+        ("git", "merge", [], {"merge": "no culprit"}),
     ],
+    indirect=["engine"],
 )
 async def test_the_search_goes_on_inside_merges(
     tmp_path: Path, engine: Engine, slow: str, within: list[str], told: dict[str, str]

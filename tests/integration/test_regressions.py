@@ -188,6 +188,32 @@ async def test_the_commit_that_broke_the_program_is_found_among_many(tmp_path: P
     assert named["commits"] == [made.commits[6]]
 
 
+async def test_each_benchmark_names_its_own_culprit(tmp_path: Path) -> None:
+    """Two of three became slower by one commit, the third by another: each says so by blocks of its own."""
+    made = begin(tmp_path)
+    tests = lab.specification("one", "same", "other")
+    for test in tests["tests"]:
+        test["commands"] = [f"{{program}} {test['identifier']}"]
+    made.write_specification("net.json", tests)
+    watch(made, backlog=1, baseline={"rule": "pinned", "commit": made.commits[0]})
+    culprits = {"one": 3, "same": 3, "other": 5}
+    for number in range(1, 8):
+        cases = (f"{name}) t={108 if number >= at else 100};;" for name, at in culprits.items())
+        prelude = f'#!/bin/sh\ncase "$1" in {" ".join(cases)} esac\n'
+        body = lab.BENCH.format(latency="t").removeprefix("#!/bin/sh\n").replace("-v seed", '-v t="$t" -v seed')
+        made.commit(f"commit {number}", bench=prelude + body)
+    async with made.daemon():
+        await made.until("SELECT count(*) FROM findings WHERE search = 'found'", [(3,)], within=3 * lab.WAIT)
+        found = {one["benchmark"]: one for one in (await made.ctl("findings"))["findings"]}
+    for name, at in culprits.items():
+        (culprit,) = found[name]["culprits"]["culprits"]
+        assert culprit["commits"] == [made.commits[at]], name
+    asked = made.rows(
+        "SELECT count(DISTINCT finding) FROM experiments e JOIN pairs p ON p.id = e.pair WHERE run_type = 'regress'"
+    )
+    assert asked == [(3,)]
+
+
 async def test_a_finding_names_the_operator_that_became_slower(tmp_path: Path) -> None:
     made = begin(tmp_path)
     made.commit("with operators", bench=OPERATORS.format(relu=20))

@@ -183,6 +183,7 @@ def test_what_another_search_has_named_is_asked_first_on_each_line() -> None:
     assert named(world.search()) == [(["s2"], ["c3"])]
     assert world.asked[0] == ("c3", "c2")
     assert next(pair for pair in world.asked if pair[0].startswith("s")) == ("s2", "s1")
+    assert sum(len(pair.ratios) for pair in world.pairs if not pair.newer.startswith("s")) == searching.BATCH
 
 
 def test_what_another_search_has_named_does_not_stand_where_it_is_not_so() -> None:
