@@ -90,9 +90,11 @@ class Step:
 
 def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
     """The confirmed findings whose commits at fault are not named yet."""
-    step = _e.alias("step")
+    step, pair = _e.alias("step"), _p.alias("pair")
     waits = sa.exists().where(
         step.c.finding == _f.c.id,
+        pair.c.id == step.c.pair,
+        pair.c.run_type == model.RunType.REGRESS,
         step.c.state.in_(UNDECIDED),
         sa.or_(step.c.quota.is_(None), step.c.blocks < step.c.quota),
     )

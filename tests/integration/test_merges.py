@@ -154,7 +154,10 @@ async def test_the_search_goes_on_inside_merges(
     assert {state for _, state in beside} == {"side"}
     planned = {commit for (commit,) in made.rows("SELECT treatment FROM pairs WHERE run_type = 'benchmark'")}
     assert planned <= {commits[name] for name in ("first", "second", "merge", "last")}
-    left = "SELECT count(*) FROM experiments WHERE finding IS NOT NULL AND state IN ('open', 'waiting')"
+    left = (
+        "SELECT count(*) FROM experiments e JOIN pairs p ON p.id = e.pair"
+        " WHERE run_type = 'regress' AND state IN ('open', 'waiting')"
+    )
     assert made.rows(left) == [(0,)]
 
 
