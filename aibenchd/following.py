@@ -395,9 +395,9 @@ def _wanted(history: series.Series, rule: configuration.CreepSettings) -> creepi
 
 
 def _noise(newest: Sequence[noises.Blocks]) -> dict[str, float | int | None]:
-    from aibenchd.measure import noisiness
+    from aibenchd.measure import outlook
 
-    return noisiness.facts(newest)
+    return outlook.facts(newest)
 
 
 def _weighed(ended: Sequence[findings.Verified]) -> list[suspicion.Ended]:

@@ -242,6 +242,20 @@ class Decision:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What an experiment that is undecided is expected to take still; None where that is not known.
+
+    Attributes:
+        blocks, seconds: that are left, of the device's time.
+        out_of_reach: whether its budget will hardly decide it.
+    """
+
+    blocks: int | None = None
+    seconds: int | None = None
+    out_of_reach: bool = False
+
+
 _NEVER = 1e-300  # a probability that no evidence reaches
 
 

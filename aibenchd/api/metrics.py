@@ -29,9 +29,11 @@ class Family:
     samples: Sequence[tuple[Mapping[str, str], float]]
 
 
-def text(counts: views.Counts, depths: Sequence[outbox.Depth], notices: Sequence[board.Notice]) -> str:
+def text(
+    counts: views.Counts, queues: Mapping[str, views.Item], depths: Sequence[outbox.Depth], notices: Sequence[board.Notice]
+) -> str:
     """All metrics of the daemon."""
-    return render((*_journal(counts), *_outbox(depths), *_board(notices), *_process()))
+    return render((*_journal(counts), _queued(queues), *_outbox(depths), *_board(notices), *_process()))
 
 
 def render(families: Iterable[Family]) -> str:
@@ -65,6 +67,15 @@ def _journal(counts: views.Counts) -> Iterator[Family]:
     yield _counted("aibenchd_blocks_total", "counter", "Blocks journalled.", "state", counts.blocks)
     yield _counted("aibenchd_trials_total", "counter", "Trials journalled.", "outcome", counts.trials)
     yield _counted("aibenchd_builds", "gauge", "Builds in the journal.", "state", counts.builds)
+
+
+def _queued(queues: Mapping[str, views.Item]) -> Family:
+    return Family(
+        "aibenchd_queue_seconds",
+        "gauge",
+        "Device time that undecided experiments are expected to take, of those of which that is known.",
+        [({"device": device}, queue["seconds"]) for device, queue in sorted(queues.items())],
+    )
 
 
 def _outbox(depths: Sequence[outbox.Depth]) -> Iterator[Family]:

@@ -44,7 +44,7 @@ def _selfcheck(out: screen.Screen, checked: dict[str, Any]) -> None:
 def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
     """What each is and how it is; then what about them makes figures vary."""
     items = answer["devices"]
-    head = ("device", "kind", "hash", "abi", "os", "state", "since", "health", "finds", "queue", "last block", "doing")
+    head = ("device", "kind", "hash", "abi", "os", "state", "since", "health", "finds", "queue", "left", "last block", "doing")
     rows = [
         (
             item["name"],
@@ -56,7 +56,8 @@ def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
             out.ago(item["since"]),
             item["health"],
             _smallest(item["smallest"]),
-            str(item["experiments"].get("waiting", 0) + item["experiments"].get("open", 0)),
+            str(_queue(item)),
+            _busy_for(item),
             out.ago(item["last_block"] and item["last_block"]["finished_at"]),
             item["reason"],
         )
@@ -66,6 +67,29 @@ def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
     for item in items:
         for advice in item["advice"]:
             out.line(f"{item['name']}: {advice}", "dim")
+
+
+def _queue(device: dict[str, Any]) -> int:
+    """How many of its experiments are not decided."""
+    undecided: int = device["experiments"].get("waiting", 0) + device["experiments"].get("open", 0)
+    return undecided
+
+
+def _busy_for(device: dict[str, Any]) -> str:
+    """How long its queue is expected to take, as ``about 12 blocks, 4m``; of how many, where that is not known of all."""
+    left = device["left"]
+    if left is None:
+        return ""
+    part = "" if left["experiments"] == _queue(device) else f" for {left['experiments']} of {_queue(device)}"
+    return screen.left(left["blocks"], left["seconds"]) + part
+
+
+def _left(experiment: dict[str, Any]) -> str:
+    """What it is expected to take still; empty where it is decided, or that is not known."""
+    if experiment["seconds_left"] is None:
+        return ""
+    late = "; its budget will hardly decide it, so that others go first" if experiment["out_of_reach"] else ""
+    return f"{screen.left(experiment['blocks_left'], experiment['seconds_left'])} left{late}"
 
 
 def _smallest(smallest: list[float | None] | None) -> str:
@@ -109,7 +133,7 @@ def _slot(item: dict[str, Any]) -> str:
 def at_work(out: screen.Screen, answer: dict[str, Any]) -> None:
     """Devices as ``status`` has them: what each is doing, and how much waits for it."""
     items = answer["devices"]
-    head = ("device", "kind", "state", "since", "waiting", "open", "doing")
+    head = ("device", "kind", "state", "since", "waiting", "open", "left", "doing")
     rows = [
         (
             item["name"],
@@ -118,6 +142,7 @@ def at_work(out: screen.Screen, answer: dict[str, Any]) -> None:
             out.ago(item["since"]),
             str(item["experiments"].get("waiting", 0)),
             str(item["experiments"].get("open", 0)),
+            _busy_for(item),
             item["reason"],
         )
         for item in items
@@ -204,7 +229,7 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
             item["treatment"][:SHORT],
             (item["control"] or "")[:SHORT],
             out.ago(item["decided_at"] or item["started_at"] or item["created_at"]),
-            item["reason"],
+            "; ".join(filter(None, (_left(item), item["reason"]))),
         )
         for item in items
     ]
@@ -221,6 +246,7 @@ def outcomes(answer: dict[str, Any]) -> str:
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
     out.line(f"experiment {answer['id']}: {_ended(answer)} {screen.interval(answer)}", _style(answer))
+    fact_lines(out, [("expected", _left(answer))])
     facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
     fact_lines(out, [(name, answer[name]) for name in facts])
     fact_lines(out, [(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])
@@ -379,8 +405,11 @@ def standing(answer: dict[str, Any], devices: list[dict[str, Any]]) -> str:
         for one in devices
         if one["name"] in at_work
     ]
+    seconds = [item["seconds_left"] for item in left if item["seconds_left"] is not None]
+    of = f" for {len(seconds)} of {len(left)}" if len(seconds) < len(left) else ""
+    expected = [f"about {screen.span(sum(seconds))} of device time left{of}"] if seconds else []
     builds = ["builds are waited for"] if any(item["state"] == "waiting" for item in left) else []
-    return "; ".join([f"request {answer['id']}: {outcomes(answer)}", *builds, *said])
+    return "; ".join([f"request {answer['id']}: {outcomes(answer)}", *expected, *builds, *said])
 
 
 def event(out: screen.Screen, answer: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ async def status(request: web.Request) -> web.Response:
         return {
             **facts,
             "repositories": _repositories(house, views.repositories(connection)),
-            "devices": _devices(house, counts, views.devices(connection), noises.smallest_by_device(connection)),
+            "devices": _devices(house, connection, counts),
             "experiments": counts.by_state(),
             "verdicts": counts.by_verdict(),
             "selfcheck": _selfcheck(selfchecks.counts(connection)),
@@ -63,11 +63,7 @@ async def devices(request: web.Request) -> web.Response:
     """Each device: what it is, what it does, how it is, and what waits for it."""
     house = request.app[HOUSE]
 
-    def view(connection: sa.Connection) -> views.Item:
-        smallest = noises.smallest_by_device(connection)
-        return {"devices": _devices(house, views.counts(connection), views.devices(connection), smallest)}
-
-    return await _shown(request, view)
+    return await _shown(request, lambda connection: {"devices": _devices(house, connection, views.counts(connection))})
 
 
 async def noise(request: web.Request) -> web.Response:
@@ -149,7 +145,7 @@ async def metrics_text(request: web.Request) -> web.Response:
     notices = house.board.notices()
 
     def view(connection: sa.Connection) -> bytes:
-        return metrics.text(views.counts(connection), outbox.depths(connection), notices).encode()
+        return metrics.text(views.counts(connection), views.queues(connection), outbox.depths(connection), notices).encode()
 
     body = await _asked(request, view)
     return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
@@ -273,12 +269,8 @@ def _repositories(house: server.House, known: Mapping[str, views.Item]) -> list[
     ]
 
 
-def _devices(
-    house: server.House,
-    counts: views.Counts,
-    known: Mapping[str, views.Item],
-    smallest: Mapping[str, tuple[float | None, float | None]],
-) -> list[views.Item]:
+def _devices(house: server.House, connection: sa.Connection, counts: views.Counts) -> list[views.Item]:
+    known, smallest, queues = views.devices(connection), noises.smallest_by_device(connection), views.queues(connection)
     notices = _by_name(house.board, "device")
     never: views.Item = {"fingerprint": {}, "seen_at": None, "last_block": None}
     configured: dict[str, views.Item] = {
@@ -301,6 +293,7 @@ def _devices(
             **_identity(known.get(name, never)),
             "experiments": counts.by_state(name),
             "smallest": smallest.get(name),  # change that is found: of the quietest benchmark, and of the noisiest
+            "left": queues.get(name),  # what it is expected to be busy with
         }
         for name, facts in (configured | leaving).items()
     ]

@@ -113,6 +113,11 @@ def span(seconds: float) -> str:
     return "0s"
 
 
+def left(blocks: int, seconds: float) -> str:
+    """What is expected, as ``about 12 blocks, 4m``."""
+    return f"about {blocks} block{'s' if blocks != 1 else ''}, {span(seconds)}"
+
+
 def spoken(value: Any) -> str:
     """A value of JSON as a person would say it."""
     if isinstance(value, bool):

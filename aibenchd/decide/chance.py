@@ -29,17 +29,16 @@ def of_coins(units: Floats, scale: Floats) -> tuple[Floats, Floats]:
     scores = np.rint(GRAIN * np.tanh(units / scale)).astype(np.int64)
     blocks = units.shape[-1]
     rows = scores.reshape(math.prod(units.shape[:-1]), blocks)
-    centre = GRAIN * blocks
+    centre = GRAIN * (blocks + 1)  # with a margin that no sum reaches on either side, into which the last toss looks
     chances = np.zeros((len(rows), 2 * centre + 1))
     chances[:, centre] = 1.0
-    sums = np.cumsum(rows, axis=1)
+    sums = np.cumsum(rows, axis=1) + centre
     largest, least = np.ones(rows.shape), np.ones(rows.shape)
     for block in range(blocks):
         reach = np.arange(centre - GRAIN * (block + 1), centre + GRAIN * (block + 1) + 1)
-        chances[:, reach] = _tossed(chances, reach, np.abs(rows[:, block, None]))
-        inside, total = chances[:, reach], sums[:, block, None] + centre
-        largest[:, block] = np.where(reach >= total, inside, 0.0).sum(axis=1)
-        least[:, block] = np.where(reach <= total, inside, 0.0).sum(axis=1)
+        inside = chances[:, reach] = _tossed(chances, reach, np.abs(rows[:, block, None]))
+        largest[:, block] = (inside * (reach >= sums[:, block, None])).sum(axis=1)
+        least[:, block] = (inside * (reach <= sums[:, block, None])).sum(axis=1)
     return largest.reshape(units.shape), least.reshape(units.shape)
 
 
@@ -47,7 +46,6 @@ def _tossed(
     chances: Floats, cells: np.ndarray[tuple[int], np.dtype[np.int64]], score: np.ndarray[tuple[int, int], np.dtype[np.int64]]
 ) -> Floats:
     """The chances of ``cells`` once a score has been added or taken away by a fair toss."""
-    last = chances.shape[1] - 1
-    below, above = np.clip(cells - score, 0, last), np.clip(cells + score, 0, last)
-    found: Floats = (np.take_along_axis(chances, below, axis=1) + np.take_along_axis(chances, above, axis=1)) / 2
+    each = np.arange(len(chances))[:, None]
+    found: Floats = (chances[each, cells - score] + chances[each, cells + score]) / 2
     return found

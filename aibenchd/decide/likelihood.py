@@ -46,6 +46,7 @@ NEARER = {0.25: 0.2, 0.5: 0.3, 1.0: 0.3, 2.0: 0.15, 4.0: 0.05}  # as DISTANCES, 
 STEPS = 8  # of the grid on which they are, to a margin
 REACH = 160  # steps to either side of the estimate
 AT_ONCE = 8  # blocks whose factors a float holds the product of
+CELLS = 1 << 17  # numbers that are worked on together: a megabyte, which a cache holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +131,15 @@ def _edge(effects: Floats, rejected: Bools) -> float:
 
 def _median_before(units: Floats) -> Floats:
     """The median of the blocks before each; 0 before the first."""
-    found = np.zeros(units.shape)
-    for block in range(1, units.shape[-1]):
-        found[..., block] = np.median(units[..., :block], axis=-1)
+    found = sequential.medians_of(units[..., None, :], sequential.before(units.shape[-1]))
+    found[..., :1] = 0.0
     return found
 
 
-def _slots_before(units: Floats, signs: Floats) -> Floats:
-    """What the blocks before each say that the second slot adds; 0 before there are blocks of both orders."""
-    found = np.zeros(units.shape)
-    for block in range(1, units.shape[-1]):
-        found[..., block] = sequential.half_difference(units[..., :block], signs[..., :block])
-    return found
-
-
-def _grid() -> tuple[Floats, Floats, Floats, Floats]:
-    """Scale, slot, degrees of freedom and log weight of each point of the prior."""
-    scale, slot, tail = (axis.ravel() for axis in np.meshgrid(SCALES, SLOTS, TAILS, indexing="ij"))
-    weights = np.multiply.outer(np.multiply.outer(SCALE_WEIGHTS / SCALE_WEIGHTS.sum(), SLOT_WEIGHTS), TAIL_WEIGHTS)
-    return scale, slot, tail, np.log(weights.ravel())
+def _widths() -> tuple[Floats, Floats, Floats]:
+    """Scale, degrees of freedom and log weight of each width and tail of the prior, whatever the slot."""
+    scale, tail = (axis.ravel() for axis in np.meshgrid(SCALES, TAILS, indexing="ij"))
+    return scale, tail, np.log(np.multiply.outer(SCALE_WEIGHTS / SCALE_WEIGHTS.sum(), TAIL_WEIGHTS).ravel())
 
 
 def _constants(scale: Floats, tail: Floats) -> Floats:
@@ -157,42 +148,56 @@ def _constants(scale: Floats, tail: Floats) -> Floats:
     return np.array(beta) - np.log(scale)
 
 
+def _slots(units: Floats, signs: Floats) -> Floats:
+    """What the second slot adds to each block by each value of the prior, those of one order as they are; shape (slots, …)."""
+    fixed = SLOTS.reshape(-1, *(1,) * units.ndim)
+    return signs * np.where(np.isnan(fixed), sequential.half_differences(units, signs), fixed)
+
+
 def _marginals(units: Floats, signs: Floats, effects: Floats) -> tuple[Floats, Floats]:
     """Log marginal likelihoods after each block, shaped as ``effects``, and the geometric mean of the scale, as ``units``."""
-    scale, slot, tail, weights = _grid()
-    shape = (-1, *(1,) * (effects.ndim - 1))
-    square, half, constant = (
-        (scale**2 * tail).reshape(shape),
-        ((tail + 1) / 2).reshape(shape),
-        _constants(scale, tail).reshape(shape),
-    )
-    total = np.broadcast_to(weights.reshape(shape), (len(scale), *effects.shape[:-1])).copy()
+    scale, tail, weights = _widths()
+    beside = (-1, *(1,) * (effects.ndim + 1))
+    square, half, constant = (one.reshape(beside) for one in (scale**2 * tail, (tail + 1) / 2, _constants(scale, tail)))
+    total = weights.reshape(beside) + np.log(SLOT_WEIGHTS).reshape(-1, *(1,) * effects.ndim)
+    cleared = units - _slots(units, signs)
     marginal, scales = np.empty(effects.shape), np.empty(units.shape)
-    seen = _slots_before(units, signs)
-    for block in range(units.shape[-1]):
-        slots = np.where(np.isnan(slot).reshape(shape), seen[..., block], slot.reshape(shape))
-        residual = units[..., block] - effects[..., block] - signs[..., block] * slots
-        total += constant - half * np.log1p(residual**2 / square)
-        most = total.max(axis=0)
-        relative = np.exp(total - most)
-        marginal[..., block] = most + np.log(relative.sum(axis=0))
-        own = np.exp(total - most.max(axis=0)).sum(axis=1)  # over all effects
-        scales[..., block] = np.exp(np.tensordot(np.log(scale), own / own.sum(axis=0), axes=1))
+    step = max(1, CELLS // (len(scale) * len(SLOTS) * max(math.prod(effects.shape[:-1]), 1)))
+    for start in range(0, units.shape[-1], step):
+        part = slice(start, start + step)
+        squares = (cleared[:, None, ..., part] - effects[..., part]) ** 2
+        sums = np.cumsum(constant - half * np.log1p(squares / square), axis=-1) + total
+        total = sums[..., -1:]
+        most = sums.max(axis=(0, 1))
+        shares = np.exp(sums - most).sum(axis=1)
+        marginal[..., part] = most + np.log(shares.sum(axis=0))
+        own = (shares * np.exp(most - most.max(axis=0))).sum(axis=1)  # over all slots and effects
+        scales[..., part] = np.exp(np.tensordot(np.log(scale), own / own.sum(axis=0), axes=1))
     return marginal, scales
 
 
 def _last_marginals(units: Floats, signs: Floats, grid: Floats) -> Floats:
-    """Log marginal likelihoods of all blocks, for each effect of ``grid``; of one repetition."""
-    scale, slot, tail, weights = _grid()
-    seen = _slots_before(units, signs)
-    total = np.tile(weights + len(units) * _constants(scale, tail), (len(grid), 1)).T
+    """Log marginal likelihoods of all blocks, for each effect of ``grid``; of one repetition.
+
+    The product of 1 + square / width over some blocks is a polynomial in 1 / width, whose coefficients are the elementary
+    symmetric ones of the squares: so what there is for each slot and effect is made once for all widths. None is negative, so
+    that nothing cancels.
+    """
+    scale, tail, weights = _widths()
+    powers = (1 / (scale**2 * tail))[:, None] ** np.arange(AT_ONCE + 1)
+    half = ((tail + 1) / 2)[:, None, None]
+    total = (weights + len(units) * _constants(scale, tail))[:, None, None] + np.log(SLOT_WEIGHTS)[:, None]
+    squares = ((units - _slots(units, signs)).T[..., None] - grid) ** 2  # blocks, slots, effects
     for start in range(0, len(units), AT_ONCE):
-        factors = np.ones(total.shape)
-        for unit, sign, before in zip(*(row[start : start + AT_ONCE] for row in (units, signs, seen)), strict=True):
-            residual = unit - grid - (sign * np.where(np.isnan(slot), before, slot))[:, None]
-            factors *= 1 + residual**2 / (scale**2 * tail)[:, None]
-        total -= ((tail + 1) / 2)[:, None] * np.log(factors)  # one logarithm of several factors: it is what takes time
-    found: Floats = np.logaddexp.reduce(total, axis=0)
+        some = squares[start : start + AT_ONCE]
+        coefficients = np.zeros((len(some) + 1, *some.shape[1:]))
+        coefficients[0] = 1.0
+        for count, square in enumerate(some, 1):
+            coefficients[1 : count + 1] += coefficients[:count] * square
+        product = powers[:, : len(some) + 1] @ coefficients.reshape(len(coefficients), -1)
+        total = total - half * np.log(product.reshape(-1, *some.shape[1:]))
+    most = total.max(axis=(0, 1))
+    found: Floats = most + np.log(np.exp(total - most).sum(axis=(0, 1)))
     return found
 
 

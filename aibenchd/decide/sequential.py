@@ -55,44 +55,60 @@ def foreseen(ratios: Floats, signs: Floats, guess: float) -> tuple[Floats, Float
         signs: +1 where the treatment ran first, -1 where it ran second, 0 where the unit has both; shape as ``ratios``.
         guess: of the noise, for the first blocks; a standard deviation.
     """
-    slots, scales = np.zeros(ratios.shape), np.full(ratios.shape, guess)
-    for block in range(LEAST_BLOCKS, ratios.shape[-1]):
-        before, sides = ratios[..., :block], signs[..., :block]
-        rarer = np.minimum((sides > 0).sum(axis=-1), (sides < 0).sum(axis=-1))
-        half = half_difference(before, sides)
-        noise = np.maximum(_spread(before - sides * half[..., None]), FLOOR * guess)
-        doubt = np.where(rarer > 1, (noise / np.maximum(np.abs(half), noise)) ** 2, 1.0)
-        slots[..., block] = half * rarer / (rarer + SHRINKAGE * doubt)
-        scales[..., block] = _spread(before - sides * slots[..., block, None])
+    earlier = before(ratios.shape[-1])
+    halves = half_differences(ratios, signs)
+    noise = np.maximum(_spreads(ratios[..., None, :] - signs[..., None, :] * halves[..., None], earlier), FLOOR * guess)
+    doubt = (noise / np.maximum(np.abs(halves), noise)) ** 2
+    rarer = np.minimum(*(_seen_before(signs * side > 0) for side in (+1, -1)))
+    slots = halves * rarer / (rarer + SHRINKAGE * np.where(rarer > 1, doubt, 1.0))
+    slots[..., :LEAST_BLOCKS] = 0.0
+    scales = _spreads(ratios[..., None, :] - signs[..., None, :] * slots[..., None], earlier)
+    scales[..., :LEAST_BLOCKS] = guess
     return slots, np.maximum(scales, FLOOR * guess)
 
 
-def half_difference(ratios: Floats, signs: Floats) -> Floats:
-    """Half of how much larger ratios are where the treatment ran first, by medians; 0 while one order has no block.
+def before(blocks: int) -> Bools:
+    """Whether a block (column) ran before another (row); shape (blocks, blocks)."""
+    found: Bools = np.tri(blocks, k=-1, dtype=bool)
+    return found
+
+
+def half_differences(ratios: Floats, signs: Floats) -> Floats:
+    """Half of how much larger ratios are where the treatment ran first, by medians of the blocks before each.
+
+    0 while one order has no block; shaped as ``ratios``.
 
     Args:
-        ratios, signs: shape (…, blocks), of which at least one; what is found has shape (…).
+        ratios, signs: as of :func:`foreseen`.
     """
-    ahead, behind = signs > 0, signs < 0
-    found: Floats = np.where(
-        ahead.any(axis=-1) & behind.any(axis=-1), _median_of(ratios, ahead) - _median_of(ratios, behind), 0.0
-    )
-    return found / 2
+    earlier, values = before(ratios.shape[-1]), ratios[..., None, :]
+    ahead, behind = ((signs * side > 0)[..., None, :] & earlier for side in (+1, -1))
+    both = ahead.any(axis=-1) & behind.any(axis=-1)
+    found: Floats = np.where(both, medians_of(values, ahead) - medians_of(values, behind), 0.0) / 2
+    return found
 
 
-def _median_of(values: Floats, chosen: Bools) -> Floats:
-    """Of those chosen, on the last axis; some large number where there are none."""
-    count = chosen.sum(axis=-1, keepdims=True)
+def medians_of(values: Floats, chosen: Bools) -> Floats:
+    """Of those chosen, on the last axis of both, broadcast; some large number where there are none.
+
+    To sort all rows at once, with what is not chosen at the end, takes a tenth of the time of a median for each.
+    """
     ordered = np.sort(np.where(chosen, values, LARGE), axis=-1)
+    count = np.broadcast_to(chosen.sum(axis=-1, keepdims=True), (*ordered.shape[:-1], 1))
     low, high = (np.take_along_axis(ordered, np.maximum(place, 0), axis=-1)[..., 0] for place in ((count - 1) // 2, count // 2))
     found: Floats = (low + high) / 2
     return found
 
 
-def _spread(values: Floats) -> Floats:
-    """Standard deviation of a normal law with the same median absolute deviation, on the last axis."""
-    found: Floats = GAUSSIAN * np.median(np.abs(values - np.median(values, axis=-1, keepdims=True)), axis=-1)
+def _seen_before(chosen: Bools) -> Ints:
+    """How many are chosen before each, on the last axis."""
+    found: Ints = np.cumsum(chosen, axis=-1) - chosen
     return found
+
+
+def _spreads(values: Floats, chosen: Bools) -> Floats:
+    """Standard deviation of a normal law with the median absolute deviation of those chosen, on the last axis."""
+    return GAUSSIAN * medians_of(np.abs(values - medians_of(values, chosen)[..., None]), chosen)
 
 
 def evidence(ratios: Floats, scale: Floats, theta: float | Floats, side: int) -> Floats:

@@ -113,6 +113,7 @@ KINDS = ("coin", "pairs")  # how orders are drawn
 BY_COINS = 0.8  # chance of coins alone that a change may have, in units of alpha, at SEVEN blocks and fewer
 SEVEN = 7
 MIXED = 2  # blocks of either order before a change is called
+LEAST = 2  # blocks, one of either order, before anything is called
 CLUMPED = 1 / 4
 FEW = 6  # blocks, of which it cannot be told whether they are clumped with fewer
 CLOSE = 1 / 16  # of the spread
@@ -158,12 +159,13 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Whether each verdict holds after each block, and whether by the model of the noise or by the coins."""
+    """Whether each verdict holds after each block, whether by the model of the noise or by the coins; and that noise's size."""
 
     slower: sequential.Bools
     faster: sequential.Bools
     unchanged: sequential.Bools
     by_model: sequential.Bools
+    scale: sequential.Floats
 
 
 def decide(
@@ -175,8 +177,13 @@ def decide(
     kind: str = "coin",
     numbers: Sequence[int] | None = None,
     seconds: float = 0.0,
+    first_look: int = 0,
 ) -> model.Decision:
     """What the blocks so far say; final once it says something.
+
+    To look later for the first time changes no verdict and no rate: the evidence may be looked at whenever one likes, and what
+    held after an earlier block is the verdict, with the estimate and the interval of that block. What is lost are the blocks
+    from there to the look.
 
     Args:
         treatment, control: shape (blocks,), one number per process, in the order of the blocks.
@@ -185,6 +192,7 @@ def decide(
         kind: how the orders were drawn: ``coin``, or ``pairs``, where blocks 2k and 2k + 1 are one unit.
         numbers: of the blocks, rising; their places where none is missing.
         seconds: that the blocks took.
+        first_look: with fewer blocks there is an estimate only, while the budget lasts: a look costs milliseconds.
 
     Raises:
         ValueError: a time is not positive and finite (the block is named), the lengths differ, both blocks of a pair have
@@ -192,12 +200,14 @@ def decide(
     """
     whole = seen(treatment, control, orders, kind, range(len(orders)) if numbers is None else numbers)
     within = whole.up_to(min(len(orders), rule.max_blocks))
-    verdict, stop, by_model = _reached(within, rule)
+    spent = len(orders) >= rule.max_blocks or seconds >= rule.max_seconds
+    if len(orders) < first_look and not spent:
+        return model.Decision(None, len(orders), _change(_centre(within.units)))
+    found = held(within, rule)
+    verdict, stop = _reached(found)
     if verdict is not None:
-        return _decision(verdict, within.up_to(stop + 1), by_model, rule)
-    if len(orders) >= rule.max_blocks or seconds >= rule.max_seconds:
-        verdict = model.Verdict.INCONCLUSIVE
-    return _decision(verdict, within, by_model, rule)
+        return _decision(verdict, within.up_to(stop + 1), found, rule)
+    return _decision(model.Verdict.INCONCLUSIVE if spent else None, within, found, rule)
 
 
 def seen(
@@ -263,12 +273,16 @@ def held(seen: Experiment, rule: model.Rule) -> Held:
     slots, scale = sequential.foreseen(seen.units, seen.unit_signs, math.log1p(rule.min_effect) / 2)
     units = seen.units - seen.unit_signs * slots
     by_model = ~np.logical_or.accumulate(seen.by_block(clumped(units)), axis=-1)
-    declared, coins = _by_model(seen, units, scale, rule), _by_coins(seen, units, scale, rule)
-    slower, faster, unchanged = (np.where(by_model, one, other) for one, other in zip(declared, coins, strict=True))
+    evidence = likelihood.weigh(seen.ratios, seen.signs, math.log1p(rule.min_effect))
+    found = _by_model(seen, evidence, units, scale, rule)
+    if not by_model.all():
+        coins = _by_coins(seen, units, scale, rule)
+        found = tuple(np.where(by_model, one, other) for one, other in zip(found, coins, strict=True))
+    slower, faster, unchanged = found
     rarer = _rarer_order(seen)
     if rule.e_value > 0:
         slower = slower & seen.by_block(sequential.evidence(units, scale, 0.0, +1) >= math.log(rule.e_value))
-    return Held(slower & (rarer >= MIXED), faster & (rarer >= MIXED), unchanged & (rarer >= 1), by_model)
+    return Held(slower & (rarer >= MIXED), faster & (rarer >= MIXED), unchanged & (rarer >= 1), by_model, evidence.scale)
 
 
 def _rarer_order(seen: Experiment) -> sequential.Ints:
@@ -297,12 +311,23 @@ def clumped(units: sequential.Floats) -> sequential.Bools:
         units: shape (…, blocks).
     """
     found = np.zeros(units.shape, dtype=bool)
+    low, high = (_quantiles_so_far(units, share) for share in (TAIL, 1 - TAIL))
+    apart = np.abs(units[..., :, None] - units[..., None, :])
     for blocks in range(FEW, units.shape[-1] + 1):
-        so_far = units[..., :blocks]
-        low, high = np.quantile(so_far, (TAIL, 1 - TAIL), axis=-1)
-        near = np.abs(so_far[..., :, None] - so_far[..., None, :]) <= (CLOSE * (high - low))[..., None, None]
-        share = (near.sum(axis=(-1, -2)) - blocks) / (blocks * (blocks - 1))
-        found[..., blocks - 1] = (share > CLUMPED) & (high > low)
+        reach = CLOSE * (high - low)[..., blocks - 1, None, None]
+        near = np.count_nonzero(apart[..., :blocks, :blocks] <= reach, axis=(-1, -2))
+        found[..., blocks - 1] = (near - blocks) / (blocks * (blocks - 1)) > CLUMPED
+    return found & (high > low)
+
+
+def _quantiles_so_far(values: sequential.Floats, share: float) -> sequential.Floats:
+    """After each block, the quantile of those so far on the last axis, between two of them as :func:`numpy.quantile` has it."""
+    blocks = values.shape[-1]
+    so_far = np.sort(np.where(np.tri(blocks, dtype=bool), values[..., None, :], np.inf), axis=-1)
+    place = np.arange(blocks) * share
+    below, row = np.floor(place).astype(np.int64), np.arange(blocks)
+    one, other, between = so_far[..., row, below], so_far[..., row, np.minimum(below + 1, row)], place - below
+    found: sequential.Floats = np.where(between < 1 / 2, one + (other - one) * between, other - (other - one) * (1 - between))
     return found
 
 
@@ -315,11 +340,9 @@ def first(reached: sequential.Bools) -> sequential.Ints:
 
 
 def _by_model(
-    seen: Experiment, units: sequential.Floats, scale: sequential.Floats, rule: model.Rule
-) -> tuple[sequential.Bools, sequential.Bools, sequential.Bools]:
-    margin = math.log1p(rule.min_effect)
-    evidence = likelihood.weigh(seen.ratios, seen.signs, margin)
-    allowance = np.log(credit(evidence.scale, margin))
+    seen: Experiment, evidence: likelihood.Evidence, units: sequential.Floats, scale: sequential.Floats, rule: model.Rule
+) -> tuple[sequential.Bools, ...]:
+    allowance = np.log(credit(evidence.scale, math.log1p(rule.min_effect)))
     certain, enough = math.log(2 / rule.alpha) - allowance, math.log(1 / rule.beta) - np.maximum(allowance, 0.0)
     seldom = BY_COINS * rule.alpha * np.minimum(1.0, SEVEN / np.arange(1, units.shape[-1] + 1))
     slower, faster = (seen.by_block(found <= seldom) for found in chance.of_coins(units, scale))
@@ -332,7 +355,7 @@ def _by_model(
 
 def _by_coins(
     seen: Experiment, units: sequential.Floats, scale: sequential.Floats, rule: model.Rule
-) -> tuple[sequential.Bools, sequential.Bools, sequential.Bools]:
+) -> tuple[sequential.Bools, ...]:
     margin = math.log1p(rule.min_effect)
     certain, enough = math.log(2 / rule.alpha), math.log(1 / rule.beta)
 
@@ -344,22 +367,20 @@ def _by_coins(
     return reached(0.0, +1, certain), reached(0.0, -1, certain), unchanged
 
 
-def _reached(seen: Experiment, rule: model.Rule) -> tuple[model.Verdict | None, int, bool]:
-    """The verdict, after which block, and whether by the model; of one repetition."""
-    found = held(seen, rule)
+def _reached(found: Held) -> tuple[model.Verdict | None, int]:
+    """The verdict, and after which block; of one repetition."""
     slower, faster, unchanged = (int(first(one)) for one in (found.slower, found.faster, found.unchanged))
     stop = min(slower, faster, unchanged)
     if stop == NEVER:
-        return None, 0, bool(found.by_model.all())
-    by_model = bool(found.by_model[stop])
+        return None, stop
     if stop == unchanged:
-        return model.Verdict.UNCHANGED, stop, by_model
-    return (model.Verdict.REGRESSED if stop == slower else model.Verdict.IMPROVED), stop, by_model
+        return model.Verdict.UNCHANGED, stop
+    return (model.Verdict.REGRESSED if stop == slower else model.Verdict.IMPROVED), stop
 
 
-def _decision(verdict: model.Verdict | None, seen: Experiment, by_model: bool, rule: model.Rule) -> model.Decision:
+def _decision(verdict: model.Verdict | None, seen: Experiment, found: Held, rule: model.Rule) -> model.Decision:
     error = 2 * rule.beta if verdict is model.Verdict.UNCHANGED else rule.alpha
-    low, high = (_model_bounds if by_model else _coin_bounds)(seen, rule, error)
+    low, high = _bounds(seen, found, rule, error)
     blocks, centre = len(seen.ratios), _centre(seen.units)
     if verdict is model.Verdict.INCONCLUSIVE and blocks >= 2 * MIXED > 2 * _rarer_order(seen)[-1]:
         return model.Decision(verdict, blocks, _change(centre), reason=ONE_ORDER)
@@ -377,11 +398,17 @@ def _said(verdict: model.Verdict | None, low: float, high: float, margin: float)
     return float(np.fmax(low, least)), float(np.fmin(high, most))
 
 
-def _model_bounds(seen: Experiment, rule: model.Rule, error: float) -> tuple[float, float]:
-    margin = math.log1p(rule.min_effect)
-    if not seen.ratios.size:
+def _bounds(seen: Experiment, found: Held, rule: model.Rule, error: float) -> tuple[float, float]:
+    """What is not rejected, by whichever the last block of ``seen`` is judged by; NaN for a side that has no bound yet."""
+    last = len(seen.ratios) - 1
+    if last < 0:
         return math.nan, math.nan
-    allowance = math.log(credit(likelihood.weigh(seen.ratios, seen.signs, margin).scale[-1], margin))
+    return _model_bounds(seen, float(found.scale[last]), rule, error) if found.by_model[last] else _coin_bounds(seen, rule, error)
+
+
+def _model_bounds(seen: Experiment, scale: float, rule: model.Rule, error: float) -> tuple[float, float]:
+    margin = math.log1p(rule.min_effect)
+    allowance = math.log(credit(np.array(scale), margin))
     threshold = math.log(2 / error) - (max(allowance, 0.0) if error > rule.alpha else allowance)
     return likelihood.bounds(seen.ratios, seen.signs, margin, threshold)
 

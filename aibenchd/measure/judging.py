@@ -54,6 +54,7 @@ def decision(
     earlier: Sequence[experiments.Journalled],
     latest: experiments.Journalled,
     reasons: Mapping[model.ArmName, str],
+    first_look: int = 0,
 ) -> model.Decision:
     """What is decided once the block ``latest`` is in.
 
@@ -61,9 +62,10 @@ def decision(
 
     Args:
         reasons: why an arm's trial failed in ``latest``, or what is wrong with its outputs.
+        first_look: blocks before which times are not weighed; see :func:`aibenchd.decide.verdict.decide`.
     """
     blocks = [*earlier, latest]
-    so_far = _so_far(design, blocks)
+    so_far = _so_far(design, blocks, first_look)
     numbers_changed = _by_outputs(design, blocks, reasons)
     if numbers_changed is not None:
         verdict, reason = numbers_changed
@@ -87,13 +89,14 @@ def estimate(
     earlier: Sequence[experiments.Journalled],
     latest: experiments.Journalled,
     reasons: Mapping[model.ArmName, str],
+    first_look: int = 0,
 ) -> model.Decision:
     """As :func:`decision`, of an experiment that a search gives its blocks and ends: no verdict but that an arm does not work.
 
     It is *broken* where that is the treatment alone, else *inconclusive*.
     """
     blocks = [*earlier, latest]
-    so_far = dataclasses.replace(_so_far(design, blocks), verdict=None, reason="")
+    so_far = dataclasses.replace(_so_far(design, blocks, first_look), verdict=None, reason="")
     failing = _failing(design, blocks)
     if not failing:
         return so_far
@@ -170,7 +173,7 @@ def _by_outputs(
 
 def _suspected(design: model.Design, blocks: Sequence[experiments.Journalled]) -> bool:
     """Whether outputs told the arms apart in every block so far, in too few of them to be sure: time must not decide first."""
-    if design.arms == 1 or len(blocks) >= design.rule.max_blocks or _seconds(blocks) >= design.rule.max_seconds:
+    if design.arms == 1 or len(blocks) >= design.rule.max_blocks or seconds_of(blocks) >= design.rule.max_seconds:
         return False
     treatment, control = _wrong(blocks)
     alpha = _alpha(design) * OF_EACH_OUTPUT_TEST
@@ -218,8 +221,8 @@ def _once_wrong(blocks: Sequence[experiments.Journalled]) -> str:
     return f"wrong output in {sum(treatment)} of {len(treatment)} blocks; their trials say what" if any(treatment) else ""
 
 
-def _so_far(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
-    return _measured(design, blocks) if design.arms == 1 else _compared(design, blocks)
+def _so_far(design: model.Design, blocks: Sequence[experiments.Journalled], first_look: int = 0) -> model.Decision:
+    return _measured(design, blocks) if design.arms == 1 else _compared(design, blocks, first_look)
 
 
 def _measured(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
@@ -227,7 +230,7 @@ def _measured(design: model.Design, blocks: Sequence[experiments.Journalled]) ->
     return model.Decision(model.Verdict.MEASURED if done >= design.blocks else None, done)
 
 
-def _compared(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
+def _compared(design: model.Design, blocks: Sequence[experiments.Journalled], first_look: int) -> model.Decision:
     if design.benchmark.metric == "error":
         return _agreeing(design, blocks)
     timed = _timed(blocks)
@@ -239,7 +242,8 @@ def _compared(design: model.Design, blocks: Sequence[experiments.Journalled]) ->
         orders=[block.order for block in timed],
         numbers=[block.number for block in timed],
         kind=design.order,
-        seconds=_seconds(blocks),
+        seconds=seconds_of(blocks),
+        first_look=first_look,
     )
 
 
@@ -257,13 +261,19 @@ def _compares_outputs(design: model.Design) -> bool:
 def _agreeing(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
     """Of a test of outputs alone: unchanged once a change would have shown."""
     done = sum(block.valid for block in blocks)
-    alpha = _alpha(design) * OF_EACH_OUTPUT_TEST
-    if done >= max(_opening(alpha), _tosses(alpha)):
+    if done >= agreeing_blocks(design):
         return model.Decision(model.Verdict.UNCHANGED, done)
-    return model.Decision(model.Verdict.INCONCLUSIVE if _seconds(blocks) >= design.rule.max_seconds else None, done)
+    return model.Decision(model.Verdict.INCONCLUSIVE if seconds_of(blocks) >= design.rule.max_seconds else None, done)
 
 
-def _seconds(blocks: Sequence[experiments.Journalled]) -> float:
+def agreeing_blocks(design: model.Design) -> int:
+    """Valid blocks after which a test of outputs alone would have shown a change."""
+    alpha = _alpha(design) * OF_EACH_OUTPUT_TEST
+    return max(_opening(alpha), _tosses(alpha))
+
+
+def seconds_of(blocks: Sequence[experiments.Journalled]) -> float:
+    """That they took, of the device's time."""
     return sum(block.seconds for block in blocks)
 
 

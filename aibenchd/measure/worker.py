@@ -25,7 +25,7 @@ from aibenchd.measure import block as blocks
 from aibenchd.measure import conditioning, health, keeping, placing
 from aibenchd.plan import order
 from aibenchd.specs import files
-from aibenchd.store import builds, experiments, housekeeping, store
+from aibenchd.store import builds, experiments, housekeeping, noises, store
 from aibenchd.store import devices as stored
 
 IDLE_SECONDS = 60.0  # between two looks at a device that has nothing to do
@@ -406,8 +406,14 @@ class Worker:
         """Judge a block and write it, what it decided and the records that go out, as one."""
         recorder, fingerprint = self._house.recorder, held.recorded
         finished = datetime.now(UTC)
-        earlier = await self._house.store.read(lambda connection: experiments.journalled(connection, experiment.id))
-        latest, decision = await anyio.to_thread.run_sync(_judge, experiment, earlier, block, before.number, finished)
+        earlier, cell = await self._house.store.read(
+            lambda connection: (
+                experiments.journalled(connection, experiment.id),
+                noises.of_experiment(connection, experiment.id),
+            )
+        )
+        judged = await anyio.to_thread.run_sync(_judge, experiment, earlier, cell, block, before.number, finished)
+        decision = judged.decision
         left = [await anyio.to_thread.run_sync(recorder.of_block, experiment, block, fingerprint)]
         if decision.verdict is not None:
             left.append(await self._left_by(experiment, decision, block, fingerprint))
@@ -415,7 +421,7 @@ class Worker:
 
         def write(tx: store.Transaction) -> None:
             conditions = {"before": dict(before.state), "after": dict(after.state)}
-            experiments.journal(tx, experiment, block, latest, decision, turn, finished, conditions)
+            experiments.journal(tx, experiment, block, judged.latest, decision, judged.outlook, turn, finished, conditions)
             if decision.verdict is not None:
                 experiments.decide(tx, experiment.id, decision)
             for one in left:
@@ -535,14 +541,24 @@ class Worker:
                 await self._bell.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A block as it is analysed, what is decided by it, and what the experiment takes still."""
+
+    latest: experiments.Journalled
+    decision: model.Decision
+    outlook: model.Outlook
+
+
 def _judge(
     experiment: experiments.Experiment,
     earlier: list[experiments.Journalled],
+    cell: noises.Known | None,
     block: model.Block,
     fingerprint: int,
     finished: datetime,
-) -> tuple[experiments.Journalled, model.Decision]:
-    from aibenchd.measure import judging
+) -> _Judged:
+    from aibenchd.measure import judging, outlook
 
     numbers = judging.numbers(block, experiment.design.benchmark.metric)
     latest = experiments.Journalled(
@@ -558,9 +574,11 @@ def _judge(
     )
     reasons = {one.arm: one.reason for one in block.trials}
     if experiment.design.profiled:
-        return latest, judging.profiled(reasons)
+        return _Judged(latest, judging.profiled(reasons), model.Outlook())  # after one block, whatever it says
     judge = judging.decision if experiment.quota is None else judging.estimate
-    return latest, judge(experiment.design, earlier, latest, reasons)
+    decision = judge(experiment.design, earlier, latest, reasons, outlook.first_look(experiment.design, cell))
+    ahead = outlook.ahead(experiment.design, [*earlier, latest], decision, cell, experiment.quota)
+    return _Judged(latest, decision, ahead)
 
 
 def _judge_losses(experiment: experiments.Experiment, earlier: Sequence[experiments.Journalled], rest: _Rest) -> model.Decision:

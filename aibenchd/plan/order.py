@@ -1,4 +1,10 @@
-"""What is drawn for blocks: the order of their arms, an experiment's turn in a round, padding. Pure, from a journalled seed.
+"""What is drawn for blocks, and who runs when: the order of arms, padding, an experiment's wave and its turn in a round. Pure.
+
+Experiments of one wave run in rounds, each once a round, by lot: so whatever a device goes through meets all of them. Waves run
+one after another, soonest done first, which brings the mean verdict soonest (Smith 1956, "Various optimizers for single-stage
+production"); and they are wide, a factor of :data:`WIDTH`, for what is left is only estimated, and rounds are worth more than a
+finer order. What its budget will hardly decide runs after all others of its priority, of older pairs too, as a device has
+time for it, in rounds of its own. It is not ended early: a verdict that comes against the odds is one.
 
 Draws are SHA-256 of the seed and of what is drawn, so that they can be made again, in any order, by any version of Python,
 from the journal alone.
@@ -7,10 +13,12 @@ from the journal alone.
 from __future__ import annotations
 
 import hashlib
+import math
 
 from aibenchd import model
 
 PAGE = 4096  # bytes, after which a stack that is moved meets the same sets of a first cache, and the same aliases, again
+FIRST, WIDTH = 60.0, 4.0  # seconds that the first wave holds, and how many times more each further one does
 _BITS = 53  # a float holds that many exactly
 
 Arms = tuple[model.ArmName, model.ArmName]
@@ -49,6 +57,14 @@ def padding(seed: int, block: int) -> int:
     wrong data without doing anything obviously wrong!", ASPLOS 2009).
     """
     return _draw("padding", seed, block) % PAGE
+
+
+def wave(seconds: float | None) -> int:
+    """The wave of an experiment that is expected to take so long still: 0 for a minute, 1 for four, 2 for sixteen, and so on.
+
+    One of which that is not known is in the first: its first block tells.
+    """
+    return 0 if seconds is None else max(0, math.ceil(math.log(max(seconds, FIRST) / FIRST, WIDTH)))
 
 
 def _tossed(seed: int, unit: int) -> Arms:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from aibenchd import model
-from aibenchd.store import builds, schema, store
+from aibenchd.store import builds, noises, schema, store
 
 _e, _p = schema.experiments, schema.pairs
 
@@ -106,6 +106,7 @@ def experiment(
             priority=rank,
             finding=finding,
             quota=quota,
+            **noises.expected(transaction.connection, pair, (like.benchmark, like.device, like.backend), design, quota),
             created_at=datetime.now(UTC),
         )
         .returning(_e.c.id)

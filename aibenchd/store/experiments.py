@@ -10,9 +10,12 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from aibenchd import model
+from aibenchd.plan import order
 from aibenchd.store import builds, revisions, schema, store
 
 _experiments, _pairs, _blocks, _trials = schema.experiments, schema.pairs, schema.blocks, schema.trials
+_e = _experiments.c
+_NEXT = (_e.priority.desc(), _e.out_of_reach, _e.pair.desc(), _e.wave, _e.round, _e.turn)  # as an index has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,9 @@ class Journalled:
 
 
 def next_of(connection: sa.Connection, device: str, resting: Collection[int] = ()) -> Experiment | None:
-    """The experiment whose block is next on ``device``: highest priority, newest pair, fewest rounds, then by lot.
+    """The experiment whose block is next on ``device``: highest priority, newest pair, first wave, fewest rounds, then by lot.
 
-    Those ``resting`` are passed over.
+    Those out of reach come after all others of their priority (:mod:`aibenchd.plan.order`); those ``resting`` are passed over.
     """
     found = connection.execute(
         sa.select(_experiments.c.id)
@@ -78,7 +81,7 @@ def next_of(connection: sa.Connection, device: str, resting: Collection[int] = (
             _experiments.c.id.not_in(resting),
             sa.or_(_experiments.c.quota.is_(None), _experiments.c.blocks < _experiments.c.quota),
         )
-        .order_by(_experiments.c.priority.desc(), _experiments.c.pair.desc(), _experiments.c.round, _experiments.c.turn)
+        .order_by(*_NEXT)
         .limit(1)
     ).scalar()
     return None if found is None else by_id(connection, found)
@@ -155,11 +158,12 @@ def journal(
     block: model.Block,
     analysed: Journalled,
     decision: model.Decision,
+    outlook: model.Outlook,
     turn: float,
     finished: datetime,
     conditions: model.JsonObject,
 ) -> None:
-    """Write a block with its trials and samples, and what is decided by it.
+    """Write a block with its trials and samples, what is decided by it, and what the experiment takes still.
 
     Args:
         turn: of the experiment in its next round.
@@ -198,6 +202,7 @@ def journal(
             turn=turn,
             started_at=sa.func.coalesce(_experiments.c.started_at, started.timestamp()),
             **_interval(decision),
+            **outlook_columns(outlook),
         )
     )
     transaction.announce(
@@ -210,6 +215,16 @@ def journal(
     )
     if experiment.quota is not None:
         transaction.announce("search.block", experiment=experiment.id)
+
+
+def outlook_columns(outlook: model.Outlook) -> dict[str, Any]:
+    """An outlook as the journal keeps it with its experiment."""
+    return {
+        "blocks_left": outlook.blocks,
+        "seconds_left": outlook.seconds,
+        "wave": order.wave(outlook.seconds),
+        "out_of_reach": outlook.out_of_reach,
+    }
 
 
 def decide(transaction: store.Transaction, experiment: int, decision: model.Decision) -> None:

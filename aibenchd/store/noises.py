@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from aibenchd.store import experiments, schema, store
 
 EXPERIMENTS = 10  # the newest, whose blocks are looked at
 LISTED = 10_000
+CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
 # Two cells differ by more than noise does, and a profiler adds its own.
 NOT_OF_COMMITS = (model.RunType.COMPARE, model.RunType.PROFILE)
 
@@ -28,6 +31,53 @@ class Blocks:
 
     design: model.Design
     blocks: Sequence[experiments.Journalled]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept of a cell's noise, as :mod:`aibenchd.store.schema` says it."""
+
+    blocks: int
+    scale: float | None
+    degrees: float | None
+    slot: float | None
+    slot_low: float | None
+    slot_high: float | None
+
+
+def of_experiment(connection: sa.Connection, experiment: int) -> Known | None:
+    """Of an experiment's cell; None where nothing is known yet."""
+    columns = (_n.c[field.name] for field in dataclasses.fields(Known))
+    row = connection.execute(
+        sa.select(*columns)
+        .select_from(_e)
+        .join(_p, _p.c.id == _e.c.pair)
+        .join(_n, sa.and_(_n.c.repository == _p.c.repository, *(_n.c[name] == _e.c[name] for name in CELL)))
+        .where(_e.c.id == experiment)
+    ).one_or_none()
+    return None if row is None else Known(*row)
+
+
+def expected(
+    connection: sa.Connection, pair: int, cell: tuple[str, str, str], design: Mapping[str, Any], quota: int | None = None
+) -> dict[str, Any]:
+    """What an experiment is expected to take that has no block yet, as its columns say it; nothing where nothing is known.
+
+    A test that ends when its blocks say so is taken to find no change.
+
+    Args:
+        cell: its benchmark's digest, device and backend.
+        design: as the journal keeps it.
+        quota: blocks that a search gives it.
+    """
+    same = sa.and_(_n.c.repository == _p.c.repository, *(_n.c[name] == value for name, value in zip(CELL, cell, strict=True)))
+    known = connection.execute(sa.select(_n.c.expected, _n.c.seconds).join(_p, same).where(_p.c.id == pair)).one_or_none()
+    if known is None or known.expected is None or known.seconds is None:
+        return {}
+    rule = model.Rule(**design["rule"])
+    fixed = quota if quota is not None else design["blocks"] if design["arms"] == 1 else None
+    blocks = math.ceil(min(known.expected, rule.max_blocks) if rule.decides else rule.max_blocks) if fixed is None else fixed
+    return experiments.outlook_columns(model.Outlook(blocks, math.ceil(blocks * known.seconds)))
 
 
 def newest_blocks(connection: sa.Connection, cell: suspicion.Cell) -> list[Blocks]:
@@ -52,7 +102,7 @@ def newest_blocks(connection: sa.Connection, cell: suspicion.Cell) -> list[Block
 
 
 def put(transaction: store.Transaction, cell: suspicion.Cell, facts: Mapping[str, float | int | None]) -> None:
-    """Keep what is known of a cell now: ``blocks scale slot slot_low slot_high smallest``."""
+    """Keep what is known of a cell now: ``blocks scale degrees slot slot_low slot_high smallest expected seconds``."""
     key = {"repository": cell.repository, "device": cell.device, "benchmark": cell.benchmark, "backend": cell.backend}
     values = {"identifier": cell.identifier, "measured_at": datetime.now(UTC), **facts}
     insert = sqlite.insert(_n).values(**key, **values)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from aibenchd import model, settings
 from aibenchd.devices import base
 from aibenchd.plan import coverage, planner, suspicion
-from aibenchd.store import again, builds, experiments, requests, revisions, schema, selfchecks, store
+from aibenchd.store import again, builds, experiments, noises, requests, revisions, schema, selfchecks, store
 
 LINE = 2_000  # revisions of the watched line that the planner sees
 PENDING = 2_000  # revisions that wait for a plan; older ones are seen when these are dealt with
@@ -22,7 +22,7 @@ CALIBRATION_PRIORITY = 1_000  # as a person's request
 CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
 NEW_CELL = "no control: measured here for the first time; the next revision is compared with one"
 SAME_PROGRAMS = "no control: its programs are the same as these, and it has not been measured here before"
-CONTROL_DOES_NOT_BUILD = "the control does not build"
+CONTROL_DOES_NOT_BUILD = schema.CONTROL_DOES_NOT_BUILD
 REBUILT_DIFFERENTLY = "its programs were lost from the cache and came out different when they were built again"
 TREATMENT_DOES_NOT_BUILD = "the treatment does not build"
 
@@ -31,7 +31,6 @@ TREATMENT_DOES_NOT_BUILD = "the treatment does not build"
 MEASURED_ANYWAY = (model.RunType.COMPARE, model.RunType.REGRESS, model.RunType.SELFCHECK, model.RunType.PROFILE)
 
 _revisions, _pairs, _experiments = schema.revisions, schema.pairs, schema.experiments
-_ORPHANED = _experiments.c.reason == CONTROL_DOES_NOT_BUILD
 
 
 def window(
@@ -273,8 +272,10 @@ def _open(transaction: store.Transaction, experiment: int, **values: object) -> 
 def _open_alone(transaction: store.Transaction, row: sa.Row[Any]) -> None:
     """Open an experiment with its treatment alone."""
     design = transaction.connection.scalars(sa.select(_experiments.c.design).where(_experiments.c.id == row.id)).one()
-    alone = {"control_build": None, "design": {**design, "arms": 1}, "reason": SAME_PROGRAMS}
-    _open(transaction, row.id, digests=f"{row.treatment_digest} -", **alone)
+    design = {**design, "arms": 1}
+    alone = {"control_build": None, "design": design, "reason": SAME_PROGRAMS}
+    expected = noises.expected(transaction.connection, row.pair, (row.benchmark, row.device, row.backend), design)
+    _open(transaction, row.id, digests=f"{row.treatment_digest} -", **alone, **expected)
 
 
 def promotable(connection: sa.Connection) -> bool:
@@ -330,6 +331,7 @@ def _ended_waits() -> sa.Select[Any]:
             control.c.state.label("control"),
             treatment.c.digest.label("treatment_digest"),
             control.c.digest.label("control_digest"),
+            _experiments.c.pair,
             _experiments.c.blocks,
             _experiments.c.digests,
             _pairs.c.run_type,
@@ -356,11 +358,7 @@ def _ranked(known: Iterable[revisions.Known]) -> list[planner.Ranked]:
 
 
 def _undecided(connection: sa.Connection, repository: str, present: Collection[str]) -> int:
-    waits = sa.exists().where(
-        _experiments.c.pair == _pairs.c.id,
-        _experiments.c.state.in_(("waiting", "open")),
-        _experiments.c.device.in_(present),
-    )
+    waits = sa.exists().where(_experiments.c.pair == _pairs.c.id, schema.UNDECIDED, _experiments.c.device.in_(present))
     recent = _recent(repository)
     return connection.execute(sa.select(sa.func.count(_pairs.c.treatment.distinct())).where(*recent, waits)).scalar_one()
 
@@ -370,14 +368,6 @@ def _recent(repository: str) -> tuple[sa.ColumnElement[bool], ...]:
     planned = (_pairs.c.repository == repository, _pairs.c.request.is_(None), _pairs.c.run_type == model.RunType.BENCHMARK)
     oldest = sa.select(_pairs.c.id).where(*planned).order_by(_pairs.c.id.desc()).limit(1).offset(LINE).scalar_subquery()
     return (*planned, _pairs.c.id > sa.func.coalesce(oldest, 0))
-
-
-def _orphan(connection: sa.Connection, row: sa.Row[Any]) -> planner.Pair:
-    """A pair with those of its cells whose control does not build and that have not been given another."""
-    key = (_experiments.c[name] for name in CELL)
-    cells = connection.execute(sa.select(*key).join(_pairs).where(_pairs.c.id == row.id, _ORPHANED, ~_replaced()))
-    treatment = revisions.one(connection, row.repository, row.treatment)
-    return planner.Pair(row.id, treatment, frozenset(tuple(cell) for cell in cells))
 
 
 def _newest(
@@ -435,13 +425,20 @@ def _covered(connection: sa.Connection, pair: sa.Row[Any]) -> frozenset[tuple[st
 
 
 def _orphans(connection: sa.Connection, repository: str) -> list[planner.Pair]:
+    """Pairs with those of their cells whose control does not build and that have not been given another; newest first."""
+    lost = (schema.ORPHANED, ~_replaced())
     rows = connection.execute(
-        sa.select(_pairs)
-        .where(*_recent(repository), sa.exists().where(_experiments.c.pair == _pairs.c.id, _ORPHANED, ~_replaced()))
+        sa.select(_pairs.c.id, _pairs.c.treatment)
+        .where(*_recent(repository), sa.exists().where(_experiments.c.pair == _pairs.c.id, *lost))
         .order_by(_pairs.c.id.desc())
         .limit(ORPHANS)
     ).all()
-    return [_orphan(connection, row) for row in rows]
+    named = (_experiments.c[name] for name in CELL)
+    of_rows = _experiments.c.pair.in_([row.id for row in rows])
+    cells: dict[int, list[tuple[str, str, str]]] = {row.id: [] for row in rows}
+    for pair, *cell in connection.execute(sa.select(_experiments.c.pair, *named).join(_pairs).where(of_rows, *lost)):
+        cells[pair].append(tuple(cell))
+    return [planner.Pair(row.id, revisions.one(connection, repository, row.treatment), frozenset(cells[row.id])) for row in rows]
 
 
 def _replaced() -> sa.ColumnElement[bool]:
@@ -463,20 +460,18 @@ def _replaced() -> sa.ColumnElement[bool]:
 
 
 def _good(connection: sa.Connection, repository: str) -> frozenset[str]:
+    """Commits of which all has ended, and nothing regressed or broke.
+
+    Of each pair, a row or none is read of each of two indexes that hold few; and where there is none, of one that was decided.
+    """
     refuted = sa.exists().where(schema.findings.c.suspect == _experiments.c.id, schema.findings.c.state == suspicion.REFUTED)
-    bad = sa.and_(_experiments.c.verdict.in_(suspicion.BAD), ~refuted)
-    ended = (
-        sa.select(_pairs.c.treatment)
-        .join(_experiments)
-        .where(*_recent(repository))
-        .group_by(_pairs.c.treatment)
-        .having(
-            sa.func.count().filter(_experiments.c.state.in_(("waiting", "open"))) == 0,
-            sa.func.count().filter(bad) == 0,
-            sa.func.count().filter(_experiments.c.state == "decided") > 0,
-        )
+    waits, bad, decided = (
+        sa.exists().where(_experiments.c.pair == _pairs.c.id, *of).correlate(_pairs)
+        for of in ([schema.UNDECIDED], [schema.BAD, ~refuted], [_experiments.c.verdict.is_not(None)])
     )
-    return frozenset(connection.scalars(ended))
+    ended_well = sa.case((sa.or_(waits, bad), False), (decided, True))  # NULL of a pair that says nothing
+    rows = connection.execute(sa.select(_pairs.c.treatment, ended_well).where(*_recent(repository))).all()
+    return frozenset(commit for commit, well in rows if well).difference(commit for commit, well in rows if well == 0)
 
 
 def _settle(transaction: store.Transaction, request: int, state: str, reason: str) -> None:
@@ -544,17 +539,18 @@ def _new_experiment(
     now: datetime,
     reason: str = "",
 ) -> None:
+    key = (cell.selected.digest, cell.device.name, cell.backend)
+    written = design_json(design)
     transaction.connection.execute(
         _experiments.insert().values(
             pair=pair,
-            benchmark=cell.selected.digest,
+            **dict(zip(CELL, key, strict=True)),
             identifier=cell.selected.benchmark.identifier,
             model=cell.selected.benchmark.name,
-            device=cell.device.name,
-            backend=cell.backend,
             treatment_build=treatment_build,
             control_build=control_build,
-            design=design_json(design),
+            design=written,
+            **noises.expected(transaction.connection, pair, key, written),
             state="waiting",
             reason=reason,
             priority=rank,

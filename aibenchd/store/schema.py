@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0007"  # the newest migration: what this code reads and writes
+VERSION = "0008"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -77,6 +78,14 @@ merges = sa.Table(
     sa.Column("sides", sa.JSON, nullable=False),
     sqlite_with_rowid=False,
 )
+# A partial index serves a question only where both say the same, letter by letter: so such a question is asked by this name.
+MADE = sa.text("builds.finished_at IS NOT NULL AND builds.state IN ('built', 'evicted')")
+
+
+def _bare(condition: sa.TextClause) -> sa.TextClause:
+    """A condition as an index has it: without the name of the table."""
+    return sa.text(re.sub(r"\b(builds|experiments)\.", "", condition.text))
+
 
 # state: queued | building | built | failed | evicted (built once, its programs are gone; queued again when needed)
 builds = sa.Table(
@@ -103,6 +112,7 @@ builds = sa.Table(
     sa.Column("used_at", Instant),
     sa.UniqueConstraint("repository", "commit", "framework", "platform", "copy"),
     sa.Index("builds_by_state", "state", "priority"),
+    sa.Index("builds_made", "repository", "framework", "platform", sqlite_where=_bare(MADE), postgresql_where=_bare(MADE)),
 )
 
 # What a person asked for. state: new | planned | refused
@@ -145,6 +155,10 @@ pairs = sa.Table(
 
 _DECIDED = sa.text("verdict IS NOT NULL")
 _SERVES = sa.text("finding IS NOT NULL")
+UNDECIDED = sa.text("experiments.state IN ('waiting', 'open')")
+BAD = sa.text("experiments.verdict IN ('regressed', 'broken')")
+CONTROL_DOES_NOT_BUILD = "the control does not build"
+ORPHANED = sa.text(f"experiments.reason = '{CONTROL_DOES_NOT_BUILD}'")
 
 # state: waiting (for builds) | open | decided | skipped (does not build) | cancelled
 experiments = sa.Table(
@@ -176,9 +190,18 @@ experiments = sa.Table(
     sa.Column("decided_at", Instant),
     sa.Column("finding", sa.Integer),  # that it verifies or bisects
     sa.Column("quota", sa.Integer),  # blocks that it may have until it is given more; NULL: those of its rule
+    # What it is expected to take still; NULL where that is not known.
+    sa.Column("blocks_left", sa.Integer),
+    sa.Column("seconds_left", sa.Integer),
+    sa.Column("wave", sa.Integer, nullable=False, server_default="0"),  # aibenchd.plan.order.wave of these seconds
+    sa.Column("out_of_reach", sa.Boolean, nullable=False, server_default="0"),  # whether its budget will hardly decide it
     sa.UniqueConstraint("pair", "benchmark", "device", "backend"),
-    # The next block of a device is the first row of this index: highest priority, newest pair, least measured, by lot.
-    sa.Index("experiments_next", "device", "state", sa.text("priority DESC"), sa.text("pair DESC"), "round", "turn"),
+    # The next block of a device is the first row of this index: highest priority, not in vain, newest pair, soonest done, least
+    # measured, by lot.
+    sa.Index(
+        "experiments_next",
+        *("device", "state", sa.text("priority DESC"), "out_of_reach", sa.text("pair DESC"), "wave", "round", "turn"),
+    ),
     sa.Index("experiments_by_state", "state"),
     # What people ask for, newest first: each of these is followed by the row's id.
     sa.Index("experiments_of_device", "device"),
@@ -189,6 +212,10 @@ experiments = sa.Table(
     sa.Index("experiments_by_build", "treatment_build"),
     sa.Index("experiments_by_control_build", "control_build"),
     sa.Index("experiments_of_finding", "finding", sqlite_where=_SERVES, postgresql_where=_SERVES),
+    # What the planner asks of each of thousands of pairs, and few experiments are.
+    sa.Index("experiments_undecided", "pair", "device", sqlite_where=_bare(UNDECIDED), postgresql_where=_bare(UNDECIDED)),
+    sa.Index("experiments_bad", "pair", sqlite_where=_bare(BAD), postgresql_where=_bare(BAD)),
+    sa.Index("experiments_orphaned", "pair", sqlite_where=_bare(ORPHANED), postgresql_where=_bare(ORPHANED)),
 )
 
 # What regressed or broke, from suspicion on. state: suspect | refuted | unconfirmed | open (confirmed)
@@ -246,6 +273,9 @@ noises = sa.Table(
     sa.Column("slot_high", sa.Float),
     sa.Column("smallest", sa.Float),  # effect that the budget finds, as a ratio minus 1; NULL where it finds none
     sa.Column("measured_at", Instant, nullable=False),
+    sa.Column("degrees", sa.Float),  # of freedom, of a Student law with such tails
+    sa.Column("expected", sa.Float),  # blocks to a verdict where nothing changed
+    sa.Column("seconds", sa.Float),  # that a block takes
     sqlite_with_rowid=False,
 )
 
@@ -428,6 +458,17 @@ tallies = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# What each device is expected to be busy with, of the experiments of which that is known; kept by the triggers below.
+queues = sa.Table(
+    "queues",
+    metadata,
+    sa.Column("device", sa.Text, primary_key=True),
+    sa.Column("experiments", sa.Integer, nullable=False),
+    sa.Column("blocks", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 
 def _keep_tally(what: str, device: str, state: str, verdict: str) -> None:
     """Count the rows of ``what`` by three expressions of SQL, in which ``{0}`` stands for the row."""
@@ -463,6 +504,20 @@ _VERDICT = (
 _keep_tally("experiments", "{0}.device", "{0}.state", _VERDICT)
 _keep_tally("blocks", "''", "iif({0}.valid, 'valid', 'invalid')", "''")
 _keep_tally("trials", "''", "{0}.outcome", "''")
+
+_QUEUED = "{0}.state IN ('waiting', 'open') AND {0}.seconds_left IS NOT NULL"
+_QUEUE = (
+    "INSERT INTO queues SELECT NEW.device, 1, NEW.blocks_left, NEW.seconds_left WHERE " + _QUEUED.format("NEW") + " "
+    "ON CONFLICT (device) DO UPDATE SET experiments = experiments + 1, blocks = blocks + excluded.blocks, "
+    "seconds = seconds + excluded.seconds;"
+)
+_UNQUEUE = (
+    "UPDATE queues SET experiments = experiments - 1, blocks = blocks - OLD.blocks_left, seconds = seconds - OLD.seconds_left "
+    "WHERE device = OLD.device AND " + _QUEUED.format("OLD") + ";"
+)
+_trigger(f"queue_insert AFTER INSERT ON experiments BEGIN {_QUEUE} END")
+_trigger(f"queue_delete AFTER DELETE ON experiments BEGIN {_UNQUEUE} END")
+_trigger(f"queue_update AFTER UPDATE OF device, state, blocks_left, seconds_left ON experiments BEGIN {_UNQUEUE} {_QUEUE} END")
 
 # Planned with no one asking, or asked for by a person who measures the newest revision that was.
 _COUNTS = (

@@ -161,7 +161,7 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
         within=within,
         built=frozenset(one.commit for one in made if one.state in ("built", "building", "failed") and one.queued_at < began),
         unbuildable=frozenset(one.commit for one in made if one.state == "failed"),
-        build_seconds=_build_seconds(connection, build),
+        build_seconds=_build_seconds(connection, build.key),
         block_seconds=sum(block.seconds for block in blocks) / max(1, len(blocks)),
         steps=steps(connection, finding),
         shown=findings.log_ratios(blocks),
@@ -270,16 +270,16 @@ def _line(connection: sa.Connection, repository: str, treatment: str, control: s
     ).all()
 
 
-def _build_seconds(connection: sa.Connection, build: builds.Entry) -> float:
+def _build_seconds(connection: sa.Connection, build: builds.Key) -> float:
+    """The median of the newest that were made for the same platform; 0 where there are none."""
     took = connection.execute(
         sa.select(_b.c.started_at, _b.c.finished_at)
         .where(
             _b.c.repository == build.repository,
             _b.c.framework == build.framework,
             _b.c.platform == build.platform,
-            _b.c.state.in_(("built", "evicted")),
+            schema.MADE,
             _b.c.started_at.is_not(None),
-            _b.c.finished_at.is_not(None),
         )
         .order_by(_b.c.id.desc())
         .limit(TIMED_BUILDS)

@@ -36,6 +36,8 @@ _ENDED_AS = sa.func.coalesce(_e.verdict, _e.state)  # or how it stands
 _OF_COMMITS = _p.run_type == model.RunType.BENCHMARK  # the others say nothing new of a commit, or nothing of one
 _REPOSITORY = sa.select(_p.repository).where(_p.id == _e.pair).correlate(schema.experiments).scalar_subquery()
 
+_UNDECIDED = _e.state.in_(("waiting", "open"))
+_LEFT = (_e.blocks_left, _e.seconds_left, _e.out_of_reach)  # of what is undecided; null of all else
 _OF_EXPERIMENT: tuple[sa.ColumnElement[Any], ...] = (
     _e.id,
     _p.repository,
@@ -55,6 +57,7 @@ _OF_EXPERIMENT: tuple[sa.ColumnElement[Any], ...] = (
     _e.low,
     _e.high,
     _e.blocks.label("block_count"),
+    *(sa.case((_UNDECIDED, column)).label(column.name) for column in _LEFT),
     _e.priority,
     _e.created_at,
     _e.started_at,
@@ -179,6 +182,13 @@ def devices(connection: sa.Connection) -> dict[str, Item]:
         }
         for row in connection.execute(query)
     }
+
+
+def queues(connection: sa.Connection) -> dict[str, Item]:
+    """By device, what it is expected to be busy with: ``experiments blocks seconds``, of those of which that is known."""
+    table = schema.queues.c
+    query = sa.select(table.device, table.experiments, table.blocks, table.seconds).where(table.experiments > 0)
+    return {row.pop("device"): row for row in _items(connection, query)}
 
 
 def repositories(connection: sa.Connection) -> dict[str, Item]:

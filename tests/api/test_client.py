@@ -330,8 +330,8 @@ async def test_a_request_is_shown_with_its_experiments(daemon: statusd.Daemon) -
 
 
 def test_who_waits_hears_how_far_it_is_and_for_what() -> None:
-    def item(state: str, device: str) -> dict[str, str]:
-        return {"state": state, "device": device, "run_type": "benchmark"}
+    def item(state: str, device: str, seconds_left: int | None = None) -> dict[str, object]:
+        return {"state": state, "device": device, "run_type": "benchmark", "seconds_left": seconds_left}
 
     asked = {"id": 7, "state": "new", "experiments": [], "outcomes": {}}
     devices = [
@@ -344,6 +344,9 @@ def test_who_waits_hears_how_far_it_is_and_for_what() -> None:
     planned = asked | {"state": "planned", "experiments": items, "outcomes": {"open": 2, "unchanged": 1, "waiting": 1}}
     told = "request 7: 2 open, 1 unchanged, 1 waiting; builds are waited for; "
     assert pages.standing(planned, devices) == f"{told}board waiting: 81 °C, begins at 70 or below; host ready"
+    items[0]["seconds_left"] = items[1]["seconds_left"] = 150
+    told = told.replace("builds", "about 5m of device time left for 2 of 3; builds")
+    assert pages.standing(planned, devices).startswith(told)
 
 
 async def test_how_far_it_is_is_told_on_a_terminal_alone(daemon: statusd.Daemon) -> None:

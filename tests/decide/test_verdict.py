@@ -1,5 +1,6 @@
 """Verdicts: rates on recorded noise under the daemon's own schedule, and what always holds."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -298,3 +299,33 @@ def test_an_effect_that_changes_while_it_is_measured_has_no_interval() -> None:
     slower, faster = [(1.5, 1.0, "TC")] * 20, [(0.5, 1.0, "TC")] * 40
     found = decide(slower[:7] + faster, model.Rule(max_blocks=47, alpha=0.01, beta=1e-12))
     assert not found.low > found.high
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.05])
+def test_a_later_first_look_gives_the_same_verdict_a_little_later(tape: np.ndarray, effect: float) -> None:
+    first = schedule("coin")[:10]
+    late = 0
+    for row, signs in zip(laid_over(tape, first) + math.log1p(effect), first, strict=True):
+        blocks = [(math.exp(ratio), 1.0, "TC" if ahead else "CT") for ratio, ahead in zip(row, signs, strict=True)]
+        treatment, control, orders = zip(*blocks, strict=True)
+
+        def seen(count: int, look: int, of: tuple[tuple[float, ...], ...] = (treatment, control, orders)) -> model.Decision:
+            (ours, theirs, orders) = (part[:count] for part in of)
+            return verdict.decide(ours, theirs, RULE, orders=orders, first_look=look)
+
+        usual = seen(BLOCKS, 0)
+        assert seen(BLOCKS, 12) == usual
+        before = seen(11, 12)
+        assert (before.verdict, before.blocks) == (None, 11)
+        assert math.isfinite(before.estimate)
+        late += usual.blocks < 12
+    assert late
+
+
+def test_a_budget_that_is_spent_is_looked_at_though_the_first_look_is_not_due() -> None:
+    few = [1.0, 1.01, 0.99]
+    spent = verdict.decide(few, [1.0] * 3, RULE, orders=["TC", "CT", "TC"], seconds=10.0, first_look=7)
+    assert spent.verdict is None
+    rule = dataclasses.replace(RULE, max_seconds=5.0)
+    spent = verdict.decide(few, [1.0] * 3, rule, orders=["TC", "CT", "TC"], seconds=10.0, first_look=7)
+    assert spent.verdict is not None

@@ -57,3 +57,8 @@ def test_padding_spreads_over_a_page_and_is_drawn_by_itself() -> None:
 def test_another_order_is_refused() -> None:
     with pytest.raises(ValueError, match="coin"):
         order.arms("strict", 1, 1)
+
+
+@pytest.mark.parametrize(("seconds", "wave"), [(None, 0), (0, 0), (60, 0), (61, 1), (240, 1), (241, 2), (86_400, 6)])
+def test_a_wave_is_four_times_as_long_as_the_one_before(seconds: float | None, wave: int) -> None:
+    assert order.wave(seconds) == wave

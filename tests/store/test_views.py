@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aibenchd import errors, events, model
 from aibenchd.plan import suspicion
-from aibenchd.store import findings, merges, noises, planning, schema, searches, selfchecks, series, store, views
+from aibenchd.store import builds, findings, merges, noises, planning, schema, searches, selfchecks, series, store, views
 
 STATES = ("waiting", "open", "decided", "skipped")
 VERDICTS = (None, "regressed", "unchanged")
@@ -69,6 +69,44 @@ def test_tallies_are_what_counting_would_find(connection: sa.Connection, changes
         )
         assert views.counts(connection).experiments == {
             (device, state, verdict): count for device, state, verdict, count in counted
+        }
+    finally:
+        connection.rollback()
+
+
+EXPECTED = st.one_of(st.none(), st.tuples(st.integers(1, 60), st.integers(1, 10_000)))
+QUEUED = st.one_of(
+    st.tuples(st.just("insert"), st.sampled_from(DEVICES), st.sampled_from(STATES), EXPECTED),
+    st.tuples(st.just("update"), st.integers(1, 9), st.sampled_from(STATES), EXPECTED),
+    st.tuples(st.just("delete"), st.integers(1, 9)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(QUEUED, max_size=20))
+def test_queues_are_what_summing_up_would_find(connection: sa.Connection, changes: list[tuple[Any, ...]]) -> None:
+    table = schema.experiments
+    try:
+        tx = store.Transaction(connection)
+        built, pair = statusd.build(tx, "a"), statusd.pair(tx, "a")
+        for number, (what, *values) in enumerate(changes):
+            if what == "delete":
+                connection.execute(table.delete().where(table.c.id == values[0]))
+                continue
+            which, state, expected = values
+            blocks, seconds = expected or (None, None)
+            columns = {"state": state, "blocks_left": blocks, "seconds_left": seconds}
+            if what == "insert":
+                statusd.experiment(tx, pair, built, device=which, backend=str(number), **columns)
+            else:
+                connection.execute(table.update().where(table.c.id == which).values(**columns))
+        summed = connection.execute(
+            sa.select(table.c.device, sa.func.count(), sa.func.sum(table.c.blocks_left), sa.func.sum(table.c.seconds_left))
+            .where(table.c.state.in_(("waiting", "open")), table.c.seconds_left.is_not(None))
+            .group_by(table.c.device)
+        )
+        assert views.queues(connection) == {
+            device: {"experiments": count, "blocks": blocks, "seconds": seconds} for device, count, blocks, seconds in summed
         }
     finally:
         connection.rollback()
@@ -229,6 +267,31 @@ def test_no_question_walks_through_a_whole_table(connection: sa.Connection, ques
     for statement, plan in plans:
         is_page = "ORDER BY" in statement and "LIMIT" in statement
         assert is_page or not SCAN.match(plan), f"{plan}: {statement}"
+
+
+FEW = {
+    "what is undecided": (lambda c: planning._undecided(c, "engine", ["phone"]), "experiments USING INDEX experiments_undecided"),
+    "what is good": (lambda c: planning._good(c, "engine"), "experiments USING INDEX experiments_bad"),
+    "what lost its control": (lambda c: planning._orphans(c, "engine"), "experiments USING INDEX experiments_orphaned"),
+    "what a build takes": (
+        lambda c: searches._build_seconds(c, builds.Key("engine", "a", "pytorch", "host")),
+        "builds USING INDEX builds_made",
+    ),
+}
+
+
+@pytest.mark.parametrize("question", FEW)
+def test_a_question_about_few_among_very_many_has_an_index_of_those_few(connection: sa.Connection, question: str) -> None:
+    ask, index = FEW[question]
+    asked: list[tuple[str, Any]] = []
+    sa.event.listen(connection, "before_cursor_execute", note := lambda *of: asked.append((of[2], of[3])))
+    try:
+        ask(connection)
+        plans = [plan for statement, values in tuple(asked) for plan in _plan(connection, statement, values)]
+    finally:
+        sa.event.remove(connection, "before_cursor_execute", note)
+    assert any(index in plan for plan in plans), plans
+    assert not [plan for plan in plans if "experiments_by_state" in plan or SCAN.match(plan)], plans
 
 
 def test_self_checks_are_counted_without_the_other_experiments(connection: sa.Connection) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aibenchd import model
-from aibenchd.decide import findable, summary, verdict
+from aibenchd.decide import prospects, summary, verdict
 
 NOISE = Path(__file__).parents[1] / "data" / "noise"
 TAPES = ("idle-1t", "idle-2t", "bursty-1t", "ramp-1t")
@@ -22,9 +22,9 @@ RULE = model.Rule(alpha=0.01, beta=0.05, min_effect=0.02, max_blocks=60, max_sec
 MARGIN = math.log1p(RULE.min_effect)
 
 
-def known(scale: float, degrees: float = 8.0, slot: float = 0.0) -> findable.Noise:
+def known(scale: float, degrees: float = 8.0, slot: float = 0.0) -> prospects.Noise:
     """Noise of which all is known."""
-    return findable.Noise(scale, degrees, slot, slot, slot, blocks=1000, lag=0.0, clumped=False)
+    return prospects.Noise(scale, degrees, slot, slot, slot, blocks=1000, lag=0.0, clumped=False)
 
 
 def tossed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -42,7 +42,7 @@ def student(rng: np.random.Generator, degrees: float, shape: tuple[int, ...]) ->
     """Noise of scale 1."""
     if math.isinf(degrees):
         return rng.standard_normal(shape)
-    return rng.standard_t(degrees, shape) * findable.OUTER / middle(degrees)
+    return rng.standard_t(degrees, shape) * prospects.OUTER / middle(degrees)
 
 
 def pooled(rng: np.random.Generator, noise: np.ndarray, slot: float = 0.0) -> list[verdict.Experiment]:
@@ -84,7 +84,7 @@ def laid_over(times: np.ndarray, signs: np.ndarray) -> np.ndarray:
 def test_noise_is_told_whatever_the_effects_were(degrees: float, experiments: int, size: int) -> None:
     """The median of 100 estimates is within 10 %."""
     rng = np.random.default_rng(41)
-    found = [findable.noise(pooled(rng, student(rng, degrees, (experiments, size)), slot=0.5)) for _ in range(100)]
+    found = [prospects.noise(pooled(rng, student(rng, degrees, (experiments, size)), slot=0.5)) for _ in range(100)]
     assert np.median([one.scale for one in found]) == pytest.approx(1.0, rel=0.1)
     assert np.median([one.slot for one in found]) == pytest.approx(0.5, abs=0.1)
     assert {one.blocks for one in found} == {experiments * size}
@@ -93,7 +93,7 @@ def test_noise_is_told_whatever_the_effects_were(degrees: float, experiments: in
 def test_tails_are_told_apart() -> None:
     rng = np.random.default_rng(42)
     heavy, light, normal = (
-        findable.noise(pooled(rng, student(rng, degrees, (20, 40)))).degrees for degrees in (2.0, 8.0, math.inf)
+        prospects.noise(pooled(rng, student(rng, degrees, (20, 40)))).degrees for degrees in (2.0, 8.0, math.inf)
     )
     assert 1.6 <= heavy < 3
     assert 4 < light < 20
@@ -105,14 +105,14 @@ def test_the_interval_of_the_slot_holds_it() -> None:
     rng = np.random.default_rng(43)
     held = []
     for _ in range(REPLAYS):
-        found = findable.noise(pooled(rng, rng.standard_t(2.0, (4, 10)), slot=0.7))
+        found = prospects.noise(pooled(rng, rng.standard_t(2.0, (4, 10)), slot=0.7))
         held.append(found.slot_low <= 0.7 <= found.slot_high)
     assert np.mean(held) >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / REPLAYS)
 
 
 def test_a_slower_second_place_is_positive() -> None:
     """The treatment ran first, and the control was slower for it: the ratio is below 1."""
-    found = findable.noise([verdict.by_coin(np.array([-0.02, 0.02, -0.02, 0.02] * 5), np.array([1.0, -1.0, 1.0, -1.0] * 5))])
+    found = prospects.noise([verdict.by_coin(np.array([-0.02, 0.02, -0.02, 0.02] * 5), np.array([1.0, -1.0, 1.0, -1.0] * 5))])
     assert found.slot == pytest.approx(0.02)
     assert found.scale == pytest.approx(0.0, abs=1e-12)
 
@@ -122,51 +122,51 @@ def test_blocks_that_hang_together_have_a_lag() -> None:
     walk = rng.standard_normal((5, 200))
     for block in range(1, 200):
         walk[:, block] += 0.6 * walk[:, block - 1]
-    assert findable.noise(pooled(rng, walk)).lag == pytest.approx(0.55, abs=0.1)
-    assert findable.noise(pooled(rng, rng.standard_normal((5, 200)))).lag == pytest.approx(0.0, abs=0.1)
+    assert prospects.noise(pooled(rng, walk)).lag == pytest.approx(0.55, abs=0.1)
+    assert prospects.noise(pooled(rng, rng.standard_normal((5, 200)))).lag == pytest.approx(0.0, abs=0.1)
 
 
 def test_noise_of_a_few_amounts_is_clumped_and_as_wide_as_they_lie_apart() -> None:
     rng = np.random.default_rng(45)
     modes = rng.integers(0, 2, (8, 40)) - rng.integers(0, 2, (8, 40)) + 0.02 * rng.standard_normal((8, 40))
-    found = findable.noise(pooled(rng, modes))
+    found = prospects.noise(pooled(rng, modes))
     assert found.clumped
     assert 0.8 < found.scale < 1.2
-    assert not findable.noise(pooled(rng, rng.standard_normal((8, 40)))).clumped
+    assert not prospects.noise(pooled(rng, rng.standard_normal((8, 40)))).clumped
 
 
 def test_ratios_that_are_no_numbers_are_left_out() -> None:
     rng = np.random.default_rng(46)
     ratios, signs = rng.standard_normal(30), tossed(rng, (30,))
     spoilt = np.insert(ratios, [3, 17, 30], [math.nan, math.inf, -math.inf])
-    found = findable.noise([verdict.by_coin(spoilt, np.insert(signs, [3, 17, 30], 1.0))])
-    assert found == findable.noise([verdict.by_coin(ratios, signs)])
+    found = prospects.noise([verdict.by_coin(spoilt, np.insert(signs, [3, 17, 30], 1.0))])
+    assert found == prospects.noise([verdict.by_coin(ratios, signs)])
 
 
 @pytest.mark.parametrize("lengths", [(), (0,), (1, 1, 1), (3,), (2, 2, 0, 1)])
 def test_of_too_few_blocks_nothing_is_known(lengths: tuple[int, ...]) -> None:
-    found = findable.noise([verdict.by_coin(np.arange(length) * 1.0, np.ones(length)) for length in lengths])
+    found = prospects.noise([verdict.by_coin(np.arange(length) * 1.0, np.ones(length)) for length in lengths])
     assert found.blocks == sum(lengths)
     assert math.isnan(found.scale)
     assert math.isnan(found.slot)
-    assert math.isnan(findable.smallest(found, RULE))
-    assert math.isnan(findable.blocks(found, RULE))
+    assert math.isnan(prospects.smallest(found, RULE))
+    assert math.isnan(prospects.blocks(found, RULE))
 
 
 def test_blocks_that_are_all_alike_have_no_noise() -> None:
-    found = findable.noise([verdict.by_coin(np.full(12, 0.3), np.array([1.0, -1.0] * 6))])
+    found = prospects.noise([verdict.by_coin(np.full(12, 0.3), np.array([1.0, -1.0] * 6))])
     assert (found.scale, found.slot) == (0.0, 0.0)
-    assert findable.smallest(found, RULE) == pytest.approx(RULE.min_effect)
-    assert findable.blocks(found, RULE) < 4
+    assert prospects.smallest(found, RULE) == pytest.approx(RULE.min_effect)
+    assert prospects.blocks(found, RULE) < 4
 
 
 @given(st.lists(st.lists(st.floats(-50, 50), max_size=12), max_size=5))
 def test_any_blocks_have_some_noise_or_none(ratios: list[list[float]]) -> None:
-    found = findable.noise([verdict.by_coin(np.array(row), np.resize([1.0, -1.0, -1.0], len(row))) for row in ratios])
+    found = prospects.noise([verdict.by_coin(np.array(row), np.resize([1.0, -1.0, -1.0], len(row))) for row in ratios])
     assert not found.scale < 0
     assert not found.slot_low > found.slot
     assert not found.slot_high < found.slot
-    assert not findable.smallest(found, RULE) < RULE.min_effect * 0.999
+    assert not prospects.smallest(found, RULE) < RULE.min_effect * 0.999
 
 
 # What always holds of the smallest effect
@@ -180,9 +180,9 @@ alphas = st.floats(1e-4, 0.2)
 @given(scales, scales, degrees, budgets, alphas)
 def test_more_noise_hides_more(one: float, other: float, tails: float, budget: int, alpha: float) -> None:
     rule = dataclasses.replace(RULE, max_blocks=budget, alpha=alpha)
-    less, more = (findable.smallest(known(scale, tails), rule) for scale in sorted((one, other)))
+    less, more = (prospects.smallest(known(scale, tails), rule) for scale in sorted((one, other)))
     assert less <= more
-    less, more = (findable.blocks(known(scale, tails), rule) for scale in sorted((one, other)))
+    less, more = (prospects.blocks(known(scale, tails), rule) for scale in sorted((one, other)))
     assert less <= more + 1e-9
 
 
@@ -190,15 +190,15 @@ def test_more_noise_hides_more(one: float, other: float, tails: float, budget: i
 def test_a_larger_budget_finds_more(scale: float, tails: float, one: int, other: int, alpha: float) -> None:
     small, large = (dataclasses.replace(RULE, max_blocks=budget, alpha=alpha) for budget in sorted((one, other)))
     noise = known(scale, tails)
-    assert findable.smallest(noise, large) <= findable.smallest(noise, small)
-    assert findable.blocks(noise, small) <= findable.blocks(noise, large) + 1e-9
+    assert prospects.smallest(noise, large) <= prospects.smallest(noise, small)
+    assert prospects.blocks(noise, small) <= prospects.blocks(noise, large) + 1e-9
 
 
 @given(scales, degrees, budgets, alphas, alphas)
 def test_more_false_alarms_find_more(scale: float, tails: float, budget: int, one: float, other: float) -> None:
     strict, lax = (dataclasses.replace(RULE, max_blocks=budget, alpha=alpha) for alpha in sorted((one, other)))
     noise = known(scale, tails)
-    assert findable.smallest(noise, lax) <= findable.smallest(noise, strict)
+    assert prospects.smallest(noise, lax) <= prospects.smallest(noise, strict)
 
 
 @given(scales, degrees, budgets, st.floats(-0.9, 5))
@@ -206,16 +206,16 @@ def test_a_mean_number_of_blocks_is_within_the_budget_and_the_same_for_either_di
     scale: float, tails: float, budget: int, effect: float
 ) -> None:
     rule = dataclasses.replace(RULE, max_blocks=budget)
-    found = findable.blocks(known(scale, tails), rule, effect)
+    found = prospects.blocks(known(scale, tails), rule, effect)
     assert 0 < found <= budget + 1e-9
-    assert found == pytest.approx(findable.blocks(known(scale, tails), rule, 1 / (1 + effect) - 1))
+    assert found == pytest.approx(prospects.blocks(known(scale, tails), rule, 1 / (1 + effect) - 1))
 
 
 @given(st.floats(0.01, 3), degrees, budgets, st.floats(0.002, 0.1))
 def test_only_noise_in_margins_matters(scale: float, tails: float, budget: int, min_effect: float) -> None:
     rules = [dataclasses.replace(RULE, max_blocks=budget, min_effect=one) for one in (0.001, min_effect)]
     one, other = (
-        math.log1p(findable.smallest(known(scale * math.log1p(rule.min_effect), tails), rule)) / math.log1p(rule.min_effect)
+        math.log1p(prospects.smallest(known(scale * math.log1p(rule.min_effect), tails), rule)) / math.log1p(rule.min_effect)
         for rule in rules
     )
     assert math.isinf(other) or one == pytest.approx(other)
@@ -223,34 +223,34 @@ def test_only_noise_in_margins_matters(scale: float, tails: float, budget: int, 
 
 def test_a_factor_of_two_is_the_most_that_is_looked_for() -> None:
     few = dataclasses.replace(RULE, max_blocks=12)
-    assert math.isinf(findable.smallest(known(0.3), few))
-    assert math.isfinite(findable.smallest(known(0.05), few))
+    assert math.isinf(prospects.smallest(known(0.3), few))
+    assert math.isfinite(prospects.smallest(known(0.05), few))
 
 
 def test_too_few_blocks_find_nothing_however_quiet_it_is() -> None:
     """Of seven coins one in eight has one order all but once; ten that agree have a chance of a thousandth, eleven of half."""
-    assert math.isinf(findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=7)))
-    assert math.isinf(findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=10, alpha=0.001, beta=0.2)))
-    assert math.isfinite(findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=11, alpha=0.001, beta=0.2)))
-    assert findable.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=10)) == pytest.approx(RULE.min_effect)
+    assert math.isinf(prospects.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=7)))
+    assert math.isinf(prospects.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=10, alpha=0.001, beta=0.2)))
+    assert math.isfinite(prospects.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=11, alpha=0.001, beta=0.2)))
+    assert prospects.smallest(known(0.0), dataclasses.replace(RULE, max_blocks=10)) == pytest.approx(RULE.min_effect)
 
 
 def test_a_slot_that_is_new_to_the_model_hides_effects_until_it_is_learnt() -> None:
     rule = dataclasses.replace(RULE, max_blocks=20)
     slots = [0.0, 2.0, -5.0, 3.2, 50.0]
-    none, known_one, other, new, huge = (findable.smallest(known(0.01, slot=slot * MARGIN), rule) for slot in slots)
+    none, known_one, other, new, huge = (prospects.smallest(known(0.01, slot=slot * MARGIN), rule) for slot in slots)
     assert none == pytest.approx(known_one) == pytest.approx(other)
     assert new > 1.5 * none
     assert huge == pytest.approx(new)
-    none, known_one, new, huge = (findable.blocks(known(0.01, slot=slot * MARGIN), RULE) for slot in (0.0, 2.0, 3.2, 50.0))
+    none, known_one, new, huge = (prospects.blocks(known(0.01, slot=slot * MARGIN), RULE) for slot in (0.0, 2.0, 3.2, 50.0))
     assert none == pytest.approx(known_one)
-    assert [new, huge] == pytest.approx([none + findable.LEARNING] * 2, rel=0.01)
+    assert [new, huge] == pytest.approx([none + prospects.LEARNING] * 2, rel=0.01)
 
 
 @pytest.mark.parametrize("effect", [-1.0, -2.0, math.inf, math.nan])
 def test_an_effect_that_is_none_is_refused(effect: float) -> None:
     with pytest.raises(ValueError, match="expected an effect as a ratio minus 1"):
-        findable.blocks(known(0.01), RULE, effect)
+        prospects.blocks(known(0.01), RULE, effect)
 
 
 # How far it is from the verdict
@@ -273,7 +273,7 @@ def test_the_smallest_effect_is_found_as_often_as_is_said(margins: float, tails:
     rng = np.random.default_rng(51)
     rule = dataclasses.replace(RULE, max_blocks=budget, alpha=alpha)
     ratios, signs = student(rng, tails, (REPLAYS, budget)) * margins * MARGIN, tossed(rng, (REPLAYS, budget))
-    effect = math.log1p(findable.smallest(known(margins * MARGIN, min(tails, 50.0)), rule))
+    effect = math.log1p(prospects.smallest(known(margins * MARGIN, min(tails, 50.0)), rule))
     error = 3 * math.sqrt(rule.beta * (1 - rule.beta) / REPLAYS)
     assert replayed(ratios + effect * 1.15, signs, rule)[0] >= 1 - rule.beta - error
     if effect > MARGIN * 1.15:
@@ -288,7 +288,7 @@ def test_blocks_to_a_verdict_are_as_many_as_is_said(margins: float, tails: float
     rng = np.random.default_rng(52)
     ratios, signs = student(rng, tails, (200, 60)) * margins * MARGIN, tossed(rng, (200, 60))
     _, mean = replayed(ratios + effect * MARGIN, signs, RULE)
-    found = findable.blocks(known(margins * MARGIN, min(tails, 50.0)), RULE, math.expm1(effect * MARGIN))
+    found = prospects.blocks(known(margins * MARGIN, min(tails, 50.0)), RULE, math.expm1(effect * MARGIN))
     assert found == pytest.approx(mean, rel=off)
 
 
@@ -300,11 +300,11 @@ def test_a_slot_hides_as_much_as_is_said(margins: float, slot: float, budget: in
     signs = tossed(rng, (REPLAYS, budget))
     ratios = student(rng, 8.0, (REPLAYS, budget)) * margins * MARGIN - signs * slot * MARGIN
     noise = known(margins * MARGIN, 8.0, slot * MARGIN)
-    effect = math.log1p(findable.smallest(noise, rule))
+    effect = math.log1p(prospects.smallest(noise, rule))
     assert replayed(ratios + effect * 1.25, signs, rule)[0] >= 1 - rule.beta
     if effect > MARGIN * 1.25:
         assert replayed(ratios + effect / 1.25, signs, rule)[0] <= 1 - rule.beta
-    assert findable.blocks(noise, rule) == pytest.approx(replayed(ratios, signs, rule)[1], rel=0.25)
+    assert prospects.blocks(noise, rule) == pytest.approx(replayed(ratios, signs, rule)[1], rel=0.25)
 
 
 @pytest.mark.parametrize("name", TAPES)
@@ -314,8 +314,61 @@ def test_recorded_noise_hides_as_much_as_is_said(name: str) -> None:
     signs = tossed(np.random.default_rng(53), (REPLAYS, 30))
     ratios = laid_over(tape(name), signs)
     alone = tossed(np.random.default_rng(54), (1, 150))
-    noise = findable.noise([verdict.by_coin(laid_over(tape(name), alone)[0], alone[0])])
-    effect = math.log1p(findable.smallest(noise, rule))
+    noise = prospects.noise([verdict.by_coin(laid_over(tape(name), alone)[0], alone[0])])
+    effect = math.log1p(prospects.smallest(noise, rule))
     assert replayed(ratios + effect * 1.4, signs, rule)[0] >= 1 - rule.beta
     assert replayed(ratios + effect / 1.4, signs, rule)[0] <= 1 - rule.beta
-    assert findable.blocks(noise, rule) == pytest.approx(replayed(ratios, signs, rule)[1], rel=0.4)
+    assert prospects.blocks(noise, rule) == pytest.approx(replayed(ratios, signs, rule)[1], rel=0.4)
+
+
+def test_an_experiment_under_way_weighs_its_own_noise_and_that_of_before() -> None:
+    rng = np.random.default_rng(8)
+
+    def own(blocks: int) -> verdict.Experiment:
+        return verdict.by_coin(rng.standard_normal(blocks) * 0.04, np.resize([1.0, -1.0], blocks))
+
+    before = known(0.01)
+    assert prospects.under_way(before, own(2)) == before
+    few, many = (prospects.under_way(before, own(blocks)).scale for blocks in (10, 400))
+    assert 0.012 < few < 0.03  # as much of either
+    assert many == pytest.approx(0.04, rel=0.15)
+    unknown = prospects.noise([])
+    assert math.isnan(prospects.under_way(unknown, own(2)).scale)
+    assert prospects.under_way(unknown, own(400)).scale == pytest.approx(0.04, rel=0.15)
+
+
+@pytest.mark.parametrize(("margins", "effect"), [(0.5, 0.0), (1.0, 0.0), (1.0, 0.02), (1.5, 0.0), (2.0, 0.02)])
+def test_what_is_left_is_about_right(margins: float, effect: float) -> None:
+    """Within a factor of 1.6, of 300 replays each: by an experiment that is known to have this noise, after 10 blocks."""
+    rng = np.random.default_rng(9)
+    ratios = rng.standard_normal((REPLAYS, RULE.max_blocks)) * margins * MARGIN + math.log1p(effect)
+    signs = tossed(rng, ratios.shape)
+    done = 10
+    stop = np.min(verdict.stops(verdict.by_coin(ratios, signs), RULE), axis=0)
+    stop = np.minimum(stop + 1, RULE.max_blocks)
+    going = stop > done
+    noise = known(margins * MARGIN, 50.0)
+    told = [prospects.left(noise, RULE, done, math.expm1(np.median(row[:done]))) for row in ratios[going]]
+    assert 1 / 1.6 < np.mean(told) / (stop[going] - done).mean() < 1.6
+
+
+def test_what_no_budget_decides_is_out_of_reach_and_what_it_does_decide_is_not() -> None:
+    ratios = np.random.default_rng(10).standard_normal((100, 30))
+
+    def reached(margins: float, effect: float, done: int) -> float:
+        noise = known(margins * MARGIN, 50.0)
+        seen = [math.expm1(np.median(row[:done]) * margins * MARGIN + math.log1p(effect)) for row in ratios]
+        return float(np.mean([prospects.in_reach(noise, RULE, done, one) for one in seen]))
+
+    assert reached(1.0, 0.0, 30) == 1
+    assert reached(2.0, 0.0, 20) == 1
+    assert reached(10.0, 0.0, 3) == 1  # an effect that is large enough to be found is plausible still
+    assert reached(10.0, 0.0, 30) < 0.2
+    assert reached(10.0, 1.0, 30) == 1
+
+
+def test_a_first_look_waits_where_noise_is_large_and_no_longer_than_for_coins() -> None:
+    looks = [prospects.first_look(known(margins * MARGIN), RULE) for margins in (0.1, 1.0, 1.6, 2.0, 20.0)]
+    assert looks == sorted(looks)
+    assert (looks[0], looks[-1]) == (verdict.LEAST, 7)
+    assert prospects.first_look(prospects.noise([]), RULE) == verdict.LEAST

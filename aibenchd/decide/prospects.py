@@ -1,4 +1,4 @@
-"""How small an effect a budget can find, and after how many blocks, from the noise of blocks that have been measured.
+"""Prospects: how small an effect a budget can find, and after how many blocks, from the noise of blocks that have been measured.
 
 What is known before an experiment is its rule, and the noise of earlier blocks on the same device and benchmark. To replay
 the verdict on such noise takes seconds; here it is a formula and three small tables, which take a tenth of a millisecond.
@@ -62,10 +62,18 @@ much as is said.
 Noise that the verdict leaves to the coins (clumped) hides up to 30 % more than is said from 20 blocks on, if Student's; two sharp
 modes that lie two margins apart hide up to 1.7 times as much. Orders by pairs need twice the blocks that those by coin do before
 a change is called, which is not counted in.
+
+**On the way** an experiment's own blocks say more of today than those before: :func:`under_way` weighs both, and the effect is as
+estimated so far. One that is undecided longer than was expected will be so for a while: :data:`LONGER` of the whole. On the four
+tapes, on normal noise of 0.5 to 20 % a block and on Student's with 2 degrees, with changes of 0 to 5 % (48 cases, 400 replays
+each), what is said to be left after 5, 10 and 20 blocks is right on average, and off by a factor of 1.4 from case to case;
+after 40 by one of 1.2. Of 741 replays that were undecided after 20 blocks and stayed so to their end, 417 were out of reach by
+then, and 6 of 1,457 that were decided later; after 40 blocks it was 556 of 824, and 12 of 430.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -100,6 +108,13 @@ WANDERING = 3.3  # of what a block's evidence of a change varies by, against its
 SPENT = 5.8  # how sharply a mean number of blocks bends into the least that coins need, and into the budget
 OFF_GRID = 0.3, 1.0  # margins between a slot's effect and those of the verdict's model: no matter, and all new to it
 HIDING, LEARNING = 1.3, 13.0  # margins of noise that a slot which is new is worth, and blocks until it is learnt
+
+USUAL = 10  # blocks: more from before do not outweigh those of today
+LONGER = 1 / 4  # of the blocks that were expected, that are left at the least
+HOPE = 1.5  # times its budget that one may be expected to take which is still called in reach
+SURE = 2.0  # standard errors to either side, within which an effect may be
+EARLY = 1 / 4  # of the blocks that are expected, before which few verdicts come
+UNBOUNDED = 1_000_000  # blocks, of a budget that is none
 
 Table = tuple[sequential.Floats, tuple[float, ...]]
 Row = tuple[sequential.Floats, sequential.Floats]  # log ratios and signs of an experiment's blocks
@@ -144,15 +159,13 @@ def noise(experiments: Iterable[verdict.Experiment]) -> Noise:
     """
     rows = [_finite(one) for one in experiments]
     slot, low, high = _second_slot(rows)
-    centred = [ratios + signs * _known(slot) for ratios, signs in rows if len(ratios) > 1]
-    centred = [ratios - np.median(ratios) for ratios in centred]
-    residuals = np.concatenate([np.delete(one, np.abs(one).argmin()) for one in centred] or [np.zeros(0)])
+    centred = _centred(rows, slot)
+    residuals = _residuals(centred)
     count = sum(len(ratios) for ratios, _ in rows)
     if len(residuals) < ENOUGH:
         return Noise(math.nan, math.nan, slot, low, high, count, math.nan, False)
     clumped = bool(verdict.clumped(max(centred, key=len)[:LOOKED_AT]).any())
-    scale = float(np.quantile(np.abs(residuals), MIDDLE)) / OUTER * count / (count - 1)  # the slot takes one too
-    scale = scale if scale > NOTHING * np.abs(residuals).max() else 0.0
+    scale = _scale(residuals, count)
     return Noise(scale, _degrees(residuals, scale), slot, low, high, count, _lag(centred, scale), clumped)
 
 
@@ -189,8 +202,72 @@ def blocks(noise: Noise, rule: model.Rule, effect: float = 0.0) -> float:
     margin = math.log1p(rule.min_effect)
     scale, size = max(noise.scale / margin, LITTLE), abs(math.log1p(effect)) / margin
     often = 1 / _to_changed(size, scale, noise, rule.alpha) + 1 / _to_unchanged(size, scale, noise, rule.beta)
-    reached = 1 / often + LEARNING * _new(noise.slot, margin)
-    return float((reached**-SPENT + float(rule.max_blocks) ** -SPENT) ** (-1 / SPENT))
+    return _within(1 / often + LEARNING * _new(noise.slot, margin), rule.max_blocks)
+
+
+def under_way(before: Noise, own: verdict.Experiment) -> Noise:
+    """The noise of an experiment that is under way, from that of blocks before it and of its own.
+
+    Scales are averaged by their logarithms, weighed by blocks; those before count for :data:`USUAL` at most. All else is from
+    before, or as good as normal without a slot where nothing is known: a few blocks say little of it.
+    """
+    rows = [_finite(own)]
+    residuals, count = _residuals(_centred(rows, _second_slot(rows)[0])), len(rows[0][0])
+    if len(residuals) < ENOUGH:
+        return before
+    scale = _scale(residuals, count)
+    if math.isnan(before.scale):
+        return Noise(scale, 1 / float(TAILS[0]), 0.0, math.nan, math.nan, count, math.nan, False)
+    weights = np.array([min(before.blocks, USUAL), count])
+    logs = np.log(np.maximum([before.scale, scale], NOTHING))
+    return dataclasses.replace(before, scale=float(np.exp(weights @ logs / weights.sum())))
+
+
+def left(noise: Noise, rule: model.Rule, done: int, effect: float) -> float:
+    """Mean number of blocks that an experiment takes still which is undecided after ``done``; NaN as :func:`smallest`.
+
+    Args:
+        rule: whose budget in blocks is what its time allows too.
+        effect: as it is estimated so far, or 0; as a ratio minus 1.
+    """
+    room = max(rule.max_blocks - done, 1)
+    return _within(_further(noise, rule, done, effect), room)
+
+
+def in_reach(noise: Noise, rule: model.Rule, done: int, effect: float) -> bool:
+    """Whether the budget may still decide an experiment which is undecided after ``done`` blocks; True while that is not known.
+
+    It may while *unchanged* is not far beyond it, or while an effect is plausible that the budget finds. Arguments: as of
+    :func:`left`.
+    """
+    if math.isnan(noise.scale) or not done:
+        return True
+    plausible = abs(math.log1p(effect)) + SURE * noise.scale / math.sqrt(done)
+    found = plausible >= math.log1p(smallest(noise, rule))
+    return found or _further(noise, rule, done, 0.0) <= HOPE * max(rule.max_blocks - done, 1)
+
+
+def first_look(noise: Noise, rule: model.Rule) -> int:
+    """Blocks after which to look for a verdict for the first time: before, few come.
+
+    A verdict needs two blocks. Where *unchanged* takes long, it seldom comes in the first quarter of that; no change is called
+    before coins can be certain, and from there on each block is looked at. On noise as in "On the way", it saves 18 % of the
+    looks, and costs 0.02 blocks an experiment, 0.2 at most (14 % were decided before the look there). For what it does to
+    verdicts see :func:`aibenchd.decide.verdict.decide`.
+    """
+    early = blocks(noise, rule) * EARLY
+    return verdict.LEAST if math.isnan(early) else int(min(max(early, verdict.LEAST), _coins_need(rule.alpha)))
+
+
+def _further(noise: Noise, rule: model.Rule, done: int, effect: float) -> float:
+    """As :func:`left`, by a budget without end."""
+    whole = blocks(noise, dataclasses.replace(rule, max_blocks=UNBOUNDED), effect)
+    return max(whole - done, whole * LONGER, 1.0)
+
+
+def _within(mean: float, most: float) -> float:
+    """A mean number of blocks, bent into a budget."""
+    return float((mean**-SPENT + float(most) ** -SPENT) ** (-1 / SPENT))
 
 
 def _finite(seen: verdict.Experiment) -> Row:
@@ -221,6 +298,22 @@ def _second_slot(rows: Sequence[Row]) -> tuple[float, float, float]:
         return float(ranked[np.searchsorted(below, middle)]), -math.inf, math.inf
     low, slot, high = ranked[np.searchsorted(below, [middle - away, middle, middle + away])].tolist()
     return slot, low, high
+
+
+def _centred(rows: Sequence[Row], slot: float) -> list[sequential.Floats]:
+    """What is left of each experiment's blocks without what its slot adds and without its median."""
+    cleared = [ratios + signs * _known(slot) for ratios, signs in rows if len(ratios) > 1]
+    return [ratios - np.median(ratios) for ratios in cleared]
+
+
+def _residuals(centred: Sequence[sequential.Floats]) -> sequential.Floats:
+    """All of them but the one of each that its median took."""
+    return np.concatenate([np.delete(one, np.abs(one).argmin()) for one in centred] or [np.zeros(0)])
+
+
+def _scale(residuals: sequential.Floats, count: int) -> float:
+    scale = float(np.quantile(np.abs(residuals), MIDDLE)) / OUTER * count / (count - 1)  # the slot takes one too
+    return scale if scale > NOTHING * np.abs(residuals).max() else 0.0
 
 
 def _known(slot: float) -> float:

@@ -1,0 +1,116 @@
+"""What can be expected of an experiment: what its budget finds, when to look first, and what it takes still. Pure.
+
+From the noise of its cell, which is one benchmark on one device with one repository's programs, and from its own blocks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+
+from aibenchd import model
+from aibenchd.decide import prospects
+from aibenchd.measure import judging
+from aibenchd.store import experiments, noises
+
+UNKNOWN = prospects.Noise(math.nan, math.nan, math.nan, math.nan, math.nan, 0, math.nan, clumped=False)
+
+
+def facts(newest: Sequence[noises.Blocks]) -> dict[str, float | int | None]:
+    """What is kept of a cell's noise; empty where there are no blocks.
+
+    Args:
+        newest: of the experiments of one cell, newest first; asked about is the rule of the newest that was to give a verdict.
+    """
+    timed = [one for one in newest if one.design.benchmark.metric != "error" and one.blocks]
+    if not timed:
+        return {}
+    noise = prospects.noise([judging.seen(one.design, one.blocks) for one in timed])
+    rule = next((one.design.rule for one in newest if one.design.rule.decides), model.Rule())
+    return {
+        "blocks": noise.blocks,
+        "scale": _known(noise.scale),
+        "degrees": _known(noise.degrees),
+        "slot": _known(noise.slot),
+        "slot_low": _known(noise.slot_low),
+        "slot_high": _known(noise.slot_high),
+        "smallest": _known(prospects.smallest(noise, rule)),
+        "expected": _known(prospects.blocks(noise, rule)),
+        "seconds": statistics.median(block.seconds for one in timed for block in one.blocks),
+    }
+
+
+def first_look(design: model.Design, cell: noises.Known | None) -> int:
+    """Blocks after which times are weighed for the first time."""
+    return prospects.first_look(_noise(cell), design.rule)
+
+
+def ahead(
+    design: model.Design,
+    blocks: Sequence[experiments.Journalled],
+    decision: model.Decision,
+    cell: noises.Known | None,
+    quota: int | None,
+) -> model.Outlook:
+    """What an experiment takes still.
+
+    Args:
+        blocks: at least one.
+        quota: blocks that a search has given it.
+    """
+    if decision.verdict is not None:
+        return model.Outlook()
+    seconds = judging.seconds_of(blocks) / len(blocks)
+    valid, spent = sum(block.valid for block in blocks), len(blocks)
+    if quota is not None:
+        return _of_blocks(quota - spent, seconds)
+    if design.arms == 1:
+        return _of_blocks(design.blocks - valid, seconds)
+    if not design.rule.decides:
+        return _of_blocks(design.rule.max_blocks - spent, seconds)
+    if design.benchmark.metric == "error":
+        return _of_blocks(judging.agreeing_blocks(design) - valid, seconds)
+    return _of_test(design, blocks, decision, cell, seconds)
+
+
+def _of_test(
+    design: model.Design,
+    blocks: Sequence[experiments.Journalled],
+    decision: model.Decision,
+    cell: noises.Known | None,
+    seconds: float,
+) -> model.Outlook:
+    """That of one whose end hangs on what its blocks say."""
+    noise = prospects.under_way(_noise(cell), judging.seen(design, blocks))
+    rule = dataclasses.replace(design.rule, max_blocks=_budget(design.rule, len(blocks), seconds))
+    effect = 0.0 if math.isnan(decision.estimate) else decision.estimate
+    left = prospects.left(noise, rule, len(blocks), effect)
+    if math.isnan(left):
+        return model.Outlook()
+    reached = prospects.in_reach(noise, rule, len(blocks), effect)
+    return dataclasses.replace(_of_blocks(math.ceil(left), seconds), out_of_reach=not reached)
+
+
+def _budget(rule: model.Rule, done: int, seconds: float) -> int:
+    """Blocks that the budget allows, in time too, where one takes so many seconds; one more than were run at the least."""
+    in_time = rule.max_seconds / seconds if seconds > 0 else math.inf
+    return max(int(min(rule.max_blocks, math.ceil(in_time) if math.isfinite(in_time) else rule.max_blocks)), done + 1)
+
+
+def _of_blocks(left: int, seconds: float) -> model.Outlook:
+    left = max(left, 1)
+    return model.Outlook(left, math.ceil(left * seconds))
+
+
+def _noise(cell: noises.Known | None) -> prospects.Noise:
+    """A cell's noise as it is kept, as a value again."""
+    if cell is None or cell.scale is None or cell.degrees is None:
+        return UNKNOWN
+    slot, low, high = (math.nan if one is None else one for one in (cell.slot, cell.slot_low, cell.slot_high))
+    return prospects.Noise(cell.scale, cell.degrees, slot, low, high, cell.blocks, lag=math.nan, clumped=False)
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

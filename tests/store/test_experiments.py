@@ -1,0 +1,103 @@
+"""Whose block is next, and what an experiment is expected to take before its first one."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import statusd
+
+from aibenchd import model
+from aibenchd.plan import order, suspicion
+from aibenchd.store import experiments, noises, planning, schema, store
+
+DESIGN = planning.design_json(model.Design(model.Benchmark({}, {}), "pytorch", model.Rule()))
+CELL = suspicion.Cell("engine", statusd.DIGEST, "lab-host", "", "squeeze")
+KEY = (CELL.benchmark, CELL.device, CELL.backend)
+FACTS: dict[str, float | int | None] = {"blocks": 40, "scale": 0.01, "expected": 7.2, "seconds": 5.0}
+
+
+@pytest.fixture
+def tx() -> Any:
+    engine = sa.create_engine("sqlite://")
+    schema.metadata.create_all(engine)
+    with engine.connect() as connection:
+        yield store.Transaction(connection)
+    engine.dispose()
+
+
+def in_turn(tx: store.Transaction, rank: Callable[[int, int], dict[str, Any]], pairs: int = 2, each: int = 3) -> list[str]:
+    """The backends of all experiments in the order in which they get a block, each one and then no more."""
+    for pair in range(pairs):
+        number, built = statusd.pair(tx, f"{pair}"), statusd.build(tx, f"{pair}")
+        statusd.revision(tx, f"{pair}", pair)
+        for one in range(each):
+            statusd.experiment(tx, number, built, backend=f"{pair}{one}", design=DESIGN, **rank(pair, one))
+    ran: list[str] = []
+    while True:
+        found = experiments.next_of(tx.connection, "lab-host")
+        if found is None:
+            return ran
+        table = schema.experiments
+        backend = tx.connection.scalar(sa.select(table.c.backend).where(table.c.id == found.id))
+        ran.append(str(backend))
+        tx.connection.execute(table.update().where(table.c.id == found.id).values(state="decided"))
+
+
+def test_what_can_be_decided_goes_before_what_hardly_can_of_newer_pairs_too(tx: store.Transaction) -> None:
+    ran = in_turn(tx, lambda pair, one: {"out_of_reach": one == 1, "turn": one / 10})
+    assert ran == ["10", "12", "00", "02", "11", "01"]
+
+
+def test_priority_goes_before_all(tx: store.Transaction) -> None:
+    assert in_turn(tx, lambda pair, one: {"out_of_reach": one == 1, "priority": one == 1})[:2] == ["11", "01"]
+
+
+def test_within_a_pair_what_is_done_soonest_goes_first_and_rounds_are_by_lot(tx: store.Transaction) -> None:
+    left = [30, 3_000, 50, None]
+    turns = [0.9, 0.1, 0.2, 0.5]
+    ran = in_turn(tx, lambda _, one: {"wave": order.wave(left[one]), "turn": turns[one], "round": one == 2}, pairs=1, each=4)
+    assert ran == ["03", "00", "02", "01"]
+
+
+def test_the_next_block_is_the_first_row_of_an_index(tx: store.Transaction) -> None:
+    asked: list[tuple[str, Any]] = []
+    sa.event.listen(tx.connection, "before_cursor_execute", lambda *of: asked.append((of[2], of[3])))
+    experiments.next_of(tx.connection, "lab-host")
+    statement, values = asked[0]
+    plan = [row[3] for row in tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+    assert plan[0] == "SEARCH experiments USING INDEX experiments_next (device=? AND state=?)"
+    assert not [step for step in plan if "ORDER BY" in step]
+
+
+@pytest.mark.parametrize(
+    ("changes", "quota", "blocks"),
+    [
+        ({}, None, 8),
+        ({"arms": 1, "blocks": 3}, None, 3),
+        ({}, 5, 5),
+        ({"rule": dataclasses.asdict(model.Rule.of_blocks(20, 0.02))}, None, 20),
+        ({"rule": dataclasses.asdict(model.Rule(max_blocks=4))}, None, 4),
+    ],
+)
+def test_a_cell_that_is_known_says_what_its_next_experiment_takes(
+    tx: store.Transaction, changes: dict[str, Any], quota: int | None, blocks: int
+) -> None:
+    pair = statusd.pair(tx, "a")
+    assert noises.expected(tx.connection, pair, KEY, DESIGN | changes, quota) == {}
+    noises.put(tx, CELL, FACTS)
+    found = noises.expected(tx.connection, pair, KEY, DESIGN | changes, quota)
+    assert (found["blocks_left"], found["out_of_reach"]) == (blocks, False)
+    assert found["seconds_left"] == pytest.approx(blocks * 5, abs=5)
+    assert found["wave"] == order.wave(found["seconds_left"])
+    other = statusd.pair(tx, "a", repository="other")
+    assert noises.expected(tx.connection, other, KEY, DESIGN) == {}
+
+
+def test_an_experiment_finds_the_noise_of_its_own_cell(tx: store.Transaction) -> None:
+    pair, built = statusd.pair(tx, "a"), statusd.build(tx, "a")
+    one, other = (statusd.experiment(tx, pair, built, backend=backend) for backend in ("", "cuda"))
+    noises.put(tx, CELL, FACTS | {"degrees": 8.0})
+    assert noises.of_experiment(tx.connection, one) == noises.Known(40, 0.01, 8.0, None, None, None)
+    assert noises.of_experiment(tx.connection, other) is None
