@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
 
 from aibenchd import settings
-from aibenchd.plan import searching
+from aibenchd.plan import bisect, searching
 
 LINE = [f"{number:040x}" for number in range(9)]
 RULE = settings.BisectSettings()
@@ -188,3 +189,12 @@ def test_what_another_search_has_named_wrongly_is_seldom_believed() -> None:
     """Of 24 searches that begin with the commit before theirs, 3 % err, or 0.7; more than 4 have a chance of 0.04 %."""
     named = [checked(seed, 2 + seed % 7, 1 + seed % 7)[0] for seed in range(24)]
     assert sum(not right for right in named) <= 4
+
+
+def test_blocks_name_a_commit_the_sooner_the_quieter_it_was_before() -> None:
+    pairs = [searching.Pair(LINE[newer], LINE[0], [0.06 * (newer > 3)]) for newer in (3, 4)]
+    few = dataclasses.replace(known(pairs), shown=[0.05, 0.06, 0.07])
+    earlier = [bisect.Earlier(scale, 5.0, 100) for scale in (0.005, 0.05)]
+    quiet, noisy = (searching.step(dataclasses.replace(few, earlier=one), RULE) for one in earlier)
+    assert quiet.search == "found"
+    assert noisy.search == "running"
