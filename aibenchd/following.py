@@ -25,7 +25,7 @@ from aibenchd.store import again, builds, experiments, findings, merges, noises,
 
 if TYPE_CHECKING:
     from aibenchd import creeping  # they import numpy
-    from aibenchd.plan import inside, searching
+    from aibenchd.plan import bisect, inside, searching
     from aibenchd.watch import base as watch
 
 LOOK_BACK = timedelta(days=1)  # over what was decided while nobody looked
@@ -490,9 +490,20 @@ def _by_time(
             build_seconds=known.build_seconds,
             block_seconds=known.block_seconds,
             asked_first=named,
+            earlier=_earlier(known.earlier),
         ),
         rule.model_copy(update={"max_blocks": rule.max_blocks - spent.blocks, "max_builds": rule.max_builds - spent.builds}),
     )
+
+
+def _earlier(measured: Sequence[noises.Blocks]) -> bisect.Earlier | None:
+    """The noise that the search of a culprit starts from. It does not know orders: what a slot adds is noise to it."""
+    from aibenchd.measure import outlook
+    from aibenchd.plan import bisect
+
+    noise = outlook.noise_of(measured)
+    scale = noise.scale if math.isnan(noise.slot) else math.hypot(noise.scale, noise.slot)
+    return bisect.Earlier(scale, noise.degrees, noise.blocks) if scale > 0 else None
 
 
 def _shows(verdict: model.Verdict, step: searches.Step) -> bool | None:

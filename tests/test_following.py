@@ -408,6 +408,25 @@ async def test_what_was_built_or_failed_before_a_search_is_none_of_its_builds(jo
     assert known.unbuildable == {"c4", "c6"}
 
 
+async def test_a_search_begins_with_the_noise_of_what_was_measured_before(journal: store.Store) -> None:
+    """Not of the experiments that began it, nor of its own: their blocks are its evidence."""
+
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 6)
+        line.compared(1, 0, **statusd.decided("unchanged", 1))
+        line.compared(2, 1, **statusd.decided("unchanged", 1))
+        line.compared(5, 2, **SLOWER)
+        statusd.finding(tx, 3, state="open", verified_at=statusd.NOW)
+        again = line.compared(5, 2, of={"run_type": "verify"}, **SLOWER)
+        tx.connection.execute(e.update().where(e.c.id == again).values(finding=1))
+        line.compared(4, 2, **statusd.decided("unchanged", 1))
+
+    await journal.write(write)
+    known = await journal.read(lambda connection: searches.searched(connection, 1))
+    assert [len(one.blocks) for one in known.earlier] == [20, 20]
+    assert len(known.shown) == 40
+
+
 async def test_what_breaks_of_one_commit_holds_up_no_other(journal: store.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(tx: store.Transaction) -> None:
         line = Line(tx, 4)

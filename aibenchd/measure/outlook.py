@@ -24,10 +24,10 @@ def facts(newest: Sequence[noises.Blocks]) -> dict[str, float | int | None]:
     Args:
         newest: of the experiments of one cell, newest first; asked about is the rule of the newest that was to give a verdict.
     """
-    timed = [one for one in newest if one.design.benchmark.metric != "error" and one.blocks]
+    timed = _timed(newest)
     if not timed:
         return {}
-    noise = prospects.noise([judging.seen(one.design, one.blocks) for one in timed])
+    noise = noise_of(newest)
     rule = next((one.design.rule for one in newest if one.design.rule.decides), model.Rule())
     return {
         "blocks": noise.blocks,
@@ -40,6 +40,11 @@ def facts(newest: Sequence[noises.Blocks]) -> dict[str, float | int | None]:
         "expected": _known(prospects.blocks(noise, rule)),
         "seconds": statistics.median(block.seconds for one in timed for block in one.blocks),
     }
+
+
+def noise_of(newest: Sequence[noises.Blocks]) -> prospects.Noise:
+    """The noise of the experiments of one cell."""
+    return prospects.noise([judging.seen(one.design, one.blocks) for one in _timed(newest)])
 
 
 def first_look(design: model.Design, cell: noises.Known | None) -> int:
@@ -102,6 +107,10 @@ def _budget(rule: model.Rule, done: int, seconds: float) -> int:
 def _of_blocks(left: int, seconds: float) -> model.Outlook:
     left = max(left, 1)
     return model.Outlook(left, math.ceil(left * seconds))
+
+
+def _timed(newest: Sequence[noises.Blocks]) -> list[noises.Blocks]:
+    return [one for one in newest if one.design.benchmark.metric != "error" and one.blocks]
 
 
 def _noise(cell: noises.Known | None) -> prospects.Noise:

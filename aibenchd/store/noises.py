@@ -19,6 +19,7 @@ from aibenchd.store import experiments, schema, store
 EXPERIMENTS = 10  # the newest, whose blocks are looked at
 LISTED = 10_000
 CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
+NEWEST = 2**63 - 1  # no experiment has that number
 # Two cells differ by more than noise does, and a profiler adds its own.
 NOT_OF_COMMITS = (model.RunType.COMPARE, model.RunType.PROFILE)
 
@@ -80,8 +81,8 @@ def expected(
     return experiments.outlook_columns(model.Outlook(blocks, math.ceil(blocks * known.seconds)))
 
 
-def newest_blocks(connection: sa.Connection, cell: suspicion.Cell) -> list[Blocks]:
-    """Of the newest experiments of a cell, newest first."""
+def newest_blocks(connection: sa.Connection, cell: suspicion.Cell, before: int = NEWEST) -> list[Blocks]:
+    """Of the newest experiments of a cell, newest first; of those before one of them."""
     rows = connection.execute(
         sa.select(_e.c.id, _e.c.design)
         .join(_p, _p.c.id == _e.c.pair)
@@ -92,6 +93,7 @@ def newest_blocks(connection: sa.Connection, cell: suspicion.Cell) -> list[Block
             _e.c.backend == cell.backend,
             _e.c.control_build.is_not(None),
             _e.c.verdict.is_not(None),
+            _e.c.id < before,
             _p.c.run_type.not_in(NOT_OF_COMMITS),
         )
         .order_by(_e.c.id.desc())

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import again, builds, experiments, findings, merges, planning, schema, store
+from aibenchd.store import again, builds, experiments, findings, merges, noises, planning, schema, store
 
 LIMIT = 1_000  # findings that one look deals with
 LINE = 2_000  # commits that a search can be over
@@ -39,6 +39,7 @@ class Searched:
         build_seconds, block_seconds: what they usually take.
         steps: what was measured for it.
         shown: log ratios of the blocks that showed the change between the ends.
+        earlier: what was measured there before, newest first.
     """
 
     finding: int
@@ -54,6 +55,7 @@ class Searched:
     block_seconds: float
     steps: Sequence[Step]
     shown: Sequence[float]
+    earlier: Sequence[noises.Blocks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
     assert build is not None  # noqa: S101  a foreign key
     line = _line(connection, row.repository, row.treatment, row.control)
     within = merges.known(connection, row.repository, line)
+    suspect = findings.suspect_of(row)
     began = row.verified_at or row.found_at
     made = connection.execute(
         sa.select(_b.c.commit, _b.c.state, _b.c.queued_at).where(
@@ -154,7 +157,7 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
     return Searched(
         finding=finding,
         repository=row.repository,
-        slower=findings.suspect_of(row).slower,
+        slower=suspect.slower,
         verdict=model.Verdict(row.verdict),
         design=experiments.design_of(row.design),
         line=line,
@@ -165,6 +168,7 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
         block_seconds=sum(block.seconds for block in blocks) / max(1, len(blocks)),
         steps=steps(connection, finding),
         shown=findings.log_ratios(blocks),
+        earlier=noises.newest_blocks(connection, suspect.cell, before=row.id),
     )
 
 
