@@ -16,7 +16,7 @@ EXTRA_pytorch := torch
 EXTRA_onnxruntime := onnxruntime
 EXTRA = $(or $(EXTRA_$(ENGINE)),$(error ENGINE=$(ENGINE): expected pytorch or onnxruntime))
 
-.PHONY: setup demo test check bench bench-decide install clean
+.PHONY: setup demo test check bench bench-decide bench-search install clean
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aibenchd needs Python 3.11 or later; try make PYTHON=python3.12")'
@@ -61,6 +61,10 @@ debian: # install what is missing where we are root, else say what it is
 
 bench-decide: $(VENV)/.dev ## false alarms, power and trials to a verdict: ours, other rules, and the limit; takes minutes
 	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_decide
+
+bench-search: $(VENV)/.dev ## how often the right commits are named, at what price, and how soon a creep is seen; takes minutes
+	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_bisect
+	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_creep
 
 # As root. The configuration that is there is never written over. DESTDIR shows what would be installed, and where; the
 # programs there would name it in their first line.

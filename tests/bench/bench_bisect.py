@@ -1,10 +1,13 @@
-"""How often bisection names the right commits, and at what price, where it is known: ``python -m tests.bench.bench_bisect``.
+"""``make bench-search``: how often bisection names the right commits, and at what price, where it is known.
 
 Culprits are planted in a line of 128 commits, at random places. Blocks are laid over the recorded tapes of
 ``tests/data/noise`` from a random start, wrapping, in the order of a fair coin. The change between the ends is measured
 first, as the daemon would, until :mod:`aibenchd.decide.verdict` says *regressed*; those blocks are given to the search and
-are not counted. Where commits do not build, they come in runs of 1 to 4, about a seventh of all, and are found out by
-trying, at the price of a build.
+are not counted. Blocks are asked for as many at a time as the daemon does. Where commits do not build, they come in runs of 1
+to 4, about a seventh of all, and are found out by trying, at the price of a build.
+
+What the search is told of the noise is what :mod:`aibenchd.decide.prospects` makes of ten earlier experiments without a
+change; in rows that say so its scale is wrong by a factor, or nothing is told.
 
 The yardstick is the same bisector that is told the tape's own density of ratios (a kernel estimate) and the sizes that were
 planted, over the same noise and the same coins. Right is: each culprit named, alone or with neighbours before it that do not
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import math
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -24,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aibenchd import model
-from aibenchd.decide import verdict
-from aibenchd.plan import bisect
+from aibenchd.decide import prospects, verdict
+from aibenchd.plan import bisect, searching
 from tests.bench import bench_decide
 
 Floats = NDArray[np.float64]
@@ -33,7 +37,8 @@ Floats = NDArray[np.float64]
 COMMITS = 128
 MIN_EFFECT = 0.01
 BREAKING = 0.06  # the chance that a commit begins a run of commits that do not build
-EFFECTS = (0.01, 0.02, 0.05)
+EARLIER = 10  # experiments whose noise is told
+HISTORIES = 5  # of each tape
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,14 @@ def right(found: bisect.Posterior, line: Line) -> bool:
     return found.outcome is bisect.Outcome.FOUND and every and all(group & set(line.culprits) for group in groups)
 
 
-def known(logs: Floats) -> Known:
+@functools.cache
+def recorded(tape: str) -> bench_decide.Tape:
+    return bench_decide.recorded(bench_decide.NOISE / f"{tape}.jsonl")
+
+
+@functools.cache
+def known(tape: str) -> Known:
+    logs = recorded(tape).fastest
     density = bench_decide.log_density(np.diff(np.append(logs, logs[0])))
     grid = np.linspace(-0.5, 0.5, 20_001)
     logs_there = density(grid)
@@ -146,23 +158,79 @@ def known(logs: Floats) -> Known:
     return Known(density, 1 / float((weights * np.gradient(logs_there, grid) ** 2).sum()))
 
 
-def run(job: tuple[int, str, tuple[float, ...] | int, bool, float, int, bool]) -> tuple[Result, Result] | None:
+@functools.cache
+def earlier(tape: str, seed: int) -> bisect.Earlier:
+    """The noise of experiments without a change, each up to its verdict."""
+    rule = model.Rule(min_effect=MIN_EFFECT)
+    replays = bench_decide.laid(recorded(tape), recorded(tape).fastest, "coin", EARLIER, rule.max_blocks, seed)
+    whole = verdict.by_coin(replays.ratios(rule.max_blocks), np.where(replays.ahead, 1.0, -1.0))
+    blocks = np.minimum(np.min(verdict.stops(whole, rule), axis=0) + 1, rule.max_blocks)
+    pairs = zip(whole.ratios, whole.signs, blocks, strict=True)
+    noise = prospects.noise(verdict.by_coin(ratios[:size], orders[:size]) for ratios, orders, size in pairs)
+    return bisect.Earlier(math.hypot(noise.scale, noise.slot), noise.degrees, noise.blocks)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Lines of one row.
+
+    Attributes:
+        effects: of the culprits; or of how many, drawn from 1 to 5 %.
+        breaks: whether some commits do not build.
+        told: by how much the scale of the noise is wrong that is told; 0 where none is.
+    """
+
+    name: str
+    effects: tuple[float, ...] | int
+    breaks: bool = False
+    told: float = 1.0
+
+
+KINDS = (
+    Kind("one of 1%", (0.01,)),
+    Kind("one of 2%", (0.02,)),
+    Kind("one of 5%", (0.05,)),
+    Kind("one of 1 to 5%", 1),
+    Kind("one, some do not build", 1, breaks=True),
+    Kind("two of 1 to 5%", 2),
+    Kind("two, some do not build", 2, breaks=True),
+    Kind("three of 1 to 5%", 3),
+    Kind("three, some do not build", 3, breaks=True),
+    Kind("two, noise told twice as large", 2, told=2.0),
+    Kind("two, noise told half as large", 2, told=0.5),
+    Kind("two, noise not told", 2, told=0.0),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    kind: Kind
+    tape: str
+    seed: int
+    price: float
+    devices: int
+    alone: bool
+
+
+def run(job: Job) -> tuple[Result, Result]:
     """Ours and the yardstick's, on one line."""
-    seed, tape, effects, breaks, price, devices, alone = job
-    rng = np.random.default_rng(seed)
-    logs = bench_decide.recorded(bench_decide.NOISE / f"{tape}.jsonl").fastest
+    rng, kind, logs = np.random.default_rng(job.seed), job.kind, recorded(job.tape).fastest
     while True:
-        sizes = tuple(rng.uniform(0.01, 0.05, effects)) if isinstance(effects, int) else effects
-        line = drawn(logs, sizes, breaks, rng)
+        sizes = tuple(rng.uniform(0.01, 0.05, kind.effects)) if isinstance(kind.effects, int) else kind.effects
+        line = drawn(logs, sizes, kind.breaks, rng)
         if (ratios := verified(line)) is not None:
             break
     evidence = (bisect.Evidence(COMMITS, 0, ratios),)
-    ours = bisect.Search(COMMITS, evidence, build_price=price, min_effect=MIN_EFFECT, max_blocks=2000, max_builds=COMMITS)
-    mine = searched(ours, line, devices)
-    if alone:
+    noise = earlier(job.tape, job.seed % HISTORIES)
+    told = dataclasses.replace(noise, scale=kind.told * noise.scale) if kind.told else None
+    ours = bisect.Search(
+        COMMITS, evidence, told, build_price=job.price, min_effect=MIN_EFFECT, max_blocks=2000, max_builds=COMMITS
+    )
+    mine = searched(ours, line, job.devices)
+    if job.alone:
         return mine, mine
     fields = {field.name: getattr(ours, field.name) for field in dataclasses.fields(ours)}
-    return mine, searched(Told(**fields, known=known(logs), planted=sizes), line, devices)
+    return mine, searched(Told(**fields, known=known(job.tape), planted=sizes), line, job.devices)
 
 
 def row(results: list[tuple[Result, Result]], price: float) -> str:
@@ -189,38 +257,30 @@ def row(results: list[tuple[Result, Result]], price: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="bisect planted changes on recorded noise")
-    parser.add_argument("--runs", type=int, default=200, help="of each row (%(default)s)")
+    parser.add_argument("--runs", type=int, default=40, help="of each row (%(default)s)")
     parser.add_argument("--price", type=float, default=20.0, help="of a build, in blocks (%(default)s)")
-    parser.add_argument("--devices", type=int, default=1, help="blocks run at once (%(default)s)")
+    parser.add_argument("--devices", type=int, default=searching.BATCH, help="blocks asked for at once (%(default)s)")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", nargs="*", type=int, help="their numbers, from 0 (all)")
     parser.add_argument("--alone", action="store_true", help="without the yardstick")
-    options = parser.parse_args()
+    given = parser.parse_args()
     tapes = sorted(path.stem for path in bench_decide.NOISE.glob("*.jsonl"))
-    kinds: list[tuple[str, tuple[float, ...] | int, bool]] = [(f"one of {effect:.0%}", (effect,), False) for effect in EFFECTS]
-    kinds += [("one of 1 to 5 %", 1, False), ("the same, some do not build", 1, True)]
-    kinds += [("two of 1 to 5 %", 2, False), ("two, some do not build", 2, True), ("three of 1 to 5 %", 3, False)]
-    print(f"{COMMITS} commits, a build costs {options.price:g} blocks, {options.runs} runs a row; ours, then the yardstick")
-    print(f"{'culprits':28} {'right, %':24} {'blocks':13}  {'builds':11}  {'cost':25} {'ratio':>5}")
-    everything: list[tuple[Result, Result]] = []
-    with multiprocessing.get_context("forkserver").Pool(options.processes) as pool:
-        for number, (name, effects, breaks) in enumerate(kinds):
+    print(f"{COMMITS} commits, a build costs {given.price:g} blocks, {given.runs} runs a row; ours, then the yardstick")
+    print(f"{'culprits':31} {'right, %':24} {'blocks':13}  {'builds':11}  {'cost':25} {'ratio':>5}")
+    as_said: list[tuple[Result, Result]] = []
+    with multiprocessing.get_context("forkserver").Pool(given.processes) as pool:
+        for number in given.rows or range(len(KINDS)):
+            kind = KINDS[number]
             jobs = [
-                (
-                    options.seed + 100_000 * number + one,
-                    tapes[one % len(tapes)],
-                    effects,
-                    breaks,
-                    options.price,
-                    options.devices,
-                    options.alone,
-                )
-                for one in range(options.runs)
+                Job(kind, tapes[one % len(tapes)], given.seed + 100_000 * number + one, given.price, given.devices, given.alone)
+                for one in range(given.runs)
             ]
-            results = [result for result in pool.imap_unordered(run, jobs, chunksize=4) if result is not None]
-            everything += results
-            print(f"{name:28} {row(results, options.price)}", flush=True)
-    print(f"{'all':28} {row(everything, options.price)}")
+            results = list(pool.imap_unordered(run, jobs, chunksize=4))
+            as_said += results if kind.told == 1 else []
+            print(f"{kind.name:31} {row(results, given.price)}", flush=True)
+    if as_said:
+        print(f"{'all whose noise is told as it is':31} {row(as_said, given.price)}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""How soon a creep is seen, and how often one that is none, where the truth is known: ``python -m tests.bench.bench_creep``.
+"""``make bench-search``: how soon a creep is seen, and how often one that is none, where the truth is known.
 
-A history is 500 commits of one series. Each is measured against the one before it by the daemon's own rule, over a recorded
+A history is 300 commits of one series. Each is measured against the one before it by the daemon's own rule, over a recorded
 tape of ``tests/data/noise``, of which each history has one; what is called a change is measured a second time, and between
 neighbours it is a known one where that says the same. With anchors, the newest commit is measured against the first where
-:func:`aibenchd.decide.creep.anchor_due` says so, at some share of the margin. The detector is asked after each commit, up to
-its first alarm.
+:func:`aibenchd.decide.creep.anchor_due` says so, at some share of the margin, but not twice within as many commits as the daemon
+leaves between. The detector is asked after every fifth commit, up to its first alarm.
 
-Experiments are drawn from pools, one of each tape and each of :data:`EFFECTS`, with either sign; an effect between is
-that of the nearest, moved. Delays and true creeps are counted from the commit after which the drift begins; ± is the standard
-error. "Held" is how often the interval of the creep holds the true one since the commit it is told of, at 90 %.
+Experiments are drawn from pools, one of each tape and each of :data:`EFFECTS`, with either sign, and what is measured a second
+time is another one; an effect between is that of the nearest, moved. Delays and true creeps are counted from the commit after
+which the drift begins; ± is the standard error. "Held" is how often the interval of the creep holds the true one since the
+commit it is told of, at 90 %.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aibenchd import model
+from aibenchd import creeping, model
 from aibenchd.decide import creep, verdict
 from tests.bench import bench_decide
 
 Floats = NDArray[np.floating]
 
-COMMITS = 500
+COMMITS = 300
+LOOK = 5  # commits between two questions to the detector
 BEGIN = 100  # the last commit before a drift
 RULE = model.Rule()
 EFFECTS = (0.0, 0.001, 0.003, 0.005, 0.01, 0.015, 0.02, 0.03)
-SHARES = (None, 1.0, 0.75)  # of the margin, at which an anchor is due; None: no anchors
+SHARES = (None, creep.SHARE)  # of the margin, at which an anchor is due; None: no anchors
 CALLED = {model.Verdict.REGRESSED, model.Verdict.IMPROVED}
 
 
@@ -83,25 +85,29 @@ class Lab:
     size: int
     logs: Floats
 
-    def measured(self, older: int, newer: int) -> tuple[creep.Edge, model.Verdict | None]:
+    def measured(self, older: int, newer: int, times: int) -> list[tuple[creep.Edge, model.Verdict | None]]:
+        """So many experiments on two commits."""
         theta = float(self.logs[newer] - self.logs[older])
         sign = math.copysign(1.0, theta) if theta else float(self.rng.choice((-1.0, 1.0)))
         effect = min(EFFECTS, key=lambda one: abs(math.log1p(one) - abs(theta)))
-        drawn = pool(self.tape, effect, self.size)[self.rng.integers(self.size)]
         moved = math.exp(abs(theta) - math.log1p(effect))
-        ratios = sorted(((1 + one) * moved) ** sign - 1 for one in (drawn.low, drawn.estimate, drawn.high))
-        mirrored = {model.Verdict.REGRESSED: model.Verdict.IMPROVED, model.Verdict.IMPROVED: model.Verdict.REGRESSED}
-        said = drawn.verdict if sign > 0 or drawn.verdict is None else mirrored.get(drawn.verdict, drawn.verdict)
-        decision = model.Decision(said, drawn.blocks, ratios[1], ratios[0], ratios[2])
-        return creep.Edge.of(older, newer, decision, RULE), said
+        places = self.rng.choice(self.size, times, replace=False)
+        return [_told(older, newer, pool(self.tape, effect, self.size)[place], moved, sign) for place in places]
 
     def verified(self, older: int, newer: int) -> tuple[list[creep.Edge], bool]:
         """What is measured, a second time where that is a change; and whether both are the same change."""
-        edge, said = self.measured(older, newer)
+        (edge, said), (again, confirmed) = self.measured(older, newer, 2)
         if said not in CALLED:
             return [edge], False
-        again, confirmed = self.measured(older, newer)
         return [edge, again], said is confirmed
+
+
+def _told(older: int, newer: int, drawn: model.Decision, moved: float, sign: float) -> tuple[creep.Edge, model.Verdict | None]:
+    """A drawn experiment, its ratio multiplied by ``moved``, or its mirror image."""
+    ratios = sorted(((1 + one) * moved) ** sign - 1 for one in (drawn.low, drawn.estimate, drawn.high))
+    mirrored = {model.Verdict.REGRESSED: model.Verdict.IMPROVED, model.Verdict.IMPROVED: model.Verdict.REGRESSED}
+    said = drawn.verdict if sign > 0 or drawn.verdict is None else mirrored.get(drawn.verdict, drawn.verdict)
+    return creep.Edge.of(older, newer, model.Decision(said, drawn.blocks, ratios[1], ratios[0], ratios[2]), RULE), said
 
 
 def history(scenario: str, share: float | None, seed: int, size: int) -> Told:
@@ -110,29 +116,32 @@ def history(scenario: str, share: float | None, seed: int, size: int) -> Told:
     lab = Lab(np.random.default_rng(seed), seed % len(tapes()), size, logs)
     edges: list[creep.Edge] = []
     known: set[creep.Span] = set()
-    anchors = 0
+    anchored: list[int] = []
     for commit in range(1, COMMITS + 1):
         found, confirmed = lab.verified(commit - 1, commit)
         edges += found
         known |= {(commit - 1, commit)} if confirmed else set()
-        if share is not None and creep.anchor_due(edges, 0, known, min_effect=RULE.min_effect, share=share):
+        if commit % LOOK:
+            continue
+        late = anchored and commit - anchored[-1] < creeping.GAP
+        if share is not None and not late and creep.anchor_due(edges, 0, known, min_effect=RULE.min_effect, share=share):
             edges += lab.verified(0, commit)[0]
-            anchors += 1
+            anchored.append(commit)
         said = creep.detect(edges, known, min_effect=RULE.min_effect)
         if said.creeps and said.since is not None:
             gaps = np.array([(place, place + 1) not in known for place in range(commit)])
             crept = np.diff(logs[: commit + 1]) * gaps
             truth = math.expm1(crept[sum(said.since) // 2 :].sum())
-            return Told(commit, anchors / commit, said.estimate, truth, said.low <= truth <= said.high)
-    return Told(None, anchors / COMMITS)
+            return Told(commit, len(anchored) / commit, said.estimate, truth, said.low <= truth <= said.high)
+    return Told(None, len(anchored) / COMMITS)
 
 
 def row(told: list[Told], scenario: str) -> Iterator[str]:
     begin = 0 if scenario in ("no drift", "1% up and down") else BEGIN
     alarms = np.array([math.inf if one.alarm is None else one.alarm - begin for one in told])
     wrong, right = np.mean(alarms <= 0), np.mean((alarms > 0) & np.isfinite(alarms))
-    yield f"{100 * wrong:5.1f}"
-    yield f"{100 * right:5.1f} ±{100 * math.sqrt(right * (1 - right) / len(told)):.1f}"
+    yield f"{100 * wrong:5.1f} ±{_error(wrong, len(told)):.1f}"
+    yield f"{100 * right:5.1f} ±{_error(right, len(told)):.1f}"
     yield " ".join(f"{quantile:4.0f}" for quantile in np.quantile(alarms, (0.1, 0.5, 0.9), method="lower"))
     found = [one for one, at in zip(told, alarms, strict=True) if 0 < at < math.inf]
     if found:
@@ -143,12 +152,17 @@ def row(told: list[Told], scenario: str) -> Iterator[str]:
     yield f"{100 * np.mean([one.anchors for one in told]):5.1f}"
 
 
+def _error(share: float, size: int) -> float:
+    """Of a share of so many, in percent; where none or all are, as if one were not."""
+    return 100 * math.sqrt(max(share * (1 - share), 1 / size) / size)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="how soon a creep is seen, and how often one that is none")
-    parser.add_argument("--histories", type=int, default=100, help="of each figure (%(default)s)")
-    parser.add_argument("--pool", type=int, default=400, help="experiments of each tape and effect (%(default)s)")
+    parser.add_argument("--histories", type=int, default=24, help="of each figure (%(default)s)")
+    parser.add_argument("--pool", type=int, default=40, help="experiments of each tape and effect (%(default)s)")
     parser.add_argument("--scenario", choices=scenarios(), action="append", help="one of them (all)")
-    parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count(), help="(%(default)s)")
+    parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
     for tape in range(len(tapes())):  # before the processes are forked
         for effect in EFFECTS:
