@@ -1,4 +1,4 @@
-"""``aibenchd``: serve, check, discover, decide, spec, migrate, demo, completion."""
+"""``aibenchd``: serve, bench, ab, check, discover, decide, spec, migrate, demo, completion."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     levels = ("debug", "info", "warning", "error")
     serve.add_argument("--log-level", choices=levels, default="info", help="what is logged, that and what is worse (%(default)s)")
     serve.set_defaults(run=_serve)
+
+    _add_oneshot(commands)
 
     check = usage.command(
         commands,
@@ -174,6 +176,29 @@ def _migrate(parsed: argparse.Namespace) -> int:
     from aibenchd.migrate import command
 
     return command.run(parsed)
+
+
+def _add_oneshot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from aibenchd.oneshot import options
+
+    bench = commands.add_parser("bench", help="measure once, without a daemon")
+    options.add_bench(bench)
+    bench.set_defaults(run=_bench)
+    ab = commands.add_parser("ab", help="compare two commits, or your changes with one, before you push")
+    options.add_ab(ab)
+    ab.set_defaults(run=_ab)
+
+
+def _bench(parsed: argparse.Namespace) -> int:
+    from aibenchd.oneshot import command
+
+    return command.bench(parsed)
+
+
+def _ab(parsed: argparse.Namespace) -> int:
+    from aibenchd.oneshot import command
+
+    return command.ab(parsed)
 
 
 def _demo(parsed: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ from aibenchd.plan import coverage
 from aibenchd.report import recording
 from aibenchd.specs import catalog, files
 from aibenchd.store import devices as stored
-from aibenchd.store import experiments, meta, store, undo, views
+from aibenchd.store import meta, store, undo, views
 from aibenchd.watch import base as watch
 
 STATUS_FILE_SECONDS = 5.0
@@ -159,8 +159,7 @@ class Daemon:
 
     def _host(self, device: str) -> AbstractAsyncContextManager[devices.Session]:
         """This host as what is done around a device's programs sees it."""
-        chosen = local.Settings(name=f"host-of-{device}"[:64], kind="local")
-        return local.Local(chosen, self.directory / "host" / device, self._loaded.settings.run).session()
+        return local.host_of(device, self.directory, self._loaded.settings.run)
 
     def away(self) -> Collection[str]:
         """The devices that no block can be run on now: lost, in quarantine or drained."""
@@ -328,13 +327,6 @@ class Daemon:
         for name in set(await self.store.read(undo.left)) - there:
             advice = "it was left changed, and is not in the configuration any more: put it back there until this is undone"
             self.board.put(f"device/{name}/undo", "not undone", advice, fault=True)
-
-    def identical(self, tx: store.Transaction, experiment: int) -> None:
-        """Decide an experiment whose arms are the same."""
-        decision = model.Decision(model.Verdict.IDENTICAL, 0, 0.0, 0.0, 0.0, "programs, files and commands are the same")
-        experiments.decide(tx, experiment, decision)
-        left = self.recorder.of_decision(experiments.by_id(tx.connection, experiment), decision, (), {}, "", {})
-        self.recorder.write(tx, experiment, left)
 
     def _fill(self, tasks: anyio.abc.TaskGroup) -> None:
         """Start all services that the configuration names."""

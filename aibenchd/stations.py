@@ -97,7 +97,7 @@ class Planner(services.Service):
     """Of all repositories."""
 
     def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
-        self._planning = planning.Planning(daemon.store, daemon.world, daemon.identical)
+        self._planning = planning.Planning(daemon.store, daemon.world, daemon.recorder.identical)
 
     async def run(self) -> None:
         await self._planning.run()

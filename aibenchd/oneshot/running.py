@@ -1,0 +1,277 @@
+"""Runs what was arranged: planner, builder, workers and sinks of this one process, until all of it is decided."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import anyio.abc
+
+from aibenchd import board, errors, events, hostgate, model, planning, plugins, settings
+from aibenchd.build import builder
+from aibenchd.devices import base as devices
+from aibenchd.devices import launching, local
+from aibenchd.measure import worker
+from aibenchd.oneshot import arranging, results
+from aibenchd.plan import coverage, planner
+from aibenchd.report import base as report
+from aibenchd.report import outbox, recording
+from aibenchd.specs import files
+from aibenchd.store import meta, requests, revisions, runs, store
+from aibenchd.store import outbox as waiting
+from aibenchd.store import planning as plans
+
+PATIENCE_SECONDS = 60.0  # that something may stand in the way before the run is given up
+DELIVERY_SECONDS = 30.0  # for sinks to take what was measured
+LOOK_SECONDS = 1.0
+STANDS_IN_THE_WAY = ("device/", "build/", "builder/journal")  # how the units of the board begin whose faults a run waits out
+CLEARED = ("ready", "busy", "idle", "building")  # states that a unit is in when what stood in the way is gone
+ENDED = "the run has ended"
+
+Told = Callable[[events.Event, board.Board], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        results: of all experiments, in the order in which they were planned.
+        stuck: what stood in the way of the rest; empty where nothing did.
+        killed: the signal that ended it.
+    """
+
+    results: Sequence[results.Result]
+    stuck: str = ""
+    killed: int | None = None
+
+
+@dataclass(slots=True)
+class _State:
+    """Of a run under way."""
+
+    requests: list[int] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # by commit, what a person calls an arm
+    stuck: str = ""
+    killed: int | None = None
+
+
+class Run:
+    """The rooms of one run.
+
+    Args:
+        directory: its state directory, held by the caller.
+        told: hears of all that happens, with the board as it is then.
+    """
+
+    def __init__(self, arranged: arranging.Arranged, directory: Path, told: Told, *, patience: float = PATIENCE_SECONDS) -> None:
+        self._arranged, self._directory, self._told, self._patience = arranged, directory, told, patience
+        self._settings = arranged.settings
+        self._rng = random.Random()  # noqa: S311  of pauses, nothing secret
+        self._events = events.Events()
+        self._board = board.Board(self._events)
+        self._gate = hostgate.HostGate()
+        self._collected = results.Collected(self._settings.sinks[0], directory)
+        self._clones = {one.repository.name: one.make(one.repository, _place(one, directory)) for one in arranged.arms}
+        self._state = _State()
+        self._store: store.Store
+        self._recorder: recording.Recorder
+
+    async def run(self) -> Ended:
+        """Run it to its end, or until a signal.
+
+        Raises:
+            AibenchdError: it cannot begin.
+        """
+        async with store.opened(self._directory / "journal.db", self._events) as self._store:
+            try:
+                await self._run()
+            except ExceptionGroup as group:
+                raise _first_of(group) from group
+            finally:
+                with anyio.CancelScope(shield=True):
+                    found = await self._conclude()
+        return Ended(found, self._state.stuck, self._state.killed)
+
+    async def _run(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._signals, tasks.cancel_scope)
+            tasks.start_soon(self._tell)
+            await self._begin()
+            self._start(tasks)
+            await self._until_decided()
+            await self._until_delivered()
+            tasks.cancel_scope.cancel()
+
+    # ---- what is run
+
+    async def _begin(self) -> None:
+        passing = [one.repository.name for one in self._arranged.arms if one.passing]
+        recipe = self._arranged.recipe
+        await self._store.write(lambda tx: runs.begin(tx, recipe=recipe, passing=passing))
+        self._recorder = recording.Recorder(lambda: self._settings, await self._store.write(meta.installation))
+        for one in self._arranged.arms:
+            await self._plan(one)
+
+    async def _plan(self, arms: arranging.Arms) -> None:
+        cells = self._cells(arms.repository)
+        treatment = await self._resolved(arms, arms.treatment)
+        control = await self._resolved(arms, arms.control) if arms.control else None
+
+        def write(tx: store.Transaction) -> int:
+            request = requests.add(
+                tx,
+                repository=arms.repository.name,
+                treatment=treatment.commit,
+                control=control.commit if control else "",
+                benchmarks=(),
+                devices=(),
+                priority=0,
+                requested_by="",
+            )
+            revisions.remember(tx, {one for one in (treatment, control) if one is not None})
+            step = planner.PlanPair(treatment, control, cells)
+            plans.carry_out(tx, arms.repository, [step], self._settings.experiment, request=request)
+            plans.granted(tx, request)
+            return request
+
+        self._state.requests.append(await self._store.write(write))
+
+    def _cells(self, repository: settings.RepositorySettings) -> tuple[coverage.Cell, ...]:
+        world = self._world()
+        cells = world.cells(repository)
+        if not cells:
+            homes = [home for home in world.homes() if home.repository == repository.name]
+            why = coverage.nowhere(homes, settings.DeviceSelection(), self._settings.devices)
+            known = sorted({one.benchmark.framework for one in self._arranged.selected} - {""})
+            raise errors.CommandError(
+                f"nothing to measure of {repository.framework}: "
+                + (why if homes else f"the specification is for {', '.join(known)}; see --framework")
+            )
+        return cells
+
+    async def _resolved(self, arms: arranging.Arms, name: str) -> model.Revision:
+        clone = self._clones[arms.repository.name]
+        with contextlib.suppress(errors.UnknownRevisionError):  # of a branch that it is set to, and need not have
+            await clone.fetch()
+        revision = await clone.resolve(name)
+        self._state.names[revision.commit] = name
+        return revision
+
+    def _world(self) -> planning.World:
+        return planning.World(self._settings, self._arranged.selected, lambda chosen: self._clones[chosen.name])
+
+    # ---- the rooms
+
+    def _start(self, tasks: anyio.abc.TaskGroup) -> None:
+        house = self._house()
+        for chosen in self._settings.devices:
+            kind: type[devices.Device] = plugins.load("devices", chosen.kind)
+            device = kind(chosen, self._directory / "devices" / chosen.name, self._settings.run)
+            tasks.start_soon(worker.Worker(device, house, self._rng).run)
+        tasks.start_soon(self._build)
+        tasks.start_soon(planning.Planning(self._store, self._world, self._recorder.identical).run)
+        for sink in self._sinks():
+            tasks.start_soon(outbox.Deliverer(sink, self._store, self._board, self._rng).run)
+
+    def _house(self) -> worker.House:
+        shared = files.House(self._events, self._board, self._gate, lambda: self._settings.run)
+        return worker.House(
+            store=self._store,
+            board=self._board,
+            gate=self._gate,
+            models=files.ModelCache(self._settings.models, self._directory / "models", shared),
+            recorder=self._recorder,
+            state_directory=self._directory,
+            paused=lambda: False,
+            beside=contextlib.nullcontext,
+            host=self._host,
+        )
+
+    def _host(self, device: str) -> AbstractAsyncContextManager[devices.Session]:
+        return local.host_of(device, self._directory, self._settings.run)
+
+    async def _build(self) -> None:
+        async with launching.Launcher(self._settings.run) as launcher:
+            house = builder.House(self._store, self._board, self._gate, launcher, self._directory, lambda: False)
+            await builder.Builder(self._settings.builds, self._clones, house, self._rng).run()
+
+    def _sinks(self) -> Sequence[report.Sink]:
+        others = self._settings.sinks[1:]
+        return [self._collected, *(plugins.load("sinks", one.kind)(one, self._directory) for one in others)]
+
+    # ---- until it ends
+
+    async def _until_decided(self) -> None:
+        asked = self._state.requests
+        in_the_way: dict[str, float] = {}
+        with self._events.bell("experiment.", "board.") as bell:
+            while not self._state.stuck and await self._store.read(functools.partial(runs.unfinished, requests=asked)):
+                self._state.stuck = self._look_at_faults(in_the_way)
+                await bell.wait(LOOK_SECONDS)
+
+    def _look_at_faults(self, since: dict[str, float]) -> str:
+        """What has stood in the way for too long; ``since`` is when each unit was first seen to, by the event loop's clock."""
+        now = anyio.current_time()
+        for notice in self._board.notices():
+            if notice.fault and notice.unit.startswith(STANDS_IN_THE_WAY):
+                if now - since.setdefault(notice.unit, now) > self._patience:
+                    return f"{notice.unit} is {notice.state}: {notice.reason}"
+            elif notice.state in CLEARED:
+                since.pop(notice.unit, None)
+        return ""
+
+    async def _until_delivered(self) -> None:
+        with anyio.move_on_after(DELIVERY_SECONDS), self._events.bell("outbox.") as bell:
+            while any(depth.state == waiting.PENDING for depth in await self._store.read(waiting.depths)):
+                await bell.wait(LOOK_SECONDS / 10)
+        if await self._store.read(waiting.depths):
+            reasons = [notice.reason for notice in self._board.notices("sink") if notice.reason]
+            self._state.stuck = self._state.stuck or f"not all results were delivered: {'; '.join(reasons) or 'refused'}"
+
+    async def _conclude(self) -> list[results.Result]:
+        """What there is, and nothing left to do."""
+        asked, names = self._state.requests, self._state.names
+        found = await self._store.read(lambda tx: results.of(tx, runs.of_requests(tx, asked), self._collected.records, names))
+        await self._store.write(lambda tx: runs.cancel(tx, [one.experiment for one in found], ENDED))
+        return found
+
+    async def _signals(self, whole: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            async for number in received:
+                self._state.killed = number
+                whole.cancel()
+                return
+
+    async def _tell(self) -> None:
+        async with self._events.subscribe() as happening:
+            async for event in happening:
+                self._told(event, self._board)
+
+
+def _place(arms: arranging.Arms, directory: Path) -> Path:
+    """Of a clone: two repositories may have one name."""
+    told_apart = hashlib.sha256(arms.repository.url.encode(errors="surrogateescape")).hexdigest()[:12]
+    return directory / "repositories" / f"{arms.repository.name}-{told_apart}"
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a task group ended by: the first that is ours, else the first."""
+    leaves = [*_leaves(group)]
+    return next((one for one in leaves if isinstance(one, errors.AibenchdError)), leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
