@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import aibenchd.lean  # noqa: F401  before all others
+
+# isort: split
 import contextlib
 import fcntl
 import os

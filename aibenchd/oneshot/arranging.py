@@ -194,7 +194,7 @@ def _commits(options: Options, framework: str) -> Arms:
     if found is None and not local.is_dir() and access.is_local(options.repository):
         raise errors.CommandError(f"{options.repository}: there is no such directory; name a repository, or the URL of one")
     root, kind = found or (None, "git")
-    if root is None and WORK_TREE[0] in (options.treatment, options.control):
+    if root is None and {options.treatment, options.control} & set(WORK_TREE):
         raise errors.CommandError(f"{options.repository} has no working tree; name a commit")
     if not options.treatment and root is None:
         raise errors.CommandError("which commit is measured? Say it with --treatment COMMIT")
@@ -208,7 +208,8 @@ def _commits(options: Options, framework: str) -> Arms:
         branch="tip" if kind == "hg" else "main",
     )
     make: Clone = worktrees.KINDS[kind] if root else plugins.load("repositories", kind)
-    return Arms(repository, make, options.treatment or WORK_TREE[0], options.control, passing=False)
+    treatment, control = (WORK_TREE[0] if name in WORK_TREE else name for name in (options.treatment, options.control))
+    return Arms(repository, make, treatment or WORK_TREE[0], control, passing=False)
 
 
 def _programs(options: Options, framework: str) -> Arms:

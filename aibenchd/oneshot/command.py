@@ -62,21 +62,23 @@ def _measured(said: options.Options) -> int:
         there = anyio.run(fleet.chosen, said)
         arranged = arranging.arrange(said, known, there, directory)
         daemon.leave_trials_alone(arranged.settings)
-        with _shown(said) as told:
-            ended = anyio.run(running.Run(arranged, directory, told).run)
+        with _watcher(said) as watcher:
+            ended = anyio.run(running.Run(arranged, directory, watcher).run)
     return _conclude(said, ended, directory)
 
 
 @contextlib.contextmanager
-def _shown(said: options.Options) -> Iterator[running.Told]:
-    """What hears of all that happens: bars where somebody looks on, else nothing."""
+def _watcher(said: options.Options) -> Iterator[running.Watcher]:
+    """Bars where somebody looks on, else nobody."""
+    from aibenchd.oneshot import running
+
     if said.json or said.debug or not (sys.stdout.isatty() and sys.stderr.isatty()):
-        yield lambda _event, _board: None
+        yield running.Watcher()
         return
     from aibenchd.oneshot import showing
 
     with showing.Bars() as bars:
-        yield bars.told
+        yield bars
 
 
 def _conclude(said: options.Options, ended: running.Ended, directory: Path) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from aibenchd import quantities
 from aibenchd.oneshot import exits
 
 WORK_TREE = ("WORKTREE", ".")  # what names the working tree as it is, changes and all
@@ -127,10 +126,9 @@ def _describe(parser: argparse.ArgumentParser, about: str) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    _option(
-        parser, "-b", "--benchmark-file", dest="benchmarks", action="append", type=_absolute, metavar="SPEC", help="see README: "
-        "a model file, a benchmarks file or a directory of model files; may be given more than once"
-    )  # fmt: skip
+    specification = "a model file, a benchmarks file or a directory of model files; may be given more than once"
+    names, kept = ("-b", "--benchmark-file"), {"dest": "benchmarks", "action": "append"}
+    _option(parser, *names, **kept, type=_absolute, metavar="SPEC", help=specification)
     _option(parser, "--framework", metavar="NAME", help="of the programs (what the specification says)")
     _add_where(parser)
     _add_decision(parser)
@@ -245,6 +243,8 @@ def _share(text: str) -> float:
 
 
 def _seconds(text: str) -> float:
+    from aibenchd import quantities  # it imports pydantic, which other commands need not wait for
+
     try:
         value = float(text)
     except ValueError:

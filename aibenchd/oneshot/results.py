@@ -24,6 +24,7 @@ from aibenchd.store import experiments, views
 ARMS = tuple(arm.value for arm in model.ArmName)
 REGRESSED = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
 
+Names = Mapping[int, tuple[str, str]]
 Records = Mapping[int, Sequence[Mapping[str, Any]]]  # payloads of verdict records, by experiment, in their order
 
 
@@ -122,7 +123,7 @@ class Result:
         if self.verdict in REGRESSED:
             return Exit.REGRESSED
         if self.verdict == model.Verdict.INCONCLUSIVE:
-            return Exit.USER_ERROR if self._all_fail else Exit.INCONCLUSIVE
+            return Exit.USER_ERROR if self._never_worked else Exit.INCONCLUSIVE
         return Exit.SUCCESS
 
     @property
@@ -135,25 +136,26 @@ class Result:
         return bool(self.control) and not self.outcomes.get("control", {}).get(model.Outcome.TIMED_OUT)
 
     @property
-    def _all_fail(self) -> bool:
-        return all(not self.outcomes.get(arm, {}).get(model.Outcome.OK) for arm in ARMS if arm in self.outcomes)
+    def _never_worked(self) -> bool:
+        """Whether there is an arm of which no trial ended well."""
+        return any(not self.outcomes.get(arm, {}).get(model.Outcome.OK) for arm in ARMS if arm in self.outcomes)
 
     def json(self) -> JsonObject:
         """As ``--json`` prints it."""
         return dataclasses.asdict(self)
 
 
-def of(connection: sa.Connection, numbers: Collection[int], records: Records, names: Mapping[str, str]) -> list[Result]:
+def of(connection: sa.Connection, numbers: Collection[int], records: Records, names: Names) -> list[Result]:
     """The results of experiments.
 
     Args:
         records: what was reported of those that are decided.
-        names: what a person calls the arms, by commit.
+        names: what a person calls the treatment and the control, by the request that was made for them.
     """
     return [_of_one(connection, number, records.get(number, ()), names) for number in numbers]
 
 
-def _of_one(connection: sa.Connection, number: int, reported: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Result:
+def _of_one(connection: sa.Connection, number: int, reported: Sequence[Mapping[str, Any]], names: Names) -> Result:
     item = views.experiment(connection, number)
     assert item is not None  # noqa: S101  it was planned by this run
     commits = {"treatment": item["treatment"], **({"control": item["control"]} if item["control"] else {})}
@@ -168,8 +170,8 @@ def _of_one(connection: sa.Connection, number: int, reported: Sequence[Mapping[s
         framework=item["design"]["framework"],
         device=item["device"],
         backend=ran or item["backend"],
-        treatment=names.get(item["treatment"], item["treatment"]),
-        control=names.get(item["control"], item["control"]) if item["control"] else "",
+        treatment=names[item["request"]][0],
+        control=names[item["request"]][1],
         commits=commits,
         state=item["state"],
         verdict=item["verdict"] or "",

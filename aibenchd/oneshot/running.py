@@ -7,7 +7,7 @@ import functools
 import hashlib
 import random
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,15 @@ STANDS_IN_THE_WAY = ("device/", "build/", "builder/journal")  # how the units of
 CLEARED = ("ready", "busy", "idle", "building")  # states that a unit is in when what stood in the way is gone
 ENDED = "the run has ended"
 
-Told = Callable[[events.Event, board.Board], None]
+
+class Watcher:
+    """Hears of a run, on the event loop. This one makes nothing of it."""
+
+    def expect(self, planned: Mapping[int, tuple[str, int]]) -> None:
+        """What will be run: by experiment, what it is called and how many blocks it has at most."""
+
+    def told(self, event: events.Event, notices: board.Board) -> None:
+        """Something has happened; ``notices`` are as they are then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +66,7 @@ class Ended:
 class _State:
     """Of a run under way."""
 
-    requests: list[int] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)  # by commit, what a person calls an arm
+    requests: dict[int, arranging.Arms] = field(default_factory=dict)
     stuck: str = ""
     killed: int | None = None
 
@@ -69,11 +76,13 @@ class Run:
 
     Args:
         directory: its state directory, held by the caller.
-        told: hears of all that happens, with the board as it is then.
+        patience: seconds that something may stand in the way.
     """
 
-    def __init__(self, arranged: arranging.Arranged, directory: Path, told: Told, *, patience: float = PATIENCE_SECONDS) -> None:
-        self._arranged, self._directory, self._told, self._patience = arranged, directory, told, patience
+    def __init__(
+        self, arranged: arranging.Arranged, directory: Path, watcher: Watcher, patience: float = PATIENCE_SECONDS
+    ) -> None:
+        self._arranged, self._directory, self._watcher, self._patience = arranged, directory, watcher, patience
         self._settings = arranged.settings
         self._rng = random.Random()  # noqa: S311  of pauses, nothing secret
         self._events = events.Events()
@@ -119,9 +128,11 @@ class Run:
         await self._store.write(lambda tx: runs.begin(tx, recipe=recipe, passing=passing))
         self._recorder = recording.Recorder(lambda: self._settings, await self._store.write(meta.installation))
         for one in self._arranged.arms:
-            await self._plan(one)
+            self._state.requests[await self._plan(one)] = one
+        self._watcher.expect(await self._store.read(functools.partial(runs.planned, requests=[*self._state.requests])))
 
-    async def _plan(self, arms: arranging.Arms) -> None:
+    async def _plan(self, arms: arranging.Arms) -> int:
+        """The number of the request that stands for it."""
         cells = self._cells(arms.repository)
         treatment = await self._resolved(arms, arms.treatment)
         control = await self._resolved(arms, arms.control) if arms.control else None
@@ -143,7 +154,7 @@ class Run:
             plans.granted(tx, request)
             return request
 
-        self._state.requests.append(await self._store.write(write))
+        return await self._store.write(write)
 
     def _cells(self, repository: settings.RepositorySettings) -> tuple[coverage.Cell, ...]:
         world = self._world()
@@ -159,12 +170,14 @@ class Run:
         return cells
 
     async def _resolved(self, arms: arranging.Arms, name: str) -> model.Revision:
-        clone = self._clones[arms.repository.name]
-        with contextlib.suppress(errors.UnknownRevisionError):  # of a branch that it is set to, and need not have
-            await clone.fetch()
-        revision = await clone.resolve(name)
-        self._state.names[revision.commit] = name
-        return revision
+        clone, unit = self._clones[arms.repository.name], f"repository/{arms.repository.name}"
+        self._board.put(unit, "fetching", arms.repository.url)
+        try:
+            with contextlib.suppress(errors.UnknownRevisionError):  # of a branch that it is set to, and need not have
+                await clone.fetch()
+            return await clone.resolve(name)
+        finally:
+            self._board.take_down(unit)
 
     def _world(self) -> planning.World:
         return planning.World(self._settings, self._arranged.selected, lambda chosen: self._clones[chosen.name])
@@ -211,7 +224,7 @@ class Run:
     # ---- until it ends
 
     async def _until_decided(self) -> None:
-        asked = self._state.requests
+        asked = [*self._state.requests]
         in_the_way: dict[str, float] = {}
         with self._events.bell("experiment.", "board.") as bell:
             while not self._state.stuck and await self._store.read(functools.partial(runs.unfinished, requests=asked)):
@@ -239,7 +252,8 @@ class Run:
 
     async def _conclude(self) -> list[results.Result]:
         """What there is, and nothing left to do."""
-        asked, names = self._state.requests, self._state.names
+        asked = self._state.requests
+        names = {request: (one.treatment, one.control) for request, one in asked.items()}
         found = await self._store.read(lambda tx: results.of(tx, runs.of_requests(tx, asked), self._collected.records, names))
         await self._store.write(lambda tx: runs.cancel(tx, [one.experiment for one in found], ENDED))
         return found
@@ -254,7 +268,7 @@ class Run:
     async def _tell(self) -> None:
         async with self._events.subscribe() as happening:
             async for event in happening:
-                self._told(event, self._board)
+                self._watcher.told(event, self._board)
 
 
 def _place(arms: arranging.Arms, directory: Path) -> Path:

@@ -16,6 +16,7 @@ import rich.text
 
 from aibenchd import board, events
 from aibenchd.api import screen
+from aibenchd.oneshot import running
 from aibenchd.oneshot.results import Result
 
 REDRAW_SECONDS = 0.5  # between two pictures at least: a bar that moves must not take the time of what is measured
@@ -30,7 +31,7 @@ STYLES = {
     "inconclusive": "yellow",
     "not finished": "yellow",
 }
-MODELS = "model/"
+FETCHED = ("model/", "repository/")  # how the units of the board begin that are shown while they are there
 
 
 def console(stream: TextIO) -> rich.console.Console:
@@ -40,7 +41,7 @@ def console(stream: TextIO) -> rich.console.Console:
     return rich.console.Console(file=stream, highlight=False, width=WIDE, no_color=True)
 
 
-class Bars:
+class Bars(running.Watcher):
     """A bar for each build, model file and experiment, as events tell of them. Enter it; drawn on standard error.
 
     It is drawn only when something has happened, and by no thread of its own.
@@ -67,7 +68,6 @@ class Bars:
         self._progress.stop()
 
     def told(self, event: events.Event, notices: board.Board) -> None:
-        """Show what has happened."""
         facts: Mapping[str, Any] = event.facts
         match event.topic:
             case "build.started":
@@ -79,15 +79,14 @@ class Bars:
             case "experiment.decided" | "experiment.skipped":
                 self._end(f"experiment {facts['id']}", str(facts.get("verdict") or "skipped"))
             case "model.progress":
-                self._set(f"{MODELS}{facts['file']}", f"fetch {facts['file']}", facts["total"], facts["bytes"], "")
+                self._set(f"model/{facts['file']}", f"fetch {facts['file']}", facts["total"], facts["bytes"], "")
             case "board.changed":
                 self._notice(facts)
-        self._clear_models(notices)
+        self._clear_fetched(notices)
         self._draw(event.topic)
 
-    def expect(self, experiments: Mapping[int, tuple[str, int]]) -> None:
-        """What will be run: by experiment, its name and how many blocks it has at most."""
-        for number, (name, blocks) in experiments.items():
+    def expect(self, planned: Mapping[int, tuple[str, int]]) -> None:
+        for number, (name, blocks) in planned.items():
             self._set(f"experiment {number}", name, blocks, 0, "")
 
     def _block(self, facts: Mapping[str, Any]) -> None:
@@ -98,16 +97,16 @@ class Bars:
 
     def _notice(self, facts: Mapping[str, Any]) -> None:
         unit, state = str(facts["unit"]), str(facts["state"])
-        if unit.startswith(MODELS):
-            self._set(unit, f"{'make' if state == 'generating' else 'fetch'} {unit.removeprefix(MODELS)}", None, 0, "")
+        if unit.startswith(FETCHED):
+            self._set(unit, f"{'make' if state == 'generating' else 'fetch'} {unit.partition('/')[2]}", None, 0, "")
         elif facts["fault"]:
             self._progress.console.print(
                 rich.text.Text(screen.printable(f"{unit} is {state}: {facts['reason']}"), style="yellow")
             )
 
-    def _clear_models(self, notices: board.Board) -> None:
-        there = {notice.unit for notice in notices.notices("model")}
-        for unit in [unit for unit in self._tasks if unit.startswith(MODELS) and unit not in there]:
+    def _clear_fetched(self, notices: board.Board) -> None:
+        there = {notice.unit for notice in notices.notices()}
+        for unit in [unit for unit in self._tasks if unit.startswith(FETCHED) and unit not in there]:
             self._end(unit, "there")
 
     def _set(self, key: str, name: str, total: float | None, done: float, said: str) -> None:

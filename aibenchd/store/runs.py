@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -41,6 +41,19 @@ def cancel(tx: store.Transaction, experiments: Collection[int], reason: str) -> 
 def of_requests(connection: sa.Connection, requests: Collection[int]) -> Sequence[int]:
     """The experiments that were planned for requests."""
     return connection.scalars(sa.select(_e.c.id).join(_p).where(_p.c.request.in_(requests)).order_by(_e.c.id)).all()
+
+
+def planned(connection: sa.Connection, requests: Collection[int]) -> Mapping[int, tuple[str, int]]:
+    """By experiment, what it is called, and how many blocks it has at most."""
+    query = sa.select(_e.c.id, _e.c.identifier, _e.c.device, _e.c.backend, _e.c.design).join(_p)
+    rows = connection.execute(query.where(_p.c.request.in_(requests)).order_by(_e.c.id))
+    return {
+        row.id: (
+            f"{row.identifier} on {row.device} {row.backend}".rstrip(),
+            row.design["blocks"] if row.design["arms"] == 1 else row.design["rule"]["max_blocks"],
+        )
+        for row in rows
+    }
 
 
 def unfinished(connection: sa.Connection, requests: Collection[int]) -> bool:
