@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import aibenchd.lean  # noqa: F401  before all others
+import aibenchd.lean  # before all others
 
 # isort: split
 import contextlib
