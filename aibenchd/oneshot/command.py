@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from aibenchd.oneshot import answers, exits, options
 from aibenchd.oneshot.exits import Exit
 
 if TYPE_CHECKING:
-    from aibenchd.oneshot import running  # it imports all rooms
+    from aibenchd.oneshot import results, running  # they import all rooms
 
 DESK = "desk"  # the state directory, below the cache
 SCHEMA = 1  # of what --json prints
@@ -85,7 +85,9 @@ def _conclude(said: options.Options, ended: running.Ended, directory: Path) -> i
     code = _exit(ended)
     if said.json:
         _print({"exit": code, "error": ended.stuck, "experiments": [one.json() for one in ended.results]})
-    elif not (said.screen_reporter or said.simple_screen_reporter):
+    elif said.screen_reporter or said.simple_screen_reporter:
+        _say_why([one for one in ended.results if not one.verdict])  # which no reporter has heard of
+    else:
         from aibenchd.oneshot import showing
 
         showing.table(ended.results, operators=said.operators)
@@ -95,6 +97,11 @@ def _conclude(said: options.Options, ended: running.Ended, directory: Path) -> i
         if one.log and one.exit is not Exit.SUCCESS:
             print(f"{one.benchmark}: its output: {directory / one.log}", file=sys.stderr)
     return code
+
+
+def _say_why(ended: Sequence[results.Result]) -> None:
+    for one in ended:
+        print(f"{one.benchmark}: {one.reason or 'not finished'}", file=sys.stderr)
 
 
 def _exit(ended: running.Ended) -> int:

@@ -1,7 +1,8 @@
 """A developer's own repository: whatever its tools call a commit there, and the working tree as it is.
 
-The working tree becomes a commit of our clone alone: not an object, a ref or an index entry is written in the repository itself.
-It is dated as the commit below it, so that the same changes are the same commit, which is built once.
+The working tree becomes a commit of our clone alone: not an object, a ref or an index entry is written in the repository itself
+(but hg may refresh its caches when it is asked what has changed). It is dated as the commit below it, so that the same changes
+are the same commit, which is built once.
 """
 
 from __future__ import annotations
