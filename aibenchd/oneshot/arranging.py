@@ -189,27 +189,29 @@ def _arms(
 
 
 def _commits(options: Options, framework: str) -> Arms:
+    treatment, control = (WORK_TREE[0] if name in WORK_TREE else name for name in (options.treatment, options.control))
     local = Path(options.repository).expanduser().absolute()
     found = worktrees.found(local) if local.is_dir() else None
-    if found is None and not local.is_dir() and access.is_local(options.repository):
+    if found is not None:
+        root, kind = found
+        repository = _repository(str(root), options.vcs or kind, framework)
+        return Arms(repository, worktrees.KINDS[repository.kind], treatment or WORK_TREE[0], control, passing=False)
+    if not local.is_dir() and access.is_local(options.repository) and "://" not in options.repository:
         raise errors.CommandError(f"{options.repository}: there is no such directory; name a repository, or the URL of one")
-    root, kind = found or (None, "git")
-    if root is None and {options.treatment, options.control} & set(WORK_TREE):
+    if not treatment or WORK_TREE[0] in (treatment, control):
         raise errors.CommandError(f"{options.repository} has no working tree; name a commit")
-    if not options.treatment and root is None:
-        raise errors.CommandError("which commit is measured? Say it with --treatment COMMIT")
-    kind = options.vcs or kind
-    url = str(root or (local if local.is_dir() else options.repository))
-    repository = settings.RepositorySettings(
+    repository = _repository(str(local) if local.is_dir() else options.repository, options.vcs or "git", framework)
+    return Arms(repository, plugins.load("repositories", repository.kind), treatment, control, passing=False)
+
+
+def _repository(url: str, kind: str, framework: str) -> settings.RepositorySettings:
+    return settings.RepositorySettings(
         name=_slug(Path(url.rstrip("/")).name.removesuffix(".git")),
         kind=kind,
         url=url,
         framework=framework,
-        branch="tip" if kind == "hg" else "main",
+        branch="tip" if kind == "hg" else "main",  # of no matter: commits are named
     )
-    make: Clone = worktrees.KINDS[kind] if root else plugins.load("repositories", kind)
-    treatment, control = (WORK_TREE[0] if name in WORK_TREE else name for name in (options.treatment, options.control))
-    return Arms(repository, make, treatment or WORK_TREE[0], control, passing=False)
 
 
 def _programs(options: Options, framework: str) -> Arms:

@@ -91,6 +91,8 @@ def _conclude(said: options.Options, ended: running.Ended, directory: Path) -> i
         from aibenchd.oneshot import showing
 
         showing.table(ended.results, operators=said.operators)
+    for reason in ended.left_out:
+        print(f"left out: {reason}", file=sys.stderr)
     if ended.stuck:
         print(ended.stuck, file=sys.stderr)
     for one in ended.results:

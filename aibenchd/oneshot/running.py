@@ -14,8 +14,9 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 
-from aibenchd import board, errors, events, hostgate, model, planning, plugins, settings
+from aibenchd import board, errors, events, hostgate, housekeeping, model, planning, plugins
 from aibenchd.build import builder
 from aibenchd.devices import base as devices
 from aibenchd.devices import launching, local
@@ -28,6 +29,7 @@ from aibenchd.specs import files
 from aibenchd.store import meta, requests, revisions, runs, store
 from aibenchd.store import outbox as waiting
 from aibenchd.store import planning as plans
+from aibenchd.watch import clone
 
 PATIENCE_SECONDS = 60.0  # that something may stand in the way before the run is given up
 DELIVERY_SECONDS = 30.0  # for sinks to take what was measured
@@ -55,11 +57,13 @@ class Ended:
         results: of all experiments, in the order in which they were planned.
         stuck: what stood in the way of the rest; empty where nothing did.
         killed: the signal that ended it.
+        left_out: why what cannot be measured was not.
     """
 
     results: Sequence[results.Result]
     stuck: str = ""
     killed: int | None = None
+    left_out: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ class _State:
     requests: dict[int, arranging.Arms] = field(default_factory=dict)
     stuck: str = ""
     killed: int | None = None
+    left_out: Sequence[str] = ()
 
 
 class Run:
@@ -108,7 +113,7 @@ class Run:
             finally:
                 with anyio.CancelScope(shield=True):
                     found = await self._conclude()
-        return Ended(found, self._state.stuck, self._state.killed)
+        return Ended(found, self._state.stuck, self._state.killed, self._state.left_out)
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -123,17 +128,19 @@ class Run:
     # ---- what is run
 
     async def _begin(self) -> None:
-        passing = [one.repository.name for one in self._arranged.arms if one.passing]
+        passing = [one for one in self._arranged.arms if one.passing]
+        for one in passing:  # copies of an earlier run's programs
+            await anyio.to_thread.run_sync(clone.remove, _place(one, self._directory))
         recipe = self._arranged.recipe
-        await self._store.write(lambda tx: runs.begin(tx, recipe=recipe, passing=passing))
+        await self._store.write(lambda tx: runs.begin(tx, recipe=recipe, passing=[one.repository.name for one in passing]))
         self._recorder = recording.Recorder(lambda: self._settings, await self._store.write(meta.installation))
-        for one in self._arranged.arms:
-            self._state.requests[await self._plan(one)] = one
+        for repository, cells in self._cells().items():
+            one = next(arms for arms in self._arranged.arms if arms.repository.name == repository)
+            self._state.requests[await self._plan(one, cells)] = one
         self._watcher.expect(await self._store.read(functools.partial(runs.planned, requests=[*self._state.requests])))
 
-    async def _plan(self, arms: arranging.Arms) -> int:
+    async def _plan(self, arms: arranging.Arms, cells: tuple[coverage.Cell, ...]) -> int:
         """The number of the request that stands for it."""
-        cells = self._cells(arms.repository)
         treatment = await self._resolved(arms, arms.treatment)
         control = await self._resolved(arms, arms.control) if arms.control else None
 
@@ -156,26 +163,30 @@ class Run:
 
         return await self._store.write(write)
 
-    def _cells(self, repository: settings.RepositorySettings) -> tuple[coverage.Cell, ...]:
+    def _cells(self) -> Mapping[str, tuple[coverage.Cell, ...]]:
+        """By repository, what can be measured; of what cannot, why is noted.
+
+        Raises:
+            CommandError: nothing can.
+        """
         world = self._world()
-        cells = world.cells(repository)
-        if not cells:
-            homes = [home for home in world.homes() if home.repository == repository.name]
-            why = coverage.nowhere(homes, settings.DeviceSelection(), self._settings.devices)
-            known = sorted({one.benchmark.framework for one in self._arranged.selected} - {""})
-            raise errors.CommandError(
-                f"nothing to measure of {repository.framework}: "
-                + (why if homes else f"the specification is for {', '.join(known)}; see --framework")
-            )
-        return cells
+        found = {one.name: cells for one in self._settings.repositories if (cells := world.cells(one))}
+        homes = world.homes()
+        reasons = dict.fromkeys(home.cell.impossible for home in homes if home.repository and home.cell.impossible)
+        if not found:
+            wanted = dict.fromkeys(home.framework for home in homes if not home.repository)
+            other = f"the specification is for {', '.join(wanted)}; see --framework"
+            raise errors.CommandError(f"nothing can be measured: {'; '.join(reasons) or other}")
+        self._state.left_out = tuple(reasons)
+        return found
 
     async def _resolved(self, arms: arranging.Arms, name: str) -> model.Revision:
-        clone, unit = self._clones[arms.repository.name], f"repository/{arms.repository.name}"
-        self._board.put(unit, "fetching", arms.repository.url)
+        repository, unit = self._clones[arms.repository.name], f"repository/{arms.repository.name}"
+        self._board.put(unit, "fetching", name)
         try:
             with contextlib.suppress(errors.UnknownRevisionError):  # of a branch that it is set to, and need not have
-                await clone.fetch()
-            return await clone.resolve(name)
+                await repository.fetch()
+            return await repository.resolve(name)
         finally:
             self._board.take_down(unit)
 
@@ -192,6 +203,7 @@ class Run:
             tasks.start_soon(worker.Worker(device, house, self._rng).run)
         tasks.start_soon(self._build)
         tasks.start_soon(planning.Planning(self._store, self._world, self._recorder.identical).run)
+        tasks.start_soon(housekeeping.run, house, lambda: self._settings.retention)
         for sink in self._sinks():
             tasks.start_soon(outbox.Deliverer(sink, self._store, self._board, self._rng).run)
 

@@ -145,7 +145,9 @@ class Mercurial(hg.Mercurial):
 
 
 def found(directory: Path) -> tuple[Path, str] | None:
-    """The root and the kind, ``git`` or ``hg``, of the repository that a directory is in; None where it is in none."""
+    """The root and the kind, ``git`` or ``hg``, of the working tree that a directory is in; None where it is in none."""
+    if (directory / "HEAD").is_file() and (directory / "objects").is_dir():  # git's without a working tree
+        return None
     for above in (directory, *directory.parents):
         if (above / ".git").exists():
             return above, "git"
