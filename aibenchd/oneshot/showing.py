@@ -31,6 +31,7 @@ STYLES = {
     "inconclusive": "yellow",
     "not finished": "yellow",
 }
+AT_ONCE = ("build.", "experiment.")  # how the topics begin that are drawn as they come: they are few
 FETCHED = ("model/", "repository/")  # how the units of the board begin that are shown while they are there
 
 
@@ -42,9 +43,9 @@ def console(stream: TextIO) -> rich.console.Console:
 
 
 class Bars(running.Watcher):
-    """A bar for each build, model file and experiment, as events tell of them. Enter it; drawn on standard error.
+    """A bar for all experiments together, and one for each build, file and experiment under way. Enter it.
 
-    It is drawn only when something has happened, and by no thread of its own.
+    It is drawn on standard error, and only when something has happened: no thread draws while something is measured.
     """
 
     def __init__(self) -> None:
@@ -56,8 +57,8 @@ class Bars(running.Watcher):
         )
         self._progress = rich.progress.Progress(*columns, console=console(sys.stderr), auto_refresh=False, transient=True)
         self._tasks: dict[str, rich.progress.TaskID] = {}
-        self._names: dict[int, str] = {}
-        self._totals: dict[int, int] = {}
+        self._planned: Mapping[int, tuple[str, int]] = {}
+        self._decided = 0
         self._drawn = 0.0
 
     def __enter__(self) -> Bars:
@@ -67,62 +68,70 @@ class Bars(running.Watcher):
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    def expect(self, planned: Mapping[int, tuple[str, int]]) -> None:
+        self._planned = planned
+        self._count()
+
     def told(self, event: events.Event, notices: board.Board) -> None:
         facts: Mapping[str, Any] = event.facts
         match event.topic:
             case "build.started":
-                self._set(f"build {facts['id']}", f"build {_short(facts)}", None, 0, "")
-            case "build.finished" | "build.failed":
-                self._end(f"build {facts['id']}", "failed" if event.topic == "build.failed" else "built")
+                self._set(f"build {facts['id']}", f"build {facts['repository']} {str(facts['commit'])[:SHORT]}")
+            case "build.finished" | "build.failed" | "build.postponed":
+                self._end(f"build {facts['id']}")
             case "block.done":
                 self._block(facts)
             case "experiment.decided" | "experiment.skipped":
-                self._end(f"experiment {facts['id']}", str(facts.get("verdict") or "skipped"))
+                self._end(f"experiment {facts['id']}")
+                self._decided += facts["id"] in self._planned
+                self._count()
             case "model.progress":
-                self._set(f"model/{facts['file']}", f"fetch {facts['file']}", facts["total"], facts["bytes"], "")
+                self._set(f"model/{facts['file']}", f"fetch {facts['file']}", facts["total"], facts["bytes"])
             case "board.changed":
                 self._notice(facts)
-        self._clear_fetched(notices)
+        self._end_fetched(notices)
         self._draw(event.topic)
 
-    def expect(self, planned: Mapping[int, tuple[str, int]]) -> None:
-        for number, (name, blocks) in planned.items():
-            self._set(f"experiment {number}", name, blocks, 0, "")
+    def _count(self) -> None:
+        """How much of all is decided."""
+        total = len(self._planned)
+        self._set("all", "experiments", total, self._decided, f"{self._decided} of {total} decided")
 
     def _block(self, facts: Mapping[str, Any]) -> None:
-        key = f"experiment {facts['experiment']}"
-        if key in self._tasks:
-            done = facts["block"] + 1
-            self._progress.update(self._tasks[key], completed=done, said=f"block {done}  {screen.interval(dict(facts))}".rstrip())
+        number, done = facts["experiment"], facts["block"] + 1
+        if number in self._planned:
+            name, most = self._planned[number]
+            said = f"block {done} of at most {most}  {screen.interval(dict(facts))}".rstrip()
+            self._set(f"experiment {number}", name, most, done, said)
 
     def _notice(self, facts: Mapping[str, Any]) -> None:
         unit, state = str(facts["unit"]), str(facts["state"])
         if unit.startswith(FETCHED):
-            self._set(unit, f"{'make' if state == 'generating' else 'fetch'} {unit.partition('/')[2]}", None, 0, "")
+            self._set(unit, f"{'make' if state == 'generating' else 'fetch'} {unit.partition('/')[2]}")
         elif facts["fault"]:
             self._progress.console.print(
                 rich.text.Text(screen.printable(f"{unit} is {state}: {facts['reason']}"), style="yellow")
             )
 
-    def _clear_fetched(self, notices: board.Board) -> None:
+    def _end_fetched(self, notices: board.Board) -> None:
         there = {notice.unit for notice in notices.notices()}
         for unit in [unit for unit in self._tasks if unit.startswith(FETCHED) and unit not in there]:
-            self._end(unit, "there")
+            self._end(unit)
 
-    def _set(self, key: str, name: str, total: float | None, done: float, said: str) -> None:
+    def _set(self, key: str, name: str, total: float | None = None, done: float = 0, said: str = "") -> None:
+        """``total`` is None where nobody knows how long it will take."""
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task(screen.printable(name), total=total, said=said)
         self._progress.update(self._tasks[key], total=total, completed=done, said=said)
 
-    def _end(self, key: str, said: str) -> None:
+    def _end(self, key: str) -> None:
         task = self._tasks.pop(key, None)
         if task is not None:
-            self._progress.update(task, total=1, completed=1, said=said)
-            self._progress.stop_task(task)
+            self._progress.remove_task(task)
 
     def _draw(self, topic: str) -> None:
         now = time.monotonic()
-        if now - self._drawn >= REDRAW_SECONDS or not topic.startswith(("block.", "model.", "outbox.")):
+        if now - self._drawn >= REDRAW_SECONDS or topic.startswith(AT_ONCE):
             self._drawn = now
             self._progress.refresh()
 
@@ -270,7 +279,3 @@ def _verdict(one: Result) -> rich.text.Text:
 def _plain(text: str) -> rich.text.Text:
     """Without what a terminal, or rich, would obey."""
     return rich.text.Text(screen.printable(text))
-
-
-def _short(facts: Mapping[str, Any]) -> str:
-    return f"{facts['repository']} {str(facts['commit'])[:SHORT]}"

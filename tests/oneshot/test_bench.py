@@ -191,7 +191,7 @@ def test_what_is_not_known_is_asked_for_once(at_desk: desk.Desk) -> None:
 def test_bars_on_a_terminal(at_desk: desk.Desk) -> None:
     done = at_desk.on_terminal("bench", "-b", at_desk.specification(), "--program", at_desk.program("engine"), "--blocks", "2")
     assert done.code == 0, done.out
-    for shown in ("build generic-program", "net on this-host", "block 1", "\x1b[1mbenchmark"):
+    for shown in ("build generic-program", "0 of 1 decided", "1 of 1 decided", "\x1b[1mbenchmark"):
         assert shown in done.out
 
 
