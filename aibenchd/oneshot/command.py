@@ -84,7 +84,7 @@ def _watcher(said: options.Options) -> Iterator[running.Watcher]:
 def _conclude(said: options.Options, ended: running.Ended, directory: Path) -> int:
     code = _exit(ended)
     if said.json:
-        _print({"exit": code, "error": ended.stuck, "experiments": [one.json() for one in ended.results]})
+        _print({"exit": code, "error": "\n".join(ended.stuck), "experiments": [one.json() for one in ended.results]})
     elif said.screen_reporter or said.simple_screen_reporter:
         _say_why([one for one in ended.results if not one.verdict])  # which no reporter has heard of
     else:
@@ -93,8 +93,8 @@ def _conclude(said: options.Options, ended: running.Ended, directory: Path) -> i
         showing.table(ended.results, operators=said.operators)
     for reason in ended.left_out:
         print(f"left out: {reason}", file=sys.stderr)
-    if ended.stuck:
-        print(ended.stuck, file=sys.stderr)
+    for reason in ended.stuck:
+        print(reason, file=sys.stderr)
     for one in ended.results:
         if one.log and one.exit is not Exit.SUCCESS:
             print(f"{one.benchmark}: its output: {directory / one.log}", file=sys.stderr)

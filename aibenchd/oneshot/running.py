@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import math
 import random
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,13 +56,13 @@ class Ended:
 
     Attributes:
         results: of all experiments, in the order in which they were planned.
-        stuck: what stood in the way of the rest; empty where nothing did.
+        stuck: what stood in the way of some; empty where nothing did.
         killed: the signal that ended it.
         left_out: why what cannot be measured was not.
     """
 
     results: Sequence[results.Result]
-    stuck: str = ""
+    stuck: Sequence[str] = ()
     killed: int | None = None
     left_out: Sequence[str] = ()
 
@@ -71,7 +72,7 @@ class _State:
     """Of a run under way."""
 
     requests: dict[int, arranging.Arms] = field(default_factory=dict)
-    stuck: str = ""
+    stuck: list[str] = field(default_factory=list)
     killed: int | None = None
     left_out: Sequence[str] = ()
 
@@ -239,20 +240,27 @@ class Run:
         asked = [*self._state.requests]
         in_the_way: dict[str, float] = {}
         with self._events.bell("experiment.", "board.") as bell:
-            while not self._state.stuck and await self._store.read(functools.partial(runs.unfinished, requests=asked)):
-                self._state.stuck = self._look_at_faults(in_the_way)
+            while await self._store.read(functools.partial(runs.unfinished, requests=asked)):
+                for unit, reason in self._stuck(in_the_way).items():
+                    self._state.stuck.append(f"{unit}: {reason}")
+                    await self._store.write(functools.partial(runs.give_up, requests=asked, unit=unit, reason=reason))
                 await bell.wait(LOOK_SECONDS)
 
-    def _look_at_faults(self, since: dict[str, float]) -> str:
-        """What has stood in the way for too long; ``since`` is when each unit was first seen to, by the event loop's clock."""
-        now = anyio.current_time()
+    def _stuck(self, since: dict[str, float]) -> Mapping[str, str]:
+        """What has stood in the way for too long, by unit; each is told once.
+
+        Args:
+            since: when each unit was first seen to, by the event loop's clock; what is told counts as seen far in the future.
+        """
+        now, found = anyio.current_time(), {}
         for notice in self._board.notices():
             if notice.fault and notice.unit.startswith(STANDS_IN_THE_WAY):
                 if now - since.setdefault(notice.unit, now) > self._patience:
-                    return f"{notice.unit} is {notice.state}: {notice.reason}"
+                    found[notice.unit] = f"{notice.state}: {notice.reason}"
+                    since[notice.unit] = math.inf
             elif notice.state in CLEARED:
                 since.pop(notice.unit, None)
-        return ""
+        return found
 
     async def _until_delivered(self) -> None:
         with anyio.move_on_after(DELIVERY_SECONDS), self._events.bell("outbox.") as bell:
@@ -260,7 +268,7 @@ class Run:
                 await bell.wait(LOOK_SECONDS / 10)
         if await self._store.read(waiting.depths):
             reasons = [notice.reason for notice in self._board.notices("sink") if notice.reason]
-            self._state.stuck = self._state.stuck or f"not all results were delivered: {'; '.join(reasons) or 'refused'}"
+            self._state.stuck.append(f"not all results were delivered: {'; '.join(reasons) or 'refused'}")
 
     async def _conclude(self) -> list[results.Result]:
         """What there is, and nothing left to do."""

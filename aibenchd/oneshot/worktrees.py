@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -106,6 +107,8 @@ class Mercurial(hg.Mercurial):
         return await super().resolve(commit)
 
     async def _meant(self, name: str) -> str:
+        if re.fullmatch("[0-9a-f]{40}", name):  # it may be one of our clone alone
+            return name
         revset = f'id("{name}")' if name.isdigit() else name  # a number is short for an id, whatever hg has it for
         if name and not name.startswith("-"):
             with contextlib.suppress(process.ProgramFailedError):

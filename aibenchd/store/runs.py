@@ -38,6 +38,21 @@ def cancel(tx: store.Transaction, experiments: Collection[int], reason: str) -> 
     tx.connection.execute(unfinished.values(state="cancelled", reason=reason, decided_at=datetime.now(UTC)))
 
 
+def give_up(tx: store.Transaction, requests: Collection[int], unit: str, reason: str) -> None:
+    """End the experiments of requests that something stands in the way of.
+
+    Args:
+        unit: of the board: those of its device, else those of its repository, else all.
+    """
+    kind, name = unit.split("/")[:2]
+    where: list[sa.ColumnElement[bool]] = [_p.c.request.in_(requests)]
+    if kind == "device":
+        where.append(_e.c.device == name)
+    elif kind == "build":
+        where.append(_p.c.repository == name)
+    cancel(tx, tx.connection.scalars(sa.select(_e.c.id).join(_p).where(*where)).all(), reason)
+
+
 def of_requests(connection: sa.Connection, requests: Collection[int]) -> Sequence[int]:
     """The experiments that were planned for requests."""
     return connection.scalars(sa.select(_e.c.id).join(_p).where(_p.c.request.in_(requests)).order_by(_e.c.id)).all()

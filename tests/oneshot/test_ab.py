@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import desk
 import lab
 import pytest
+import remotes
+
+from aibenchd.demo import demo, history
 
 # Two operators, of which one takes the time that the commit says.
 BENCH = """#!/bin/sh
@@ -98,6 +106,37 @@ def test_bench_takes_commits_too(at_desk: desk.Desk, engine: lab.Lab) -> None:
     done = at_desk.run("bench", "-b", at_desk.specification(), "--repo", str(engine.remote), "--treatment", "HEAD~1", "--json")
     assert (done.code, done.only["verdict"]) == (0, "measured")
     assert done.only["statistics"]["treatment"]["p50"] == pytest.approx(100, rel=0.02)
+
+
+def test_mercurial_too(at_desk: desk.Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # where pip puts hg
+    if not shutil.which("hg"):
+        pytest.skip("hg is not installed (pip install mercurial)")
+    remote = remotes.HgRemote(at_desk.directory / "engine")
+    try:
+        first = remote.commit("as it was", bench=BENCH.format(conv=80), **{"build.sh": lab.BUILD})
+        for name in ("bench", "build.sh"):
+            (remote.path / name).chmod(0o755)
+        first = remote.commit("executable", bench=BENCH.format(conv=80))
+        (remote.path / "bench").write_text(BENCH.format(conv=95))
+        done = at_desk.run("ab", str(remote.path), "WORKTREE", "tip", "-b", at_desk.specification(), "--json")
+        assert (done.code, done.only["verdict"]) == (5, "regressed"), done.only["reason"]
+        assert done.only["commits"]["control"] == first
+    finally:
+        remote.close()
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("onnxruntime"), reason="onnxruntime is not installed")
+def test_a_real_engine_whose_commit_copies_every_layer(at_desk: desk.Desk) -> None:
+    made = demo.ENGINES["onnxruntime"]
+    commits = history.write(made.commits, at_desk.directory / "remote.git", at_desk.directory / "work")
+    specification = at_desk.directory / "squeezenet.json"
+    specification.write_text(json.dumps(demo.specification(made)))
+    slow = next(index for index, one in enumerate(made.commits) if one.expected == "regressed")
+    words = ("ab", "work", commits[slow], commits[slow - 1], "-b", str(specification), "--min-effect", "10%")
+    done = at_desk.run(*words, "--backend", "cpu", "--json")
+    assert (done.code, done.only["verdict"], done.only["backend"]) == (5, "regressed", "cpu"), done.err
+    assert done.only["estimate"] > 0.1
 
 
 def _git(directory: Path, *arguments: str) -> str:
