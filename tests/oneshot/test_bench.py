@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import signal
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import desk
 import pytest
+import sshd
 
 SHIPPED = Path(__file__).parents[2] / "specifications"
 FAILS = "#!/bin/sh\necho it broke >&2\nexit 3\n"
@@ -174,6 +176,34 @@ def test_one_run_at_a_time_has_a_state_directory(at_desk: desk.Desk) -> None:
     finally:
         first.terminate()
         first.communicate(timeout=WAIT)
+
+
+def test_a_machine_over_ssh_of_a_configuration(at_desk: desk.Desk) -> None:
+    with sshd.running(at_desk.directory / "ssh") as server:
+        box = server.settings(host_key=server.fingerprint(), platform="linux")
+        (at_desk.directory / "lab.yaml").write_text(json.dumps({"version": 1, "devices": [box]}))
+        words = ("bench", "-b", at_desk.specification(), "--config", "lab.yaml", "-d", "box", "--json")
+        done = at_desk.run(*words, "--program", at_desk.program("engine"), "--blocks", "1")
+        assert (done.code, done.only["device"], done.only["verdict"]) == (0, "box", "measured"), done.err
+        process = at_desk.start(*words, "--program", at_desk.program("sleeps", "#!/bin/sh\nsleep 600.375\n"))
+        _until(lambda: bool(_sleeping("600.375")))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=WAIT)
+        assert process.returncode == 130
+        assert not _sleeping("600.375")
+
+
+def _sleeping(seconds: str) -> list[str]:
+    """The processes that sleep for so long."""
+    wanted = f"sleep\0{seconds}\0".encode()
+    return [pid for pid in os.listdir("/proc") if pid.isdecimal() and _command_line(pid) == wanted]  # noqa: PTH208
+
+
+def _command_line(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_what_is_not_known_is_asked_for_once(at_desk: desk.Desk) -> None:
