@@ -265,12 +265,6 @@ class LocalSession(base.Session):
             raise errors.HarnessError(f"programs cannot write to {probe} {completed.stderr}".rstrip())
 
 
-def host_of(device: str, state_directory: Path, run: base.RunSettings) -> AbstractAsyncContextManager[base.Session]:
-    """A session on this host for what is done around a device's programs."""
-    settings = Settings(name=f"host-of-{device}"[:64], kind="local")
-    return Local(settings, state_directory / "host" / device, run).session()
-
-
 def _lay_out(directory: Path, group: int) -> None:
     """``directory`` with ``programs`` and ``work``, of the group that programs run as; that group can only look in."""
     for parent in reversed(directory.parents):

@@ -9,7 +9,6 @@ import math
 import random
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,19 +16,15 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from aibenchd import board, errors, events, hostgate, housekeeping, model, planning, plugins
-from aibenchd.build import builder
-from aibenchd.devices import base as devices
-from aibenchd.devices import launching, local
+from aibenchd import board, errors, events, hostgate, model, planning, services, settings, stations
 from aibenchd.measure import worker
 from aibenchd.oneshot import arranging, results
 from aibenchd.plan import coverage, planner
-from aibenchd.report import base as report
 from aibenchd.report import outbox, recording
-from aibenchd.specs import files
 from aibenchd.store import meta, requests, revisions, runs, store
 from aibenchd.store import outbox as waiting
 from aibenchd.store import planning as plans
+from aibenchd.watch import base as watch
 from aibenchd.watch import clone
 
 PATIENCE_SECONDS = 60.0  # that something may stand in the way before the run is given up
@@ -78,7 +73,7 @@ class _State:
 
 
 class Run:
-    """The rooms of one run.
+    """The rooms of one run: a :class:`aibenchd.stations.Rooms`.
 
     Args:
         directory: its state directory, held by the caller.
@@ -88,17 +83,19 @@ class Run:
     def __init__(
         self, arranged: arranging.Arranged, directory: Path, watcher: Watcher, patience: float = PATIENCE_SECONDS
     ) -> None:
-        self._arranged, self._directory, self._watcher, self._patience = arranged, directory, watcher, patience
+        self._arranged, self.directory, self._watcher, self._patience = arranged, directory, watcher, patience
         self._settings = arranged.settings
-        self._rng = random.Random()  # noqa: S311  of pauses, nothing secret
-        self._events = events.Events()
-        self._board = board.Board(self._events)
-        self._gate = hostgate.HostGate()
+        self.rng = random.Random()  # noqa: S311  of pauses, nothing secret
+        self.events = events.Events()
+        self.board = board.Board(self.events)
+        self.gate: hostgate.Gate = hostgate.HostGate()
         self._collected = results.Collected(self._settings.sinks[0], directory)
         self._clones = {one.repository.name: one.make(one.repository, _place(one, directory)) for one in arranged.arms}
         self._state = _State()
-        self._store: store.Store
-        self._recorder: recording.Recorder
+        self.drained: set[str] = set()
+        self.store: store.Store
+        self.recorder: recording.Recorder
+        self.house: worker.House
 
     async def run(self) -> Ended:
         """Run it to its end, or until a signal.
@@ -106,7 +103,7 @@ class Run:
         Raises:
             AibenchdError: it cannot begin.
         """
-        async with store.opened(self._directory / "journal.db", self._events) as self._store:
+        async with store.opened(self.directory / "journal.db", self.events) as self.store:
             try:
                 await self._run()
             except ExceptionGroup as group:
@@ -131,14 +128,14 @@ class Run:
     async def _begin(self) -> None:
         passing = [one for one in self._arranged.arms if one.passing]
         for one in passing:  # copies of an earlier run's programs
-            await anyio.to_thread.run_sync(clone.remove, _place(one, self._directory))
+            await anyio.to_thread.run_sync(clone.remove, _place(one, self.directory))
         recipe = self._arranged.recipe
-        await self._store.write(lambda tx: runs.begin(tx, recipe=recipe, passing=[one.repository.name for one in passing]))
-        self._recorder = recording.Recorder(lambda: self._settings, await self._store.write(meta.installation))
+        await self.store.write(lambda tx: runs.begin(tx, recipe=recipe, passing=[one.repository.name for one in passing]))
+        self.recorder = recording.Recorder(lambda: self._settings, await self.store.write(meta.installation))
         for repository, cells in self._cells().items():
             one = next(arms for arms in self._arranged.arms if arms.repository.name == repository)
             self._state.requests[await self._plan(one, cells)] = one
-        self._watcher.expect(await self._store.read(functools.partial(runs.planned, requests=[*self._state.requests])))
+        self._watcher.expect(await self.store.read(functools.partial(runs.planned, requests=[*self._state.requests])))
 
     async def _plan(self, arms: arranging.Arms, cells: tuple[coverage.Cell, ...]) -> int:
         """The number of the request that stands for it."""
@@ -162,7 +159,7 @@ class Run:
             plans.granted(tx, request)
             return request
 
-        return await self._store.write(write)
+        return await self.store.write(write)
 
     def _cells(self) -> Mapping[str, tuple[coverage.Cell, ...]]:
         """By repository, what can be measured; of what cannot, why is noted.
@@ -170,7 +167,7 @@ class Run:
         Raises:
             CommandError: nothing can.
         """
-        world = self._world()
+        world = self.world()
         found = {one.name: cells for one in self._settings.repositories if (cells := world.cells(one))}
         homes = world.homes()
         reasons = dict.fromkeys(home.cell.impossible for home in homes if home.repository and home.cell.impossible)
@@ -183,67 +180,49 @@ class Run:
 
     async def _resolved(self, arms: arranging.Arms, name: str) -> model.Revision:
         repository, unit = self._clones[arms.repository.name], f"repository/{arms.repository.name}"
-        self._board.put(unit, "fetching", name)
+        self.board.put(unit, "fetching", name)
         try:
             with contextlib.suppress(errors.UnknownRevisionError):  # of a branch that it is set to, and need not have
                 await repository.fetch()
             return await repository.resolve(name)
         finally:
-            self._board.take_down(unit)
-
-    def _world(self) -> planning.World:
-        return planning.World(self._settings, self._arranged.selected, lambda chosen: self._clones[chosen.name])
+            self.board.take_down(unit)
 
     # ---- the rooms
 
     def _start(self, tasks: anyio.abc.TaskGroup) -> None:
-        house = self._house()
-        for chosen in self._settings.devices:
-            kind: type[devices.Device] = plugins.load("devices", chosen.kind)
-            device = kind(chosen, self._directory / "devices" / chosen.name, self._settings.run)
-            tasks.start_soon(worker.Worker(device, house, self._rng).run)
-        tasks.start_soon(self._build)
-        tasks.start_soon(planning.Planning(self._store, self._world, self._recorder.identical).run)
-        tasks.start_soon(housekeeping.run, house, lambda: self._settings.retention)
-        for sink in self._sinks():
-            tasks.start_soon(outbox.Deliverer(sink, self._store, self._board, self._rng).run)
+        self.house = stations.house(self)
+        started: list[services.Service] = [
+            *(stations.Measuring((one, self._settings.run), self) for one in self._settings.devices),
+            *(stations.Delivering(one, self) for one in self._settings.sinks[1:]),
+            stations.Building(self._settings, self),
+            stations.Planner("", self),
+            stations.Housekeeping("", self),
+        ]
+        for service in started:
+            tasks.start_soon(service.run)
+        tasks.start_soon(outbox.Deliverer(self._collected, self.store, self.board, self.rng).run)
 
-    def _house(self) -> worker.House:
-        shared = files.House(self._events, self._board, self._gate, lambda: self._settings.run)
-        return worker.House(
-            store=self._store,
-            board=self._board,
-            gate=self._gate,
-            models=files.ModelCache(self._settings.models, self._directory / "models", shared),
-            recorder=self._recorder,
-            state_directory=self._directory,
-            paused=lambda: False,
-            beside=contextlib.nullcontext,
-            host=self._host,
-        )
+    def clone(self, chosen: settings.RepositorySettings) -> watch.Repository:
+        return self._clones[chosen.name]
 
-    def _host(self, device: str) -> AbstractAsyncContextManager[devices.Session]:
-        return local.host_of(device, self._directory, self._settings.run)
+    def world(self) -> planning.World:
+        return planning.World(self._settings, self._arranged.selected, self.clone)
 
-    async def _build(self) -> None:
-        async with launching.Launcher(self._settings.run) as launcher:
-            house = builder.House(self._store, self._board, self._gate, launcher, self._directory, lambda: False)
-            await builder.Builder(self._settings.builds, self._clones, house, self._rng).run()
-
-    def _sinks(self) -> Sequence[report.Sink]:
-        others = self._settings.sinks[1:]
-        return [self._collected, *(plugins.load("sinks", one.kind)(one, self._directory) for one in others)]
+    def paused(self) -> bool:
+        """Never."""
+        return False
 
     # ---- until it ends
 
     async def _until_decided(self) -> None:
         asked = [*self._state.requests]
         in_the_way: dict[str, float] = {}
-        with self._events.bell("experiment.", "board.") as bell:
-            while await self._store.read(functools.partial(runs.unfinished, requests=asked)):
+        with self.events.bell("experiment.", "board.") as bell:
+            while await self.store.read(functools.partial(runs.unfinished, requests=asked)):
                 for unit, reason in self._stuck(in_the_way).items():
                     self._state.stuck.append(f"{unit}: {reason}")
-                    await self._store.write(functools.partial(runs.give_up, requests=asked, unit=unit, reason=reason))
+                    await self.store.write(functools.partial(runs.give_up, requests=asked, unit=unit, reason=reason))
                 await bell.wait(LOOK_SECONDS)
 
     def _stuck(self, since: dict[str, float]) -> Mapping[str, str]:
@@ -252,8 +231,10 @@ class Run:
         Args:
             since: when each unit was first seen to, by the event loop's clock; what is told counts as seen far in the future.
         """
-        now, found = anyio.current_time(), {}
-        for notice in self._board.notices():
+        now, found, notices = anyio.current_time(), {}, self.board.notices()
+        for unit in since.keys() - {notice.unit for notice in notices}:
+            del since[unit]
+        for notice in notices:
             if notice.fault and notice.unit.startswith(STANDS_IN_THE_WAY):
                 if now - since.setdefault(notice.unit, now) > self._patience:
                     found[notice.unit] = f"{notice.state}: {notice.reason}"
@@ -263,19 +244,19 @@ class Run:
         return found
 
     async def _until_delivered(self) -> None:
-        with anyio.move_on_after(DELIVERY_SECONDS), self._events.bell("outbox.") as bell:
-            while any(depth.state == waiting.PENDING for depth in await self._store.read(waiting.depths)):
+        with anyio.move_on_after(DELIVERY_SECONDS), self.events.bell("outbox.") as bell:
+            while any(depth.state == waiting.PENDING for depth in await self.store.read(waiting.depths)):
                 await bell.wait(LOOK_SECONDS / 10)
-        if await self._store.read(waiting.depths):
-            reasons = [notice.reason for notice in self._board.notices("sink") if notice.reason]
+        if await self.store.read(waiting.depths):
+            reasons = [notice.reason for notice in self.board.notices("sink") if notice.reason]
             self._state.stuck.append(f"not all results were delivered: {'; '.join(reasons) or 'refused'}")
 
     async def _conclude(self) -> list[results.Result]:
         """What there is, and nothing left to do."""
         asked = self._state.requests
         names = {request: (one.treatment, one.control) for request, one in asked.items()}
-        found = await self._store.read(lambda tx: results.of(tx, runs.of_requests(tx, asked), self._collected.records, names))
-        await self._store.write(lambda tx: runs.cancel(tx, [one.experiment for one in found], ENDED))
+        found = await self.store.read(lambda tx: results.of(tx, runs.of_requests(tx, asked), self._collected.records, names))
+        await self.store.write(lambda tx: runs.cancel(tx, [one.experiment for one in found], ENDED))
         return found
 
     async def _signals(self, whole: anyio.CancelScope) -> None:
@@ -286,9 +267,9 @@ class Run:
                 return
 
     async def _tell(self) -> None:
-        async with self._events.subscribe() as happening:
+        async with self.events.subscribe() as happening:
             async for event in happening:
-                self._watcher.told(event, self._board)
+                self._watcher.told(event, self.board)
 
 
 def _place(arms: arranging.Arms, directory: Path) -> Path:
