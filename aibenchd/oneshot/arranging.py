@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 
 import aibenchd.runners
-from aibenchd import digests, errors, plugins, quantities, settings
+from aibenchd import digests, errors, model, plugins, quantities, settings
 from aibenchd.build import script
 from aibenchd.devices import base as devices
 from aibenchd.oneshot import answers, fleet, programs, worktrees
@@ -54,12 +54,18 @@ class Arms:
 
 @dataclass(frozen=True, slots=True)
 class Arranged:
-    """All that a run is; ``recipe`` is a digest of what builds are made by, beside their sources."""
+    """All that a run is.
+
+    Attributes:
+        recipe: a digest of what builds are made by, beside their sources.
+        warnings: what is odd in the specifications, but can be run.
+    """
 
     settings: settings.Settings
     selected: Sequence[coverage.Selected]
     arms: Sequence[Arms]
     recipe: str
+    warnings: Sequence[errors.Fault]
 
 
 def arrange(options: Options, known: answers.Answers, there: Sequence[devices.DeviceSettings], directory: Path) -> Arranged:
@@ -76,16 +82,13 @@ def arrange(options: Options, known: answers.Answers, there: Sequence[devices.De
         path = known.of("benchmark file", "Which specification", "-b SPEC")
         options = replace(options, benchmarks=(Path(path).expanduser().absolute(),))
     chosen = _settings(options, there, directory)
-    selected = tuple(
-        coverage.Selected(benchmark, selection)
-        for selection, own in catalog.load(chosen).entries
-        for benchmark in own
-    )  # fmt: skip
+    found = catalog.load(chosen)
+    selected = tuple(coverage.Selected(benchmark, selection) for selection, own in found.entries for benchmark in own)
     arms = _arms(options, known, _frameworks(options, known, selected), chosen, directory)
     builds = _overlaid(chosen.builds, [one for one in arms if one.passing], directory)
     repositories = tuple(one.repository for one in arms)
     arranged = chosen.model_copy(update={"repositories": repositories, "builds": builds})
-    return Arranged(arranged, selected, arms, _recipe(chosen.builds))
+    return Arranged(arranged, selected, arms, _recipe(chosen.builds), found.warnings)
 
 
 def _settings(options: Options, there: Sequence[devices.DeviceSettings], directory: Path) -> settings.Settings:
@@ -284,8 +287,9 @@ def _slug(text: str) -> str:
 
 
 def _recipe(builds: settings.BuildSettings) -> str:
-    parts = [digests.of_tree(builds.frameworks_directory), digests.of_tree(Path(aibenchd.runners.__file__).parent)]
-    return " ".join([*parts, json.dumps(builds.env, sort_keys=True)])
+    runners = sorted(Path(aibenchd.runners.__file__).parent.glob("*.py"))  # what is compiled beside them changes nothing
+    parts = [digests.of_tree(builds.frameworks_directory), *map(digests.of_file, runners)]
+    return model.digest_of([*parts, dict(builds.env)])
 
 
 def _overlaid(builds: settings.BuildSettings, passing: Sequence[Arms], directory: Path) -> settings.BuildSettings:

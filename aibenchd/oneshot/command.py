@@ -61,6 +61,8 @@ def _measured(said: options.Options) -> int:
         known = answers.Answers(answers.path(), answers.on_terminal())
         there = anyio.run(fleet.chosen, said)
         arranged = arranging.arrange(said, known, there, directory)
+        for warning in arranged.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         daemon.leave_trials_alone(arranged.settings)
         with _watcher(said) as watcher:
             ended = anyio.run(running.Run(arranged, directory, watcher).run)
