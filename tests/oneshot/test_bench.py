@@ -107,6 +107,23 @@ def test_fai_peps_own_way_to_say_it(at_desk: desk.Desk) -> None:
     assert json.loads(meta.read_bytes())["commit"] == "a" * 40
 
 
+def test_outputs_are_held_against_the_golden_ones(at_desk: desk.Desk) -> None:
+    (at_desk.directory / "golden.txt").write_text("1.0 2.0\n")
+    golden = {"filename": "golden.txt", "location": "golden.txt", "sha256": hashlib.sha256(b"1.0 2.0\n").hexdigest()}
+    output = {"filename": "out.txt", "location": "{TGTDIR}out.txt", "golden": golden}
+    test = {"identifier": "net", "metric": "delay", "iter": 1, "commands": ["{program} {TGTDIR}out.txt"]}
+    model = {"name": "net", "format": "generic"}
+    (at_desk.directory / "net.json").write_text(json.dumps({"model": model, "tests": [test | {"output_files": {"out": output}}]}))
+    right, wrong = (
+        at_desk.program(name, f"{desk.PROGRAM}echo {numbers} > $1\n")
+        for name, numbers in (("right", "1.0 2.0"), ("wrong", "1.0 2.5"))
+    )
+    done = at_desk.run("bench", "-b", "net.json", "--program", wrong, "--control", right)
+    assert done.code == 5
+    assert re.search(r"(\d+) right, \1 wrong", done.out)
+    assert "max_relative" in done.out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
