@@ -97,6 +97,15 @@ async def test_names_are_those_of_the_repository_itself(remote: remotes.GitRemot
             await repository.resolve(name)
 
 
+async def test_a_branch_of_its_own_remote_has_a_name_there(remote: remotes.GitRemote, tmp_path: Path) -> None:
+    mine = remotes.GitRemote(tmp_path / "mine")
+    mine("remote", "add", "origin", remote.url)
+    theirs = remote.commit("theirs")
+    mine("fetch", "--quiet", "origin")
+    mine.commit("mine")
+    assert (await git_of(mine.path, tmp_path / "clone").resolve("origin/main")).commit == theirs
+
+
 async def test_a_linked_working_tree_has_changes_of_its_own(remote: remotes.GitRemote, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     remote("worktree", "add", "--quiet", "-b", "side", str(linked))
