@@ -59,7 +59,7 @@ class Git(git.Git):
         await watched.obtain(head)
         await self._refuse_changed_submodules()
         with tempfile.TemporaryDirectory(dir=self.directory) as scratch:
-            tree = await self._tree(watched, Path(scratch) / "index")
+            tree = await self._tree(watched, head, Path(scratch) / "index")
         if tree == await watched.git.output("rev-parse", f"{head}^{{tree}}"):
             return head
         date = await watched.git.output("show", "--no-patch", "--format=%ct +0000", head)
@@ -70,7 +70,7 @@ class Git(git.Git):
         await watched.keep(commit)
         return commit
 
-    async def _tree(self, watched: mirror.Mirror, index: Path) -> str:
+    async def _tree(self, watched: mirror.Mirror, head: str, index: Path) -> str:
         """The working tree as a tree object of our mirror."""
         theirs = await self._theirs()
         real = self._own / await theirs.output("rev-parse", "--git-path", "index")
@@ -79,6 +79,7 @@ class Git(git.Git):
         excluded = self._own / await theirs.output("rev-parse", "--git-path", "info/exclude")
         environment = {**watched.git.environment, "GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(self._own)}
         with_index = dataclasses.replace(watched.git, environment=environment)
+        await with_index.output("read-tree", "--reset", head)  # what is staged is an object of the repository's, and none of ours
         await with_index.output("-c", f"core.excludesFile={excluded}", "-c", "core.bare=false", "add", "--all")
         return await with_index.output("write-tree")
 

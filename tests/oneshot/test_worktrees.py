@@ -61,6 +61,7 @@ async def test_changes_of_a_git_repository_are_a_commit_of_our_clone_alone(remot
     (remote.path / ".git/info/exclude").write_text("notes\n")
     (remote.path / "notes").write_text("excluded")
     (remote.path / "staged").write_text("staged")
+    os.utime(remote.path / "staged", (1_700_000_000, 1_700_000_000))  # so old that git does not look at it again
     remote("add", "staged")
     before = everything(remote.path)
     repository = git_of(remote.path, tmp_path / "clone")
@@ -77,6 +78,16 @@ async def test_changes_of_a_git_repository_are_a_commit_of_our_clone_alone(remot
     assert await repository.resolve("WORKTREE") == revision  # so that it is built once
     (remote.path / "changed").write_text("newer")
     assert (await repository.resolve("WORKTREE")).commit != revision.commit
+
+
+async def test_what_a_sparse_check_out_leaves_out_is_not_gone(remote: remotes.GitRemote, tmp_path: Path) -> None:
+    remote.commit("below", below__file="x", other__file="y")
+    remote("sparse-checkout", "set", "below")
+    (remote.path / "changed").write_text("new")
+    assert not (remote.path / "other").exists()
+    repository = git_of(remote.path, tmp_path / "clone")
+    found = await tree_of(repository, await repository.resolve("WORKTREE"), tmp_path / "out")
+    assert (found["changed"], found["below/file"], found["other/file"]) == ("new", "x", "y")
 
 
 async def test_a_clean_tree_is_the_commit_itself(remote: remotes.GitRemote, tmp_path: Path) -> None:
