@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import aibenchd
 from aibenchd import errors, usage
@@ -178,13 +179,27 @@ def _migrate(parsed: argparse.Namespace) -> int:
     return command.run(parsed)
 
 
-def _add_oneshot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from aibenchd.oneshot import options
+def _add_oneshot(commands: Any) -> None:
+    from aibenchd.oneshot import exits, options
 
-    bench = commands.add_parser("bench", help="measure once, without a daemon")
+    bench = usage.command(
+        commands,
+        "bench",
+        "measure once, without a daemon",
+        more=options.BENCH,
+        example="aibenchd bench -b specifications/models/onnxruntime/squeezenet/squeezenet.json",
+        exits=exits.MEANINGS,
+    )
     options.add_bench(bench)
     bench.set_defaults(run=_bench)
-    ab = commands.add_parser("ab", help="compare two commits, or your changes with one, before you push")
+    ab = usage.command(
+        commands,
+        "ab",
+        "compare two commits, or your changes with one, before you push",
+        more=options.AB,
+        example="aibenchd ab . WORKTREE main -b net.json",
+        exits=exits.MEANINGS,
+    )
     options.add_ab(ab)
     ab.set_defaults(run=_ab)
 

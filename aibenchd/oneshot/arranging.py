@@ -18,6 +18,7 @@ import aibenchd.runners
 from aibenchd import digests, errors, model, plugins, quantities, settings
 from aibenchd.build import script
 from aibenchd.devices import base as devices
+from aibenchd.migrate import answers as migration
 from aibenchd.oneshot import answers, fleet, programs, worktrees
 from aibenchd.oneshot.options import WORK_TREE, Options
 from aibenchd.plan import coverage
@@ -26,7 +27,6 @@ from aibenchd.specs import catalog
 from aibenchd.watch import access
 from aibenchd.watch import base as watch
 
-SPECIFICATIONS = Path(aibenchd.__file__).parents[1] / "specifications"
 RESULTS = "results"  # the sink that keeps what this run measured
 RUNNER = "runner"  # what the arm is called that is a framework's own runner
 ENGINE = "# No engine: the framework's own runner is all that is measured.\n"
@@ -79,7 +79,7 @@ def arrange(options: Options, known: answers.Answers, there: Sequence[devices.De
         AibenchdError: something is wrong, or nobody knows it; the message says what to do.
     """
     if not options.benchmarks:
-        path = known.of("benchmark file", "Which specification", "-b SPEC")
+        path = known.of("benchmark file", "Which specification", "-b FILE")
         options = replace(options, benchmarks=(Path(path).expanduser().absolute(),))
     chosen = _settings(options, there, directory)
     found = catalog.load(chosen)
@@ -94,6 +94,7 @@ def arrange(options: Options, known: answers.Answers, there: Sequence[devices.De
 def _settings(options: Options, there: Sequence[devices.DeviceSettings], directory: Path) -> settings.Settings:
     own = ("alpha", "beta", "min_effect", "max_blocks")
     experiment = {name: value for name in own if (value := getattr(options, name)) is not None}
+    shipped = migration.shipped("specifications") or Path("specifications")
     times = {"max_time": options.seconds, "timeout": options.timeout}
     experiment |= {name: quantities.duration_text(value) for name, value in times.items() if value is not None}
     try:
@@ -101,7 +102,7 @@ def _settings(options: Options, there: Sequence[devices.DeviceSettings], directo
             state_directory=directory,
             devices=tuple(there),
             builds=settings.BuildSettings(
-                frameworks_directory=options.frameworks_directory or SPECIFICATIONS / "frameworks",
+                frameworks_directory=options.frameworks_directory or shipped / "frameworks",
                 env={**_environment(), **options.build_env},
             ),
             benchmarks=tuple(_selection(path, options) for path in options.benchmarks),
@@ -109,7 +110,7 @@ def _settings(options: Options, there: Sequence[devices.DeviceSettings], directo
             models=settings.ModelCacheSettings(
                 directory=options.model_cache or answers.cache() / "models",
                 root=options.root_model_dir,
-                generators_directory=SPECIFICATIONS / "generators",
+                generators_directory=shipped / "generators",
             ),
             sinks=(report.SinkSettings(name=RESULTS, kind=RESULTS, records="verdicts"), *_sinks(options)),
             user_identifier=options.user_identifier,

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 
 class Exit(enum.IntEnum):
-    """Exit codes; beside them there are those of signals. :data:`ABOUT` says which holds where several do."""
+    """Exit codes; beside them there are those of signals. :data:`MEANINGS` says which holds where several do."""
 
     SUCCESS = 0
     USER_ERROR = 1
@@ -19,17 +19,17 @@ class Exit(enum.IntEnum):
     INCONCLUSIVE = 6
 
 
-ABOUT = """\
-exit codes:
-  0    success: measured; of two arms, nothing regressed
-  1    user error: an option, a file or a program is wrong, does not build or fails
-  2    the command line is wrong
-  3    harness error: a device is lost, a server is away, the disk is full
-  4    timed out: a program took longer than --timeout
-  5    regressed: the treatment is slower, its outputs are wrong, or it fails and the control does not
-  6    inconclusive: the blocks or the time ran out
-  130  killed by SIGINT (Ctrl-C); 143 by SIGTERM. Nothing is left on the devices
-Where several hold: killed first, then 3, 1, 4, 5, 6."""
+# As the help shows them; argparse ends with 2 by itself.
+MEANINGS = {
+    0: "success: measured; of two arms, nothing regressed",
+    1: "user error: an option, a file or a program is wrong, does not build or fails",
+    3: "harness error: a device is lost, a server is away, the disk is full",
+    4: "timed out: a program took longer than --timeout",
+    5: "regressed: the treatment is slower, its outputs are wrong, or it fails and the control does not",
+    6: "inconclusive: the blocks or the time ran out",
+    130: "killed by SIGINT (Ctrl-C); nothing is left on the devices",
+    143: "killed by SIGTERM, as well. Where several hold: killed first, then 3, 1, 4, 5, 6",
+}
 
 _ORDER = (Exit.HARNESS_ERROR, Exit.USER_ERROR, Exit.TIMED_OUT, Exit.REGRESSED, Exit.INCONCLUSIVE)
 

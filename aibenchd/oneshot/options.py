@@ -10,26 +10,20 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from aibenchd.oneshot import exits
-
 WORK_TREE = ("WORKTREE", ".")  # what names the working tree as it is, changes and all
 
 BENCH = """\
-Measure once, without a daemon: one program as it is, or two against each other.
+One program as it is, or two against each other:
 
-  aibenchd bench -b SPEC                                   with the framework's runner that comes with aibenchd
-  aibenchd bench -b SPEC --program PATH                    a program: a file, or a directory with all that belongs to it
-  aibenchd bench -b SPEC --program NEW --control OLD       two programs, interleaved
-  aibenchd bench -b SPEC --repo DIR|URL --treatment COMMIT [--control COMMIT]
+  aibenchd bench -b FILE                                   with the framework's runner that comes with aibenchd
+  aibenchd bench -b FILE --program PATH                    a program: a file, or a directory with all that belongs to it
+  aibenchd bench -b FILE --program NEW --control OLD       two programs, interleaved
+  aibenchd bench -b FILE --repo DIRECTORY|URL --treatment COMMIT [--control COMMIT]
 
 What is not said and cannot be known is asked for on a terminal, and the answers are kept."""
 
 AB = """\
-Before you push: is it slower? Builds two commits of a repository, runs them turn and turn about, and gives the verdict.
-
-  aibenchd ab . WORKTREE main -b SPEC        your changes, committed or not, against main
-  aibenchd ab ~/engine my-branch HEAD~3 -b SPEC
-
+Both are built, and run turn and turn about until it is clear whether the treatment is slower.
 WORKTREE (or .) is the working tree as it is: all files but ignored ones. Nothing in the repository is touched."""
 
 
@@ -95,14 +89,21 @@ def read(parsed: argparse.Namespace) -> Options:
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``aibenchd bench``."""
-    _describe(parser, BENCH)
+    parser.argument_default = argparse.SUPPRESS
     arms = parser.add_argument_group("what is measured")
     _option(
         arms, "--program", "--treatment", dest="treatment", metavar="PATH|COMMIT", help="the program, or with --repo a commit"
     )
     _option(arms, "--control", metavar="PATH|COMMIT", help="what it is compared with")
-    _option(arms, "--repo", "--repo-dir", dest="repository", metavar="DIR|URL", help="of which treatment and control are commits")
-    _option(arms, "--vcs", choices=("git", "hg"), help="of --repo (git, or hg where DIR has a .hg)")
+    _option(
+        arms,
+        "--repo",
+        "--repo-dir",
+        dest="repository",
+        metavar="DIRECTORY|URL",
+        help="of which treatment and control are commits",
+    )
+    _option(arms, "--vcs", choices=("git", "hg"), help="of --repo (git, or hg where it has a .hg)")
     _option(arms, "--info", type=_object, metavar="JSON", help="FAI-PEP's: the arms' programs in one object")
     _add_common(parser)
     _option(parser, "--blocks", type=_count, metavar="N", help="of one arm, each in a fresh process (3)")
@@ -111,24 +112,18 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
 
 def add_ab(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``aibenchd ab``."""
-    _describe(parser, AB)
-    parser.add_argument("repository", metavar="REPO_DIR", help="a git or Mercurial repository, or the URL of one")
+    parser.argument_default = argparse.SUPPRESS
+    parser.add_argument("repository", metavar="REPO_DIRECTORY", help="a git or Mercurial repository, or the URL of one")
     parser.add_argument("treatment", metavar="TREATMENT", help="a commit, branch or tag, or WORKTREE")
     parser.add_argument("control", metavar="CONTROL", help="what it is compared with: a commit, branch or tag")
-    _option(parser, "--vcs", choices=("git", "hg"), help="of REPO_DIR (git, or hg where it has a .hg)")
+    _option(parser, "--vcs", choices=("git", "hg"), help="of it (git, or hg where it has a .hg)")
     _add_common(parser)
-
-
-def _describe(parser: argparse.ArgumentParser, about: str) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description, parser.epilog = about, exits.ABOUT
-    parser.argument_default = argparse.SUPPRESS
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     specification = "a model file, a benchmarks file or a directory of model files; may be given more than once"
     names, kept = ("-b", "--benchmark-file"), {"dest": "benchmarks", "action": "append"}
-    _option(parser, *names, **kept, type=_absolute, metavar="SPEC", help=specification)
+    _option(parser, *names, **kept, type=_absolute, metavar="FILE", help=specification)
     _option(parser, "--framework", metavar="NAME", help="of the programs (what the specification says)")
     _add_where(parser)
     _add_decision(parser)
@@ -144,7 +139,7 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         "--config (this host; with -p android all phones)"
     )  # fmt: skip
     _option(group, "--excluded-devices", type=_words, metavar="D,…", help="of those")
-    _option(group, "--config", type=_absolute, metavar="YAML", help="a configuration of the daemon's, whose devices may be named")
+    _option(group, "--config", type=_absolute, metavar="FILE", help="a configuration of the daemon's, whose devices may be named")
     _option(group, "--backend", "--backends", dest="backends", type=_words, metavar="B,…", help="an experiment for each; or all")
     _option(group, "--cpus", type=_numbers, metavar="N,…", help="that programs run on (all)")
 
@@ -171,11 +166,13 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         group, "--build-env", nargs="+", action="extend", type=_variable, metavar="NAME=VALUE", help="of build scripts; they "
         "see your PATH, and what of your environment begins with AIBENCHD_, ANDROID_ or DEVICE_PYTHON"
     )  # fmt: skip
-    _option(group, "--frameworks-directory", "--frameworks-dir", type=_absolute, metavar="DIR", help="of build scripts")
-    _option(group, "--model-cache", type=_absolute, metavar="DIR", help="where model files are kept (in your cache)")
-    _option(group, "--root-model-dir", type=_absolute, metavar="DIR", help="what locations that begin with // are relative to")
+    _option(group, "--frameworks-directory", "--frameworks-dir", type=_absolute, metavar="DIRECTORY", help="of build scripts")
+    _option(group, "--model-cache", type=_absolute, metavar="DIRECTORY", help="where model files are kept (in your cache)")
     _option(
-        group, "--state-directory", type=_absolute, metavar="DIR", help="of builds and the journal (in your cache); one run at a "
+        group, "--root-model-dir", type=_absolute, metavar="DIRECTORY", help="what locations that begin with // are relative to"
+    )
+    _option(
+        group, "--state-directory", type=_absolute, metavar="DIRECTORY", help="of builds and the journal (in your cache); one run at a "
         "time has it"
     )  # fmt: skip
     _option(group, "--debug", action="store_true", help="show the log")
@@ -185,8 +182,8 @@ def _add_reports(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("results, beside the table")
     _option(group, "--json", action="store_true", help="print one JSON object, and nothing else on standard output")
     _option(group, "--operators", action="store_true", help="show them too; of two arms, what each adds to the change")
-    _option(group, "--local-reporter", type=_absolute, metavar="DIR", help="files in FAI-PEP's layout")
-    _option(group, "--simple-local-reporter", type=_absolute, metavar="DIR", help="a file for each benchmark")
+    _option(group, "--local-reporter", type=_absolute, metavar="DIRECTORY", help="files in FAI-PEP's layout")
+    _option(group, "--simple-local-reporter", type=_absolute, metavar="DIRECTORY", help="a file for each benchmark")
     _option(group, "--screen-reporter", action="store_true", help="lines in place of the table")
     _option(group, "--simple-screen-reporter", action="store_true", help="the numbers alone, in place of the table")
     _option(group, "--remote-reporter", metavar="URL|CATEGORY", help="post them as FAI-PEP does")

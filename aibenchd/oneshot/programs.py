@@ -70,6 +70,9 @@ class Programs(base.Repository):
     async def on_line(self, head: str, commit: str) -> bool:
         return head == commit
 
+    async def sides(self, merge: str, onto: str, limit: int) -> list[list[model.Revision]]:  # noqa: ARG002
+        return []
+
     async def check_out(self, commit: str, target: Path) -> None:
         await self.resolve(commit)
         _, place = self._known[commit]

@@ -41,7 +41,7 @@ def test_the_old_spelling_is_taken_and_not_shown(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         read("--help")
     assert "local_reporter" not in (shown := capsys.readouterr().out)
-    assert "143 by SIGTERM" in shown
+    assert "--benchmark-file" in shown
 
 
 @pytest.mark.parametrize(
