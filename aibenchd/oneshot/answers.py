@@ -49,8 +49,8 @@ class Answers:
             CommandError: nobody can be asked, or nobody knows.
         """
         if key in self._known:
-            sys.stderr.write(f"{key}: {self._known[key]}, as you answered before ({option} says otherwise for once, "
-                             "--reset-options forgets it)\n")  # fmt: skip
+            before = f"{key}: {self._known[key]}, as you answered before"
+            sys.stderr.write(f"{before} ({option} says otherwise for once, --reset-options forgets it)\n")
             return self._known[key]
         choice = f" ({', '.join(known)})" if known else ""
         for _ in range(TRIES if self._ask else 0):

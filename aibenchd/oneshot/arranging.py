@@ -233,9 +233,11 @@ def _programs(options: Options, framework: str) -> Arms:
 
 def _of_programs(name: str, framework: str, given: Mapping[str, programs.Given], treatment: str, control: str) -> Arms:
     repository = settings.RepositorySettings(name=_slug(name), url=".", framework=framework)
-    return Arms(
-        repository, lambda chosen, place: programs.Programs(chosen, place, given), treatment, control, passing=True
-    )  # fmt: skip
+
+    def make(chosen: settings.RepositorySettings, place: Path) -> watch.Repository:
+        return programs.Programs(chosen, place, given)
+
+    return Arms(repository, make, treatment, control, passing=True)
 
 
 def _alone(known: answers.Answers, framework: str, chosen: settings.Settings, directory: Path) -> Arms:

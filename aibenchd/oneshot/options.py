@@ -27,6 +27,11 @@ Both are built, and run turn and turn about until it is clear whether the treatm
 WORKTREE (or .) is the working tree as it is: all files but ignored ones. Nothing in the repository is touched."""
 
 
+_DEVICES = "local, a phone's serial, user@host, or names of --config (this host; with -p android all phones)"
+_BUILD_ENV = "of build scripts; they see your PATH, and what of your environment begins with AIBENCHD_, ANDROID_ or DEVICE_PYTHON"
+_STATE = "of builds and the journal (in your cache); one run at a time has it"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What was said on the command line; an empty value was not. Durations are in seconds."""
@@ -134,10 +139,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _add_where(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where")
     _option(group, "-p", "--platform", "--platforms", metavar="NAME", help="picks the build script (the device's: host, android)")
-    _option(
-        group, "-d", "--devices", "--device", type=_words, metavar="D,…", help="local, a phone's serial, user@host, or names of "
-        "--config (this host; with -p android all phones)"
-    )  # fmt: skip
+    _option(group, "-d", "--devices", "--device", type=_words, metavar="D,…", help=_DEVICES)
     _option(group, "--excluded-devices", type=_words, metavar="D,…", help="of those")
     _option(group, "--config", type=_absolute, metavar="FILE", help="a configuration of the daemon's, whose devices may be named")
     _option(group, "--backend", "--backends", dest="backends", type=_words, metavar="B,…", help="an experiment for each; or all")
@@ -162,19 +164,13 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     _option(group, "--env", nargs="+", action="extend", type=_variable, metavar="NAME=VALUE", help="of the programs")
     _option(group, "--command-args", metavar="TEXT", help="appended to each command that runs the program")
     _option(group, "--string-map", type=_texts, metavar="JSON", help="replaced in every value of the specification")
-    _option(
-        group, "--build-env", nargs="+", action="extend", type=_variable, metavar="NAME=VALUE", help="of build scripts; they "
-        "see your PATH, and what of your environment begins with AIBENCHD_, ANDROID_ or DEVICE_PYTHON"
-    )  # fmt: skip
+    _option(group, "--build-env", nargs="+", action="extend", type=_variable, metavar="NAME=VALUE", help=_BUILD_ENV)
     _option(group, "--frameworks-directory", "--frameworks-dir", type=_absolute, metavar="DIRECTORY", help="of build scripts")
     _option(group, "--model-cache", type=_absolute, metavar="DIRECTORY", help="where model files are kept (in your cache)")
     _option(
         group, "--root-model-dir", type=_absolute, metavar="DIRECTORY", help="what locations that begin with // are relative to"
     )
-    _option(
-        group, "--state-directory", type=_absolute, metavar="DIRECTORY", help="of builds and the journal (in your cache); one run at a "
-        "time has it"
-    )  # fmt: skip
+    _option(group, "--state-directory", type=_absolute, metavar="DIRECTORY", help=_STATE)
     _option(group, "--debug", action="store_true", help="show the log")
 
 
