@@ -1,4 +1,4 @@
-"""``aibenchd``: serve, check, discover, decide, spec, migrate, demo, completion."""
+"""``aibenchd``: serve, bench, ab, check, discover, decide, spec, migrate, demo, completion."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import aibenchd
 from aibenchd import errors, usage
@@ -45,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     levels = ("debug", "info", "warning", "error")
     serve.add_argument("--log-level", choices=levels, default="info", help="what is logged, that and what is worse (%(default)s)")
     serve.set_defaults(run=_serve)
+
+    _add_oneshot(commands)
 
     check = usage.command(
         commands,
@@ -174,6 +177,43 @@ def _migrate(parsed: argparse.Namespace) -> int:
     from aibenchd.migrate import command
 
     return command.run(parsed)
+
+
+def _add_oneshot(commands: Any) -> None:
+    from aibenchd.oneshot import exits, options
+
+    bench = usage.command(
+        commands,
+        "bench",
+        "measure once, without a daemon",
+        more=options.BENCH,
+        example="aibenchd bench -b specifications/models/onnxruntime/squeezenet/squeezenet.json",
+        exits=exits.MEANINGS,
+    )
+    options.add_bench(bench)
+    bench.set_defaults(run=_bench)
+    ab = usage.command(
+        commands,
+        "ab",
+        "compare two commits, or your changes with one, before you push",
+        more=options.AB,
+        example="aibenchd ab . WORKTREE main -b net.json",
+        exits=exits.MEANINGS,
+    )
+    options.add_ab(ab)
+    ab.set_defaults(run=_ab)
+
+
+def _bench(parsed: argparse.Namespace) -> int:
+    from aibenchd.oneshot import command
+
+    return command.bench(parsed)
+
+
+def _ab(parsed: argparse.Namespace) -> int:
+    from aibenchd.oneshot import command
+
+    return command.ab(parsed)
 
 
 def _demo(parsed: argparse.Namespace) -> int:

@@ -76,6 +76,8 @@ def of_parser(parser: argparse.ArgumentParser, name: str, about: str = "") -> Co
             commands += [
                 of_parser(inner, inner_name, help_of.get(inner_name, "")) for inner_name, inner in action.choices.items()
             ]
+        elif action.help == argparse.SUPPRESS:
+            continue
         elif action.option_strings:
             options.append(Option(tuple(action.option_strings), _one_line(action), None if action.nargs == 0 else _value(action)))
         else:

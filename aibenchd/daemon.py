@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import aibenchd.lean  # before all others
+
+# isort: split
 import contextlib
 import fcntl
 import os
@@ -9,7 +12,6 @@ import random
 import resource
 import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,14 +37,12 @@ from aibenchd import (
     systemd,
 )
 from aibenchd.api import server
-from aibenchd.devices import base as devices
-from aibenchd.devices import local
 from aibenchd.measure import worker
 from aibenchd.plan import coverage
 from aibenchd.report import recording
-from aibenchd.specs import catalog, files
+from aibenchd.specs import catalog
 from aibenchd.store import devices as stored
-from aibenchd.store import experiments, meta, store, undo, views
+from aibenchd.store import meta, store, undo, views
 from aibenchd.watch import base as watch
 
 STATUS_FILE_SECONDS = 5.0
@@ -119,21 +119,9 @@ class Daemon:
             StoreError, SocketError: it cannot begin.
         """
         leave_trials_alone(self._loaded.settings)
-        shared = files.House(self.events, self.board, self.gate, lambda: self._loaded.settings.run)
-        models = files.ModelCache(self._loaded.settings.models, self.directory / "models", shared)
         async with store.opened(self.directory / "journal.db", self.events) as self.store, anyio.create_task_group() as tasks:
             self.recorder = recording.Recorder(lambda: self._loaded.settings, await self.store.write(meta.installation))
-            self.house = worker.House(
-                store=self.store,
-                board=self.board,
-                gate=self.gate,
-                models=models,
-                recorder=self.recorder,
-                state_directory=self.directory,
-                paused=self.paused,
-                beside=contextlib.nullcontext,
-                host=self._host,
-            )
+            self.house = stations.house(self)
             if self._loaded.faults:
                 self._refuse_specifications(self._loaded.faults)
             await tasks.start(self._listen)
@@ -156,11 +144,6 @@ class Daemon:
         kind = plugins.load("repositories", chosen.kind)
         made: watch.Repository = kind(chosen, self.directory / "repositories" / chosen.name)
         return made
-
-    def _host(self, device: str) -> AbstractAsyncContextManager[devices.Session]:
-        """This host as what is done around a device's programs sees it."""
-        chosen = local.Settings(name=f"host-of-{device}"[:64], kind="local")
-        return local.Local(chosen, self.directory / "host" / device, self._loaded.settings.run).session()
 
     def away(self) -> Collection[str]:
         """The devices that no block can be run on now: lost, in quarantine or drained."""
@@ -328,13 +311,6 @@ class Daemon:
         for name in set(await self.store.read(undo.left)) - there:
             advice = "it was left changed, and is not in the configuration any more: put it back there until this is undone"
             self.board.put(f"device/{name}/undo", "not undone", advice, fault=True)
-
-    def identical(self, tx: store.Transaction, experiment: int) -> None:
-        """Decide an experiment whose arms are the same."""
-        decision = model.Decision(model.Verdict.IDENTICAL, 0, 0.0, 0.0, 0.0, "programs, files and commands are the same")
-        experiments.decide(tx, experiment, decision)
-        left = self.recorder.of_decision(experiments.by_id(tx.connection, experiment), decision, (), {}, "", {})
-        self.recorder.write(tx, experiment, left)
 
     def _fill(self, tasks: anyio.abc.TaskGroup) -> None:
         """Start all services that the configuration names."""

@@ -5,19 +5,25 @@ Each is made of the part of the configuration that it depends on, so that a chan
 
 from __future__ import annotations
 
+import contextlib
+import random
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.to_thread
 
-from aibenchd import events, following, hostgate, housekeeping, planning, plugins, profiling, services, settings
+from aibenchd import board, events, following, hostgate, housekeeping, planning, plugins, profiling, services, settings
 from aibenchd.build import builder
 from aibenchd.devices import base as devices
-from aibenchd.devices import launching
+from aibenchd.devices import launching, local
 from aibenchd.measure import worker
-from aibenchd.report import outbox
-from aibenchd.specs import marks
+from aibenchd.report import outbox, recording
+from aibenchd.specs import files, marks
+from aibenchd.store import store
+from aibenchd.watch import base as watch
 from aibenchd.watch import watcher
 
 if TYPE_CHECKING:
@@ -27,11 +33,63 @@ SPECIFICATION_SECONDS = 3.0  # between two looks at the files of specifications,
 SPECIFICATION_SHARE = 0.001  # of the time is spent on looking, at most: of 1,000 files on it comes to more than 3 s
 
 
+class Rooms(Protocol):
+    """What stations share: the daemon, or a run without one.
+
+    Attributes:
+        drained: devices of which nothing is asked.
+    """
+
+    directory: Path
+    rng: random.Random
+    events: events.Events
+    board: board.Board
+    gate: hostgate.Gate
+    store: store.Store
+    recorder: recording.Recorder
+    house: worker.House
+    drained: set[str]
+
+    def clone(self, chosen: settings.RepositorySettings) -> watch.Repository:
+        """A repository's clone."""
+
+    def world(self) -> planning.World:
+        """What there is to plan with now."""
+
+    def paused(self) -> bool:
+        """Whether no block and no build may begin."""
+
+
+def house(rooms: Rooms) -> worker.House:
+    """What all workers of a process share."""
+
+    def run() -> devices.RunSettings:
+        return rooms.world().settings.run
+
+    def host(device: str) -> AbstractAsyncContextManager[devices.Session]:
+        """This host as what is done around a device's programs sees it."""
+        chosen = local.Settings(name=f"host-of-{device}"[:64], kind="local")
+        return local.Local(chosen, rooms.directory / "host" / device, run()).session()
+
+    shared = files.House(rooms.events, rooms.board, rooms.gate, run)
+    return worker.House(
+        store=rooms.store,
+        board=rooms.board,
+        gate=rooms.gate,
+        models=files.ModelCache(rooms.world().settings.models, rooms.directory / "models", shared),
+        recorder=rooms.recorder,
+        state_directory=rooms.directory,
+        paused=rooms.paused,
+        beside=contextlib.nullcontext,
+        host=host,
+    )
+
+
 class Watching(services.Service):
     """One repository: its clone, and the watcher that polls it."""
 
-    def __init__(self, chosen: settings.RepositorySettings, daemon: daemon.Daemon) -> None:
-        self._watcher = watcher.Watcher(daemon.clone(chosen), daemon.store, daemon.board, daemon.rng)
+    def __init__(self, chosen: settings.RepositorySettings, rooms: Rooms) -> None:
+        self._watcher = watcher.Watcher(rooms.clone(chosen), rooms.store, rooms.board, rooms.rng)
 
     async def run(self) -> None:
         await self._watcher.run()
@@ -40,15 +98,15 @@ class Watching(services.Service):
 class Measuring(services.Service):
     """One device: the worker that owns it."""
 
-    def __init__(self, chosen: tuple[Any, Any], daemon: daemon.Daemon) -> None:
+    def __init__(self, chosen: tuple[Any, Any], rooms: Rooms) -> None:
         device_settings, run = chosen
         kind: type[devices.Device] = plugins.load("devices", device_settings.kind)
-        device = kind(device_settings, daemon.directory / "devices" / device_settings.name, run)
-        house = daemon.house
+        device = kind(device_settings, rooms.directory / "devices" / device_settings.name, run)
+        house = rooms.house
         if not device.on_this_host:  # what is done here around its programs is as a build is to those who measure here
-            house = replace(house, gate=hostgate.OpenGate(), beside=daemon.gate.building)
-        self.worker = worker.Worker(device, house, daemon.rng)
-        self.worker.drain(draining=device_settings.name in daemon.drained)
+            house = replace(house, gate=hostgate.OpenGate(), beside=rooms.gate.building)
+        self.worker = worker.Worker(device, house, rooms.rng)
+        self.worker.drain(draining=device_settings.name in rooms.drained)
 
     async def run(self) -> None:
         await self.worker.run()
@@ -61,9 +119,9 @@ class Measuring(services.Service):
 class Delivering(services.Service):
     """One sink."""
 
-    def __init__(self, chosen: Any, daemon: daemon.Daemon) -> None:
-        sink = plugins.load("sinks", chosen.kind)(chosen, daemon.directory)
-        self._deliverer = outbox.Deliverer(sink, daemon.store, daemon.board, daemon.rng)
+    def __init__(self, chosen: Any, rooms: Rooms) -> None:
+        sink = plugins.load("sinks", chosen.kind)(chosen, rooms.directory)
+        self._deliverer = outbox.Deliverer(sink, rooms.store, rooms.board, rooms.rng)
 
     async def run(self) -> None:
         await self._deliverer.run()
@@ -72,8 +130,8 @@ class Delivering(services.Service):
 class Keeping(services.Service):
     """The outbox's size."""
 
-    def __init__(self, limit: int, daemon: daemon.Daemon) -> None:
-        self._keeper = outbox.Keeper(daemon.store, daemon.board, limit)
+    def __init__(self, limit: int, rooms: Rooms) -> None:
+        self._keeper = outbox.Keeper(rooms.store, rooms.board, limit)
 
     async def run(self) -> None:
         await self._keeper.run()
@@ -82,11 +140,11 @@ class Keeping(services.Service):
 class Building(services.Service):
     """The builder, with all repositories that it builds of."""
 
-    def __init__(self, chosen: settings.Settings, daemon: daemon.Daemon) -> None:
+    def __init__(self, chosen: settings.Settings, rooms: Rooms) -> None:
         self._launcher = launching.Launcher(chosen.run)
-        house = builder.House(daemon.store, daemon.board, daemon.gate, self._launcher, daemon.directory, daemon.paused)
-        clones = {repository.name: daemon.clone(repository) for repository in chosen.repositories}
-        self._builder = builder.Builder(chosen.builds, clones, house, daemon.rng)
+        house = builder.House(rooms.store, rooms.board, rooms.gate, self._launcher, rooms.directory, rooms.paused)
+        clones = {repository.name: rooms.clone(repository) for repository in chosen.repositories}
+        self._builder = builder.Builder(chosen.builds, clones, house, rooms.rng)
 
     async def run(self) -> None:
         async with self._launcher:
@@ -96,8 +154,8 @@ class Building(services.Service):
 class Planner(services.Service):
     """Of all repositories."""
 
-    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
-        self._planning = planning.Planning(daemon.store, daemon.world, daemon.identical)
+    def __init__(self, _chosen: str, rooms: Rooms) -> None:
+        self._planning = planning.Planning(rooms.store, rooms.world, rooms.recorder.identical)
 
     async def run(self) -> None:
         await self._planning.run()
@@ -118,8 +176,8 @@ class Following(services.Service):
 class Profiling(services.Service):
     """Has confirmed regressions profiled."""
 
-    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
-        self._profiling = profiling.Profiling(daemon.store, lambda: daemon.world().settings, daemon.directory)
+    def __init__(self, _chosen: str, rooms: Rooms) -> None:
+        self._profiling = profiling.Profiling(rooms.store, lambda: rooms.world().settings, rooms.directory)
 
     async def run(self) -> None:
         await self._profiling.run()
@@ -128,8 +186,8 @@ class Profiling(services.Service):
 class Histories(services.Service):
     """What only many experiments show: noise, and drifts."""
 
-    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
-        self._histories = following.Histories(daemon.store, lambda: daemon.world().settings)
+    def __init__(self, _chosen: str, rooms: Rooms) -> None:
+        self._histories = following.Histories(rooms.store, lambda: rooms.world().settings)
 
     async def run(self) -> None:
         await self._histories.run()
@@ -172,12 +230,12 @@ class Knowing(services.Service):
 class Housekeeping(services.Service):
     """Lets go of what is old."""
 
-    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
-        self._daemon = daemon
+    def __init__(self, _chosen: str, rooms: Rooms) -> None:
+        self._rooms = rooms
 
     async def run(self) -> None:
-        daemon = self._daemon
-        await housekeeping.run(daemon.house, lambda: daemon.world().settings.retention)
+        rooms = self._rooms
+        await housekeeping.run(rooms.house, lambda: rooms.world().settings.retention)
 
 
 def of_builds(chosen: settings.Settings) -> settings.Settings:

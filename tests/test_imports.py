@@ -32,6 +32,15 @@ def test_the_daemon_imports_nothing_heavy(module: str) -> None:
     assert not packages(found) & HEAVY
 
 
+@pytest.mark.parametrize("module", ["aibenchd.daemon", "aibenchd.cli", "aibenchd.report.screen"])
+def test_rich_is_for_bench_and_ab_alone(module: str) -> None:
+    assert "rich.console" not in imported(module)  # "rich" is tried for by structlog, and not found
+
+
+def test_rich_can_be_had_after_the_daemon() -> None:
+    assert "rich.console" in _imported("import aibenchd.daemon, aibenchd.oneshot.showing")
+
+
 def test_what_is_heavy_would_be_seen() -> None:
     assert "numpy" in packages(imported("numpy"))
 

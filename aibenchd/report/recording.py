@@ -87,6 +87,13 @@ class Recorder:
         made = records.confirmed_record(facts, decision, first, series, backend=backend, time=datetime.now(UTC))
         return Left(verdicts=[made])
 
+    def identical(self, tx: store.Transaction, experiment: int) -> None:
+        """Decide an experiment whose arms are the same, and write what it leaves."""
+        decision = model.Decision(model.Verdict.IDENTICAL, 0, 0.0, 0.0, 0.0, "programs, files and commands are the same")
+        experiments.decide(tx, experiment, decision)
+        left = self.of_decision(experiments.by_id(tx.connection, experiment), decision, (), {}, "", {})
+        self.write(tx, experiment, left)
+
     def write(self, tx: store.Transaction, experiment: int, left: Left) -> None:
         """Queue records for the sinks that want them, and keep results."""
         sinks = [(sink.name, sink.records) for sink in self._current().sinks]

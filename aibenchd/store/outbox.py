@@ -189,6 +189,12 @@ def depth_in_bytes(connection: sa.Connection) -> int:
     return int(connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(_depths.bytes), 0))) or 0)
 
 
+def forget(tx: store.Transaction) -> None:
+    """Remove all records, whatever they wait for, with the batches that were claimed of them."""
+    tx.connection.execute(schema.outbox_batches.delete())
+    _remove(tx, sa.true())
+
+
 def _remove(tx: store.Transaction, *where: sa.ColumnElement[bool]) -> int:
     columns = (_outbox.sink, _outbox.kind, _outbox.state, _outbox.size)
     removed = tx.connection.execute(schema.outbox.delete().where(*where).returning(*columns)).all()

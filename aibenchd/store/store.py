@@ -232,8 +232,14 @@ def _engine(path: Path, *, begin: str, pool_size: int) -> sa.Engine:
 
 async def _outcome(done: Future[Any]) -> Any:
     finished = anyio.Event()
-    token = anyio.lowlevel.current_token()
-    done.add_done_callback(lambda _: _wake(finished, token))
+    token, own = anyio.lowlevel.current_token(), threading.get_ident()
+
+    def wake(_: Future[Any]) -> None:
+        # Where it is done already it is called here, on the loop's thread, which must not wait for itself.
+        if threading.get_ident() != own:
+            _wake(finished, token)
+
+    done.add_done_callback(wake)
     if not done.done():
         await finished.wait()
     return done.result()

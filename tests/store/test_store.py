@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import anyio
@@ -31,6 +32,17 @@ async def test_a_write_is_there_for_another_process_when_it_returns(journal: sto
     await journal.write(lambda tx: add(tx, "engine"))
     with sqlite3.connect(journal.path) as other:
         assert other.execute("SELECT name FROM repositories").fetchall() == [("engine",)]
+
+
+def test_what_is_done_before_anybody_waits_for_it_is_not_waited_for() -> None:
+    """The writer's thread may be quicker than the task that gave it work; waiting then would stop the whole process."""
+    done: Future[int] = Future()
+    done.set_result(5)
+    answers: list[int] = []
+    thread = threading.Thread(target=lambda: answers.append(anyio.run(store._outcome, done)), daemon=True)
+    thread.start()
+    thread.join(timeout=60)
+    assert answers == [5]
 
 
 async def test_writes_that_share_a_commit_fail_alone(journal: store.Store) -> None:
