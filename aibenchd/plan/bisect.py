@@ -46,8 +46,8 @@ two, noise not told             97.5 %       100 %        141     12.0    382   
 
 With one culprit it is most of all the doubt whether there is another, smaller one that costs blocks, which the one that is told
 all sizes never has: of 5 %, told the density of the noise alone, it still took three times as many blocks (40 searches). Where it
-stops it says 98 % in the mean, and is right as often over all sizes. A culprit of just ``min_effect`` is the hardest: it was named
-rightly in 97.5 ± 1.7 % of 80 searches, and in 92.5 ± 2.9 % with sizes of that scale (:data:`LEAST_SIZE` 1).
+stops it says 98 % in the mean, and is right as often over all sizes. A culprit of just ``min_effect`` is the hardest: it was
+named rightly in 97.5 ± 1.7 % of 80 searches, and in 92.5 ± 2.9 % with sizes of that scale (:data:`LEAST_SIZE` 1).
 
 Commits are places on the line: 0 is the good end, ``commits`` the bad one. Sizes are log ratios, newer over older, where
 they are not said to be ratios minus 1. This module imports numpy: only what bisects should import it.
