@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from aibenchd import events, following, hostgate, housekeeping, planning, plugins, profiling, services, settings
+from aibenchd import commits, events, following, hostgate, housekeeping, planning, plugins, profiling, services, settings
 from aibenchd.build import builder
 from aibenchd.devices import base as devices
 from aibenchd.devices import launching
@@ -123,6 +123,16 @@ class Profiling(services.Service):
 
     async def run(self) -> None:
         await self._profiling.run()
+
+
+class Commits(services.Service):
+    """How each commit stands, told to whom it may concern."""
+
+    def __init__(self, _chosen: str, daemon: daemon.Daemon) -> None:
+        self._commits = commits.Commits(daemon.store, lambda: daemon.world().settings, daemon.recorder)
+
+    async def run(self) -> None:
+        await self._commits.run()
 
 
 class Histories(services.Service):

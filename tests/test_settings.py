@@ -53,7 +53,7 @@ def found(directory: Path, text: str) -> list[errors.Fault]:
 def with_http(text: str) -> str:
     """The shipped configuration with its example of a sink switched on."""
     start = text.index("  # - name: dashboard")
-    end = text.index("# ------", start)
+    end = text.index("\n\n", start)
     return text[:start] + re.sub(r"^  # ", "  ", text[start:end], flags=re.MULTILINE) + text[end:]
 
 
@@ -191,6 +191,56 @@ FAULTS = [
     ("devices: [7]", 1, "devices[0]", "expected keys with values, found the number 7"),
     ("sinks: [{name: a, kind: http}]", 1, "sinks[0].url", "is required"),
     ("sinks: [{name: a, kind: http, url: 'ftp://x'}]", 1, "sinks[0].url", "found the text 'ftp://x'"),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: xml}]",
+        1,
+        "sinks[0].format",
+        "none of the installed formats; known: ",
+    ),
+    ("sinks: [{name: a, kind: http, url: 'http://x', format: {kind: otpl}}]", 1, "sinks[0].format.kind", "did you mean 'otlp'?"),
+    (
+        "sinks:\n- {name: a, kind: http, url: 'http://x', format: {kind: webhook,\n   tmplate: {}}}",
+        3,
+        "sinks[0].format.tmplate",
+        "is no key here; did you mean 'template'?",
+    ),
+    (
+        "sinks:\n- {name: a, kind: http, url: 'http://x', format: {kind: webhook, template: {a: [x,\n   'by {auther}']}}}",
+        3,
+        "sinks[0].format.template.a[1]",
+        "there is no placeholder '{auther}'; did you mean 'author'?",
+    ),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: {kind: webhook, template: {a: '{'}}}]",
+        1,
+        "sinks[0].format.template.a",
+        "one that is no placeholder's is written twice",
+    ),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: {kind: webhook, on: [mend]}}]",
+        1,
+        "sinks[0].format.on[0]",
+        "expected 'confirmed', 'culprit' or 'mended'",
+    ),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: webhook, records: all}]",
+        1,
+        "sinks[0]",
+        "the format webhook is of alerts alone; leave this key out",
+    ),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: influxdb-v2}]",
+        1,
+        "sinks[0].format.bucket",
+        "is required: name or id",
+    ),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: {kind: commit-status, repositories: {a: b}}}]",
+        1,
+        "sinks[0].format.repositories.a",
+        "expected owner/name",
+    ),
+    ("sinks: [{name: a, kind: http, url: 'http://x', url_file: /y}]", 1, "sinks[0]", "expected either url or"),
     ("repositories: [{name: a, framework: pytorch}]", 1, "repositories[0].url", "is required: as git or hg clone takes it"),
     ("repositories: [{name: a, url: /a, framework: torch}]", 1, "repositories[0].framework", "did you mean 'pytorch'?"),
     ("repositories: [{name: a, url: /a, framework: pytorch, kind: svn}]", 1, "repositories[0].kind", "known: git, hg"),
@@ -406,7 +456,7 @@ def missing_keys(value: Any, model: pydantic.BaseModel, path: str = "") -> list[
         lacking += [
             lack
             for one, part in pairs
-            if isinstance(one, pydantic.BaseModel)
+            if isinstance(one, pydantic.BaseModel) and not isinstance(part, str)  # a format's name alone
             for lack in missing_keys(part, one, f"{path}{key}.")
         ]
     return lacking
@@ -426,6 +476,11 @@ def test_the_shipped_configuration_shows_every_kind_and_all_its_keys(tmp_path: P
             assert re.search(rf"\b(kind:|;) {kind}\b", section), kind
             for key in plugins.load(group, kind).Settings.model_fields:  # type: ignore[attr-defined]
                 assert re.search(rf"^(  - |    ){key}:", section, re.MULTILINE), f"{kind}: {key}"
+    section = text[text.index("\nsinks:") :]
+    for kind in plugins.names("formats"):
+        assert re.search(rf"\b{kind}\b", section), kind
+        for key in plugins.load("formats", kind).Settings.model_fields:  # type: ignore[attr-defined]
+            assert re.search(rf"(^      |{{){key}:", section, re.MULTILINE), f"{kind}: {key}"
 
 
 def test_the_shipped_schema_is_current() -> None:

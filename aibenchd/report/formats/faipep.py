@@ -20,10 +20,10 @@ from aibenchd.report import base
 class Faipep(base.Format):
     """Verdicts only: FAI-PEP has no word for the samples of a block."""
 
-    content_type = "application/json"
     token_in_body = True
 
-    def __init__(self, category: str) -> None:
+    def __init__(self, settings: base.FormatSettings, category: str = "") -> None:
+        super().__init__(settings)
         if not category:
             raise ValueError("FAI-PEP's receivers want a category: write url as <url>|<category>")
         self._category = category
@@ -38,12 +38,13 @@ class Faipep(base.Format):
         ]
         return json.dumps({"access_token": token, "logs": json.dumps(logs)}).encode()
 
-    def acknowledged(self, records: Sequence[model.Record], reply: bytes) -> bool:
+    def answer(self, records: Sequence[model.Record], reply: bytes) -> base.Answer:
         try:
             said = json.loads(reply)
         except (ValueError, RecursionError):
-            return False
-        return isinstance(said, dict) and said.get("count") == len(records)
+            return base.Answer.AGAIN
+        complete = isinstance(said, dict) and said.get("count") == len(records)
+        return base.Answer.DONE if complete else base.Answer.AGAIN
 
 
 def message(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
