@@ -232,6 +232,8 @@ class Following:
 
     async def _told(self, finding: int, event: str, **more: Any) -> recording.Left:
         """Of a finding that was confirmed before."""
+        if not self._recorder.wanted("alerts"):
+            return recording.Left()
         confirmed = await self._store.read(functools.partial(findings.confirmed, finding=finding))
         facts = await self._store.read(functools.partial(_measured, experiment=confirmed.verify))
         return await self._alert(facts, confirmed, event, **more)
@@ -325,8 +327,7 @@ class Following:
         """End a search with all its experiments; what they measured is reported."""
         steps = await self._store.read(functools.partial(searches.steps, finding=finding))
         ended = [await self._left_by(step.experiment) for step in steps if step.undecided and step.blocks]
-        named = isinstance(found, Mapping) and found.get("culprits")
-        told = await self._told(finding, "culprit", culprits=found) if named else recording.Left()
+        told = await self._told(finding, "culprit", culprits=found) if _names_more(search, found) else recording.Left()
 
         def write(tx: store.Transaction) -> None:
             for experiment, decision, left in ended:
@@ -484,6 +485,11 @@ def _certain(family: int, rate: float) -> float:
     from aibenchd.decide import multiplicity
 
     return multiplicity.certain(family, rate)
+
+
+def _names_more(search: str, found: model.Json) -> bool:
+    """Whether a search that ended has named commits, and there was more than the one that the finding is of."""
+    return search == suspicion.FOUND and isinstance(found, Mapping) and bool(found["culprits"]) and found["commits"] != 1
 
 
 def _promise(rule: configuration.VerifySettings) -> str:
