@@ -45,6 +45,8 @@ An *alert* is of a finding, for people: :func:`alert_record`. A *status* is of a
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
@@ -59,13 +61,27 @@ UNCHANGED = "no change shown"  # of aibenchd.decide.attribution, which imports n
 LARGEST = 690.0  # logarithm of the largest e-value that is told as a number: 1e300
 
 
+_AS_WRITTEN = json.JSONDecoder(parse_float=str)
+
+
+def as_written(record: model.Record) -> Mapping[str, Any]:
+    """A record's payload in which numbers with a fraction are text, as they were written. Most of a record is such numbers:
+    to leave them as they are takes half the time."""
+    payload: Mapping[str, Any] = _AS_WRITTEN.decode(record.text)
+    return payload
+
+
 def nanoseconds(payload: Mapping[str, Any]) -> int:
     """A record's time since 1970 UTC, for databases that tell points of one series apart by it alone.
 
     Below the milliseconds, which are all that its text has, stands the number of the experiment: two that ended together are two.
     """
-    millis = round(datetime.fromisoformat(payload["time"]).timestamp() * 1_000)
-    return millis * 1_000_000 + int(payload["experiment"]) % 1_000_000
+    return _milliseconds(payload["time"]) * 1_000_000 + int(payload["experiment"]) % 1_000_000
+
+
+@functools.lru_cache
+def _milliseconds(time: str) -> int:
+    return round(datetime.fromisoformat(time).timestamp() * 1_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import base64
 import functools
-import math
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
@@ -33,7 +32,8 @@ from aibenchd import model
 from aibenchd.report import base, records
 
 PER_UNIT = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}  # nanoseconds
-CACHED = 4_096  # texts that are kept in their escaped form: a batch repeats its tags
+CACHED = 4_096  # texts that are kept as they are written: a batch repeats its tags and commits
+TAGS = ("repository", "benchmark", "model", "framework", "platform", "type", "metric", "unit", "run_type")  # and three more
 SIDES = ("treatment", "control", "diff")
 FLOATS = ("estimate", "low", "high", "alpha", "min_effect")
 INTEGERS = ("experiment", "block", "blocks", "num_runs")
@@ -122,50 +122,41 @@ def line(record: model.Record, measurement: str, unit: int) -> str:
     Args:
         unit: of its time, in nanoseconds.
     """
-    payload: Mapping[str, Any] = record.payload
-    tags = "".join(_tags(payload, record.kind))
+    payload = records.as_written(record)
+    tags = _tags(*(payload[name] for name in TAGS), payload["device"]["name"], _backend(payload), record.kind)
     return f"{measurement}{tags} {','.join(_fields(payload))} {records.nanoseconds(payload) // unit}"
 
 
-def _tags(payload: Mapping[str, Any], kind: str) -> Iterator[str]:
-    values = {
-        "repository": payload["repository"],
-        "benchmark": payload["benchmark"],
-        "model": payload["model"],
-        "framework": payload["framework"],
-        "platform": payload["platform"],
-        "device": payload["device"]["name"],
-        "backend": payload["backend"]["ran"] or payload["backend"]["asked"],
-        "type": payload["type"],
-        "metric": payload["metric"],
-        "unit": payload["unit"],
-        "run_type": payload["run_type"],
-        "kind": kind,
-    }
-    for name, value in values.items():
-        if escaped := _tag(value):
-            yield f",{name}={escaped}"
-
-
-def _fields(payload: Mapping[str, Any]) -> Iterator[str]:
-    for side in SIDES:
-        for name, value in payload["statistics"][side].items():
-            if math.isfinite(value):
-                yield f"{side}_{name}={float(value)!r}"
-    for name in FLOATS:
-        if payload[name] is not None:
-            yield f"{name}={float(payload[name])!r}"
-    for name in INTEGERS:
-        if payload[name] is not None:
-            yield f"{name}={payload[name]}i"
-    for name in STRINGS:
-        if payload[name]:
-            yield f'{name}="{_one_line(payload[name]).translate(_STRING)}"'
+def _backend(payload: Mapping[str, Any]) -> str:
+    return str(payload["backend"]["ran"] or payload["backend"]["asked"])
 
 
 @functools.lru_cache(CACHED)
+def _tags(*values: str) -> str:
+    """Of :data:`TAGS`, device, backend and kind."""
+    pairs = zip((*TAGS, "device", "backend", "kind"), map(_tag, values), strict=True)
+    return "".join(f",{name}={value}" for name, value in pairs if value)
+
+
+def _fields(payload: Mapping[str, Any]) -> list[str]:
+    statistics = [
+        f"{side}_{name}={value}"
+        for side in SIDES
+        for name, value in payload["statistics"][side].items()
+        if not isinstance(value, float)  # which only those are that are not finite
+    ]
+    floats = [f"{name}={payload[name]}" for name in FLOATS if payload[name] is not None]
+    integers = [f"{name}={payload[name]}i" for name in INTEGERS if payload[name] is not None]
+    return statistics + floats + integers + [f'{name}="{_string(payload[name])}"' for name in STRINGS if payload[name]]
+
+
 def _tag(value: str) -> str:
     return _one_line(value).translate(_TAG)
+
+
+@functools.lru_cache(CACHED)
+def _string(value: str) -> str:
+    return _one_line(value).translate(_STRING)
 
 
 def _one_line(value: str) -> str:

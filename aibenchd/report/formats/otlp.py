@@ -26,8 +26,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import google.protobuf.message
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as service
@@ -38,7 +37,22 @@ import aibenchd
 from aibenchd import model
 from aibenchd.report import base, records
 
-CACHED = 4_096  # sets of attributes that are kept: a batch repeats them
+ARMS = ("treatment", "control")
+RESOURCE = ("service.name", "service.version", "device.id")
+ATTRIBUTES = (
+    "vcs.repository.name",
+    "aibenchd.benchmark",
+    "aibenchd.model",
+    "aibenchd.framework",
+    "aibenchd.platform",
+    "aibenchd.device",
+    "aibenchd.backend",
+    "aibenchd.type",
+    "aibenchd.run_type",
+    "aibenchd.kind",
+)
+COMMITS = ("vcs.ref.head.revision", "vcs.ref.base.revision")
+CACHED = 4_096  # series and commits whose attributes are kept: a batch repeats them
 UNITS = {"B": "By", "KB": "kBy", "MB": "MBy", "": "1"}  # UCUM's; those of times, energy and power are the same
 UCUM = frozenset(("ns", "us", "ms", "s", "mJ", "J", "mW", "W", "%", "Cel", "Hz"))
 
@@ -62,8 +76,7 @@ class Otlp(base.Format):
         return base.Answer.REFUSED if said.partial_success.rejected_data_points else base.Answer.DONE
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One number; ``arm`` is empty where it is of both."""
 
     metric: str
@@ -78,30 +91,28 @@ def request(batch: Sequence[model.Record]) -> service.ExportMetricsServiceReques
     scopes: dict[str, metrics.ScopeMetrics] = {}
     gauges: dict[tuple[str, str, str], Any] = {}
     for record in batch:
-        payload: Mapping[str, Any] = record.payload
-        device, time, exemplar = payload["device"]["hash"], records.nanoseconds(payload), _commits(payload)
+        payload = records.as_written(record)
+        device, time, identity = payload["device"]["hash"], records.nanoseconds(payload), _identity(payload, record.kind)
         for point in points(payload):
             key = (device, point.metric, point.unit)
             if key not in gauges:
                 if device not in scopes:
                     scopes[device] = _scope(made, device)
                 gauges[key] = scopes[device].metrics.add(name=point.metric, unit=point.unit).gauge.data_points
-            one = gauges[key].add(time_unix_nano=time, as_double=point.value)
-            one.attributes.extend(_attributes(_identity(payload, record.kind, point.arm)))
-            one.exemplars.add(time_unix_nano=time, as_double=point.value).filtered_attributes.extend(exemplar)
+            _fill(gauges[key].add(), _series(identity, point.arm), time, point.value)
     return made
 
 
 def points(payload: Mapping[str, Any]) -> Iterator[Point]:
     """What a record says in numbers."""
     name, unit = metric_name(payload["metric"]), ucum(payload["unit"])
-    for arm in model.ArmName:
-        median = payload["statistics"][arm.value].get("p50")
+    for arm in ARMS:
+        median = payload["statistics"][arm].get("p50")
         if median is not None:
-            yield Point(name, unit, arm.value, median)
+            yield Point(name, unit, arm, float(median))
     for field, metric in (("estimate", "effect"), ("low", "effect.low"), ("high", "effect.high")):
         if payload[field] is not None:
-            yield Point(f"aibenchd.{metric}", "1", "", payload[field])
+            yield Point(f"aibenchd.{metric}", "1", "", float(payload[field]))
 
 
 @functools.lru_cache(CACHED)
@@ -110,6 +121,7 @@ def metric_name(metric: str) -> str:
     return f"aibenchd.{re.sub(r'[^A-Za-z0-9_./-]', '_', metric)}"[:255]
 
 
+@functools.lru_cache(CACHED)
 def ucum(unit: str) -> str:
     """A unit in UCUM's letters, in braces what it has none for."""
     return UNITS.get(unit) or (unit if unit in UCUM else f"{{{unit}}}")
@@ -117,35 +129,46 @@ def ucum(unit: str) -> str:
 
 def _scope(made: service.ExportMetricsServiceRequest, device: str) -> metrics.ScopeMetrics:
     resource = made.resource_metrics.add()
-    of_device = {"device.id": device} if device else {}
-    whole = {"service.name": "aibenchd", "service.version": aibenchd.__version__, **of_device}
-    resource.resource.attributes.extend(_attributes(tuple(whole.items())))
+    resource.resource.attributes.extend(_attributes(RESOURCE, ("aibenchd", aibenchd.__version__, device)))
     scope: metrics.ScopeMetrics = resource.scope_metrics.add()
     scope.scope.MergeFrom(common.InstrumentationScope(name="aibenchd", version=aibenchd.__version__))
     return scope
 
 
-def _identity(payload: Mapping[str, Any], kind: str, arm: str) -> tuple[tuple[str, str], ...]:
+def _identity(payload: Mapping[str, Any], kind: str) -> tuple[str, ...]:
+    """The values of :data:`ATTRIBUTES` and :data:`COMMITS`."""
     return (
-        ("vcs.repository.name", payload["repository"]),
-        ("aibenchd.benchmark", payload["benchmark"]),
-        ("aibenchd.model", payload["model"]),
-        ("aibenchd.framework", payload["framework"]),
-        ("aibenchd.platform", payload["platform"]),
-        ("aibenchd.device", payload["device"]["name"]),
-        ("aibenchd.backend", payload["backend"]["ran"] or payload["backend"]["asked"]),
-        ("aibenchd.type", payload["type"]),
-        ("aibenchd.run_type", payload["run_type"]),
-        ("aibenchd.kind", kind),
-        ("aibenchd.arm", arm),
+        payload["repository"],
+        payload["benchmark"],
+        payload["model"],
+        payload["framework"],
+        payload["platform"],
+        payload["device"]["name"],
+        payload["backend"]["ran"] or payload["backend"]["asked"],
+        payload["type"],
+        payload["run_type"],
+        kind,
+        payload["commit"],
+        payload["control_commit"] or "",
     )
 
 
-def _commits(payload: Mapping[str, Any]) -> tuple[common.KeyValue, ...]:
-    return _attributes((("vcs.ref.head.revision", payload["commit"]), ("vcs.ref.base.revision", payload["control_commit"] or "")))
+def _fill(point: metrics.NumberDataPoint, series: metrics.NumberDataPoint, time: int, value: float) -> None:
+    point.CopyFrom(series)
+    exemplar = point.exemplars[0]
+    point.time_unix_nano = exemplar.time_unix_nano = time
+    point.as_double = exemplar.as_double = value
 
 
 @functools.lru_cache(CACHED)
-def _attributes(pairs: tuple[tuple[str, str], ...]) -> tuple[common.KeyValue, ...]:
+def _series(identity: tuple[str, ...], arm: str) -> metrics.NumberDataPoint:
+    """What all points of a series and two commits have in common; it is never changed, for many threads have it."""
+    of_series, commits = identity[: len(ATTRIBUTES)], identity[len(ATTRIBUTES) :]
+    exemplar = metrics.Exemplar(filtered_attributes=_attributes(COMMITS, commits))
+    return metrics.NumberDataPoint(attributes=_attributes((*ATTRIBUTES, "aibenchd.arm"), (*of_series, arm)), exemplars=[exemplar])
+
+
+def _attributes(names: Sequence[str], values: Sequence[str]) -> list[common.KeyValue]:
     """Those that say something."""
-    return tuple(common.KeyValue(key=key, value=common.AnyValue(string_value=value)) for key, value in pairs if value)
+    pairs = zip(names, values, strict=True)
+    return [common.KeyValue(key=name, value=common.AnyValue(string_value=value)) for name, value in pairs if value]
