@@ -47,12 +47,12 @@ ATTRIBUTES = (
     "aibenchd.platform",
     "aibenchd.device",
     "aibenchd.backend",
-    "aibenchd.type",
     "aibenchd.run_type",
     "aibenchd.kind",
 )
 COMMITS = ("vcs.ref.head.revision", "vcs.ref.base.revision")
-CACHED = 4_096  # series and commits whose attributes are kept: a batch repeats them
+EXPERIMENTS = 512  # whose attributes are kept: a batch has many records of few
+CACHED = 4_096  # single attributes, metrics and units that are kept
 UNITS = {"B": "By", "KB": "kBy", "MB": "MBy", "": "1"}  # UCUM's; those of times, energy and power are the same
 UCUM = frozenset(("ns", "us", "ms", "s", "mJ", "J", "mW", "W", "%", "Cel", "Hz"))
 
@@ -99,7 +99,7 @@ def request(batch: Sequence[model.Record]) -> service.ExportMetricsServiceReques
                 if device not in scopes:
                     scopes[device] = _scope(made, device)
                 gauges[key] = scopes[device].metrics.add(name=point.metric, unit=point.unit).gauge.data_points
-            _fill(gauges[key].add(), _series(identity, point.arm), time, point.value)
+            _fill(gauges[key].add(), identity, payload["type"], point, time)
     return made
 
 
@@ -136,7 +136,7 @@ def _scope(made: service.ExportMetricsServiceRequest, device: str) -> metrics.Sc
 
 
 def _identity(payload: Mapping[str, Any], kind: str) -> tuple[str, ...]:
-    """The values of :data:`ATTRIBUTES` and :data:`COMMITS`."""
+    """What all records of an experiment have in common: the values of :data:`ATTRIBUTES` and :data:`COMMITS`."""
     return (
         payload["repository"],
         payload["benchmark"],
@@ -145,7 +145,6 @@ def _identity(payload: Mapping[str, Any], kind: str) -> tuple[str, ...]:
         payload["platform"],
         payload["device"]["name"],
         payload["backend"]["ran"] or payload["backend"]["asked"],
-        payload["type"],
         payload["run_type"],
         kind,
         payload["commit"],
@@ -153,22 +152,29 @@ def _identity(payload: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     )
 
 
-def _fill(point: metrics.NumberDataPoint, series: metrics.NumberDataPoint, time: int, value: float) -> None:
-    point.CopyFrom(series)
-    exemplar = point.exemplars[0]
-    point.time_unix_nano = exemplar.time_unix_nano = time
-    point.as_double = exemplar.as_double = value
+def _fill(made: metrics.NumberDataPoint, identity: tuple[str, ...], type_: str, point: Point, time: int) -> None:
+    made.CopyFrom(_of_experiment(identity))
+    made.attributes.append(_attribute("aibenchd.type", type_))
+    if point.arm:
+        made.attributes.append(_attribute("aibenchd.arm", point.arm))
+    exemplar = made.exemplars[0]
+    made.time_unix_nano = exemplar.time_unix_nano = time
+    made.as_double = exemplar.as_double = point.value
 
 
-@functools.lru_cache(CACHED)
-def _series(identity: tuple[str, ...], arm: str) -> metrics.NumberDataPoint:
-    """What all points of a series and two commits have in common; it is never changed, for many threads have it."""
-    of_series, commits = identity[: len(ATTRIBUTES)], identity[len(ATTRIBUTES) :]
+# What is kept is never changed: many threads have it.
+@functools.lru_cache(EXPERIMENTS)
+def _of_experiment(identity: tuple[str, ...]) -> metrics.NumberDataPoint:
+    common_to_all, commits = identity[: len(ATTRIBUTES)], identity[len(ATTRIBUTES) :]
     exemplar = metrics.Exemplar(filtered_attributes=_attributes(COMMITS, commits))
-    return metrics.NumberDataPoint(attributes=_attributes((*ATTRIBUTES, "aibenchd.arm"), (*of_series, arm)), exemplars=[exemplar])
+    return metrics.NumberDataPoint(attributes=_attributes(ATTRIBUTES, common_to_all), exemplars=[exemplar])
 
 
 def _attributes(names: Sequence[str], values: Sequence[str]) -> list[common.KeyValue]:
     """Those that say something."""
-    pairs = zip(names, values, strict=True)
-    return [common.KeyValue(key=name, value=common.AnyValue(string_value=value)) for name, value in pairs if value]
+    return [_attribute(name, value) for name, value in zip(names, values, strict=True) if value]
+
+
+@functools.lru_cache(CACHED)
+def _attribute(name: str, value: str) -> common.KeyValue:
+    return common.KeyValue(key=name, value=common.AnyValue(string_value=value))
