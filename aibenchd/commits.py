@@ -26,7 +26,10 @@ log = structlog.get_logger()
 
 
 class Commits:
-    """``current`` gives the settings as they are now; ``recorder`` makes what is told."""
+    """``current`` gives the settings as they are now; ``recorder`` makes what is told.
+
+    What breaks of one commit holds up no other: it is raised when the rest is done.
+    """
 
     def __init__(self, journal: store.Store, current: Callable[[], configuration.Settings], recorder: recording.Recorder) -> None:
         self._store, self._current, self._recorder = journal, current, recorder
@@ -45,8 +48,8 @@ class Commits:
             if not self._recorder.wanted("statuses"):
                 await self._store.write(standings.forget)
                 return
-            for one in stale:
-                await self._tell(one)
+            if broken := await following.each(stale, self._tell):
+                raise broken[0]
 
     async def _tell(self, told: standings.Told) -> None:
         devices = [device.name for device in self._current().devices]

@@ -74,11 +74,11 @@ class Following:
 
     async def look(self) -> None:
         """Do whatever there is to do now."""
-        broken = await _each(await self._suspects(), self._take_up)
-        broken += await _each(await self._verified(), self._settle)
+        broken = await each(await self._suspects(), self._take_up)
+        broken += await each(await self._verified(), self._settle)
         broken += await self._look_for_mends()
         if self._current().bisect.enabled:
-            broken += await _each(suspicion.by_range(await self._store.read(searches.to_search)).values(), self._search)
+            broken += await each(suspicion.by_range(await self._store.read(searches.to_search)).values(), self._search)
         if broken:
             raise broken[0]
 
@@ -240,7 +240,7 @@ class Following:
 
     async def _look_for_mends(self) -> list[Exception]:
         found = await self._store.read(functools.partial(findings.mends, since=self._mends_until))
-        broken = await _each(found.mends, self._mend)
+        broken = await each(found.mends, self._mend)
         if not broken:
             self._mends_until = found.until
         return broken
@@ -369,7 +369,7 @@ class Histories:
     async def look(self) -> None:
         """Look at the series that have something new; each whole, so that none need be looked at for what came earlier."""
         found = await self._store.read(functools.partial(series.decided_since, when=self._seen_until))
-        broken = [*await _each(found.cells, self._note_noise), *await _each(found.cells, self._creep)]
+        broken = [*await each(found.cells, self._note_noise), *await each(found.cells, self._creep)]
         if broken:
             raise broken[0]
         self._seen_until = found.until
@@ -397,7 +397,7 @@ async def _whenever(told: events.Events, topics: Sequence[str], look: Callable[[
             await bell.wait(LOOK_SECONDS)
 
 
-async def _each(things: Iterable[T], follow: Callable[[T], Awaitable[None]]) -> list[Exception]:
+async def each(things: Iterable[T], follow: Callable[[T], Awaitable[None]]) -> list[Exception]:
     """Follow one after another; what broke."""
     broken: list[Exception] = []
     for one in things:

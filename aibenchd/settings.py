@@ -480,7 +480,10 @@ def _kinds_schema(base: type[pydantic.BaseModel], definitions: dict[str, Any]) -
     group = _GROUPS[base]
     cases = []
     for kind in plugins.names(group):
-        own = of_kind(base, {"kind": kind}).model_json_schema()
+        try:
+            own = of_kind(base, {"kind": kind}).model_json_schema()
+        except errors.UnknownKindError:  # what it needs is not installed here
+            continue
         definitions.update(own.pop("$defs", {}))
         own["properties"]["kind"] |= {"const": kind}
         definitions[f"{group}-{kind}"] = own

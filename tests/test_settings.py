@@ -231,11 +231,18 @@ FAULTS = [
     (
         "sinks: [{name: a, kind: http, url: 'http://x', format: influxdb-v2}]",
         1,
+        "sinks[0].format",
+        "is not told by its name alone: write {kind: influxdb-v2, bucket: …}",
+    ),
+    (
+        "sinks:\n- {name: a, kind: http, url: 'http://x', format: {kind: influxdb-v2,\n   org: b}}",
+        2,
         "sinks[0].format.bucket",
         "is required: name or id",
     ),
     (
-        "sinks: [{name: a, kind: http, url: 'http://x', format: {kind: commit-status, repositories: {a: b}}}]",
+        "sinks: [{name: a, kind: http, url: 'http://x', format: {kind: commit-status, repositories: {a: b}}}]\n"
+        "repositories: [{name: a, url: /a, framework: pytorch}]",
         1,
         "sinks[0].format.repositories.a",
         "expected owner/name",
@@ -272,6 +279,12 @@ FITTING = [
         "name: host\n    kind: local\n    cpus: [1]\n  - name: host\n    cpus: [2]",
         "devices[1].name",
         "'host' is taken by devices[0]; each has a name of its own",
+    ),
+    (
+        "kind: http",
+        "kind: http\n    format: {kind: commit-status, repositories: {engin: a/b}}",
+        "sinks[0].format.repositories.engin",
+        "no repository is called 'engin'; did you mean 'engine'?",
     ),
     ("name: far", "name: far\n    kind: screen\n  - name: far", "sinks[1].name", "'far' is taken by sinks[0]"),
     ("l.json", "l\n    devices: {names: [hots]}", "benchmarks[0].devices.names[0]", "called 'hots'; did you mean 'host'?"),
@@ -420,6 +433,20 @@ def test_a_kind_that_cannot_be_imported_is_a_fault(tmp_path: Path) -> None:
     assert broken == "2 devices[0].kind 'broken' of devices cannot be imported: ZeroDivisionError: division by zero"
     assert absent.startswith("3 devices[1].kind 'absent' of devices cannot be imported: ModuleNotFoundError")
     assert unknown.startswith("4 devices[2].kind 'brokn' is none of the installed devices; did you mean 'broken'?")
+
+
+def test_a_format_says_which_package_it_lacks(tmp_path: Path) -> None:
+    path = write(tmp_path, "sinks:\n- {name: a, kind: http, url: 'http://x', format: otlp}")
+    program = (
+        "import pathlib, sys; sys.modules['opentelemetry.proto'] = None; from aibenchd import errors, settings\n"
+        "try: settings.load(pathlib.Path(sys.argv[1]))\n"
+        "except errors.InvalidFileError as error: print(error)\n"
+        "assert 'sinks-http' in settings.json_schema()['$defs']"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    place = f"{path}:2:42: sinks[0].format: 'otlp' of formats cannot be imported"
+    assert done.stdout.startswith(place), done.stdout
+    assert "opentelemetry-proto is not installed: pip install 'aibenchd[otlp]'" in done.stdout
 
 
 def test_a_large_farm_loads(tmp_path: Path) -> None:

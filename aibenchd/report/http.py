@@ -47,6 +47,7 @@ EXCERPT = 200  # characters of a reply that are shown
 IN_THREAD = 64 << 10  # bytes: a larger body is composed and compressed off the event loop
 GZIP_LEVEL = 1  # the records are text that repeats itself: more effort saves little
 CONNECT_SECONDS = 10.0
+SECRET_TARGET = 20  # characters: a shorter path is no secret, and may be a word of many logs
 OURS = ("authorization", "content-encoding", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
 
 IN_THE_CLEAR = "the secret would travel in the clear; use https, or a receiver on this host"
@@ -59,11 +60,16 @@ def _spelled_out(value: Any) -> Any:
     """A format's name alone is one without keys of its own."""
     if not isinstance(value, str):
         return value
+    own = {"kind": value}
     try:
         kinds.check("formats", value)
+        fields = kinds.of_kind(base.FormatSettings, "formats", own).model_fields
     except errors.UnknownKindError as error:
         raise ValueError(str(error)) from error
-    return {"kind": value}
+    lacking = [f"{name}: …" for name, field in fields.items() if field.is_required() and name not in own]
+    if lacking:
+        raise ValueError(f"the format {value} is not told by its name alone: write {{kind: {value}, {', '.join(lacking)}}}")
+    return own
 
 
 AnyFormat = Annotated[
@@ -205,7 +211,9 @@ class _Outlet(base.Outlet):
             raise errors.CredentialError(f"{source}: {error}") from error
         if not _keeps_secrets(url):
             raise errors.CredentialError(f"{source}: {IN_THE_CLEAR}")
-        redaction.register(urllib.parse.urlsplit(url).path)  # what is secret of it, wherever it is told without the host
+        target = url.partition("//")[2].partition("/")[2]
+        if len(target) >= SECRET_TARGET:
+            redaction.register(target)  # what is secret of it, wherever it is told without the host
         return url
 
     def _headers(self, records: Sequence[model.Record], token: str) -> dict[str, str]:
@@ -230,13 +238,14 @@ class _Outlet(base.Outlet):
         said = self._format.answer(records, reply) if 200 <= status < 300 else None
         if said is base.Answer.DONE:
             return base.Delivery(base.Answer.DONE)
-        reason = _reason(response, reply)
+        reason, retry_after = _reason(response, reply), _retry_after(response.headers.get("Retry-After", ""))
         if status in _AGAIN or status >= 500 or said is base.Answer.AGAIN:
-            return base.Delivery(base.Answer.AGAIN, reason, _retry_after(response.headers.get("Retry-After", "")))
+            return base.Delivery(base.Answer.AGAIN, reason, retry_after)
         if status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return base.Delivery(base.Answer.TOO_LARGE, reason)
-        refused = status in _REFUSED or said is base.Answer.REFUSED
-        return base.Delivery(base.Answer.REFUSED if refused else base.Answer.PAUSED, reason)
+        if status in _REFUSED or said is base.Answer.REFUSED:
+            return base.Delivery(base.Answer.REFUSED, reason)
+        return base.Delivery(base.Answer.PAUSED, reason, retry_after)  # GitHub's 403 to who asks too often says for how long
 
 
 def compressed(body: bytes) -> bytes:

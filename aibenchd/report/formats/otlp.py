@@ -28,14 +28,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import google.protobuf.message
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as service
-from opentelemetry.proto.common.v1 import common_pb2 as common
-from opentelemetry.proto.metrics.v1 import metrics_pb2 as metrics
-
 import aibenchd
 from aibenchd import model
 from aibenchd.report import base, records
+
+try:
+    import google.protobuf.message
+    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as service
+    from opentelemetry.proto.common.v1 import common_pb2 as common
+    from opentelemetry.proto.metrics.v1 import metrics_pb2 as metrics
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("opentelemetry-proto is not installed: pip install 'aibenchd[otlp]'") from error
 
 ARMS = ("treatment", "control")
 RESOURCE = ("service.name", "service.version", "device.id")
