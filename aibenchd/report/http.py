@@ -83,6 +83,8 @@ class Http(base.Sink):
     """Posts records to a URL."""
 
     class Settings(base.SinkSettings):
+        model_config = pydantic.ConfigDict(json_schema_extra={"anyOf": [{"required": ["url"]}, {"required": ["url_file"]}]})
+
         url_file: Annotated[
             credentials.File | None, pydantic.Field(description="holds the url in its place, where that is a secret by itself")
         ] = None
