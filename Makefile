@@ -8,7 +8,8 @@ UNITDIR ?= /usr/lib/systemd/system
 SHAREDIR ?= /usr/share
 ZSHDIR ?= zsh/vendor-completions
 INSTALLED = $(DESTDIR)$(PREFIX)/bin/python -m
-DEBIAN := git git-lfs openssh-server iproute2 gcc make libegl1 libgl1-mesa-dri qemu-user clang lld linux-perf zsh fish
+DEBIAN := git git-lfs openssh-server iproute2 gcc make libegl1 libgl1-mesa-dri qemu-user clang lld linux-perf zsh fish \
+    influxdb victoria-metrics prometheus
 
 # What the demo's engine runs on. ONNX Runtime is a far smaller download than PyTorch.
 ENGINE ?= pytorch
@@ -29,7 +30,7 @@ $(VENV)/.run-$(ENGINE): $(VENV)/.made pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[torch,onnxruntime,tflite,opengl,plot,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[torch,onnxruntime,tflite,opengl,otlp,plot,dev]'
 	touch $@
 
 setup: $(VENV)/.run-$(ENGINE) ## the programs, in .venv/bin
@@ -49,15 +50,20 @@ bench: $(VENV)/.dev ## what it costs, as ratios to yardsticks run at the same ti
 	PYTHONPATH=tests/support $(BIN)/python -m tests.bench
 
 .PHONY: debian
-debian: # install what is missing where we are root, else say what it is
+debian: # install what is missing where we are root, else say what it is; not every release has all
 	@missing=; for package in $(DEBIAN); do \
 	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 	done; \
-	if [ -z "$$missing" ]; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; } \
-	    || echo "could not install:$$missing; the tests that need them are skipped, and say so"; \
-	else echo "not installed:$$missing; the tests that need them are skipped, and say so"; fi
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get -qq update || true; there=; absent=; \
+	    for package in $$missing; do \
+	        if apt-cache show $$package >/dev/null 2>&1; then there="$$there $$package"; else absent="$$absent $$package"; fi; \
+	    done; \
+	    if [ -n "$$there" ] && ! DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$there >/dev/null; \
+	    then absent="$$absent$$there"; fi; \
+	    missing=$$absent; \
+	fi; \
+	if [ -n "$$missing" ]; then echo "not installed:$$missing; the tests that need them are skipped, and say so"; fi
 
 bench-decide: $(VENV)/.dev ## false alarms, power and trials to a verdict: ours, other rules, and the limit; takes minutes
 	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_decide

@@ -28,7 +28,8 @@ def of(document: yamlfile.Document) -> list[errors.Fault]:
     """All faults of this sort."""
     if not isinstance(document.value, dict):
         return []
-    checks = (_secrets, _twice, _kinds, _meters, _unknown_names, _shared_cpus, _shared_phones, _shared_directories)
+    names = (_unknown_names, _unknown_repositories)
+    checks = (_secrets, _twice, _kinds, _meters, *names, _shared_cpus, _shared_phones, _shared_directories)
     return [document.fault(key_path, message) for check in checks for key_path, message in check(document.value)]
 
 
@@ -111,6 +112,20 @@ def _unknown_names(value: dict[str, Any]) -> Iterator[Finding]:
                 if text not in there:
                     reason = f"no {what} {faults.quoted(text)}; {faults.suggestion(text, there)}"
                     yield ("benchmarks", index, *keys, place), reason
+
+
+def _unknown_repositories(value: dict[str, Any]) -> Iterator[Finding]:
+    """Of sinks that say where each repository is kept."""
+    there = _named(value, "repositories", "name")
+    for index, item in _items(value, "sinks"):
+        keys = ("format", "repositories")
+        kept: Any = item
+        for key in keys:
+            kept = kept.get(key) if isinstance(kept, dict) else None
+        for name in kept if isinstance(kept, dict) else ():
+            if name not in there:
+                reason = f"no repository is called {faults.quoted(name)}; {faults.suggestion(name, there)}"
+                yield ("sinks", index, *keys, name), reason
 
 
 def _shared_phones(value: dict[str, Any]) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio.to_thread
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ import structlog
 from aibenchd import crashpoints, events, model
 from aibenchd import settings as configuration
 from aibenchd.plan import suspicion
-from aibenchd.report import recording
+from aibenchd.report import recording, records
 from aibenchd.store import again, builds, experiments, findings, merges, noises, searches, series, store
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Following:
     ) -> None:
         self._store, self._current, self._recorder = journal, current, recorder
         self._clone, self._away = clone, away
+        self._mends_until = datetime.now(UTC) - LOOK_BACK
 
     async def run(self) -> None:
         """Follow for ever."""
@@ -73,10 +74,11 @@ class Following:
 
     async def look(self) -> None:
         """Do whatever there is to do now."""
-        broken = await _each(await self._suspects(), self._take_up)
-        broken += await _each(await self._verified(), self._settle)
+        broken = await each(await self._suspects(), self._take_up)
+        broken += await each(await self._verified(), self._settle)
+        broken += await self._look_for_mends()
         if self._current().bisect.enabled:
-            broken += await _each(suspicion.by_range(await self._store.read(searches.to_search)).values(), self._search)
+            broken += await each(suspicion.by_range(await self._store.read(searches.to_search)).values(), self._search)
         if broken:
             raise broken[0]
 
@@ -152,12 +154,11 @@ class Following:
         rule = self._current().verify
         if rule.pages_a_month is None:
             chosen = await anyio.to_thread.run_sync(_chosen, weighed, family.earlier, family.size, rule.false_discovery_rate)
-            promise = f"at a false discovery rate of {rule.false_discovery_rate:g}"
         else:
             chosen = {one.finding for one, again in zip(weighed, ended, strict=True) if _has_what_it_needs(one, again)}
-            promise = f"within {rule.pages_a_month:g} false pages a month"
         # Those of a device that is gone are of the family, but nothing waits for them.
         there = {device.name for device in self._current().devices}
+        promise = _promise(rule)
         waiting = sum(device in there for device in [*(one.device for one in verified if not one.ended), *family.undecided])
         by_finding = {one.finding: one for one in ended}
         if not waiting and rule.pages_a_month is None:
@@ -179,31 +180,80 @@ class Following:
         log.info("suspect is measured on", finding=unsure.finding, evidence=evidence, e_value=e_value)
 
     async def _conclude(self, settled: suspicion.Settled, verified: findings.Verified) -> None:
-        left, explained = recording.Left(), None
+        left, explained = [], None
         if settled.state == suspicion.OPEN:
-            facts = await self._store.read(functools.partial(_measured, experiment=verified.verify))
-            decision = dataclasses.replace(facts.decision, reason=settled.reason)
+            measured = await self._store.read(functools.partial(_measured, experiment=verified.verify))
+            facts = dataclasses.replace(measured, decision=dataclasses.replace(measured.decision, reason=settled.reason))
             first = await self._store.read(functools.partial(findings.decision_of, experiment=verified.suspect))
-            left = await anyio.to_thread.run_sync(
-                self._recorder.of_confirmation,
-                facts.experiment,
-                decision,
-                first,
-                facts.series,
-                facts.backend,
-                facts.fingerprint,
-            )
             explained = await self._store.read(functools.partial(_explained, experiment=verified.verify))
+            confirmed = findings.Confirmed(settled.finding, verified.verify, settled.evidence, explained)
+            left = [
+                await anyio.to_thread.run_sync(
+                    self._recorder.of_confirmation,
+                    facts.experiment,
+                    facts.decision,
+                    first,
+                    facts.series,
+                    facts.backend,
+                    facts.fingerprint,
+                ),
+                await self._alert(facts, confirmed, "confirmed"),
+            ]
 
         def write(tx: store.Transaction) -> None:
             findings.settle(tx, settled, explained)
-            self._recorder.write(tx, verified.verify, left)
+            for one in left:
+                self._recorder.write(tx, verified.verify, one)
             crashpoints.reach("confirm.before-commit")
 
         await self._store.write(write)
         log.info("suspect settled", finding=settled.finding, state=settled.state, reason=settled.reason)
         if verified.unmoved:
             log.warning("builds came out as the first ones", experiment=verified.verify, advice=suspicion.LAY_OUT)
+
+    # ---- what people are told
+
+    async def _alert(self, facts: _Measured, confirmed: findings.Confirmed, event: str, **more: Any) -> recording.Left:
+        """``facts`` are of what confirmed it; ``more`` is what has come of it since."""
+        treatment = facts.experiment.treatment
+        alert = records.Alert(
+            event=event,
+            finding=confirmed.finding,
+            author=treatment.author,
+            subject=treatment.subject,
+            evidence=confirmed.evidence,
+            promise=_promise(self._current().verify),
+            explained=confirmed.explained or {},
+            **more,
+        )
+        return await anyio.to_thread.run_sync(
+            self._recorder.of_alert, facts.experiment, alert, facts.decision, facts.series, facts.backend, facts.fingerprint
+        )
+
+    async def _told(self, finding: int, event: str, **more: Any) -> recording.Left:
+        """Of a finding that was confirmed before."""
+        if not self._recorder.wanted("alerts"):
+            return recording.Left()
+        confirmed = await self._store.read(functools.partial(findings.confirmed, finding=finding))
+        facts = await self._store.read(functools.partial(_measured, experiment=confirmed.verify))
+        return await self._alert(facts, confirmed, event, **more)
+
+    async def _look_for_mends(self) -> list[Exception]:
+        found = await self._store.read(functools.partial(findings.mends, since=self._mends_until))
+        broken = await each(found.mends, self._mend)
+        if not broken:
+            self._mends_until = found.until
+        return broken
+
+    async def _mend(self, mend: findings.Mend) -> None:
+        left = await self._told(mend.finding, "mended", mended=mend.commit)
+
+        def write(tx: store.Transaction) -> None:
+            findings.mended(tx, mend)
+            self._recorder.queue(tx, left)
+
+        await self._store.write(write)
+        log.info("mended", finding=mend.finding, commit=mend.commit)
 
     # ---- the commits at fault
 
@@ -277,11 +327,13 @@ class Following:
         """End a search with all its experiments; what they measured is reported."""
         steps = await self._store.read(functools.partial(searches.steps, finding=finding))
         ended = [await self._left_by(step.experiment) for step in steps if step.undecided and step.blocks]
+        told = await self._told(finding, "culprit", culprits=found) if _names_more(search, found) else recording.Left()
 
         def write(tx: store.Transaction) -> None:
             for experiment, decision, left in ended:
                 experiments.decide(tx, experiment, decision)
                 self._recorder.write(tx, experiment, left)
+            self._recorder.queue(tx, told)
             for step in steps:
                 if step.undecided and not step.blocks:
                     searches.cancel(tx, step.experiment, SEARCH_ENDED)
@@ -317,7 +369,7 @@ class Histories:
     async def look(self) -> None:
         """Look at the series that have something new; each whole, so that none need be looked at for what came earlier."""
         found = await self._store.read(functools.partial(series.decided_since, when=self._seen_until))
-        broken = [*await _each(found.cells, self._note_noise), *await _each(found.cells, self._creep)]
+        broken = [*await each(found.cells, self._note_noise), *await each(found.cells, self._creep)]
         if broken:
             raise broken[0]
         self._seen_until = found.until
@@ -345,7 +397,7 @@ async def _whenever(told: events.Events, topics: Sequence[str], look: Callable[[
             await bell.wait(LOOK_SECONDS)
 
 
-async def _each(things: Iterable[T], follow: Callable[[T], Awaitable[None]]) -> list[Exception]:
+async def each(things: Iterable[T], follow: Callable[[T], Awaitable[None]]) -> list[Exception]:
     """Follow one after another; what broke."""
     broken: list[Exception] = []
     for one in things:
@@ -433,6 +485,17 @@ def _certain(family: int, rate: float) -> float:
     from aibenchd.decide import multiplicity
 
     return multiplicity.certain(family, rate)
+
+
+def _names_more(search: str, found: model.Json) -> bool:
+    """Whether a search that ended has named commits, and there was more than the one that the finding is of."""
+    return search == suspicion.FOUND and isinstance(found, Mapping) and bool(found["culprits"]) and found["commits"] != 1
+
+
+def _promise(rule: configuration.VerifySettings) -> str:
+    if rule.pages_a_month is None:
+        return f"at a false discovery rate of {rule.false_discovery_rate:g}"
+    return f"within {rule.pages_a_month:g} false pages a month"
 
 
 def _needed(pages: float, usual: int, number: int) -> float:

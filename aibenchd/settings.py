@@ -17,10 +17,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pydantic
 import pydantic.fields
-import pydantic_core
 from pydantic import Field
 
-from aibenchd import consistency, credentials, errors, faults, plugins, quantities, yamlfile
+from aibenchd import consistency, credentials, errors, faults, kinds, plugins, quantities, yamlfile
 from aibenchd.devices import base as device
 from aibenchd.report import base as report
 
@@ -310,8 +309,11 @@ class RetentionSettings(Model):
     outbox_size: Annotated[quantities.Size, Field(description="past it the oldest samples go, never a verdict")] = 1 << 30
 
 
-Kind = TypeVar("Kind", bound=pydantic.BaseModel)
-_GROUPS: dict[type[pydantic.BaseModel], str] = {device.DeviceSettings: "devices", report.SinkSettings: "sinks"}
+_GROUPS: dict[type[pydantic.BaseModel], str] = {
+    device.DeviceSettings: "devices",
+    report.SinkSettings: "sinks",
+    report.FormatSettings: "formats",
+}
 
 
 def of_kind(base: type[pydantic.BaseModel], value: Any) -> type[pydantic.BaseModel]:
@@ -320,18 +322,7 @@ def of_kind(base: type[pydantic.BaseModel], value: Any) -> type[pydantic.BaseMod
     Raises:
         UnknownKindError: it names none, or one that no installed package offers.
     """
-    if base not in _GROUPS or not isinstance(value, dict):
-        return base
-    group, kind = _GROUPS[base], value.get("kind")
-    if not isinstance(kind, str):
-        near = faults.nearest("kind", value) if "kind" not in value else None
-        advice = f"; {faults.quoted(near)} may be a misspelling of it" if near else ""
-        raise errors.UnknownKindError(f"is required, as text; known: {', '.join(plugins.names(group))}{advice}")
-    if kind not in plugins.names(group):
-        known = faults.suggestion(kind, plugins.names(group))
-        raise errors.UnknownKindError(f"{faults.quoted(kind)} is none of the installed {group}; {known}")
-    settings: type[pydantic.BaseModel] = plugins.load(group, kind).Settings  # type: ignore[attr-defined]
-    return settings
+    return kinds.of_kind(base, _GROUPS[base], value) if base in _GROUPS else base
 
 
 def _of_other_kinds(key_path: tuple[str | int, ...]) -> str:
@@ -347,27 +338,8 @@ def _of_other_kinds(key_path: tuple[str | int, ...]) -> str:
     return f"it belongs to the kind{'s' if having[1:] else ''} {', '.join(having)}" if having else ""
 
 
-def _validator(base: type[Kind]) -> pydantic.WrapValidator:
-    def validate(value: Any, handler: pydantic.ValidatorFunctionWrapHandler, info: pydantic.ValidationInfo) -> Any:
-        if not isinstance(value, dict):
-            return handler(value)
-        try:
-            settings = of_kind(base, value)
-        except errors.UnknownKindError as error:
-            raise _at_kind(str(error), value.get("kind")) from error
-        return settings.model_validate_json(pydantic_core.to_json(value), strict=True, context=info.context)
-
-    return pydantic.WrapValidator(validate)
-
-
-def _at_kind(message: str, kind: Any) -> pydantic.ValidationError:
-    problem = pydantic_core.PydanticCustomError("unknown_kind", "{message}", {"message": message})
-    line = pydantic_core.InitErrorDetails(type=problem, loc=("kind",), input=kind)
-    return pydantic.ValidationError.from_exception_data("kind", [line])
-
-
-AnyDevice = Annotated[pydantic.SerializeAsAny[device.DeviceSettings], _validator(device.DeviceSettings)]
-AnySink = Annotated[pydantic.SerializeAsAny[report.SinkSettings], _validator(report.SinkSettings)]
+AnyDevice = Annotated[pydantic.SerializeAsAny[device.DeviceSettings], kinds.validator(device.DeviceSettings, "devices")]
+AnySink = Annotated[pydantic.SerializeAsAny[report.SinkSettings], kinds.validator(report.SinkSettings, "sinks")]
 
 
 class Settings(Model):
@@ -494,9 +466,11 @@ def credential_files(value: Any, key_path: tuple[str | int, ...] = ()) -> Iterat
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the whole file, with the keys of every installed kind of device and sink."""
     schema = Settings.model_json_schema()
-    for base, group in _GROUPS.items():
-        schema["properties"][group]["items"] = _kinds_schema(base, schema["$defs"])
-        del schema["$defs"][base.__name__]
+    definitions = schema["$defs"]
+    for base in (device.DeviceSettings, report.SinkSettings):
+        schema["properties"][_GROUPS[base]]["items"] = _kinds_schema(base, definitions)
+        del definitions[base.__name__]
+    _name_formats(definitions)
     _enumerate(schema["$defs"]["RepositorySettings"]["properties"], {"kind": "repositories", "framework": "frameworks"})
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "aibenchd", **_tidied(schema)}
 
@@ -506,14 +480,30 @@ def _kinds_schema(base: type[pydantic.BaseModel], definitions: dict[str, Any]) -
     group = _GROUPS[base]
     cases = []
     for kind in plugins.names(group):
-        own = of_kind(base, {"kind": kind}).model_json_schema()
+        try:
+            own = of_kind(base, {"kind": kind}).model_json_schema()
+        except errors.UnknownKindError:  # what it needs is not installed here
+            continue
         definitions.update(own.pop("$defs", {}))
         own["properties"]["kind"] |= {"const": kind}
         definitions[f"{group}-{kind}"] = own
         named = {"properties": {"kind": {"const": kind}}, "required": ["kind"]}
         cases.append({"if": named, "then": {"$ref": f"#/$defs/{group}-{kind}"}})
-    kinds = {"kind": {"type": "string", "enum": list(plugins.names(group))}}
-    return {"type": "object", "required": ["name", "kind"], "properties": kinds, "allOf": cases}
+    kind_key = {"kind": {"type": "string", "enum": list(plugins.names(group))}}
+    required = [name for name, field in base.model_fields.items() if field.is_required()]
+    return {"type": "object", "required": required, "properties": kind_key, "allOf": cases}
+
+
+def _name_formats(definitions: dict[str, Any]) -> None:
+    """A format is its name alone, or a mapping with the keys of its kind."""
+    base = report.FormatSettings
+    either = [{"type": "string", "enum": list(plugins.names(_GROUPS[base]))}, _kinds_schema(base, definitions)]
+    for definition in tuple(definitions.values()):
+        for key, value in definition.get("properties", {}).items():
+            if value.get("$ref") == f"#/$defs/{base.__name__}":
+                kept = {name: value[name] for name in ("description",) if name in value}
+                definition["properties"][key] = {"anyOf": either, "default": value["default"]["kind"], **kept}
+    del definitions[base.__name__]
 
 
 def _enumerate(properties: dict[str, Any], groups: dict[str, str]) -> None:

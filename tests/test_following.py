@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import random
 from collections.abc import AsyncIterator, Collection
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import statusd
 from aibenchd import creeping, events, following, model, settings
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
-from aibenchd.store import findings, noises, planning, schema, searches, selfchecks, series, store
+from aibenchd.store import findings, noises, outbox, planning, schema, searches, selfchecks, series, store
 
 INSTALLATION = "0d7a3b9e-8a53-4a0f-9c1e-5c9f2b1f7c11"
 DESIGN = planning.design_json(
@@ -256,6 +258,87 @@ async def confirmed(journal: store.Store, one: following.Following, **facts: Any
     )
     await one.look()
     assert await rows(journal, f.c.state) == [("open",)]
+
+
+WEBHOOK = {"name": "chat", "kind": "http", "url": "http://localhost:1/", "format": "webhook"}
+
+
+def waiting(connection: sa.Connection) -> list[model.Record]:
+    return [row.record for row in outbox.batch(connection, "chat", records=99, size=1 << 20)]
+
+
+async def alerts(journal: store.Store) -> list[tuple[Any, ...]]:
+    """Event, finding, effect and commits that are named, of what waits for a webhook."""
+    found = await journal.read(
+        lambda connection: [row.record for row in outbox.batch(connection, "chat", records=99, size=1 << 20)]
+    )
+    assert {record.kind for record in found} <= {"alert"}
+    told: list[Any] = [record.payload for record in found]
+    return [(one["event"], one["finding"], one["estimate"], one["culprits"] and one["culprits"][0]["commits"]) for one in told]
+
+
+async def test_what_is_confirmed_is_one_message(journal: store.Store) -> None:
+    one = follower(journal, sinks=[WEBHOOK])
+    await journal.write(lambda tx: Line(tx, 2).compared(1, 0, **SLOWER))
+    await one.look()
+    assert await alerts(journal) == []  # a suspect is none of anyone's business
+    await journal.write(lambda tx: ended(tx, 2, "regressed", 0.06, reason=""))
+    await one.look()
+    await one.look()
+    assert await rows(journal, f.c.state, f.c.search) == [("open", "found")]  # whose only commit the message has named
+    assert await alerts(journal) == [("confirmed", 1, 0.06, [])]
+    (told,) = await journal.read(waiting)
+    facts: Any = told.payload
+    assert (facts["author"], facts["subject"], facts["commit"], facts["control_commit"]) == ("someone", "change 1", "c1", "c0")
+    assert facts["promise"] == "at a false discovery rate of 0.05"
+    assert math.log(facts["e_value"]) == pytest.approx((await rows(journal, f.c.evidence))[0][0])
+
+
+async def test_the_culprit_among_many_is_a_message_of_its_own(journal: store.Store) -> None:
+    one = follower(journal, sinks=[WEBHOOK])
+    await confirmed(journal, one)
+    done: dict[int, int] = {}
+    while await rows(journal, f.c.search) == [("running",)]:
+        for number, newer, older, state, quota in await steps(journal):
+            if state == "waiting":
+                slower = int(newer[1:]) >= 4 > int(older[1:])
+                own = functools.partial(blocks, experiment=number, change=0.05 * slower, count=quota, after=done.get(number, 0))
+                await journal.write(own)
+                done[number] = quota
+        await one.look()
+    assert await rows(journal, f.c.search) == [("found",)]
+    assert await alerts(journal) == [("confirmed", 1, 0.05, []), ("culprit", 1, 0.05, ["c4"])]
+
+
+async def test_what_is_seen_again_is_no_message_and_what_is_mended_is_one(journal: store.Store) -> None:
+    one, now = follower(journal, sinks=[WEBHOOK]), datetime.now(UTC)
+    await confirmed(journal, one)
+    before = await alerts(journal)
+
+    def write(tx: store.Transaction) -> None:
+        for number in (10, 11, 12):
+            statusd.revision(tx, f"c{number}", number)
+            statusd.build(tx, f"c{number}", digest=f"d{number}")
+        line = Line.__new__(Line)
+        line.tx, line.builds = tx, list(range(1, 14))
+        line.compared(10, 0, **SLOWER | {"decided_at": now})
+        line.compared(11, 10, **statusd.decided("unchanged") | {"decided_at": now})  # neither of the two is from before it
+        line.compared(12, 0, **statusd.decided("unchanged") | {"decided_at": now})
+
+    await journal.write(write)
+    await one.look()
+    await one.look()
+    told = [alert[:2] for alert in await alerts(journal)]
+    assert told == [alert[:2] for alert in before] + [("mended", 1)]
+    query = sa.select(p.c.treatment).join(e, e.c.pair == p.c.id).join(f, f.c.mended == e.c.id)
+    assert await journal.read(lambda connection: connection.scalars(query).all()) == ["c12"]
+    assert await journal.read(lambda connection: connection.scalar(sa.select(schema.sightings.c.finding))) == 1
+
+
+async def test_without_a_webhook_there_is_no_message(journal: store.Store) -> None:
+    await confirmed(journal, follower(journal))
+    depths = await journal.read(outbox.depths)
+    assert {depth.kind for depth in depths} == {"verdict"}
 
 
 async def steps(journal: store.Store) -> list[tuple[Any, ...]]:

@@ -53,7 +53,7 @@ def found(directory: Path, text: str) -> list[errors.Fault]:
 def with_http(text: str) -> str:
     """The shipped configuration with its example of a sink switched on."""
     start = text.index("  # - name: dashboard")
-    end = text.index("# ------", start)
+    end = text.index("\n\n", start)
     return text[:start] + re.sub(r"^  # ", "  ", text[start:end], flags=re.MULTILINE) + text[end:]
 
 
@@ -191,6 +191,63 @@ FAULTS = [
     ("devices: [7]", 1, "devices[0]", "expected keys with values, found the number 7"),
     ("sinks: [{name: a, kind: http}]", 1, "sinks[0].url", "is required"),
     ("sinks: [{name: a, kind: http, url: 'ftp://x'}]", 1, "sinks[0].url", "found the text 'ftp://x'"),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: xml}]",
+        1,
+        "sinks[0].format",
+        "none of the installed formats; known: ",
+    ),
+    ("sinks: [{name: a, kind: http, url: 'http://x', format: {kind: otpl}}]", 1, "sinks[0].format.kind", "did you mean 'otlp'?"),
+    (
+        "sinks:\n- {name: a, kind: http, url: 'http://x', format: {kind: webhook,\n   tmplate: {}}}",
+        3,
+        "sinks[0].format.tmplate",
+        "is no key here; did you mean 'template'?",
+    ),
+    (
+        "sinks:\n- {name: a, kind: http, url: 'http://x', format: {kind: webhook, template: {a: [x,\n   'by {auther}']}}}",
+        3,
+        "sinks[0].format.template.a[1]",
+        "there is no placeholder '{auther}'; did you mean 'author'?",
+    ),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: {kind: webhook, template: {a: '{'}}}]",
+        1,
+        "sinks[0].format.template.a",
+        "one that is no placeholder's is written twice",
+    ),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: {kind: webhook, on: [mend]}}]",
+        1,
+        "sinks[0].format.on[0]",
+        "expected 'confirmed', 'culprit' or 'mended'",
+    ),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: webhook, records: all}]",
+        1,
+        "sinks[0]",
+        "the format webhook is of alerts alone; leave this key out",
+    ),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: influxdb-v2}]",
+        1,
+        "sinks[0].format",
+        "is not told by its name alone: write {kind: influxdb-v2, bucket: …}",
+    ),
+    (
+        "sinks:\n- {name: a, kind: http, url: 'http://x', format: {kind: influxdb-v2,\n   org: b}}",
+        2,
+        "sinks[0].format.bucket",
+        "is required: name or id",
+    ),
+    (
+        "sinks: [{name: a, kind: http, url: 'http://x', format: {kind: commit-status, repositories: {a: b}}}]\n"
+        "repositories: [{name: a, url: /a, framework: pytorch}]",
+        1,
+        "sinks[0].format.repositories.a",
+        "expected owner/name",
+    ),
+    ("sinks: [{name: a, kind: http, url: 'http://x', url_file: /y}]", 1, "sinks[0]", "expected either url or"),
     ("repositories: [{name: a, framework: pytorch}]", 1, "repositories[0].url", "is required: as git or hg clone takes it"),
     ("repositories: [{name: a, url: /a, framework: torch}]", 1, "repositories[0].framework", "did you mean 'pytorch'?"),
     ("repositories: [{name: a, url: /a, framework: pytorch, kind: svn}]", 1, "repositories[0].kind", "known: git, hg"),
@@ -222,6 +279,12 @@ FITTING = [
         "name: host\n    kind: local\n    cpus: [1]\n  - name: host\n    cpus: [2]",
         "devices[1].name",
         "'host' is taken by devices[0]; each has a name of its own",
+    ),
+    (
+        "kind: http",
+        "kind: http\n    format: {kind: commit-status, repositories: {engin: a/b}}",
+        "sinks[0].format.repositories.engin",
+        "no repository is called 'engin'; did you mean 'engine'?",
     ),
     ("name: far", "name: far\n    kind: screen\n  - name: far", "sinks[1].name", "'far' is taken by sinks[0]"),
     ("l.json", "l\n    devices: {names: [hots]}", "benchmarks[0].devices.names[0]", "called 'hots'; did you mean 'host'?"),
@@ -372,6 +435,20 @@ def test_a_kind_that_cannot_be_imported_is_a_fault(tmp_path: Path) -> None:
     assert unknown.startswith("4 devices[2].kind 'brokn' is none of the installed devices; did you mean 'broken'?")
 
 
+def test_a_format_says_which_package_it_lacks(tmp_path: Path) -> None:
+    path = write(tmp_path, "sinks:\n- {name: a, kind: http, url: 'http://x', format: otlp}")
+    program = (
+        "import pathlib, sys; sys.modules['opentelemetry.proto'] = None; from aibenchd import errors, settings\n"
+        "try: settings.load(pathlib.Path(sys.argv[1]))\n"
+        "except errors.InvalidFileError as error: print(error)\n"
+        "assert 'sinks-http' in settings.json_schema()['$defs']"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    place = f"{path}:2:42: sinks[0].format: 'otlp' of formats cannot be imported"
+    assert done.stdout.startswith(place), done.stdout
+    assert "opentelemetry-proto is not installed: pip install 'aibenchd[otlp]'" in done.stdout
+
+
 def test_a_large_farm_loads(tmp_path: Path) -> None:
     devices = [{"name": f"d{index}", "kind": "local", "cpus": [index], "tags": ["a", "b"]} for index in range(1000)]
     benchmarks = [{"specification": f"{index}.json", "devices": {"names": [f"d{index}"]}} for index in range(1000)]
@@ -406,7 +483,7 @@ def missing_keys(value: Any, model: pydantic.BaseModel, path: str = "") -> list[
         lacking += [
             lack
             for one, part in pairs
-            if isinstance(one, pydantic.BaseModel)
+            if isinstance(one, pydantic.BaseModel) and not isinstance(part, str)  # a format's name alone
             for lack in missing_keys(part, one, f"{path}{key}.")
         ]
     return lacking
@@ -426,6 +503,11 @@ def test_the_shipped_configuration_shows_every_kind_and_all_its_keys(tmp_path: P
             assert re.search(rf"\b(kind:|;) {kind}\b", section), kind
             for key in plugins.load(group, kind).Settings.model_fields:  # type: ignore[attr-defined]
                 assert re.search(rf"^(  - |    ){key}:", section, re.MULTILINE), f"{kind}: {key}"
+    section = text[text.index("\nsinks:") :]
+    for kind in plugins.names("formats"):
+        assert re.search(rf"\b{kind}\b", section), kind
+        for key in plugins.load("formats", kind).Settings.model_fields:  # type: ignore[attr-defined]
+            assert re.search(rf"(^      |{{){key}:", section, re.MULTILINE), f"{kind}: {key}"
 
 
 def test_the_shipped_schema_is_current() -> None:

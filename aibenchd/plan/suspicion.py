@@ -19,7 +19,7 @@ from aibenchd import model
 # States of a finding.
 SUSPECT, REFUTED, UNCONFIRMED, OPEN = "suspect", "refuted", "unconfirmed", "open"
 # States of the search for its commits.
-NOT_YET, RUNNING, DEFERRED, IMPOSSIBLE = "", "running", "deferred", "impossible"
+NOT_YET, RUNNING, DEFERRED, IMPOSSIBLE, FOUND = "", "running", "deferred", "impossible", "found"
 UNSEARCHED = (NOT_YET, RUNNING, DEFERRED)
 BAD = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
 LAY_OUT = "set builds.layout to what it heeds, or have build.sh heed AIBENCHD_LAYOUT_SEED"

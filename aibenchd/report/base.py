@@ -38,6 +38,27 @@ class SinkSettings(pydantic.BaseModel):
         quantities.Duration, pydantic.Field(gt=0, description="of one batch, from its first byte to the answer")
     ] = 60.0
 
+    @property
+    def wants(self) -> str:
+        """Which records are kept for it: of :data:`aibenchd.store.outbox.KINDS`."""
+        return self.records
+
+    @property
+    def at_once(self) -> int:
+        """How many records one batch has at most."""
+        return self.batch_records
+
+
+class FormatSettings(pydantic.BaseModel):
+    """What every format of the HTTP sink has in the YAML file; one with keys of its own derives from it.
+
+    A format's name alone, as text, stands for one with no other keys.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    kind: Annotated[str, pydantic.Field(description="of the request's body; decides which other keys there are")]
+
 
 class Answer(enum.Enum):
     """What a sink made of a batch; the outbox acts on it as the design's delivery rules say."""
@@ -100,26 +121,48 @@ class Sink(abc.ABC):
 
 
 class Format(abc.ABC):
-    """How a batch of records becomes the body of an HTTP request. Pure, and safe to use from any thread.
+    """How a batch of records becomes an HTTP request. Pure, and safe to use from any thread.
 
-    ``__init__`` takes the category: what follows a ``|`` in the sink's ``url``, empty where nothing does. It raises
-    ValueError, saying what to write, where the format has no use for one, or cannot do without.
+    Attributes:
+        wants: which records it is made of, of :data:`aibenchd.store.outbox.KINDS`; empty: what the sink's ``records`` says.
+        most: records that one request holds at most.
+        compressible: whether its receivers understand gzip.
+        token_in_body: whether the sink's secret is part of the body; else it is a header, by :meth:`authorization`.
     """
 
-    content_type: ClassVar[str]
-    token_in_body: ClassVar[bool] = False  # else the token is sent as a bearer token
+    Settings: ClassVar[type[FormatSettings]] = FormatSettings
+    content_type: ClassVar[str] = "application/json"
+    wants: ClassVar[str] = ""
+    most: ClassVar[int] = 10_000
+    compressible: ClassVar[bool] = True
+    token_in_body: bool = False
 
-    @abc.abstractmethod
-    def __init__(self, category: str) -> None: ...
+    def __init__(self, settings: FormatSettings, category: str = "") -> None:
+        """``category`` is what follows a ``|`` in the sink's ``url``, empty where nothing does.
+
+        Raises:
+            ValueError: it has no use for one, or cannot do without; the message says what to write.
+        """
+        if category:
+            raise ValueError(f"the format {settings.kind} has no categories: leave out what follows | in url")
+        self.settings = settings
 
     @abc.abstractmethod
     def accepts(self, record: model.Record) -> bool:
         """Whether this format has a place for such a record; others are delivered as done."""
 
+    def address(self, url: str, records: Sequence[model.Record]) -> str:  # noqa: ARG002
+        """Where the request goes; ``url`` is the sink's."""
+        return url
+
+    def authorization(self, token: str) -> str:
+        """The header ``Authorization`` that shows the sink's secret."""
+        return f"Bearer {token}"
+
     @abc.abstractmethod
     def body(self, records: Sequence[model.Record], token: str) -> bytes:
         """The request's body, not compressed. ``token`` is the sink's secret, empty unless ``token_in_body``."""
 
-    @abc.abstractmethod
-    def acknowledged(self, records: Sequence[model.Record], reply: bytes) -> bool:
-        """Whether the reply to a 2xx says that all records were taken; ``reply`` may be anything, cut off too."""
+    def answer(self, records: Sequence[model.Record], reply: bytes) -> Answer:  # noqa: ARG002
+        """What the reply to a 2xx says: DONE, AGAIN, or REFUSED where some were; ``reply`` may be anything, cut off too."""
+        return Answer.DONE

@@ -8,7 +8,8 @@ credentials or the way we ask, so the records are kept until a person has looked
 2xx otherwise, 408, 409, 425, 429, 5xx, again, after ``Retry-After`` where it is given
 no answer, half an answer
 413                                     the batch is split
-400, 422                                the batch is bisected; a record that is refused alone is a dead letter
+400, 422, and 2xx that says that some   the batch is bisected; a record that is refused alone is a dead letter
+records were refused
 other 4xx, 3xx, a certificate that      paused; a redirect is never followed
 does not verify
 ======================================= ================================================================================
@@ -29,12 +30,13 @@ import urllib.parse
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import anyio.to_thread
 import pydantic
+import pydantic_core
 
-from aibenchd import credentials, errors, model, plugins, redaction
+from aibenchd import credentials, errors, kinds, model, plugins, redaction
 from aibenchd.report import base
 
 if TYPE_CHECKING:
@@ -45,43 +47,90 @@ EXCERPT = 200  # characters of a reply that are shown
 IN_THREAD = 64 << 10  # bytes: a larger body is composed and compressed off the event loop
 GZIP_LEVEL = 1  # the records are text that repeats itself: more effort saves little
 CONNECT_SECONDS = 10.0
+SECRET_TARGET = 20  # characters: a shorter path is no secret, and may be a word of many logs
 OURS = ("authorization", "content-encoding", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
+
+IN_THE_CLEAR = "the secret would travel in the clear; use https, or a receiver on this host"
 
 _AGAIN = {408, 409, 425, 429}  # 409: a request with the same key is under way
 _REFUSED = {400, 422}
+
+
+def _spelled_out(value: Any) -> Any:
+    """A format's name alone is one without keys of its own."""
+    if not isinstance(value, str):
+        return value
+    own = {"kind": value}
+    try:
+        kinds.check("formats", value)
+        fields = kinds.of_kind(base.FormatSettings, "formats", own).model_fields
+    except errors.UnknownKindError as error:
+        raise ValueError(str(error)) from error
+    lacking = [f"{name}: …" for name, field in fields.items() if field.is_required() and name not in own]
+    if lacking:
+        raise ValueError(f"the format {value} is not told by its name alone: write {{kind: {value}, {', '.join(lacking)}}}")
+    return own
+
+
+AnyFormat = Annotated[
+    pydantic.SerializeAsAny[base.FormatSettings],
+    kinds.validator(base.FormatSettings, "formats"),
+    pydantic.BeforeValidator(_spelled_out),
+]
 
 
 class Http(base.Sink):
     """Posts records to a URL."""
 
     class Settings(base.SinkSettings):
-        url: Annotated[str, pydantic.Field(description="http or https; FAI-PEP's <url>|<category> for the format faipep")]
-        format: Annotated[str, pydantic.Field(description="of the request's body: native or faipep")] = "native"
+        model_config = pydantic.ConfigDict(json_schema_extra={"anyOf": [{"required": ["url"]}, {"required": ["url_file"]}]})
+
+        url_file: Annotated[
+            credentials.File | None, pydantic.Field(description="holds the url in its place, where that is a secret by itself")
+        ] = None
+        url: Annotated[
+            str,
+            pydantic.Field(validate_default=True, description="http or https; FAI-PEP's <url>|<category> for the format faipep"),
+        ] = ""
+        format: Annotated[
+            AnyFormat, pydantic.Field(description="of the requests: a name, or a mapping whose kind decides which keys there are")
+        ] = base.FormatSettings(kind="native")
         token_file: Annotated[
             credentials.File | None, pydantic.Field(description="bearer token; a name without a slash is a systemd credential")
         ] = None
         ca_file: Annotated[Path | None, pydantic.Field(description="certificates to trust in place of the system's, PEM")] = None
         headers: Annotated[dict[str, str], pydantic.Field(default_factory=dict, description="sent with each request; no secrets")]
-        compress: Annotated[bool, pydantic.Field(description="gzip, which the receiver must understand")] = True
+        compress: Annotated[
+            bool, pydantic.Field(description="gzip, which the receiver must understand; webhooks and commit statuses never are")
+        ] = True
         proxy: Annotated[str, pydantic.Field(description="URL of an HTTP proxy; empty: none, whatever the environment says")] = ""
 
         @property
-        def address(self) -> str:
-            return self.url.partition("|")[0]
+        def wants(self) -> str:
+            return _format_class(self.format).wants or self.records
+
+        @property
+        def at_once(self) -> int:
+            return min(self.batch_records, _format_class(self.format).most)
 
         def open_format(self) -> base.Format:
-            """Raises ValueError where the format is unknown or the category does not suit it."""
-            try:
-                opened: base.Format = plugins.load("formats", self.format)(self.url.partition("|")[2])
-            except errors.UnknownKindError as error:
-                raise ValueError(str(error)) from error
-            return opened
+            """Raises ValueError where the category does not suit it."""
+            return _format_class(self.format)(self.format, self.url.partition("|")[2])
+
+        @pydantic.field_validator("url")
+        @classmethod
+        def _is_given(cls, value: str, info: pydantic.ValidationInfo) -> str:
+            if not value and not info.data.get("url_file"):
+                raise pydantic_core.PydanticKnownError("missing")
+            return value
 
         @pydantic.field_validator("url", "proxy")
         @classmethod
         def _is_address(cls, value: str) -> str:
             if value:
                 _check_address(value.partition("|")[0])
+                if redaction.text(value) != value:
+                    raise ValueError("it holds a secret, which belongs in token_file, or all of it in url_file")
             return value
 
         @pydantic.field_validator("headers")
@@ -93,9 +142,13 @@ class Http(base.Sink):
 
         @pydantic.model_validator(mode="after")
         def _fits(self) -> Self:
-            self.open_format()
-            if self.token_file and not _keeps_secrets(self.address):
-                raise ValueError("token_file: the token would travel in the clear; use https, or a receiver on this host")
+            if self.url and self.url_file:
+                raise ValueError("expected either url or, where it is a secret by itself, url_file")
+            own = self.open_format()
+            if own.wants and "records" in self.model_fields_set:
+                raise ValueError(f"records: the format {self.format.kind} is of {own.wants} alone; leave this key out")
+            if self.token_file and self.url and not _keeps_secrets(self.url):
+                raise ValueError(f"token_file: {IN_THE_CLEAR}")
             return self
 
     settings: Settings
@@ -121,6 +174,7 @@ class _Outlet(base.Outlet):
     def __init__(self, settings: Http.Settings, client: httpx.AsyncClient) -> None:
         self._settings, self._client = settings, client
         self._format = settings.open_format()
+        self._compressed = settings.compress and self._format.compressible
 
     async def deliver(self, records: Sequence[model.Record]) -> base.Delivery:
         import httpx
@@ -129,10 +183,11 @@ class _Outlet(base.Outlet):
         if not taken:
             return base.Delivery(base.Answer.DONE)
         token = await self._token()
+        address = self._format.address(await self._url(), taken)
         headers = self._headers(records, token)
         body = await self._body(taken, token)
         try:
-            async with self._client.stream("POST", self._settings.address, content=body, headers=headers) as response:
+            async with self._client.stream("POST", address, content=body, headers=headers) as response:
                 reply = await _beginning(response)
         except httpx.HTTPError as error:
             return _unanswered(error)
@@ -147,18 +202,34 @@ class _Outlet(base.Outlet):
             raise errors.CredentialError(f"{self._settings.token_file}: a token is of ASCII letters, digits and signs")
         return token
 
+    async def _url(self) -> str:
+        source = self._settings.url_file
+        if source is None:
+            return self._settings.url.partition("|")[0]
+        url = await anyio.to_thread.run_sync(credentials.read, source)
+        try:
+            _check_address(url)
+        except ValueError as error:
+            raise errors.CredentialError(f"{source}: {error}") from error
+        if not _keeps_secrets(url):
+            raise errors.CredentialError(f"{source}: {IN_THE_CLEAR}")
+        target = url.partition("//")[2].partition("/")[2]
+        if len(target) >= SECRET_TARGET:
+            redaction.register(target)  # what is secret of it, wherever it is told without the host
+        return url
+
     def _headers(self, records: Sequence[model.Record], token: str) -> dict[str, str]:
         headers = {"Content-Type": self._format.content_type, "Idempotency-Key": idempotency_key(records)}
-        if self._settings.compress:
+        if self._compressed:
             headers["Content-Encoding"] = "gzip"
         if token and not self._format.token_in_body:
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = self._format.authorization(token)
         return headers
 
     async def _body(self, records: Sequence[model.Record], token: str) -> bytes:
         def compose() -> bytes:
             body = self._format.body(records, token if self._format.token_in_body else "")
-            return gzip.compress(body, GZIP_LEVEL, mtime=0) if self._settings.compress else body
+            return compressed(body) if self._compressed else body
 
         if sum(len(record.text) for record in records) < IN_THREAD:
             return compose()
@@ -166,14 +237,22 @@ class _Outlet(base.Outlet):
 
     def _judged(self, records: Sequence[model.Record], response: httpx.Response, reply: bytes) -> base.Delivery:
         status = response.status_code
-        if 200 <= status < 300 and self._format.acknowledged(records, reply):
+        said = self._format.answer(records, reply) if 200 <= status < 300 else None
+        if said is base.Answer.DONE:
             return base.Delivery(base.Answer.DONE)
-        reason = _reason(response, reply)
-        if status in _AGAIN or status >= 500 or status < 300:
-            return base.Delivery(base.Answer.AGAIN, reason, _retry_after(response.headers.get("Retry-After", "")))
+        reason, retry_after = _reason(response, reply), _retry_after(response.headers.get("Retry-After", ""))
+        if status in _AGAIN or status >= 500 or said is base.Answer.AGAIN:
+            return base.Delivery(base.Answer.AGAIN, reason, retry_after)
         if status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return base.Delivery(base.Answer.TOO_LARGE, reason)
-        return base.Delivery(base.Answer.REFUSED if status in _REFUSED else base.Answer.PAUSED, reason)
+        if status in _REFUSED or said is base.Answer.REFUSED:
+            return base.Delivery(base.Answer.REFUSED, reason)
+        return base.Delivery(base.Answer.PAUSED, reason, retry_after)  # GitHub's 403 to who asks too often says for how long
+
+
+def compressed(body: bytes) -> bytes:
+    """The same bytes each time."""
+    return gzip.compress(body, GZIP_LEVEL, mtime=0)
 
 
 def idempotency_key(records: Sequence[model.Record]) -> str:
@@ -230,11 +309,16 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
         raise errors.SinkError(f"ca_file {ca_file}: expected certificates in PEM: {error}") from error
 
 
+def _format_class(chosen: base.FormatSettings) -> type[base.Format]:
+    loaded: type[base.Format] = plugins.load("formats", chosen.kind)
+    return loaded
+
+
 def _check_address(value: str) -> None:
     parts = urllib.parse.urlsplit(value)  # raises ValueError too
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("expected an address such as https://host/path")
-    if parts.username is not None or redaction.text(value) != value:
+    if parts.username is not None:
         raise ValueError("it holds a secret, which belongs in token_file")
     if parts.port == 0 or parts.fragment or not (value.isascii() and value.isprintable()) or " " in value:
         raise ValueError("expected an address such as https://host:8080/path, without a fragment or spaces")

@@ -94,7 +94,7 @@ class Deliverer:
                 lambda connection: outbox.batch(
                     connection,
                     self.name,
-                    records=self._sink.settings.batch_records,
+                    records=self._sink.settings.at_once,
                     size=self._size,
                     upto=self._bounds[-1] if self._bounds else None,
                 )

@@ -23,6 +23,8 @@ class Left:
 
     samples: Sequence[model.Record] = ()
     verdicts: Sequence[model.Record] = ()
+    alerts: Sequence[model.Record] = ()
+    statuses: Sequence[model.Record] = ()
     results: Sequence[tuple[model.Series, model.JsonObject, model.JsonObject | None]] = ()
 
 
@@ -39,11 +41,7 @@ class Recorder:
 
     def of_block(self, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]) -> Left:
         """The samples of one block, where a sink wants them. Takes milliseconds where there are many operators."""
-        if (
-            not block.valid
-            or experiment.run_type in UNREPORTED
-            or not any(sink.records == "all" for sink in self._current().sinks)
-        ):
+        if not block.valid or experiment.run_type in UNREPORTED or not self.wanted("all"):
             return Left()
         facts = self._facts(experiment, fingerprint, block.trials[0].series)
         return Left(samples=records.samples_records(facts, block, time=datetime.now(UTC)))
@@ -94,12 +92,38 @@ class Recorder:
         left = self.of_decision(experiments.by_id(tx.connection, experiment), decision, (), {}, "", {})
         self.write(tx, experiment, left)
 
+    def of_alert(
+        self,
+        verified: experiments.Experiment,
+        alert: records.Alert,
+        decision: model.Decision,
+        series: Series,
+        backend: str,
+        fingerprint: Mapping[str, str],
+    ) -> Left:
+        """What a person is told of a finding; arguments as of :meth:`of_confirmation`."""
+        facts = self._facts(verified, fingerprint, series.get(model.ArmName.TREATMENT, ()))
+        return Left(alerts=[records.alert_record(facts, alert, decision, backend=backend, time=datetime.now(UTC))])
+
+    def of_commit(self, repository: str, commit: str, number: int, standing: model.JsonObject) -> Left:
+        """How a commit stands; arguments as of :func:`aibenchd.report.records.status_record`."""
+        made = records.status_record(self._installation, repository, commit, number, standing, time=datetime.now(UTC))
+        return Left(statuses=[made])
+
     def write(self, tx: store.Transaction, experiment: int, left: Left) -> None:
         """Queue records for the sinks that want them, and keep results."""
-        sinks = [(sink.name, sink.records) for sink in self._current().sinks]
-        outbox.put(tx, [sink for sink in sinks if sink[1] == "all"], left.samples)
-        outbox.put(tx, sinks, left.verdicts)
+        self.queue(tx, left)
         experiments.keep_results(tx, experiment, left.results)
+
+    def queue(self, tx: store.Transaction, left: Left) -> None:
+        """Queue records for the sinks that want them."""
+        sinks = [(sink.name, sink.wants) for sink in self._current().sinks]
+        for made in (left.samples, left.verdicts, left.alerts, left.statuses):
+            outbox.put(tx, sinks, made)
+
+    def wanted(self, wants: str) -> bool:
+        """Whether any sink wants such records."""
+        return any(sink.wants == wants for sink in self._current().sinks)
 
     def _facts(
         self, experiment: experiments.Experiment, fingerprint: Mapping[str, str], series: Sequence[model.Series]

@@ -37,18 +37,51 @@ One object per metric. These fields are in every record; a field that does not a
 ``user_identifier``    ``user`` too, from the configuration
 ``meta``               what the build and the specification add
 ====================== ==============================================================================================
+
+An *alert* is of a finding, for people: :func:`alert_record`. A *status* is of a commit, for where it is kept:
+:func:`status_record`. They go to the formats that are made of them, and to no other sink.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from aibenchd import model, statistics
+
+OPERATORS = 5  # that an alert names, the largest changes first
+UNCHANGED = "no change shown"  # of aibenchd.decide.attribution, which imports numpy
+LARGEST = 690.0  # logarithm of the largest e-value that is told as a number: 1e300
+
+
+_AS_WRITTEN = json.JSONDecoder(parse_float=str)
+
+
+def as_written(record: model.Record) -> Mapping[str, Any]:
+    """A record's payload in which numbers with a fraction are text, as they were written. Most of a record is such numbers:
+    to leave them as they are takes half the time."""
+    payload: Mapping[str, Any] = _AS_WRITTEN.decode(record.text)
+    return payload
+
+
+def nanoseconds(payload: Mapping[str, Any]) -> int:
+    """A record's time since 1970 UTC, for databases that tell points of one series apart by it alone.
+
+    Below the milliseconds, which are all that its text has, stands the number of the experiment: two that ended together are two.
+    """
+    return _milliseconds(payload["time"]) * 1_000_000 + int(payload["experiment"]) % 1_000_000
+
+
+@functools.lru_cache
+def _milliseconds(time: str) -> int:
+    return round(datetime.fromisoformat(time).timestamp() * 1_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +221,73 @@ def samples_records(experiment: Experiment, block: model.Block, *, time: datetim
         )
         for key in _keys(arms)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What a person is told of a finding, beside what its experiment measured.
+
+    Attributes:
+        event: ``confirmed``; ``culprit``, when its search has named commits; ``mended``.
+        author, subject: of the treatment.
+        evidence: natural logarithm of the e-value against no regression.
+        promise: how seldom what is confirmed is none, in words.
+        explained: of :func:`aibenchd.measure.explaining.explained`.
+        culprits: what its search found; empty where it has not ended.
+        mended: the commit that shows it to be gone; empty where none does.
+    """
+
+    event: str
+    finding: int
+    author: str
+    subject: str
+    evidence: float | None
+    promise: str
+    explained: Mapping[str, Any]
+    culprits: Mapping[str, Any] = field(default_factory=dict)
+    mended: str = ""
+
+
+def alert_record(verified: Experiment, alert: Alert, decision: model.Decision, *, backend: str, time: datetime) -> model.Record:
+    """One thing that a person is told of a finding, with what it is of, what it measured, and what explains it.
+
+    Args:
+        verified: the experiment that confirmed it; ``decision`` is what it ended with.
+        backend, time: as :func:`verdict_records`.
+    """
+    common = _common(verified, backend, time)
+    operators = alert.explained.get("operators") or ()
+    shown = [one for one in operators if one["status"] != UNCHANGED and one["change"] is not None]
+    fields = {
+        **{name: common[name] for name in ("time", "experiment", "repository", "commit", "control_commit", "model", "benchmark")},
+        **_of_decision(decision),
+        "event": alert.event,
+        "finding": alert.finding,
+        "author": alert.author,
+        "subject": alert.subject,
+        "device": verified.device.name,
+        "backend": backend or verified.design.backend,
+        "metric": verified.decided_on,
+        "operators": [{name: one[name] for name in ("name", "change", "share")} for one in shown[:OPERATORS]],
+        "unit": str(alert.explained.get("unit") or ""),
+        "e_value": None if alert.evidence is None else math.exp(min(alert.evidence, LARGEST)),
+        "promise": alert.promise,
+        "culprits": [dict(one) for one in alert.culprits.get("culprits") or ()],
+        "mended": alert.mended,
+    }
+    return _record(verified.installation, "alert", ("alert", alert.finding, alert.event), fields)
+
+
+def status_record(
+    installation: str, repository: str, commit: str, number: int, standing: model.JsonObject, *, time: datetime
+) -> model.Record:
+    """How a commit stands: ``repository``, ``commit`` and the fields of :meth:`aibenchd.report.standing.Standing.json`.
+
+    Args:
+        number: how many were told of this commit before.
+    """
+    fields = {"time": _instant(time), "repository": repository, "commit": commit, **standing}
+    return _record(installation, "status", ("status", repository, commit, number), fields)
 
 
 _Arms = Mapping[model.ArmName, Mapping[str, Sequence[model.Series]]]  # arm -> key -> one series per trial

@@ -18,6 +18,7 @@ RECENT = 100_000  # experiments, the newest, among which suspects are looked for
 LIMIT = 1_000  # of what one look deals with
 PRIORITY = 200  # of what measures them again: above what is measured with no one asking; a person's request goes before
 UNDECIDED = ("waiting", "open")
+NO_WORSE = (model.Verdict.UNCHANGED, model.Verdict.IMPROVED, model.Verdict.IDENTICAL)
 OF_COMMITS = (model.RunType.BENCHMARK, model.RunType.ANCHOR)  # what is measured with no one asking
 
 _e, _p, _f, _r = schema.experiments, schema.pairs, schema.findings, schema.revisions
@@ -63,6 +64,34 @@ class Verified:
     def slower(self) -> bool:
         """Whether it is the time that shows it."""
         return suspicion.slower(self.verdict, self.low)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A finding that was confirmed: by the experiment ``verify``, on so much ``evidence`` (as in the journal), made of what is
+    ``explained``."""
+
+    finding: int
+    verify: int
+    evidence: float | None
+    explained: model.JsonObject | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """A finding that is gone, by what an ``experiment`` of a later ``commit`` shows."""
+
+    finding: int
+    experiment: int
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mends:
+    """Those that were seen, in what was decided ``until``."""
+
+    mends: list[Mend]
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +169,7 @@ def _mended(connection: sa.Connection, found: suspicion.Suspect, suspect: suspic
         .where(
             *_in(suspect.cell),
             _e.c.id > found.experiment,
-            _e.c.verdict.in_((model.Verdict.UNCHANGED, model.Verdict.IMPROVED, model.Verdict.IDENTICAL)),
+            _e.c.verdict.in_(NO_WORSE),
             _e.c.control_build.is_not(None),
             _p.c.repository == suspect.cell.repository,
             _p.c.run_type.in_(OF_COMMITS),
@@ -293,6 +322,63 @@ def settle(transaction: store.Transaction, settled: suspicion.Settled, explained
     transaction.announce(f"finding.{settled.state}", id=settled.finding, reason=settled.reason)
 
 
+def confirmed(connection: sa.Connection, finding: int) -> Confirmed:
+    """One that is open."""
+    row = connection.execute(
+        sa.select(_e.c.id, _f.c.evidence, _f.c.explained)
+        .join(_e, _e.c.finding == _f.c.id)
+        .join(_p, _p.c.id == _e.c.pair)
+        .where(_f.c.id == finding, _p.c.run_type == model.RunType.VERIFY, _e.c.verdict.in_(suspicion.BAD))
+        .order_by(_e.c.id.desc())
+        .limit(1)
+    ).one()
+    return Confirmed(finding, row.id, row.evidence, row.explained)
+
+
+def mends(connection: sa.Connection, since: datetime) -> Mends:
+    """The open findings that what was decided since then shows to be gone, by the rule of :func:`standing`, each once."""
+    suspect, own, newer, older = _e.alias("suspect"), _p.alias("own"), _r.alias("newer"), _r.alias("older")
+    its_newer, its_older = _r.alias("its_newer"), _r.alias("its_older")
+    decided = sa.and_(_e.c.verdict.is_not(None), _e.c.decided_at >= since)
+    until = connection.scalar(sa.select(sa.func.max(_e.c.decided_at)).where(decided))
+    rows = connection.execute(
+        sa.select(_f.c.id.label("finding"), _e.c.id, _p.c.treatment)
+        .select_from(_e)
+        .join(_p, _p.c.id == _e.c.pair)
+        .join(newer, _on_branch(newer, _p.c.treatment))
+        .join(older, _on_branch(older, _p.c.control))
+        .join(suspect, sa.and_(*(suspect.c[name] == _e.c[name] for name in ("benchmark", "device", "backend"))))
+        .join(own, sa.and_(own.c.id == suspect.c.pair, own.c.repository == _p.c.repository))
+        .join(_f, _f.c.suspect == suspect.c.id)
+        .join(its_newer, _at(its_newer, own.c.repository, own.c.treatment))
+        .join(its_older, _at(its_older, own.c.repository, own.c.control))
+        .where(
+            decided,
+            _e.c.verdict.in_(NO_WORSE),
+            _e.c.control_build.is_not(None),
+            _e.c.id > suspect.c.id,
+            _p.c.run_type.in_(OF_COMMITS),
+            _f.c.state == suspicion.OPEN,
+            _f.c.mended.is_(None),
+            newer.c.position > its_newer.c.position,
+            older.c.position >= its_older.c.position,
+            older.c.position < its_newer.c.position,
+        )
+        .order_by(_e.c.id)
+        .limit(LIMIT)
+    ).all()
+    first: dict[int, Mend] = {}
+    for row in rows:
+        first.setdefault(row.finding, Mend(row.finding, row.id, row.treatment))
+    return Mends(list(first.values()), since if until is None or len(rows) == LIMIT else until)
+
+
+def mended(transaction: store.Transaction, mend: Mend) -> None:
+    """Write down that a finding is gone, and what shows it."""
+    transaction.connection.execute(_f.update().where(_f.c.id == mend.finding).values(mended=mend.experiment))
+    transaction.announce("finding.mended", id=mend.finding, experiment=mend.experiment, commit=mend.commit)
+
+
 def decision_of(connection: sa.Connection, experiment: int) -> model.Decision:
     """What an experiment ended with, or has come to."""
     row = connection.execute(
@@ -355,7 +441,11 @@ def _in(cell: suspicion.Cell) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _on_branch(revision: sa.FromClause, commit: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    return sa.and_(revision.c.repository == _p.c.repository, revision.c.commit == commit, revision.c.on_branch)
+    return _at(revision, _p.c.repository, commit)
+
+
+def _at(revision: sa.FromClause, repository: sa.ColumnElement[str], commit: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(revision.c.repository == repository, revision.c.commit == commit, revision.c.on_branch)
 
 
 def suspect_of(row: sa.Row[Any]) -> suspicion.Suspect:

@@ -7,7 +7,7 @@ is sent: after a crash, or where no answer came, the same batch goes again under
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,6 +19,12 @@ from aibenchd.store import schema, store
 
 PENDING = "pending"
 DEAD = "dead"
+KINDS: Mapping[str, Collection[str]] = {  # of records, by what a sink wants
+    "all": ("verdict", "samples"),
+    "verdicts": ("verdict",),
+    "alerts": ("alert",),
+    "statuses": ("status",),
+}
 ROWS = 1_000  # that one transaction moves or removes at most: it holds up the writes of blocks
 
 _outbox = schema.outbox.c
@@ -63,12 +69,12 @@ def put(tx: store.Transaction, sinks: Sequence[tuple[str, str]], records: Sequen
     Announces ``outbox.verdict`` or ``outbox.samples``: the first is worth sending at once.
 
     Args:
-        sinks: name, and ``verdicts`` or ``all``, as :class:`~aibenchd.report.base.SinkSettings` has them.
+        sinks: name, and which of :data:`KINDS` it wants.
     """
-    rows = [_row(name, record) for name, wants in sinks for record in records if wants == "all" or record.kind == "verdict"]
+    rows = [_row(name, record) for name, wants in sinks for record in records if record.kind in KINDS[wants]]
     if rows:
         _insert(tx, rows)
-        tx.announce("outbox.verdict" if any(row["kind"] == "verdict" for row in rows) else "outbox.samples")
+        tx.announce("outbox.samples" if all(row["kind"] == "samples" for row in rows) else "outbox.verdict")
 
 
 def batch(connection: sa.Connection, sink: str, *, records: int, size: int, upto: int | None = None) -> list[Row]:

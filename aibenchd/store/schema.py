@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0008"  # the newest migration: what this code reads and writes
+VERSION = "0009"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -233,6 +233,7 @@ findings = sa.Table(
     sa.Column("explained", sa.JSON),  # which operators it comes from, and what else changed
     sa.Column("found_at", Instant, nullable=False),
     sa.Column("verified_at", Instant),
+    sa.Column("mended", sa.Integer),  # experiment that shows it to be gone
     sa.Index("findings_by_state", "state", "search"),
 )
 
@@ -255,6 +256,20 @@ profiles = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, default=""),  # why there is none
     sa.Column("made_at", Instant),
     sa.Index("profiles_to_read", "finding", sqlite_where=sa.text("made_at IS NULL"), postgresql_where=sa.text("made_at IS NULL")),
+)
+
+# What was last told of each commit that was planned with no one asking, and whether that may have changed since: kept by the
+# triggers below.
+standings = sa.Table(
+    "standings",
+    metadata,
+    sa.Column("repository", sa.Text, primary_key=True),
+    sa.Column("commit", sa.Text, primary_key=True),
+    sa.Column("told", sa.Text, nullable=False, default=""),  # of aibenchd.report.standing, as JSON; empty before the first
+    sa.Column("number", sa.Integer, nullable=False, default=0),  # how often something was told
+    sa.Column("stale", sa.Boolean, nullable=False),
+    sa.Index("standings_stale", "repository", sqlite_where=sa.text("stale"), postgresql_where=sa.text("stale")),
+    sqlite_with_rowid=False,
 )
 
 # How noisy a benchmark is on a device with one repository's programs, by its newest experiments.
@@ -537,3 +552,28 @@ _trigger(
     "WHERE repository = (SELECT repository FROM pairs WHERE id = NEW.pair AND " + _COUNTS + ") "
     "AND benchmark = NEW.benchmark AND device = NEW.device AND backend = NEW.backend; END"
 )
+
+# How a commit stands may change with what was planned of it, with the end of an experiment, and with what becomes of a finding.
+_OF_COMMIT = "run_type = 'benchmark' AND request IS NULL"
+_trigger(
+    "standings_planned AFTER INSERT ON pairs WHEN NEW.run_type = 'benchmark' AND NEW.request IS NULL BEGIN "
+    "INSERT INTO standings VALUES (NEW.repository, NEW.treatment, '', 0, 1) ON CONFLICT DO UPDATE SET stale = 1; END"
+)
+
+
+def _touch_standing(name: str, when: str, experiment: str) -> None:
+    """That of the commit which an experiment is of, by an expression of SQL for its number."""
+    pair = f"(SELECT pair FROM experiments WHERE id = {experiment})"
+    commit = f"SELECT repository, treatment FROM pairs WHERE {_OF_COMMIT} AND id = {pair}"
+    _trigger(f'{name} AFTER {when} BEGIN UPDATE standings SET stale = 1 WHERE (repository, "commit") = ({commit}); END')
+
+
+_touch_standing(
+    "standings_ended",
+    "UPDATE OF state ON experiments WHEN NEW.state <> OLD.state AND NEW.state IN ('decided', 'skipped', 'cancelled')",
+    "NEW.id",
+)
+_touch_standing("standings_found", "INSERT ON findings", "NEW.suspect")
+_touch_standing("standings_settled", "UPDATE OF state ON findings WHEN NEW.state <> OLD.state", "NEW.suspect")
+_touch_standing("standings_sighted", "INSERT ON sightings", "NEW.experiment")
+_touch_standing("standings_unsighted", "DELETE ON sightings", "OLD.experiment")

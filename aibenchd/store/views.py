@@ -241,6 +241,7 @@ def findings(connection: sa.Connection, page: Page) -> Item:
 
     ``estimate``, ``low`` and ``high`` are of what measured it again, once that has blocks: what showed it first is biased, and
     is ``first_seen``. ``layout`` is the seed of the memory layout that the builds were made with to measure it again, if any.
+    ``mended`` is the experiment that shows it to be gone; null where none does.
     """
     found = _page(connection, "findings", _findings(), _f.id, page)
     _add_measured_again(connection, found["findings"])
@@ -282,7 +283,8 @@ def _commits(connection: sa.Connection, repository: str, commits: Collection[str
 
 def _findings(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
     of_experiment = (column for column in _OF_EXPERIMENT if column.key not in ("id", "state", "reason"))
-    own = (_f.id, _f.suspect, _f.state, _f.reason, _f.evidence, _f.search, _f.culprits, _f.found_at, _f.verified_at, _SIGHTINGS)
+    facts = (_f.id, _f.suspect, _f.state, _f.reason, _f.evidence, _f.search, _f.culprits, _f.mended, _f.found_at, _f.verified_at)
+    own = (*facts, _SIGHTINGS)
     return (
         sa.select(*own, *of_experiment, *more)
         .select_from(schema.findings)

@@ -1,4 +1,7 @@
-"""Records a second from the journal to a receiver on loopback, beside the same bodies posted with no journal behind them."""
+"""Records a second from the journal to a receiver on loopback in each format, beside httpx that posts the ready bodies.
+
+A webhook and a commit status are a request each, with a commit of the journal before and after it: a lab has a few a day.
+"""
 
 from __future__ import annotations
 
@@ -9,64 +12,155 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
 
 from aibenchd import board, events, model
-from aibenchd.report import http, outbox
-from aibenchd.report.formats import native
+from aibenchd.report import http, outbox, records
 from aibenchd.store import outbox as stored
 from aibenchd.store import store
 from tests.bench import figures
 
-RECORDS = 40_000
 BATCH = 1_000
+BLOCKS = 5
+OPERATORS = 200  # metrics of one experiment
 RUNS = 3  # of each side, in turn; each leaves the journal empty
 DESIGNED = 20_000.0  # records a second
+INSTALLATION = str(uuid.UUID(int=7))
+NOW = datetime(2026, 3, 4, tzinfo=UTC)
 
 
-def made() -> list[model.Record]:
-    """Records of about 1 KiB."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One format: its settings, what is delivered in it, and the design's figure."""
+
+    format: Any
+    records: Sequence[model.Record]
+    designed: float | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.format["kind"])
+
+    def sink(self, url: str, directory: Path) -> http.Http:
+        keys = {"name": "sink", "kind": "http", "url": url, "batch_records": BATCH, "format": self.format}
+        return http.Http(http.Http.Settings.model_validate(keys), directory)
+
+
+def experiment(number: int) -> records.Experiment:
+    design = model.Design(model.Benchmark({"name": "net"}, {"identifier": "squeeze"}), "pytorch", model.Rule(), backend="mkl")
+    return records.Experiment(
+        installation=INSTALLATION,
+        id=number,
+        repository="engine",
+        run_type=model.RunType.BENCHMARK,
+        treatment=records.Commit(f"{number:040}", NOW),
+        control=records.Commit("b" * 40, NOW),
+        design=design,
+        decided_on=model.NETWORK,
+        platform="host",
+        device=records.Device("lab", "serial-1"),
+    )
+
+
+def verdicts(count: int) -> list[model.Record]:
+    """Of experiments with a network and its operators, of 1.9 KiB each."""
     rng = random.Random(1)
-    text = model.canonical_json({"values": [rng.random() for _ in range(50)]})
-    return [model.Record(f"{number:036}", "verdict", text) for number in range(RECORDS)]
+    decided = model.Decision(model.Verdict.REGRESSED, BLOCKS, 0.1, 0.05, 0.15)
+    keys = ["NET", *(f"ID_{number}_Conv" for number in range(1, OPERATORS))]
+    made: list[model.Record] = []
+    for number in range(count // OPERATORS):
+        series = {
+            arm: [model.Series(key, "latency", "us", (100 * rng.random(),)) for key in keys for _ in range(BLOCKS)]
+            for arm in model.ArmName
+        }
+        made += records.verdict_records(experiment(number), decided, series, backend="mkl", time=NOW)
+    return made
 
 
-async def posted(url: str, records: list[model.Record]) -> float:
-    """The yardstick: bodies composed and posted one after the other, nothing kept."""
+def alerts(count: int) -> list[model.Record]:
+    decided = model.Decision(model.Verdict.REGRESSED, BLOCKS, 0.1, 0.05, 0.15)
+    told = [records.Alert("confirmed", number, "me", "Fold constants", 9.0, "seldom", {}) for number in range(count)]
+    return [records.alert_record(experiment(one.finding), one, decided, backend="mkl", time=NOW) for one in told]
+
+
+def statuses(count: int) -> list[model.Record]:
+    standing: model.JsonObject = {"state": "success", "text": "4 measured, none regressed", "finding": None, "counts": {}}
+    return [records.status_record(INSTALLATION, "engine", f"{one:040}", one, standing, time=NOW) for one in range(count)]
+
+
+def ways() -> list[Way]:
+    many = verdicts(20_000)
+    together: list[Any] = [
+        {"kind": "native"},
+        {"kind": "faipep"},
+        {"kind": "influxdb-v1", "database": "x"},
+        {"kind": "influxdb-v2", "bucket": "x"},
+        {"kind": "otlp"},
+    ]
+    return [
+        *(Way(format_, many, DESIGNED) for format_ in together),
+        Way({"kind": "webhook"}, alerts(400)),
+        Way({"kind": "commit-status", "repositories": {"engine": "lab/engine"}}, statuses(400)),
+    ]
+
+
+def requests(way: Way, sink: http.Http) -> list[tuple[str, bytes]]:
+    """Addresses and bodies as the sink sends them."""
+    made, size = sink.settings.open_format(), sink.settings.at_once
+    compress: Callable[[bytes], bytes] = http.compressed if made.compressible else bytes
+    batches = [way.records[first : first + size] for first in range(0, len(way.records), size)]
+    url = sink.settings.url.partition("|")[0]
+    return [(made.address(url, batch), compress(made.body(batch, ""))) for batch in batches]
+
+
+async def posted(ready: Sequence[tuple[str, bytes]], count: int) -> float:
+    """The yardstick: ready bodies posted one after the other, nothing kept."""
     started = time.perf_counter()
     async with httpx.AsyncClient(trust_env=False) as client:
-        for first in range(0, RECORDS, BATCH):
-            await client.post(url, content=native.Native("").body(records[first : first + BATCH], ""))
-    return RECORDS / (time.perf_counter() - started)
+        for address, body in ready:
+            await client.post(address, content=body)
+    return count / (time.perf_counter() - started)
 
 
-async def delivered(url: str, records: list[model.Record], directory: Path) -> float:
+async def delivered(way: Way, sink: http.Http, directory: Path) -> float:
     """The way of the daemon: each batch claimed on the disk, composed, compressed, posted and removed."""
     told = events.Events()
-    settings = http.Http.Settings.model_validate({"name": "sink", "kind": "http", "url": url, "batch_records": BATCH})
     async with store.opened(directory / "journal.db", told) as journal:
-        for first in range(0, RECORDS, BATCH):
-            part = records[first : first + BATCH]
-            await journal.write(functools.partial(stored.put, sinks=[("sink", "all")], records=part))
-        deliverer = outbox.Deliverer(http.Http(settings, directory), journal, board.Board(told), random.Random(1))
+        for first in range(0, len(way.records), BATCH):
+            part = way.records[first : first + BATCH]
+            await journal.write(functools.partial(stored.put, sinks=[("sink", sink.settings.wants)], records=part))
+        deliverer = outbox.Deliverer(sink, journal, board.Board(told), random.Random(1))
         started = time.perf_counter()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(deliverer.run)
             while await journal.read(stored.depths):
                 await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
-        return RECORDS / (time.perf_counter() - started)
+        return len(way.records) / (time.perf_counter() - started)
 
 
 async def measured(directory: Path) -> list[figures.Figure]:
-    records = made()
     async with receiving() as url:
-        ours, yardstick = await figures.in_turn(lambda: delivered(url, records, directory), lambda: posted(url, records), RUNS)
-    return [figures.Figure("records delivered", ours, yardstick, "/s", "posting them with no journal", DESIGNED, at_least=True)]
+        return [await _of(way, url, directory) for way in ways()]
+
+
+async def _of(way: Way, url: str, directory: Path) -> figures.Figure:
+    sink = way.sink(f"{url}|perf" if way.name == "faipep" else url, directory)
+    ready = requests(way, sink)
+    ours, yardstick = await figures.in_turn(
+        lambda: delivered(way, sink, directory), lambda: posted(ready, len(way.records)), RUNS
+    )
+    return figures.Figure(
+        f"records delivered, {way.name}", ours, yardstick, "/s", "httpx alone, ready bodies", way.designed, at_least=True
+    )
 
 
 @contextlib.asynccontextmanager
@@ -88,7 +182,8 @@ async def receive() -> None:
         while not reader.at_eof():
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            reply = b'{"count": %d}' % BATCH  # which FAI-PEP's receivers say
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(reply), reply))
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)

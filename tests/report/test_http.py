@@ -87,6 +87,11 @@ async def test_what_answers_mean(receiver: receivers.Receiver, made: Make, answe
     assert (await answer_to(receiver, made, answer)).answer is expected
 
 
+async def test_who_is_not_let_in_for_a_while_is_told_for_how_long(receiver: receivers.Receiver, made: Make) -> None:
+    delivery = await answer_to(receiver, made, receivers.Reply(403, {"Retry-After": "30"}))
+    assert (delivery.answer, delivery.retry_after) == (base.Answer.PAUSED, 30.0)
+
+
 async def test_no_answer_in_time_is_again(receiver: receivers.Receiver, made: Make) -> None:
     delivery = await answer_to(receiver, made, "hang", timeout="50ms")
     assert delivery.answer is base.Answer.AGAIN

@@ -18,21 +18,16 @@ VERSION = 1
 class Native(base.Format):
     """All records, verdicts and samples."""
 
-    content_type = "application/json"
-
-    def __init__(self, category: str) -> None:
-        if category:
-            raise ValueError("the native format has no categories: leave out what follows | in url")
-
     def accepts(self, record: model.Record) -> bool:  # noqa: ARG002
         return True
 
     def body(self, records: Sequence[model.Record], token: str) -> bytes:  # noqa: ARG002
         return f'{{"version":{VERSION},"records":[{",".join(record.text for record in records)}]}}'.encode()
 
-    def acknowledged(self, records: Sequence[model.Record], reply: bytes) -> bool:
+    def answer(self, records: Sequence[model.Record], reply: bytes) -> base.Answer:
         try:
             said = json.loads(reply)
         except (ValueError, RecursionError):
-            return True
-        return not isinstance(said, dict) or said.get("accepted", len(records)) == len(records)
+            return base.Answer.DONE
+        complete = not isinstance(said, dict) or said.get("accepted", len(records)) == len(records)
+        return base.Answer.DONE if complete else base.Answer.AGAIN

@@ -6,7 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from aibenchd import model
+from aibenchd.report import base
 from aibenchd.report.formats import faipep
+
+SETTINGS = base.FormatSettings(kind="faipep")
+FAIPEP = faipep.Faipep(SETTINGS, "perf")
 
 
 def logs(body: bytes) -> list[dict[str, object]]:
@@ -15,7 +19,7 @@ def logs(body: bytes) -> list[dict[str, object]]:
 
 
 def test_payload_is_json_in_json_in_json(verdicts: list[model.Record]) -> None:
-    body = faipep.Faipep("perf").body(verdicts, "t0ken")
+    body = FAIPEP.body(verdicts, "t0ken")
     assert json.loads(body).keys() == {"access_token", "logs"}
     assert json.loads(body)["access_token"] == "t0ken"
     assert [(log["category"], log["line_escape"]) for log in logs(body)] == [("perf", False)] * 2
@@ -79,21 +83,20 @@ def test_operator_alone_has_no_control(verdicts: list[model.Record]) -> None:
 
 
 def test_only_verdicts_have_a_place(verdicts: list[model.Record]) -> None:
-    format_ = faipep.Faipep("perf")
-    assert format_.accepts(verdicts[0])
-    assert not format_.accepts(model.Record("x", "samples", "{}"))
+    assert FAIPEP.accepts(verdicts[0])
+    assert not FAIPEP.accepts(model.Record("x", "samples", "{}"))
 
 
 @pytest.mark.parametrize(
     ("reply", "taken"), [(b'{"count": 2}', True), (b'{"count": 1}', False), (b"", False), (b"[]", False), (b'{"count": 2', False)]
 )
 def test_count_must_be_the_number_of_logs(verdicts: list[model.Record], reply: bytes, taken: bool) -> None:
-    assert faipep.Faipep("perf").acknowledged(verdicts, reply) is taken
+    assert (FAIPEP.answer(verdicts, reply) is base.Answer.DONE) is taken
 
 
 def test_category_is_needed() -> None:
     with pytest.raises(ValueError, match=r"<url>\|<category>"):
-        faipep.Faipep("")
+        faipep.Faipep(SETTINGS)
 
 
 @pytest.mark.parametrize(
