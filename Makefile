@@ -9,7 +9,7 @@ SHAREDIR ?= /usr/share
 ZSHDIR ?= zsh/vendor-completions
 INSTALLED = $(DESTDIR)$(PREFIX)/bin/python -m
 DEBIAN := git git-lfs openssh-server iproute2 gcc make libegl1 libgl1-mesa-dri qemu-user clang lld linux-perf zsh fish \
-    influxdb victoria-metrics prometheus
+    influxdb victoria-metrics prometheus chromium chromium-driver
 
 # What the demo's engine runs on. ONNX Runtime is a far smaller download than PyTorch.
 ENGINE ?= pytorch

@@ -75,7 +75,7 @@ def refuse_what_needs_a_restart(before: settings.Settings, after: settings.Setti
     Raises:
         HarnessError: something changed that cannot while the daemon runs.
     """
-    for key in ("state_directory", "status", "models"):
+    for key in ("state_directory", "status", "dashboard", "models"):
         if getattr(before, key) != getattr(after, key):
             raise errors.HarnessError(f"{key} cannot change while aibenchd runs; restart it, or put the old value back")
     if before.builds.same_host != after.builds.same_host:

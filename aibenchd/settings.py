@@ -7,6 +7,7 @@ JSON Schema that editors complete the file by.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import re
@@ -301,6 +302,32 @@ class StatusSettings(Model):
     ] = ""
 
 
+class DashboardSettings(Model):
+    """The dashboard, for browsers; /metrics and what can be read of the API are there too."""
+
+    listen: Annotated[
+        str, Field(pattern=r"^$|^.+:[0-9]{1,5}$", description="host:port, such as 127.0.0.1:8080; empty: no dashboard")
+    ] = ""
+    token_file: Annotated[
+        credentials.File | None,
+        Field(description="holds the token that people sign in with; needed where others than this host's users can reach it"),
+    ] = None
+
+    @pydantic.model_validator(mode="after")
+    def _open_to_this_host_alone(self) -> Self:
+        host = self.listen.rpartition(":")[0].strip("[]")
+        if self.listen and self.token_file is None and not is_loopback(host):
+            raise ValueError(f"{host} can be reached from elsewhere: add the key 'token_file', or listen on 127.0.0.1")
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name ``localhost``, is of this host alone."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
 class RetentionSettings(Model):
     """How long things are kept. Verdicts are kept for ever."""
 
@@ -361,6 +388,7 @@ class Settings(Model):
     models: Annotated[ModelCacheSettings, Field(description="where model files are kept")] = ModelCacheSettings()
     sinks: Annotated[tuple[AnySink, ...], Field(description="where results go; the kind decides which keys there are")] = ()
     status: Annotated[StatusSettings, Field(description="the status socket")] = StatusSettings()
+    dashboard: Annotated[DashboardSettings, Field(description="for browsers")] = DashboardSettings()
     retention: Annotated[RetentionSettings, Field(description="how long things are kept")] = RetentionSettings()
     run: Annotated[device.RunSettings, Field(description="who builds and programs run as")] = device.RunSettings()
     status_file: Annotated[Path | None, Field(description="FAI-PEP's: the daemon pauses while its first line is 0")] = None

@@ -11,6 +11,7 @@ import anyio
 import pydantic
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from aibenchd import errors, faults
 
@@ -95,28 +96,44 @@ def known(kind: str, name: str, names: Collection[str]) -> str:
     return name
 
 
-@web.middleware
-async def explained(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever goes wrong into JSON that says what and what to do."""
-    try:
-        return await handler(request)
-    except Refusal as refusal:
-        return json_response(dumps(refusal.body), refusal.status)
-    except errors.QueryTooSlowError as error:
-        return _refused(503, str(error), "ask for less: a smaller limit, or more filters")
-    except errors.AibenchdError as error:
-        return _refused(409, str(error), "")
-    except TimeoutError:
-        return _refused(503, "no answer in time", "try again; 'aibenchctl status' shows what is wrong")
-    except web.HTTPException as error:
-        return _refused(error.status, error.reason, _HINTS.get(error.status, ""))
-    except ConnectionError:
-        return web.Response(status=CLIENT_GONE)  # clients come and go: nothing is amiss, and nobody reads this
-    except anyio.get_cancelled_exc_class():
-        raise
-    except Exception:
-        log.exception("status socket", method=request.method, path=request.path)
-        return _refused(500, "aibenchd is at fault", "look at its log: journalctl -u aibenchd")
+def explained(told: Callable[[web.Request, Refusal], web.StreamResponse]) -> Middleware:
+    """Turn whatever goes wrong into an answer that says what and what to do, as ``told`` puts it."""
+
+    @web.middleware
+    async def explaining(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPRedirection:
+            raise
+        except ConnectionError:
+            return web.Response(status=CLIENT_GONE)  # clients come and go: nothing is amiss, and nobody reads this
+        except anyio.get_cancelled_exc_class():
+            raise
+        except Exception as error:  # noqa: BLE001  what is not ours is logged
+            return told(request, _refusal(request, error))
+
+    return explaining
+
+
+def as_json(_request: web.Request, refusal: Refusal) -> web.Response:
+    """A refusal as a program reads it."""
+    return json_response(dumps(refusal.body), refusal.status)
+
+
+def _refusal(request: web.Request, error: Exception) -> Refusal:
+    match error:
+        case Refusal():
+            return error
+        case errors.QueryTooSlowError():
+            return Refusal(503, str(error), "ask for less: a smaller limit, or more filters")
+        case errors.AibenchdError():
+            return Refusal(409, str(error))
+        case TimeoutError():
+            return Refusal(503, "no answer in time", "try again; 'aibenchctl status' shows what is wrong")
+        case web.HTTPException():
+            return Refusal(error.status, error.reason, _HINTS.get(error.status, ""))
+    log.exception("cannot be answered", method=request.method, path=request.path)
+    return Refusal(500, "aibenchd is at fault", "look at its log: journalctl -u aibenchd")
 
 
 def timely(handler: Handler, seconds: float) -> Handler:
@@ -130,10 +147,6 @@ def timely(handler: Handler, seconds: float) -> Handler:
 
 
 _HINTS = {413: f"a body may have {BODY_LIMIT} bytes"}
-
-
-def _refused(status: int, error: str, hint: str) -> web.Response:
-    return json_response(dumps({"error": error, "hint": hint}), status)
 
 
 def _fault(fault: Any) -> str:

@@ -96,7 +96,7 @@ async def operators_only(request: web.Request, handler: answers.Handler) -> web.
     peer = peers.of(transport.get_extra_info("socket"))
     operators = request.app[reads.HOUSE].settings().status.operators
     if not await anyio.to_thread.run_sync(peers.may_operate, peer, operators):
-        raise answers.Refusal(403, f"{peer.name} may not change anything here", _way_in(operators))
+        raise answers.Refusal(403, f"{peer.name} may not change anything here", peers.way_in(operators))
     request[PEER] = peer
     log.info("asked", by=peer.name, pid=peer.pid, method=request.method, path=request.path)
     return await handler(request)
@@ -280,12 +280,6 @@ def _repository(house: server.House, name: str | None) -> str:
     if len(names) != 1:
         raise answers.Refusal(400, "repository: which of them is meant?", f"name one of {', '.join(names) or 'none'}")
     return names[0]
-
-
-def _way_in(operators: Collection[str]) -> str:
-    if operators:
-        return f"root, the daemon's user and members of {' or '.join(operators)} may; ask to be added to the group"
-    return "root and the daemon's user may; 'status.operators' of the configuration names groups that may too"
 
 
 def _done(facts: model.JsonObject, status: int = 200) -> web.Response:

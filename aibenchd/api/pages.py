@@ -6,6 +6,7 @@ from aibenchd.api import screen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 SHORT = 12  # characters of a commit
@@ -219,7 +220,7 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
     rows = [
         (
             str(item["id"]),
-            _ended(item),
+            ended(item),
             screen.interval(item),
             str(item["block_count"]),
             item["run_type"],
@@ -245,7 +246,7 @@ def outcomes(answer: dict[str, Any]) -> str:
 
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
-    out.line(f"experiment {answer['id']}: {_ended(answer)} {screen.interval(answer)}", _style(answer))
+    out.line(f"experiment {answer['id']}: {ended(answer)} {screen.interval(answer)}", _style(answer))
     fact_lines(out, [("expected", _left(answer))])
     facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
     fact_lines(out, [(name, answer[name]) for name in facts])
@@ -524,7 +525,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _ended(item: dict[str, Any]) -> str:
+def ended(item: Mapping[str, Any]) -> str:
     """How an experiment ended or stands, in a word."""
     verdict = str(item["verdict"] or item["state"])
     return OF_CELLS.get(verdict, verdict) if item["run_type"] == COMPARE else verdict

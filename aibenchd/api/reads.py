@@ -1,9 +1,13 @@
-"""What the status socket shows: the journal, the notice board and the configuration, side by side."""
+"""What there is to show: the journal, the notice board and the configuration, side by side.
+
+A *reading* takes what a request asks for and gives a question to the journal. Its answer is what the status socket says as
+JSON, and what the dashboard makes a page of.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 import pydantic
@@ -34,8 +38,38 @@ class NoiseQuery(pydantic.BaseModel):
 HOUSE = web.AppKey("house", server.House)
 LIMITER = web.AppKey("limiter", anyio.CapacityLimiter)
 
+T = TypeVar("T")
+Question: TypeAlias = Callable[[sa.Connection], views.Item]
+Reading: TypeAlias = Callable[[web.Request], Question]  # raises Refusal where the request asks for what cannot be
 
-async def status(request: web.Request) -> web.Response:
+
+def shown(reading: Reading) -> answers.Handler:
+    """The handler that answers with a reading, as JSON."""
+
+    async def handler(request: web.Request) -> web.Response:
+        question = reading(request)
+        # Encoded on the reader's thread too: a page of a thousand takes longer than the loop may be held up.
+        return answers.json_response(await asked(request, lambda connection: answers.dumps(question(connection))))
+
+    return handler
+
+
+async def asked(request: web.Request, question: Callable[[sa.Connection], T]) -> T:
+    """The answer of the journal, on a reader's thread.
+
+    Raises:
+        QueryTooSlowError: it takes longer than :data:`QUERY_SECONDS`.
+    """
+
+    def query(connection: sa.Connection) -> T:
+        with views.deadline(connection, QUERY_SECONDS):
+            return question(connection)
+
+    async with request.app[LIMITER]:
+        return await request.app[HOUSE].store.read(query)
+
+
+def status(request: web.Request) -> Question:
     """The whole of it at a glance, faults first."""
     house = request.app[HOUSE]
     facts = {"faults": [_notice(notice) for notice in house.board.notices() if notice.fault], **house.controls.status()}
@@ -56,25 +90,24 @@ async def status(request: web.Request) -> web.Response:
             "recent": views.verdicts(connection, RECENT),
         }
 
-    return await _shown(request, view)
+    return view
 
 
-async def devices(request: web.Request) -> web.Response:
+def devices(request: web.Request) -> Question:
     """Each device: what it is, what it does, how it is, and what waits for it."""
     house = request.app[HOUSE]
+    return lambda connection: {"devices": _devices(house, connection, views.counts(connection))}
 
-    return await _shown(request, lambda connection: {"devices": _devices(house, connection, views.counts(connection))})
 
-
-async def noise(request: web.Request) -> web.Response:
+def noise(request: web.Request) -> Question:
     """How noisy each benchmark is on each device, or on the one that is named, and the smallest change that is found there."""
     device = answers.parsed(NoiseQuery, request.query).device
     if device is not None:
         answers.known("device", device, [one.name for one in request.app[HOUSE].settings().devices])
-    return await _shown(request, lambda connection: {"noise": noises.listing(connection, device)})
+    return lambda connection: {"noise": noises.listing(connection, device)}
 
 
-async def sinks(request: web.Request) -> web.Response:
+def sinks(request: web.Request) -> Question:
     """Each sink with its state, what waits for it, and its oldest dead letters."""
     house = request.app[HOUSE]
 
@@ -93,10 +126,10 @@ async def sinks(request: web.Request) -> web.Response:
             ]
         return {"sinks": listed}
 
-    return await _shown(request, view)
+    return view
 
 
-async def coverage(request: web.Request) -> web.Response:
+def coverage(request: web.Request) -> Question:
     """Every configured cell: how fast it is, or why that is not known; see :mod:`aibenchd.api.matrix`."""
     controls = request.app[HOUSE].controls
 
@@ -106,10 +139,10 @@ async def coverage(request: web.Request) -> web.Response:
         known = views.coverage(connection, {(cell.repository, cell.benchmark_digest) for cell in shown})
         return {"coverage": matrix.answer(shown, known), "left_out": len(cells) - len(shown)}
 
-    return await _shown(request, view)
+    return view
 
 
-async def history(request: web.Request) -> web.StreamResponse:
+def history(request: web.Request) -> Question:
     """One benchmark on one device; where that is one series, with the level of each commit and whether it creeps."""
     house = request.app[HOUSE]
 
@@ -118,7 +151,7 @@ async def history(request: web.Request) -> web.StreamResponse:
         _check_metric(connection, query, page["history"])
         return page | {"series": _levels(connection, page["history"], house.settings())}
 
-    return await listed(views.HistoryQuery, view)(request)
+    return listed(views.HistoryQuery, view)(request)
 
 
 def _levels(connection: sa.Connection, shown: Sequence[views.Item], chosen: settings.Settings) -> model.JsonObject | None:
@@ -147,14 +180,14 @@ async def metrics_text(request: web.Request) -> web.Response:
     def view(connection: sa.Connection) -> bytes:
         return metrics.text(views.counts(connection), views.queues(connection), outbox.depths(connection), notices).encode()
 
-    body = await _asked(request, view)
+    body = await asked(request, view)
     return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
-def listed(shape: type[views.Page], view: Callable[[sa.Connection, Any], views.Item]) -> answers.Handler:
-    """The handler of a list, whose parameters are ``shape``'s; where nothing is found, 404 names what there is not."""
+def listed(shape: type[views.Page], view: Callable[[sa.Connection, Any], views.Item]) -> Reading:
+    """The reading of a list, whose parameters are ``shape``'s; where nothing is found, 404 names what there is not."""
 
-    async def handler(request: web.Request) -> web.Response:
+    def reading(request: web.Request) -> Question:
         query = answers.parsed(shape, request.query)
         house = request.app[HOUSE]
 
@@ -164,15 +197,15 @@ def listed(shape: type[views.Page], view: Callable[[sa.Connection, Any], views.I
                 _check_names(house, connection, query)
             return _with_absent(house, answer)
 
-        return await _shown(request, found)
+        return found
 
-    return handler
+    return reading
 
 
-def single(kind: str, view: Callable[[sa.Connection, int], views.Item | None]) -> answers.Handler:
-    """The handler of one thing by its number."""
+def single(kind: str, view: Callable[[sa.Connection, int], views.Item | None]) -> Reading:
+    """The reading of one thing by its number."""
 
-    async def handler(request: web.Request) -> web.Response:
+    def reading(request: web.Request) -> Question:
         number = int(request.match_info["id"])
         house = request.app[HOUSE]
 
@@ -182,23 +215,19 @@ def single(kind: str, view: Callable[[sa.Connection, int], views.Item | None]) -
                 raise answers.Refusal(404, f"there is no {kind} {number}", f"'aibenchctl {kind}s' lists them")
             return _with_absent(house, item)
 
-        return await _shown(request, found)
+        return found
 
-    return handler
-
-
-async def _shown(request: web.Request, view: Callable[[sa.Connection], views.Item]) -> web.Response:
-    # Encoded on the reader's thread too: a page of a thousand takes longer than the loop may be held up.
-    return answers.json_response(await _asked(request, lambda connection: answers.dumps(view(connection))))
+    return reading
 
 
-async def _asked(request: web.Request, view: Callable[[sa.Connection], bytes]) -> bytes:
-    def query(connection: sa.Connection) -> bytes:
-        with views.deadline(connection, QUERY_SECONDS):
-            return view(connection)
-
-    async with request.app[LIMITER]:
-        return await request.app[HOUSE].store.read(query)
+experiments = listed(views.ExperimentQuery, views.experiments)
+experiment = single("experiment", views.experiment)
+revisions = listed(views.RevisionQuery, views.revisions)
+findings = listed(views.Page, views.findings)
+finding = single("finding", views.finding)
+builds = listed(views.BuildQuery, views.builds)
+requests = listed(views.Page, views.requests)
+request_of = single("request", views.request)
 
 
 def _check_names(house: server.House, connection: sa.Connection, query: views.Page) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import math
-import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import anyio
+import anyio.to_thread
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -16,6 +17,7 @@ from aibenchd.store import views
 
 NUMBER = r"{id:\d{1,18}}"
 ANSWER_SECONDS = 60.0
+FOREVER = math.inf
 BACKUP_SECONDS = 3600.0
 KEEP_ALIVE_SECONDS = 75.0
 STOP_SECONDS = 2.0  # that answers under way have when the daemon stops
@@ -37,24 +39,24 @@ async def _index(_request: web.Request) -> web.Response:
 
 ROUTES = (
     Route("GET", "/v1", _index, "this list"),
-    Route("GET", "/v1/status", reads.status, "everything at a glance, faults first"),
-    Route("GET", "/v1/devices", reads.devices, "devices: what they are, their state, health and queue"),
-    Route("GET", "/v1/experiments", reads.listed(views.ExperimentQuery, views.experiments), "newest first"),
-    Route("GET", f"/v1/experiments/{NUMBER}", reads.single("experiment", views.experiment), "with blocks, trials, results"),
-    Route("GET", "/v1/revisions", reads.listed(views.RevisionQuery, views.revisions), "newest first, with their verdicts"),
-    Route("GET", "/v1/findings", reads.listed(views.Page, views.findings), "what regressed or broke"),
-    Route("GET", f"/v1/findings/{NUMBER}", reads.single("finding", views.finding), "with its operators, and who is at fault"),
-    Route("GET", "/v1/coverage", reads.coverage, "models by devices and backends: how fast each cell is, or why not"),
-    Route("GET", "/v1/history", reads.history, "one benchmark on one device over revisions"),
-    Route("GET", "/v1/noise", reads.noise, "how noisy benchmarks are, and the smallest change that is found; ?device=NAME"),
-    Route("GET", "/v1/builds", reads.listed(views.BuildQuery, views.builds), "newest first"),
-    Route("GET", "/v1/requests", reads.listed(views.Page, views.requests), "what people asked for, newest first"),
-    Route("GET", f"/v1/requests/{NUMBER}", reads.single("request", views.request), "with its experiments"),
-    Route("GET", f"/v1/logs/build/{NUMBER}", streams.log_of("build", views.build_log), "what a build printed", math.inf),
-    Route("GET", f"/v1/logs/trial/{NUMBER}", streams.log_of("trial", views.trial_log), "what a failed trial printed", math.inf),
-    Route("GET", "/v1/sinks", reads.sinks, "what waits for delivery, and dead letters"),
+    Route("GET", "/v1/status", reads.shown(reads.status), "everything at a glance, faults first"),
+    Route("GET", "/v1/devices", reads.shown(reads.devices), "devices: what they are, their state, health and queue"),
+    Route("GET", "/v1/experiments", reads.shown(reads.experiments), "newest first"),
+    Route("GET", f"/v1/experiments/{NUMBER}", reads.shown(reads.experiment), "with blocks, trials, results"),
+    Route("GET", "/v1/revisions", reads.shown(reads.revisions), "newest first, with their verdicts"),
+    Route("GET", "/v1/findings", reads.shown(reads.findings), "what regressed or broke"),
+    Route("GET", f"/v1/findings/{NUMBER}", reads.shown(reads.finding), "with its operators, and who is at fault"),
+    Route("GET", "/v1/coverage", reads.shown(reads.coverage), "models by devices and backends: each cell's figure, or why none"),
+    Route("GET", "/v1/history", reads.shown(reads.history), "one benchmark on one device over revisions"),
+    Route("GET", "/v1/noise", reads.shown(reads.noise), "how noisy benchmarks are, and the change that is found; ?device=NAME"),
+    Route("GET", "/v1/builds", reads.shown(reads.builds), "newest first"),
+    Route("GET", "/v1/requests", reads.shown(reads.requests), "what people asked for, newest first"),
+    Route("GET", f"/v1/requests/{NUMBER}", reads.shown(reads.request_of), "with its experiments"),
+    Route("GET", f"/v1/logs/build/{NUMBER}", streams.log_of("build", views.build_log), "what a build printed", FOREVER),
+    Route("GET", f"/v1/logs/trial/{NUMBER}", streams.log_of("trial", views.trial_log), "what a failed trial printed", FOREVER),
+    Route("GET", "/v1/sinks", reads.shown(reads.sinks), "what waits for delivery, and dead letters"),
     Route("GET", "/v1/config", reads.config, "the settings in force"),
-    Route("GET", "/v1/events", streams.events, "what happens, as server-sent events", math.inf),
+    Route("GET", "/v1/events", streams.watched(streams.named), "what happens, as server-sent events", FOREVER),
     Route("GET", "/metrics", reads.metrics_text, "for Prometheus"),
     Route("POST", "/v1/reload", asks.reload, "read the configuration again"),
     Route("POST", "/v1/pause", asks.pause, "begin no block and no build"),
@@ -76,14 +78,18 @@ def listing(routes: Sequence[Route] = ROUTES) -> list[str]:
     return [f"{route.method} {route.path.replace(NUMBER, '{id}')}: {route.about}" for route in routes]
 
 
-async def serve(house: server.House, listening: socket.socket, metrics: socket.socket | None) -> None:
-    """Answer on ``listening``, and on ``metrics`` for metrics alone, until cancelled."""
-    apps = [(_app(house, ROUTES), listening)]
-    if metrics is not None:
-        apps.append((_app(house, [route for route in ROUTES if route.path == "/metrics"]), metrics))
+async def serve(house: server.House, sockets: server.Sockets) -> None:
+    """Answer on each of the sockets what it is for, until cancelled."""
+    shared = Shared()
+    sites = [(app(house, ROUTES, shared), sockets.status)]
+    if sockets.metrics is not None:
+        sites.append((app(house, [route for route in ROUTES if route.path == "/metrics"], shared), sockets.metrics))
+    if sockets.dashboard is not None:
+        dashboard = await anyio.to_thread.run_sync(importlib.import_module, "aibenchd.web.app")  # with jinja2
+        sites.append((dashboard.app(house, shared, sockets.dashboard), sockets.dashboard.listening))
     runners = [
-        (web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=STOP_SECONDS), where)
-        for app, where in apps
+        (web.AppRunner(made, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=STOP_SECONDS), where)
+        for made, where in sites
     ]
     try:
         for runner, where in runners:
@@ -96,19 +102,30 @@ async def serve(house: server.House, listening: socket.socket, metrics: socket.s
                 await runner.cleanup()
 
 
-def _app(house: server.House, routes: Sequence[Route]) -> web.Application:
-    app = web.Application(
-        middlewares=[answers.explained, _known_by(routes), asks.operators_only],
-        client_max_size=answers.BODY_LIMIT,
-    )
-    app[reads.HOUSE] = house
-    app[reads.LIMITER] = anyio.CapacityLimiter(reads.AT_ONCE)
-    app[streams.WATCHERS] = anyio.CapacityLimiter(streams.WATCHERS_AT_ONCE)
-    app[streams.OPEN] = set()
-    app.on_shutdown.append(_end_streams)
+class Shared:
+    """What all sockets have together: bounds of how much is asked at once. Made on the event loop."""
+
+    def __init__(self) -> None:
+        self.limiter = anyio.CapacityLimiter(reads.AT_ONCE)
+        self.watchers = anyio.CapacityLimiter(streams.WATCHERS_AT_ONCE)
+
+
+def app(house: server.House, routes: Sequence[Route], shared: Shared) -> web.Application:
+    """The server of a Unix socket, whose peers the kernel knows."""
+    return serving(house, routes, shared, [answers.explained(answers.as_json), _known_by(routes), asks.operators_only])
+
+
+def serving(house: server.House, routes: Sequence[Route], shared: Shared, middlewares: Sequence[Middleware]) -> web.Application:
+    """A server of these routes."""
+    made = web.Application(middlewares=middlewares, client_max_size=answers.BODY_LIMIT)
+    made[reads.HOUSE] = house
+    made[reads.LIMITER] = shared.limiter
+    made[streams.WATCHERS] = shared.watchers
+    made[streams.OPEN] = set()
+    made.on_shutdown.append(_end_streams)
     for route in routes:
-        app.router.add_route(route.method, route.path, answers.timely(route.handler, route.seconds))
-    return app
+        made.router.add_route(route.method, route.path, answers.timely(route.handler, route.seconds))
+    return made
 
 
 async def _end_streams(app: web.Application) -> None:

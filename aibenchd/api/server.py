@@ -1,6 +1,6 @@
-"""The status socket: HTTP/1.1 with JSON over a Unix socket, for people, scripts and ``curl --unix-socket``.
+"""The status socket: HTTP/1.1 with JSON over a Unix socket, for people, scripts and ``curl --unix-socket``; and the dashboard's.
 
-The socket listens within milliseconds of :func:`serve`; the HTTP server behind it is imported only then, in a thread, for
+They listen within milliseconds of :func:`serve`; the HTTP server behind it is imported only then, in a thread, for
 that alone takes longer than all else that the daemon does before it is ready. Who connects meanwhile waits in the backlog.
 """
 
@@ -22,13 +22,14 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from aibenchd import board, errors, events, model, planning
+from aibenchd import board, credentials, errors, events, model, planning
 from aibenchd import settings as configuration
 from aibenchd.store import store
 
 BACKLOG = 128  # connections that wait to be accepted
 PATH_LIMIT = 107  # bytes that the kernel takes for the path of a Unix socket
 PORT_LIMIT = 65_535
+TOKEN_LEAST = 16  # characters, of what opens the dashboard
 PROBE_SECONDS = 1.0  # for a daemon that may already be there to accept
 
 
@@ -116,19 +117,49 @@ class House:
     state_directory: Path
 
 
+class Dashboard(NamedTuple):
+    """Where the dashboard listens, and the token that people sign in with; empty where none is needed."""
+
+    listening: socket.socket
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What is listened on: ``metrics`` and ``dashboard`` only where they are configured."""
+
+    status: socket.socket
+    metrics: socket.socket | None
+    dashboard: Dashboard | None
+
+
 async def serve(house: House, path: Path, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-    """Answer on ``path``, and for metrics on TCP where configured, until cancelled; started once both listen.
+    """Answer on ``path``, and on TCP what is configured, until cancelled; started once all listen.
 
     Raises:
-        SocketError: the socket or the address cannot be had; the message says why.
+        SocketError: the socket or an address cannot be had; the message says why.
+        CredentialError: the dashboard's token cannot be read.
     """
-    status = house.settings().status
+    chosen = house.settings()
     with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(unix_socket(path, int(status.mode, 8), status.group))
-        metrics = stack.enter_context(tcp_socket(status.metrics_listen)) if status.metrics_listen else None
+        status = stack.enter_context(unix_socket(path, int(chosen.status.mode, 8), chosen.status.group))
+        at = chosen.status.metrics_listen
+        metrics = stack.enter_context(tcp_socket("status.metrics_listen", at)) if at else None
+        dashboard = stack.enter_context(_dashboard(chosen.dashboard)) if chosen.dashboard.listen else None
         task_status.started()
         routes = await anyio.to_thread.run_sync(importlib.import_module, "aibenchd.api.routes")
-        await routes.serve(house, listening, metrics)
+        await routes.serve(house, Sockets(status, metrics, dashboard))
+
+
+@contextlib.contextmanager
+def _dashboard(chosen: configuration.DashboardSettings) -> Iterator[Dashboard]:
+    token = credentials.read(chosen.token_file) if chosen.token_file else ""
+    if token and len(token) < TOKEN_LEAST:
+        raise errors.CredentialError(
+            f"{chosen.token_file}: fewer than {TOKEN_LEAST} characters can be guessed; make a token by 'openssl rand -hex 24'"
+        )
+    with tcp_socket("dashboard.listen", chosen.listen) as listening:
+        yield Dashboard(listening, token)
 
 
 def default_path(settings: configuration.StatusSettings, state_directory: Path, environment: Mapping[str, str]) -> Path:
@@ -170,21 +201,21 @@ def unix_socket(path: Path, mode: int, group: str) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def tcp_socket(address: str) -> Iterator[socket.socket]:
-    """Listen on ``host:port``.
+def tcp_socket(key: str, address: str) -> Iterator[socket.socket]:
+    """Listen on ``host:port``, as ``key`` of the configuration says.
 
     Raises:
         SocketError: the address is not this host's, or is taken.
     """
     host, _, port = address.rpartition(":")
     if int(port) > PORT_LIMIT:
-        raise errors.SocketError(f"status.metrics_listen: there is no port {port}; the largest is {PORT_LIMIT}")
+        raise errors.SocketError(f"{key}: there is no port {port}; the largest is {PORT_LIMIT}")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise errors.SocketError(f"status.metrics_listen: cannot listen on {address}: {error}") from error
+        raise errors.SocketError(f"{key}: cannot listen on {address}: {error}") from error
     with contextlib.closing(listening):
         yield listening
 

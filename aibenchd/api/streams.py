@@ -43,15 +43,30 @@ def log_of(kind: str, view: Callable[[sa.Connection, int], str | None]) -> answe
     return handler
 
 
-async def events(request: web.Request) -> web.StreamResponse:
-    """All events from now on, as server-sent events; a comment now and then where there are none."""
-    with anyio.CancelScope() as scope:
-        async with _watching(request, scope), request.app[reads.HOUSE].events.subscribe() as happening:
-            response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-            await response.prepare(request)
-            while True:
-                await _write(request, response, await _next_piece(happening))
-    return response
+def watched(written: Callable[[happenings.Event], bytes]) -> answers.Handler:
+    """The handler of all events from now on, as server-sent events; a comment now and then where there are none."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        with anyio.CancelScope() as scope:
+            async with _watching(request, scope), request.app[reads.HOUSE].events.subscribe() as happening:
+                response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+                await response.prepare(request)
+                while True:
+                    await _write(request, response, await _next_piece(happening, written))
+        return response
+
+    return handler
+
+
+def message(event: happenings.Event) -> bytes:
+    """As a browser hears it whatever it is about: it hears events with a name by that name alone."""
+    data = json.dumps({"topic": event.topic, "time": event.time.isoformat(), **event.facts})
+    return f"data: {data}\n\n".encode()
+
+
+def named(event: happenings.Event) -> bytes:
+    """With its topic for a name."""
+    return f"event: {event.topic}\n".encode() + message(event)
 
 
 @asynccontextmanager
@@ -69,11 +84,9 @@ async def _watching(request: web.Request, scope: anyio.CancelScope) -> AsyncIter
         limiter.release_on_behalf_of(scope)
 
 
-async def _next_piece(happening: AsyncIterator[happenings.Event]) -> bytes:
+async def _next_piece(happening: AsyncIterator[happenings.Event], written: Callable[[happenings.Event], bytes]) -> bytes:
     with anyio.move_on_after(HEARTBEAT_SECONDS):
-        event = await anext(happening)
-        data = json.dumps({"topic": event.topic, "time": event.time.isoformat(), **event.facts})
-        return f"event: {event.topic}\ndata: {data}\n\n".encode()
+        return written(await anext(happening))
     return b": still here\n\n"
 
 

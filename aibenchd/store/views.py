@@ -248,6 +248,11 @@ def findings(connection: sa.Connection, page: Page) -> Item:
     return found
 
 
+def to_triage(connection: sa.Connection) -> int:
+    """How many confirmed regressions stand."""
+    return connection.execute(sa.select(sa.func.count()).where(_f.state == suspicion.OPEN)).scalar_one()
+
+
 def finding(connection: sa.Connection, number: int) -> Item | None:
     """One finding, whole; None where there is none.
 

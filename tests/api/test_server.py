@@ -104,7 +104,7 @@ async def test_metrics_alone_are_answered_on_tcp(daemon: statusd.Daemon, tmp_pat
 def test_an_address_that_cannot_be_says_why(address: str) -> None:
     with (
         pytest.raises(errors.SocketError, match=r"status.metrics_listen: (cannot listen on|there is no port)"),
-        server.tcp_socket(address),
+        server.tcp_socket("status.metrics_listen", address),
     ):
         pass
 

@@ -1,0 +1,1 @@
+"""The dashboard: what the status socket tells, as pages for browsers."""

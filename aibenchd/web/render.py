@@ -1,0 +1,143 @@
+"""Answers as HTML. Everything that is shown is escaped; what is markup says so by its type."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import jinja2
+import markupsafe
+
+from aibenchd.api import pages, screen
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+HALF_WIDTH = 60  # of an interval that is drawn in a row, either side of no change
+LEAST_SPREAD, MOST_SPREAD = 0.02, 0.5  # that the rows of a table are drawn to, as a ratio minus 1
+
+
+def page(template: str, facts: Mapping[str, Any]) -> str:
+    """The whole of a page."""
+    return environment().get_template(template).render(facts)
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "ago": ago,
+        "forest": forest,
+        "json": embedded,
+        "percent": percent,
+        "quantity": screen.quantity,
+        "finds": finds,
+        "share": share,
+        "signed": signed,
+        "short": short,
+        "size": screen.size,
+        "spread": spread,
+        "tally": screen.tally,
+        "when": when,
+        "word": word,
+        "part": part,
+    }
+    made.globals |= {"static": static, "link": link}
+    return made
+
+
+@functools.cache
+def static(name: str) -> str:
+    """The address of a file that comes with the pages; another one where its bytes are others, so that it may be kept."""
+    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+    return f"/static/{digest}/{name}"
+
+
+def link(path: str, **query: Any) -> str:
+    """A path with those parameters that say something."""
+    told = {name: value for name, value in query.items() if value not in (None, "")}
+    return f"{path}?{urlencode(told)}" if told else path
+
+
+def part(text: str) -> str:
+    """Text as one part of a path."""
+    return quote(text, safe="")
+
+
+def ago(time: str | None) -> markupsafe.Markup | str:
+    """How long ago it was, such as ``3m ago``; the script keeps it true."""
+    if not time:
+        return ""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
+    markup = markupsafe.Markup('<time datetime="{0}" title="{1}" data-ago>{2} ago</time>')
+    return markup.format(time, when(time), screen.span(max(seconds, 0)))
+
+
+def when(time: str | None) -> str:
+    """A time to the minute, UTC."""
+    return "" if not time else datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def short(commit: str | None) -> str:
+    """As much of a commit as tells it apart."""
+    return (commit or "")[: pages.SHORT]
+
+
+def percent(ratio: float | None, digits: int = 1) -> str:
+    """A ratio minus 1, with its sign: ``+2.1 %``."""
+    return "" if ratio is None else f"{100 * ratio:+.{digits}f}\N{NO-BREAK SPACE}%".replace("-", "\N{MINUS SIGN}")
+
+
+def signed(percents: float) -> str:
+    """An end of an interval, in percent."""
+    return f"{percents:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def finds(smallest: Iterable[float | None] | None) -> str:
+    """The smallest change that is found on a device: of its quietest benchmark, and of its noisiest."""
+    named = dict.fromkeys("none" if one is None else f"{100 * one:.1f}\N{NO-BREAK SPACE}%" for one in smallest or ())
+    return " … ".join(named)
+
+
+def share(ratio: float | None) -> str:
+    """Of a whole: ``97 %``."""
+    return "" if ratio is None else f"{100 * ratio:.0f}\N{NO-BREAK SPACE}%"
+
+
+def word(item: Mapping[str, Any]) -> str:
+    """How an experiment ended or stands."""
+    return pages.ended(item)
+
+
+def spread(items: Iterable[Mapping[str, Any]]) -> float:
+    """What the intervals of a table are drawn to, so that its rows can be compared."""
+    ends = (item.get(name) for item in items for name in ("low", "high", "estimate"))
+    widest: float = max([LEAST_SPREAD, *(abs(end) for end in ends if end is not None)])
+    return min(widest, MOST_SPREAD)
+
+
+def forest(item: Mapping[str, Any], most: float) -> dict[str, float] | None:
+    """Where a row's interval is drawn: ``low``, ``high`` and ``at`` from 0 to ``width``; None where there is none."""
+    estimate, low, high = (item.get(name) for name in ("estimate", "low", "high"))
+    if estimate is None:
+        return None
+    ends = {"low": estimate if low is None else low, "high": estimate if high is None else high, "at": estimate}
+    placed = {name: round(HALF_WIDTH * (1 + max(-1.0, min(1.0, end / most))), 1) for name, end in ends.items()}
+    return placed | {"width": 2 * HALF_WIDTH}
+
+
+def embedded(value: Any) -> markupsafe.Markup:
+    """Data that a script of ours reads; nothing in it can end the element that holds it."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return markupsafe.Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
