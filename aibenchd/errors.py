@@ -149,6 +149,10 @@ class CommandError(AibenchdError):
     """A benchmark cannot be composed into commands, or its program's output not be read."""
 
 
+class TriageError(AibenchdError):
+    """A finding is not in a state of which this can be made."""
+
+
 class DeviceLostError(AibenchdError):
     """A device cannot be reached; its experiments are parked and resume at their next block."""
 

@@ -21,7 +21,7 @@ from aibenchd import crashpoints, events, model
 from aibenchd import settings as configuration
 from aibenchd.plan import suspicion
 from aibenchd.report import recording, records
-from aibenchd.store import again, builds, experiments, findings, merges, noises, searches, series, store
+from aibenchd.store import again, builds, experiments, findings, merges, noises, searches, series, store, triage
 
 if TYPE_CHECKING:
     from aibenchd import creeping  # they import numpy
@@ -74,13 +74,27 @@ class Following:
 
     async def look(self) -> None:
         """Do whatever there is to do now."""
-        broken = await each(await self._suspects(), self._take_up)
+        await self._let_lapse()
+        broken = await each((await self._store.read(searches.to_stop)).items(), self._stop)
+        broken += await each(await self._suspects(), self._take_up)
         broken += await each(await self._verified(), self._settle)
         broken += await self._look_for_mends()
         if self._current().bisect.enabled:
             broken += await each(suspicion.by_range(await self._store.read(searches.to_search)).values(), self._search)
         if broken:
             raise broken[0]
+
+    # ---- what people made of findings
+
+    async def _let_lapse(self) -> None:
+        now = datetime.now(UTC)
+        if ended := await self._store.read(functools.partial(triage.lapsed, now=now)):
+            await self._store.write(functools.partial(triage.lapse, findings=ended, now=now))
+
+    async def _stop(self, accepted: tuple[int, model.Json]) -> None:
+        """End the search of a finding that was accepted; what it found so far is kept."""
+        finding, found = accepted
+        await self._end(finding, suspicion.STOPPED, found)
 
     # ---- suspects
 

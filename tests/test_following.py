@@ -18,7 +18,7 @@ import statusd
 from aibenchd import creeping, events, following, model, settings
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
-from aibenchd.store import findings, noises, outbox, planning, schema, searches, selfchecks, series, store
+from aibenchd.store import findings, noises, outbox, planning, schema, searches, selfchecks, series, store, triage
 
 INSTALLATION = "0d7a3b9e-8a53-4a0f-9c1e-5c9f2b1f7c11"
 DESIGN = planning.design_json(
@@ -630,3 +630,35 @@ async def test_a_budget_of_pages_asks_more_of_each_suspect_of_a_month(journal: s
     assert wanted == sorted(wanted)
     assert sum(1 / one for one in wanted) < 0.5  # of each at most so much is false, by Markov's inequality
     assert len(wanted) == 7
+
+
+async def test_a_search_ends_where_its_finding_is_accepted_and_begins_anew_where_it_is_reopened(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> int:
+        line = Line(tx, 9)
+        return statusd.finding(tx, line.compared(8, 0, **SLOWER), state="open")
+
+    finding = await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    assert await rows(journal, f.c.search) == [("running",)]
+    wanted = triage.Wanted(finding, triage.ACCEPT, "kim", "it is worth it")
+    await journal.write(lambda tx: triage.apply(tx, wanted, statusd.NOW))
+    await one.look()
+    assert await rows(journal, f.c.search, f.c.state) == [("stopped", "accepted")]
+    assert await rows(journal, e.c.id, state="waiting") == []
+    assert await rows(journal, e.c.id, state="open") == []
+    await journal.write(lambda tx: triage.apply(tx, dataclasses.replace(wanted, action=triage.REOPEN), statusd.NOW))
+    await one.look()
+    assert await rows(journal, f.c.search, f.c.state) == [("running", "open")]
+
+
+async def test_a_mute_that_has_ended_is_taken_off(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        finding = statusd.finding(tx, Line(tx, 2).compared(1, 0, **SLOWER), state="unconfirmed")
+        triage.apply(tx, triage.Wanted(finding, triage.MUTE, "kim", "noise", statusd.NOW), statusd.NOW)
+
+    await journal.write(write)
+    with journal.events.bell("finding.reopened") as bell:
+        await follower(journal).look()
+        assert await bell.wait(0)
+    assert await rows(journal, f.c.triage) == [("",)]

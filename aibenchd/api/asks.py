@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -15,10 +16,11 @@ from aiohttp import web
 
 from aibenchd import errors, model, planning
 from aibenchd.api import answers, peers, reads, server
-from aibenchd.store import builds, outbox, requests, store, views
+from aibenchd.store import builds, outbox, requests, store, triage, views
 
 log = structlog.get_logger()
 
+MUTE_LONGEST = timedelta(days=366)
 SETTLE_SECONDS = 2.0  # that the planner has to refuse what is asked, before who asked is told that it is queued
 
 PEER = web.RequestKey("peer", peers.Peer)
@@ -70,6 +72,38 @@ class Calibration(Ask):
     repository: str | None = None
     benchmarks: Names = []
     blocks: Annotated[int, pydantic.Field(ge=6, le=1_000)] = 20
+
+
+Why: TypeAlias = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000)]
+
+
+class Acknowledgement(Ask):
+    """Somebody looks after a finding; and why, or what they will do, if they say."""
+
+    why: Annotated[str, pydantic.StringConstraints(strip_whitespace=True, max_length=1_000)] = ""
+
+
+class Acceptance(Ask):
+    """A regression that is worth what it bought, or that the benchmark is wrong about: the new level is the baseline."""
+
+    why: Why
+
+
+class Mute(Ask):
+    """Nothing more is to be heard of a finding until a day (its beginning, UTC) or a time."""
+
+    why: Why
+    until: datetime
+
+    @pydantic.field_validator("until")
+    @classmethod
+    def _to_come(cls, until: datetime) -> datetime:
+        until = until if until.tzinfo else until.replace(tzinfo=UTC)
+        if not timedelta() < until - datetime.now(UTC) <= MUTE_LONGEST:
+            raise ValueError(
+                f"expected a day or time to come, in {MUTE_LONGEST.days} days at most; what is meant to last, accept"
+            )
+        return until
 
 
 class Backup(Ask):
@@ -234,6 +268,36 @@ async def backup(request: web.Request) -> web.Response:
     await request.app[reads.HOUSE].store.backup(wanted.file)
     size = await anyio.to_thread.run_sync(lambda: wanted.file.stat().st_size)
     return _done({"file": str(wanted.file), "bytes": size})
+
+
+async def acknowledge(request: web.Request) -> web.Response:
+    """Somebody looks after a finding."""
+    body = await answers.body(request, Acknowledgement)
+    return await _triaged(request, triage.ACKNOWLEDGE, body.why)
+
+
+async def accept(request: web.Request) -> web.Response:
+    """A finding is closed, and its level is the new baseline."""
+    body = await answers.body(request, Acceptance)
+    return await _triaged(request, triage.ACCEPT, body.why)
+
+
+async def mute(request: web.Request) -> web.Response:
+    """Nothing more is heard of a finding for a time."""
+    body = await answers.body(request, Mute)
+    return await _triaged(request, triage.MUTE, body.why, body.until)
+
+
+async def reopen(request: web.Request) -> web.Response:
+    """What was made of a finding is taken back."""
+    body = await answers.body(request, Acknowledgement)
+    return await _triaged(request, triage.REOPEN, body.why)
+
+
+async def _triaged(request: web.Request, action: str, why: str, until: datetime | None = None) -> web.Response:
+    wanted = triage.Wanted(int(request.match_info["id"]), action, request[PEER].name, why, until)
+    await request.app[reads.HOUSE].store.write(lambda tx: triage.apply(tx, wanted, datetime.now(UTC)))
+    return _done({"finding": wanted.finding, "state": triage.DONE[action], "until": until.isoformat() if until else ""})
 
 
 def _stands(request: web.Request, device: str) -> model.JsonObject:

@@ -221,6 +221,17 @@ def page(path: str, show: Callable[[screen.Screen, dict[str, Any]], None]) -> Ca
     return shown
 
 
+def triage(action: str) -> Callable[[Call], int]:
+    """A command that makes something of a finding; its options are the body's keys."""
+
+    def done(asked: Call) -> int:
+        (finding,) = asked.arguments
+        body = {name: asked.option(name) for name in asked.command.options if asked.flag(name)}
+        return _told(asked, asked.daemon.post(f"/v1/findings/{call.quoted(finding)}/{action}", body))
+
+    return done
+
+
 def order(path: str) -> Callable[[Call], int]:
     """A command that has something done, and says what was."""
 
@@ -478,6 +489,7 @@ CHOICES = {  # words for arguments that must be one of these
     ),
 }
 GENERAL = {"host": "ADDRESS", "socket": "PATH", "json": "", "help": "", "version": ""}
+OF_CELL = {"device": "NAME", "repository": "NAME", "benchmark": "NAME"}
 PAGED = {"limit": "NUMBER", "cursor": "CURSOR"}
 COMMANDS = {
     "status": Command(status, "everything at a glance, faults first", "", {"watch": ""}),
@@ -487,7 +499,7 @@ COMMANDS = {
         page("/v1/experiments", pages.experiments),
         "experiments, newest first",
         "",
-        {"state": "STATE", "verdict": "VERDICT", "device": "NAME", "repository": "NAME", "benchmark": "NAME", **PAGED},
+        {"state": "STATE", "verdict": "VERDICT", **OF_CELL, **PAGED},
     ),
     "show": Command(page("/v1/experiments/{}", pages.experiment), "one experiment with its blocks and results", "ID"),
     "coverage": Command(page("/v1/coverage", pages.coverage), "models by frameworks, devices and backends"),
@@ -500,10 +512,19 @@ COMMANDS = {
     "revisions": Command(
         page("/v1/revisions", pages.revisions), "revisions with their verdicts", "", {"repository": "NAME", **PAGED}
     ),
-    "findings": Command(page("/v1/findings", findings.findings), "what regressed or broke", "", PAGED),
+    "findings": Command(
+        page("/v1/findings", findings.findings),
+        "what regressed or broke",
+        "",
+        {"state": "STATE", "triage": "none|acknowledged|muted", **OF_CELL, **PAGED},
+    ),
     "finding": Command(
         page("/v1/findings/{}", findings.finding), "one finding: since which commit, how sure, which operators", "ID"
     ),
+    "acknowledge": Command(triage("acknowledge"), "say that you look after a finding", "ID", {"why": "TEXT"}),
+    "accept": Command(triage("accept"), "close a finding: its level is the new baseline", "ID", {"why": "TEXT"}),
+    "mute": Command(triage("mute"), "hear nothing more of a finding until a day", "ID", {"until": "DAY", "why": "TEXT"}),
+    "reopen": Command(triage("reopen"), "take back what was made of a finding", "ID", {"why": "TEXT"}),
     "builds": Command(page("/v1/builds", pages.builds), "builds", "", {"repository": "NAME", "state": "STATE", **PAGED}),
     "log": Command(log, "what a build or a failed trial printed", "build|trial ID"),
     "rebuild": Command(order("/v1/builds/{}/rebuild"), "try a failed build again", "ID"),

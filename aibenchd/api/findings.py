@@ -21,6 +21,7 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
     head = (
         "id",
         "state",
+        "triage",
         "verdict",
         "change",
         "device",
@@ -36,6 +37,7 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
         (
             str(item["id"]),
             item["state"],
+            item["triage"],
             item["verdict"],
             screen.interval(item),
             item["device"],
@@ -67,8 +69,17 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     _suspected(out, answer["culprits"] or {}, answer["commits"])
     _explained(out, answer["explained"] or {})
     _profiled(out, answer["profile"])
+    for made in answer["triages"]:
+        pages.fact_lines(out, [(made["action"], _made(out, made))])
     for item in answer["seen_again"]:
         out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: pages.SHORT]} {screen.interval(item)}")
+
+
+def _made(out: screen.Screen, made: dict[str, Any]) -> str:
+    """Who made what of it, when and why."""
+    by = f" by {made['by']}" if made["by"] else ""
+    until = f", until {made['until'][:16].replace('T', ' ')}" if made["until"] else ""
+    return f"{out.ago(made['at'])}{by}{until}" + (f": {made['why']}" if made["why"] else "")
 
 
 def _suspected(out: screen.Screen, found: dict[str, Any], commits: dict[str, Any]) -> None:

@@ -223,7 +223,7 @@ def single(kind: str, view: Callable[[sa.Connection, int], views.Item | None]) -
 experiments = listed(views.ExperimentQuery, views.experiments)
 experiment = single("experiment", views.experiment)
 revisions = listed(views.RevisionQuery, views.revisions)
-findings = listed(views.Page, views.findings)
+findings = listed(views.FindingQuery, views.findings)
 finding = single("finding", views.finding)
 builds = listed(views.BuildQuery, views.builds)
 requests = listed(views.Page, views.requests)

@@ -18,8 +18,11 @@ from aibenchd import model
 
 # States of a finding.
 SUSPECT, REFUTED, UNCONFIRMED, OPEN = "suspect", "refuted", "unconfirmed", "open"
+ACCEPTED = "accepted"  # by a person, as the new baseline
+EXPLAINS = (SUSPECT, OPEN, ACCEPTED)  # what later experiments show again
 # States of the search for its commits.
 NOT_YET, RUNNING, DEFERRED, IMPOSSIBLE, FOUND = "", "running", "deferred", "impossible", "found"
+STOPPED = "stopped"  # because the finding was accepted
 UNSEARCHED = (NOT_YET, RUNNING, DEFERRED)
 BAD = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
 LAY_OUT = "set builds.layout to what it heeds, or have build.sh heed AIBENCHD_LAYOUT_SEED"
@@ -88,7 +91,7 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A finding that stands or waits to be confirmed."""
+    """A finding that stands, waits to be confirmed, or is accepted."""
 
     finding: int
     suspect: Suspect

@@ -133,7 +133,7 @@ def unseen(connection: sa.Connection) -> list[suspicion.Suspect]:
 
 
 def known(connection: sa.Connection, cell: suspicion.Cell) -> list[suspicion.Known]:
-    """The findings in a cell that stand, or wait to be confirmed; newest first."""
+    """The findings in a cell that stand, wait to be confirmed, or are accepted; newest first."""
     # First by the indices alone: a cell has many experiments, and few of them are suspects.
     own = sa.select(_f.c.suspect).join(_e, _e.c.id == _f.c.suspect).where(*_in(cell))
     rows = connection.execute(
@@ -141,7 +141,7 @@ def known(connection: sa.Connection, cell: suspicion.Cell) -> list[suspicion.Kno
         .join(_f, _f.c.suspect == _e.c.id)
         .where(
             _e.c.id.in_(own),
-            _f.c.state.in_((suspicion.SUSPECT, suspicion.OPEN)),
+            _f.c.state.in_(suspicion.EXPLAINS),
             _p.c.repository == cell.repository,
         )
         .order_by(_f.c.id.desc())

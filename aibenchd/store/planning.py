@@ -464,14 +464,25 @@ def _good(connection: sa.Connection, repository: str) -> frozenset[str]:
 
     Of each pair, a row or none is read of each of two indexes that hold few; and where there is none, of one that was decided.
     """
-    refuted = sa.exists().where(schema.findings.c.suspect == _experiments.c.id, schema.findings.c.state == suspicion.REFUTED)
     waits, bad, decided = (
         sa.exists().where(_experiments.c.pair == _pairs.c.id, *of).correlate(_pairs)
-        for of in ([schema.UNDECIDED], [schema.BAD, ~refuted], [_experiments.c.verdict.is_not(None)])
+        for of in ([schema.UNDECIDED], [schema.BAD, ~_as_good()], [_experiments.c.verdict.is_not(None)])
     )
     ended_well = sa.case((sa.or_(waits, bad), False), (decided, True))  # NULL of a pair that says nothing
     rows = connection.execute(sa.select(_pairs.c.treatment, ended_well).where(*_recent(repository))).all()
     return frozenset(commit for commit, well in rows if well).difference(commit for commit, well in rows if well == 0)
+
+
+def _as_good() -> sa.ColumnElement[bool]:
+    """Whether what an experiment shows is refuted, or is accepted as the new baseline, be it there or before."""
+    finding = schema.findings.c
+    settled = sa.exists().where(finding.suspect == _experiments.c.id, finding.state.in_((suspicion.REFUTED, suspicion.ACCEPTED)))
+    sighted = sa.exists().where(
+        schema.sightings.c.experiment == _experiments.c.id,
+        schema.sightings.c.finding == finding.id,
+        finding.state == suspicion.ACCEPTED,
+    )
+    return sa.or_(settled, sighted)
 
 
 def _settle(transaction: store.Transaction, request: int, state: str, reason: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0009"  # the newest migration: what this code reads and writes
+VERSION = "0010"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -218,8 +218,10 @@ experiments = sa.Table(
     sa.Index("experiments_orphaned", "pair", sqlite_where=_bare(ORPHANED), postgresql_where=_bare(ORPHANED)),
 )
 
-# What regressed or broke, from suspicion on. state: suspect | refuted | unconfirmed | open (confirmed)
+# What regressed or broke, from suspicion on. state: suspect | refuted | unconfirmed | open (confirmed) | accepted
 # search: '' | running | found | no culprit | inconclusive | impossible | deferred (another of its revisions is searched first)
+#     | stopped (it was accepted meanwhile)
+# triage, of what stands: '' | acknowledged | muted
 findings = sa.Table(
     "findings",
     metadata,
@@ -234,7 +236,24 @@ findings = sa.Table(
     sa.Column("found_at", Instant, nullable=False),
     sa.Column("verified_at", Instant),
     sa.Column("mended", sa.Integer),  # experiment that shows it to be gone
+    sa.Column("triage", sa.Text, nullable=False, default="", server_default=""),
+    sa.Column("muted_until", Instant),
     sa.Index("findings_by_state", "state", "search"),
+)
+
+# What people made of findings. action: acknowledge | accept | mute | reopen | lapse (a mute has ended, by nobody)
+triages = sa.Table(
+    "triages",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("finding", sa.Integer, sa.ForeignKey("findings.id"), nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("until", Instant),
+    sa.Column("state", sa.Text, nullable=False),  # of the finding before
+    sa.Column("at", Instant, nullable=False),
+    sa.Index("triages_of_finding", "finding"),
 )
 
 # Later experiments that show what a finding has shown already, because their controls are older than it.

@@ -110,6 +110,12 @@ def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
     return [suspicion.Confirmed(row.finding, findings.suspect_of(row), row.search, bool(row.waits)) for row in reversed(rows)]
 
 
+def to_stop(connection: sa.Connection) -> dict[int, model.Json]:
+    """The findings that were accepted while they were searched, with what was found so far."""
+    running = (_f.c.state == suspicion.ACCEPTED, _f.c.search == suspicion.RUNNING)
+    return {row.id: row.culprits for row in connection.execute(sa.select(_f.c.id, _f.c.culprits).where(*running).limit(LIMIT))}
+
+
 def named(connection: sa.Connection, of: suspicion.Range, fault: suspicion.Fault) -> Sequence[str]:
     """The commits at fault that ended searches of two commits and one fault have named, the merges around them too.
 

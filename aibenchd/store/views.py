@@ -10,7 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 import pydantic
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from aibenchd import errors, model
 from aibenchd.plan import suspicion
-from aibenchd.store import profiles, schema
+from aibenchd.store import profiles, schema, triage
 
 LIMIT = 1_000  # rows of one page
 CELLS = 10_000  # of the coverage matrix
@@ -97,6 +97,16 @@ class RevisionQuery(Page):
     """Which revisions. Without a repository: the newest of all, in one page."""
 
     repository: str | None = None
+
+
+class FindingQuery(Page):
+    """Which findings. ``triage`` is what people made of them; ``none`` is nothing. ``benchmark`` as of experiments."""
+
+    state: Literal["suspect", "refuted", "unconfirmed", "open", "accepted"] | None = None
+    triage: Literal["none", "acknowledged", "muted"] | None = None
+    device: str | None = None
+    repository: str | None = None
+    benchmark: str | None = None
 
 
 class BuildQuery(Page):
@@ -236,34 +246,45 @@ def verdicts(connection: sa.Connection, limit: int) -> list[Item]:
     return _items(connection, select)
 
 
-def findings(connection: sa.Connection, page: Page) -> Item:
+def findings(connection: sa.Connection, query: FindingQuery) -> Item:
     """What regressed or broke, newest first: each with the experiment that showed it, what measured it again, and its culprits.
 
     ``estimate``, ``low`` and ``high`` are of what measured it again, once that has blocks: what showed it first is biased, and
     is ``first_seen``. ``layout`` is the seed of the memory layout that the builds were made with to measure it again, if any.
     ``mended`` is the experiment that shows it to be gone; null where none does.
     """
-    found = _page(connection, "findings", _findings(), _f.id, page)
+    made = None if query.triage is None else triage.NONE if query.triage == "none" else query.triage
+    wanted = (
+        (_f.state, query.state),
+        (triage.of(datetime.now(UTC)), made),
+        (_e.device, query.device),
+        (_p.repository, query.repository),
+    )
+    select = _findings().where(*_equal(*wanted), *_of_benchmark(query.benchmark))
+    found = _page(connection, "findings", select, _f.id, query)
     _add_measured_again(connection, found["findings"])
+    _add_triages(connection, found["findings"])
     return found
 
 
 def to_triage(connection: sa.Connection) -> int:
-    """How many confirmed regressions stand."""
-    return connection.execute(sa.select(sa.func.count()).where(_f.state == suspicion.OPEN)).scalar_one()
+    """How many confirmed regressions nobody has made anything of."""
+    untouched = (_f.state == suspicion.OPEN, triage.of(datetime.now(UTC)) == triage.NONE)
+    return connection.execute(sa.select(sa.func.count()).where(*untouched)).scalar_one()
 
 
 def finding(connection: sa.Connection, number: int) -> Item | None:
     """One finding, whole; None where there is none.
 
-    With what it is made of (``explained``, ``profile``), its sightings, the experiments of its search, and by commit what is
-    known of those that are named (``commits``).
+    With what it is made of (``explained``, ``profile``), what people made of it (``triages``), its sightings, the experiments of its
+    search, and by commit what is known of those that are named (``commits``).
     """
     row = connection.execute(_findings(_f.explained).where(_f.id == number)).mappings().one_or_none()
     if row is None:
         return None
     item = _item(row)
     _add_measured_again(connection, [item])
+    _add_triages(connection, [item])
     sighted = sa.select(schema.sightings.c.experiment).where(schema.sightings.c.finding == number)
     return item | {
         "profile": profiles.of_finding(connection, number),
@@ -288,10 +309,10 @@ def _commits(connection: sa.Connection, repository: str, commits: Collection[str
 
 def _findings(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
     of_experiment = (column for column in _OF_EXPERIMENT if column.key not in ("id", "state", "reason"))
-    facts = (_f.id, _f.suspect, _f.state, _f.reason, _f.evidence, _f.search, _f.culprits, _f.mended, _f.found_at, _f.verified_at)
-    own = (*facts, _SIGHTINGS)
+    own = (_f.id, _f.suspect, _f.state, _f.reason, _f.evidence, _f.search, _f.culprits, _f.mended, _f.found_at, _f.verified_at)
+    made = (triage.of(datetime.now(UTC)).label("triage"), _f.muted_until, _SIGHTINGS)
     return (
-        sa.select(*own, *of_experiment, *more)
+        sa.select(*own, *made, *of_experiment, *more)
         .select_from(schema.findings)
         .join(schema.experiments, _e.id == _f.suspect)
         .join(schema.pairs, _p.id == _e.pair)
@@ -304,6 +325,16 @@ def _add_measured_again(connection: sa.Connection, items: Sequence[Item]) -> Non
         first = {name: item[name] for name in ("estimate", "low", "high")}
         own = {"confirmed": item["state"] == suspicion.OPEN, "first_seen": first, "verify": None, "layout": None}
         item |= own | again.get(item["id"], {})
+
+
+def _add_triages(connection: sa.Connection, items: Sequence[Item]) -> None:
+    """What was made of each, the newest first; one that was accepted is confirmed where it was before."""
+    made = triage.history(connection, [item["id"] for item in items])
+    for item in items:
+        item["triages"] = [_item(one) for one in made[item["id"]]]
+        if item["state"] == suspicion.ACCEPTED:
+            accepted = next(one for one in item["triages"] if one["action"] == triage.ACCEPT)
+            item["confirmed"] = accepted["state"] == suspicion.OPEN
 
 
 def _measured_again(connection: sa.Connection, findings: Sequence[int]) -> dict[int, Item]:
@@ -586,5 +617,5 @@ def _items(connection: sa.Connection, select: sa.Select[Any]) -> list[Item]:
     return [_item(row) for row in connection.execute(select).mappings()]
 
 
-def _item(row: sa.RowMapping) -> Item:
+def _item(row: Mapping[Any, Any]) -> Item:
     return {str(name): value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}

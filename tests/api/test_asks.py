@@ -2,8 +2,10 @@
 
 import grp
 import os
+import pwd
 import sqlite3
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -12,7 +14,7 @@ import statusd
 
 from aibenchd import errors, model
 from aibenchd.api import asks, peers, server
-from aibenchd.store import outbox, planning, views
+from aibenchd.store import outbox, planning, store, views
 
 
 async def test_a_comparison_is_queued(daemon: statusd.Daemon) -> None:
@@ -184,3 +186,44 @@ async def test_others_may_look_and_not_touch(daemon: statusd.Daemon) -> None:
     assert touched.startswith("403 Forbidden")
     assert "members of no-such-group may" in touched
     assert daemon.controls.asked == []
+
+
+async def test_findings_are_triaged_by_who_the_kernel_says(daemon: statusd.Daemon) -> None:
+    def write(tx: store.Transaction) -> None:
+        made = statusd.experiment(tx, statusd.pair(tx, "a", "b"), statusd.build(tx, "a"), **statusd.decided("regressed"))
+        statusd.finding(tx, made, state="open")
+
+    await daemon.house.store.write(write)
+    me = pwd.getpwuid(os.getuid()).pw_name
+    day = (datetime.now(UTC) + timedelta(days=3)).date().isoformat()
+    code, told = await daemon.post("/v1/findings/1/mute", {"until": day, "why": "the driver is exchanged then"})
+    assert (code, told) == (200, {"finding": 1, "state": "muted", "until": f"{day}T00:00:00+00:00"})
+    _, muted = await daemon.get("/v1/findings?triage=muted")
+    assert [(one["id"], one["triages"][0]["by"], one["triages"][0]["why"]) for one in muted["findings"]] == [
+        (1, me, "the driver is exchanged then")
+    ]
+    assert (await daemon.get("/v1/findings?triage=none"))[1]["findings"] == []
+    assert (await daemon.post("/v1/findings/1/accept", {"why": "worth it"}))[1]["state"] == "accepted"
+    code, told = await daemon.post("/v1/findings/1/acknowledge")
+    assert (code, told["error"]) == (409, "finding 1 is accepted: 'aibenchctl reopen' takes that back")
+    assert (await daemon.post("/v1/findings/1/reopen"))[1]["state"] == "reopened"
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "words"),
+    [
+        ("accept", {}, "why: is required"),
+        ("accept", {"why": "  "}, "why: "),
+        ("mute", {"why": "x"}, "until: is required"),
+        ("mute", {"why": "x", "until": "2001-01-01"}, "until: expected a day or time to come"),
+        ("mute", {"why": "x", "until": "2999-01-01"}, "what is meant to last, accept"),
+        ("mute", {"why": "x", "until": "soon"}, "until: "),
+        ("acknowledge", {"by": "somebody else"}, "by: there is no such key"),
+    ],
+)
+async def test_a_triage_that_says_too_little_is_refused(
+    daemon: statusd.Daemon, action: str, body: dict[str, str], words: str
+) -> None:
+    code, told = await daemon.post(f"/v1/findings/1/{action}", body)
+    assert code == 400
+    assert words in told["error"]

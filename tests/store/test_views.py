@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aibenchd import errors, events, model
 from aibenchd.plan import suspicion
-from aibenchd.store import builds, findings, merges, noises, planning, schema, searches, selfchecks, series, store, views
+from aibenchd.store import builds, findings, merges, noises, planning, schema, searches, selfchecks, series, store, triage, views
 
 STATES = ("waiting", "open", "decided", "skipped")
 VERDICTS = (None, "regressed", "unchanged")
@@ -215,7 +215,12 @@ QUESTIONS = {
     "of a benchmark": lambda c: views.experiments(c, views.ExperimentQuery(benchmark="squeeze")),
     "one experiment": lambda c: views.experiment(c, 1),
     "verdicts": lambda c: views.verdicts(c, 10),
-    "findings": lambda c: views.findings(c, views.Page()),
+    "findings": lambda c: views.findings(c, views.FindingQuery()),
+    "findings of a kind": lambda c: views.findings(c, views.FindingQuery(state="open", triage="none", device="lab-host")),
+    "a finding": lambda c: views.finding(c, 1),
+    "what nobody has looked at": views.to_triage,
+    "what is not muted any more": lambda c: triage.lapsed(c, statusd.NOW),
+    "what is searched though it was accepted": searches.to_stop,
     "revisions": lambda c: views.revisions(c, views.RevisionQuery(repository="engine")),
     "coverage": lambda c: views.coverage(c, [("engine", "squeeze"), ("engine", "other")]),
     "history": lambda c: views.history(c, views.HistoryQuery(benchmark="squeeze", device="phone")),
