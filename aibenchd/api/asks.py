@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -77,8 +77,8 @@ class Calibration(Ask):
 Why: TypeAlias = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000)]
 
 
-class Acknowledgement(Ask):
-    """Somebody looks after a finding; and why, or what they will do, if they say."""
+class Remark(Ask):
+    """Why, or what they will do, if they say."""
 
     why: Annotated[str, pydantic.StringConstraints(strip_whitespace=True, max_length=1_000)] = ""
 
@@ -218,12 +218,20 @@ async def compare(request: web.Request) -> web.Response:
 async def compare_cells(request: web.Request) -> web.Response:
     """Plan a comparison of two cells; 202 with its number, as :func:`compare`."""
     body = await answers.body(request, CellComparison)
-    wanted = planning.Comparison(body.model, body.treatment, body.control, body.priority, request[PEER].name)
+    number = await compared(request.app[reads.HOUSE], body, request[PEER].name)
+    return _done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
+
+
+async def compared(house: server.House, body: CellComparison, by: str) -> int:
+    """Plan a comparison of two cells; the number of the request.
+
+    Raises:
+        Refusal: 409, it cannot be done.
+    """
     try:
-        number = await request.app[reads.HOUSE].controls.compare(wanted)
+        return await house.controls.compare(planning.Comparison(body.model, body.treatment, body.control, body.priority, by))
     except errors.CommandError as error:
         raise answers.Refusal(409, str(error), "'aibenchctl coverage' shows all cells") from error
-    return _done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
 
 
 async def calibrate(request: web.Request) -> web.Response:
@@ -270,34 +278,36 @@ async def backup(request: web.Request) -> web.Response:
     return _done({"file": str(wanted.file), "bytes": size})
 
 
-async def acknowledge(request: web.Request) -> web.Response:
-    """Somebody looks after a finding."""
-    body = await answers.body(request, Acknowledgement)
-    return await _triaged(request, triage.ACKNOWLEDGE, body.why)
+TRIAGES: Mapping[str, type[Remark | Acceptance | Mute]] = {
+    triage.ACKNOWLEDGE: Remark,
+    triage.ACCEPT: Acceptance,
+    triage.MUTE: Mute,
+    triage.REOPEN: Remark,
+}
 
 
-async def accept(request: web.Request) -> web.Response:
-    """A finding is closed, and its level is the new baseline."""
-    body = await answers.body(request, Acceptance)
-    return await _triaged(request, triage.ACCEPT, body.why)
+def triaging(action: str) -> answers.Handler:
+    """The handler of what somebody makes of a finding."""
+
+    async def handler(request: web.Request) -> web.Response:
+        body = await answers.body(request, TRIAGES[action])
+        return _done(await triaged(request.app[reads.HOUSE], int(request.match_info["id"]), action, body, request[PEER].name))
+
+    return handler
 
 
-async def mute(request: web.Request) -> web.Response:
-    """Nothing more is heard of a finding for a time."""
-    body = await answers.body(request, Mute)
-    return await _triaged(request, triage.MUTE, body.why, body.until)
+async def triaged(
+    house: server.House, finding: int, action: str, said: Remark | Acceptance | Mute, by: str
+) -> dict[str, model.Json]:
+    """Make something of a finding; what it is now.
 
-
-async def reopen(request: web.Request) -> web.Response:
-    """What was made of a finding is taken back."""
-    body = await answers.body(request, Acknowledgement)
-    return await _triaged(request, triage.REOPEN, body.why)
-
-
-async def _triaged(request: web.Request, action: str, why: str, until: datetime | None = None) -> web.Response:
-    wanted = triage.Wanted(int(request.match_info["id"]), action, request[PEER].name, why, until)
-    await request.app[reads.HOUSE].store.write(lambda tx: triage.apply(tx, wanted, datetime.now(UTC)))
-    return _done({"finding": wanted.finding, "state": triage.DONE[action], "until": until.isoformat() if until else ""})
+    Raises:
+        TriageError: it cannot be made of this one.
+    """
+    until = said.until if isinstance(said, Mute) else None
+    wanted = triage.Wanted(finding, action, by, said.why, until)
+    await house.store.write(lambda tx: triage.apply(tx, wanted, datetime.now(UTC)))
+    return {"finding": finding, "state": triage.DONE[action], "until": until.isoformat() if until else ""}
 
 
 def _stands(request: web.Request, device: str) -> model.JsonObject:

@@ -23,6 +23,7 @@ from aibenchd.store import profiles, schema, triage
 LIMIT = 1_000  # rows of one page
 CELLS = 10_000  # of the coverage matrix
 BLOCKS = 1_000  # of one experiment, the newest
+TRIALS = 400  # of one experiment, the newest, whose samples are shown
 SERIES = 5_000  # of one experiment
 STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock
 MAIN_SERIES = "NET"  # the type of the series that stands for the whole network
@@ -228,7 +229,7 @@ def experiment(connection: sa.Connection, number: int) -> Item | None:
     With its design, builds, newest blocks with their trials, and results; what its device was in them (``fingerprints`` by
     number), and the trials that do not count (``excluded``, by cause and arm).
     """
-    row = connection.execute(_experiments(_e.design, _e.round).where(_e.id == number)).mappings().one_or_none()
+    row = connection.execute(_experiments(_e.design, _e.round, _e.finding).where(_e.id == number)).mappings().one_or_none()
     if row is None:
         return None
     return _item(row) | {
@@ -238,6 +239,20 @@ def experiment(connection: sa.Connection, number: int) -> Item | None:
         "fingerprints": _fingerprints_of(connection, number),
         "excluded": _excluded(connection, number),
     }
+
+
+def samples(connection: sa.Connection, number: int) -> dict[str, list[float]]:
+    """By arm, what was sampled of the network in the newest trials of an experiment; what is older than its retention is gone."""
+    trials, sampled = schema.trials.c, schema.samples.c
+    of_network = (sampled.type == MAIN_SERIES, sampled.metric == "latency")
+    newest = (
+        sa.select(trials.id, trials.arm).where(trials.experiment == number).order_by(trials.block.desc()).limit(TRIALS).subquery()
+    )
+    query = sa.select(newest.c.arm, sampled["values"]).join_from(newest, schema.samples, sampled.trial == newest.c.id)
+    found: dict[str, list[float]] = defaultdict(list)
+    for arm, values in connection.execute(query.where(*of_network)):
+        found[arm] += values
+    return dict(found)
 
 
 def verdicts(connection: sa.Connection, limit: int) -> list[Item]:
@@ -350,6 +365,12 @@ def _measured_again(connection: sa.Connection, findings: Sequence[int]) -> dict[
         | ({} if row.estimate is None else {"estimate": row.estimate, "low": row.low, "high": row.high})
         for row in rows
     }
+
+
+def subjects(connection: sa.Connection, repository: str, commits: Collection[str]) -> dict[str, str]:
+    """The first lines of commits' messages, of those that are known."""
+    known = sa.select(_r.commit, _r.subject).where(_r.repository == repository, _r.commit.in_(commits))
+    return {row.commit: row.subject for row in connection.execute(known.limit(LIMIT))}
 
 
 def revisions(connection: sa.Connection, query: RevisionQuery) -> Item:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from aiohttp import web
 
-from aibenchd.api import answers, reads
+from aibenchd.api import answers, reads, routes
 from aibenchd.store import views
-from aibenchd.web import door, render
+from aibenchd.web import door, experimental, historical, render, tables
 
+LEAST_SHOWN = 0.005  # probability of a commit that is listed
+HISTORIES = 300  # benchmarks that are listed
 QUEUED = 12  # experiments that are shown of what runs, and of what waits
 
 
@@ -66,17 +69,140 @@ def now(request: web.Request) -> reads.Question:
     return view
 
 
+def experiments(request: web.Request) -> reads.Question:
+    """Those that are asked for, newest first."""
+    listed = reads.experiments(request)
+    return lambda connection: listed(connection) | _choices(request)
+
+
+def experiment(request: web.Request) -> reads.Question:
+    """All about one."""
+    single = reads.experiment(request)
+
+    def view(connection: sa.Connection) -> views.Item:
+        item = single(connection)
+        samples = views.samples(connection, item["id"])
+        return {**item, "facts": item, **experimental.shown(item, samples), **_subjects(connection, item, ())}
+
+    return view
+
+
+def findings(request: web.Request) -> reads.Question:
+    """Those that are asked for, newest first."""
+    listed = reads.findings(request)
+    return lambda connection: listed(connection) | _choices(request)
+
+
+def finding(request: web.Request) -> reads.Question:
+    """All about one, with what can be made of it."""
+    single = reads.finding(request)
+
+    def view(connection: sa.Connection) -> views.Item:
+        item = single(connection)
+        likely = _likely(item["culprits"] or {})
+        today = datetime.now(UTC).date()
+        days = {"tomorrow": (today + timedelta(days=1)).isoformat(), "next_week": (today + timedelta(days=7)).isoformat()}
+        return {**item, "facts": item, "likely": likely, **days, **_subjects(connection, item, [one["commit"] for one in likely])}
+
+    return view
+
+
+def history(request: web.Request) -> reads.Question:
+    """One benchmark on one device; where none is named, those that there are."""
+    if "benchmark" not in request.query or "device" not in request.query:
+        return _histories(request)
+    read, min_effect = reads.history(request), request.app[reads.HOUSE].settings().experiment.min_effect
+
+    def view(connection: sa.Connection) -> views.Item:
+        answer = read(connection)
+        return {**answer, **historical.shown(answer, min_effect), **_choices(request), "backends": _backends(request)}
+
+    return view
+
+
+def coverage(request: web.Request) -> reads.Question:
+    """The part of the matrix that is asked for."""
+    asked = answers.parsed(tables.Asked, request.query)
+    read = reads.coverage(request)
+
+    def view(connection: sa.Connection) -> views.Item:
+        answer = read(connection)
+        return {**tables.matrix(answer["coverage"], asked), "left_out": answer["left_out"]}
+
+    return view
+
+
+def _histories(request: web.Request) -> reads.Question:
+    """The benchmarks by the devices that they are measured on; those whose names have what is asked for in them."""
+    house = request.app[reads.HOUSE]
+    part, device = request.query.get("benchmark", "").lower(), request.query.get("device")
+
+    def view(_connection: sa.Connection) -> views.Item:
+        found: dict[str, dict[str, set[str]]] = {}
+        for cell in house.controls.cells():
+            if not cell.impossible and part in cell.benchmark.lower() and device in (None, cell.device):
+                found.setdefault(cell.benchmark, {}).setdefault(cell.device, set()).add(cell.backend)
+        columns = sorted({name for places in found.values() for name in places})
+        named = sorted(found)[:HISTORIES]
+        rows = [(name, [(column, sorted(found[name].get(column, ()))) for column in columns]) for name in named]
+        return {"columns": columns, "rows": rows, "left_out": len(found) - len(named), **_choices(request)}
+
+    return view
+
+
+def _likely(culprits: Mapping[str, Any]) -> list[views.Item]:
+    """Commits by their probability, each with what it did where it is one of the culprits."""
+    effects = {
+        commit: {"estimate": one["effect"], "low": one["low"], "high": one["high"]}
+        for one in culprits.get("culprits", ())
+        if one.get("effect") is not None
+        for commit in one["commits"]
+    }
+    shares = {commit: share for commit, share in (culprits.get("by_commit") or {}).items() if share >= LEAST_SHOWN}
+    return [
+        {"commit": commit, "probability": share, "effect": effects.get(commit)}
+        for commit, share in sorted(shares.items(), key=lambda one: -one[1])
+    ]
+
+
+def _subjects(connection: sa.Connection, item: views.Item, more: Sequence[str]) -> views.Item:
+    commits = {commit for commit in (item["treatment"], item["control"], *more) if commit}
+    return {"subjects": views.subjects(connection, item["repository"], commits)}
+
+
+def _choices(request: web.Request) -> views.Item:
+    """What can be chosen among."""
+    chosen = request.app[reads.HOUSE].settings()
+    return {
+        "devices": [device.name for device in chosen.devices],
+        "repositories": [repository.name for repository in chosen.repositories],
+    }
+
+
+def _backends(request: web.Request) -> list[str]:
+    named = request.query["device"]
+    return [
+        backend for device in request.app[reads.HOUSE].settings().devices if device.name == named for backend in device.backends
+    ]
+
+
 def _frame(request: web.Request) -> dict[str, Any]:
     """What every page has."""
     session = request.get(door.SESSION)
     return {
-        "path": request.path,
         "query": dict(request.query),
-        "here": str(request.rel_url),
+        "older": lambda cursor: str(request.rel_url.update_query(cursor=str(cursor))),
+        "narrowed": lambda **query: _narrowed(request, query),
         "signed_in": session.name if session else "",
         "key": request.app[door.DOOR].key_of(session) if session else "",
         "key_field": door.KEY,
     }
+
+
+def _narrowed(request: web.Request, query: Mapping[str, Any]) -> str:
+    """This page with other parameters, from its beginning; None takes one away."""
+    told = {name: value for name, value in request.query.items() if name not in ("cursor", "page")} | dict(query)
+    return str(request.rel_url.with_query({name: str(value) for name, value in told.items() if value is not None}))
 
 
 def _standing(request: web.Request, connection: sa.Connection) -> Mapping[str, Any]:
@@ -105,4 +231,14 @@ def _response(request: web.Request, text: str) -> web.Response:
     return response
 
 
-PAGES = (Page("/", "Now", "now", "now.html", now),)
+PAGES = (
+    Page("/", "Now", "now", "now.html", now),
+    Page("/findings", "Findings", "findings", "findings.html", findings),
+    Page(f"/findings/{routes.NUMBER}", "Finding", "findings", "finding.html", finding),
+    Page("/history", "History", "history", "history.html", history),
+    Page("/coverage", "Coverage", "coverage", "coverage.html", coverage),
+    Page("/comparison", "Comparison", "comparison", "comparison.html", coverage),
+    Page("/experiments", "Experiments", "experiments", "experiments.html", experiments),
+    Page(f"/experiments/{routes.NUMBER}", "Experiment", "experiments", "experiment.html", experiment),
+    Page(f"/requests/{routes.NUMBER}", "Request", "experiments", "request.html", reads.request_of),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,12 @@ import jinja2
 import markupsafe
 
 from aibenchd.api import pages, screen
+from aibenchd.store import triage
+from aibenchd.web import charts, tables
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
+LARGEST = 700.0  # logarithm of a number that a float holds
 HALF_WIDTH = 60  # of an interval that is drawn in a row, either side of no change
 LEAST_SPREAD, MOST_SPREAD = 0.02, 0.5  # that the rows of a table are drawn to, as a ratio minus 1
 
@@ -49,6 +53,14 @@ def environment() -> jinja2.Environment:
         "size": screen.size,
         "spread": spread,
         "tally": screen.tally,
+        "as_text": json.dumps,
+        "done": done,
+        "errors": errors_of,
+        "odds": odds,
+        "pretty": pretty,
+        "quantity_of": quantity_of,
+        "relative": tables.relative,
+        "span_of": span_of,
         "when": when,
         "word": word,
         "part": part,
@@ -118,6 +130,46 @@ def share(ratio: float | None) -> str:
 def word(item: Mapping[str, Any]) -> str:
     """How an experiment ended or stands."""
     return pages.ended(item)
+
+
+def quantity_of(value: float | None, unit: str, signed: bool = False) -> str:
+    """A value in three digits and the unit that suits it."""
+    if value is None:
+        return ""
+    text = screen.quantity(abs(value), unit) if unit in charts.SECONDS or unit != "B" else screen.size(abs(value))
+    sign = "\N{MINUS SIGN}" if value < 0 else "+" if signed and value > 0 else ""
+    return sign + text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def odds(evidence: float) -> str:
+    """Of the logarithm of an e-value."""
+    return f"{math.exp(min(evidence, LARGEST)):,.3g}"
+
+
+def done(action: str) -> str:
+    """What somebody made of a finding, as it is told."""
+    return triage.DONE.get(action, action)
+
+
+def errors_of(outputs: Iterable[Mapping[str, Any]]) -> str:
+    """How far outputs are from what they should be."""
+    return ", ".join(
+        f"{one['type'].removeprefix('ERROR ')} {one['metric']} {value:.2g}"
+        for one in outputs
+        if (value := next((one["treatment"][name] for name in ("p50", "mean") if name in (one["treatment"] or {})), None))
+        is not None
+    )
+
+
+def pretty(value: Any) -> str:
+    """JSON for a person."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def span_of(items: Iterable[Mapping[str, Any]]) -> float:
+    """As :func:`spread`, of changes in units."""
+    ends = [abs(item[name]) for item in items for name in ("low", "high", "change") if item.get(name) is not None]
+    return max(ends, default=1.0) or 1.0
 
 
 def spread(items: Iterable[Mapping[str, Any]]) -> float:

@@ -214,6 +214,8 @@ QUESTIONS = {
     "of a repository": lambda c: views.experiments(c, views.ExperimentQuery(repository="engine")),
     "of a benchmark": lambda c: views.experiments(c, views.ExperimentQuery(benchmark="squeeze")),
     "one experiment": lambda c: views.experiment(c, 1),
+    "subjects": lambda c: views.subjects(c, "engine", ["a", "b"]),
+    "samples": lambda c: views.samples(c, 1),
     "verdicts": lambda c: views.verdicts(c, 10),
     "findings": lambda c: views.findings(c, views.FindingQuery()),
     "findings of a kind": lambda c: views.findings(c, views.FindingQuery(state="open", triage="none", device="lab-host")),

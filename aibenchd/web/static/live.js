@@ -10,6 +10,8 @@ let source = null;
 let timer = 0;
 let looked = Date.now();
 let looking = false;
+const was = new WeakMap(); // what the daemon sent of each part: charts and times change what is there
+for (const part of document.querySelectorAll("[data-live]")) was.set(part, part.innerHTML);
 
 function later(ms) {
   clearTimeout(timer);
@@ -34,13 +36,13 @@ async function look() {
 function replace(fresh) {
   for (const old of document.querySelectorAll("[data-live]")) {
     const made = fresh.getElementById(old.id);
-    if (!made || made.isEqualNode(old) || old.dataset.was === made.innerHTML) continue;
+    if (!made || was.get(old) === made.innerHTML) continue;
+    if ([...old.querySelectorAll("input, textarea")].some((one) => one.type !== "hidden" && one.value !== one.defaultValue)) continue;
     if (old.contains(document.activeElement) && /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) continue;
     const focused = old.contains(document.activeElement) ? place(old, document.activeElement) : null;
     const scrolled = [...old.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
-    const was = made.innerHTML;
+    was.set(old, made.innerHTML);
     old.replaceChildren(...made.cloneNode(true).childNodes);
-    old.dataset.was = was;
     old.querySelectorAll(".scroll").forEach((one, index) => (one.scrollLeft = scrolled[index] ?? 0));
     if (focused) focusable(old)[focused.index]?.focus({ preventScroll: true });
     old.dispatchEvent(new CustomEvent("replaced", { bubbles: true }));

@@ -1,0 +1,191 @@
+"""What charts show, as data that ``charts.js`` draws. Pure.
+
+A chart has ``x`` (places from 0, or numbers of a unit), ``lines`` (each with a band where its values have intervals) and
+``points`` (each with its verdict, its interval and what it links to). Whatever it shows is in a table of the page too.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from aibenchd.api import pages
+from aibenchd.store import views
+
+
+class Chart(TypedDict):
+    """``labels`` say what each place of ``x`` is; where there are none it is a number of ``x_unit``. ``zone`` is where no change
+    matters; ``beyond`` samples lie further right than is shown."""
+
+    about: str
+    unit: str
+    x: Sequence[float]
+    x_unit: str
+    labels: Sequence[str] | None
+    lines: Sequence[Mapping[str, Any]]
+    points: Mapping[str, Any] | None
+    zone: Sequence[float] | None
+    beyond: int
+
+
+def _chart(
+    about: str,
+    unit: str,
+    x: Sequence[float],
+    *,
+    x_unit: str = "",
+    labels: Sequence[str] | None = None,
+    lines: Sequence[Mapping[str, Any]] = (),
+    points: Mapping[str, Any] | None = None,
+    zone: Sequence[float] | None = None,
+    beyond: int = 0,
+) -> Chart:
+    return Chart(
+        about=about, unit=unit, x=list(x), x_unit=x_unit, labels=labels, lines=lines, points=points, zone=zone, beyond=beyond
+    )
+
+
+BINS = 48  # of a distribution
+TAIL = 0.005  # of all samples, that lie beyond the last bin on the right: a few that are far out would hide all others
+UNITS = (("s", 1.0), ("ms", 1e-3), ("\N{MICRO SIGN}s", 1e-6), ("ns", 1e-9))
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+def changes(history: Sequence[Mapping[str, Any]], min_effect: float | None) -> Chart:
+    """The change of each commit against its control, oldest first, with its verdict."""
+    shown = [item for item in reversed(history) if item["estimate"] is not None or item["verdict"] == "broken"]
+    points = {
+        "values": [_percent(item["estimate"]) for item in shown],
+        "low": [_percent(item["low"]) for item in shown],
+        "high": [_percent(item["high"]) for item in shown],
+        "verdicts": [pages.ended(item) for item in shown],
+        "links": [f"/experiments/{item['id']}" for item in shown],
+    }
+    labels = [_commit(item["treatment"], item["subject"]) for item in shown]
+    return _chart("change against the control", "%", range(len(shown)), labels=labels, points=points, zone=_zone(min_effect))
+
+
+def levels(found: Sequence[Mapping[str, Any]], subjects: Mapping[str, str]) -> Chart:
+    """The time of each commit over that of the oldest one, in percent, with the interval of 90 %."""
+    line = _line(
+        "level",
+        "accent",
+        [_percent(one["ratio"] - 1) for one in found],
+        low=[_percent(one["low"] - 1) for one in found],
+        high=[_percent(one["high"] - 1) for one in found],
+    )
+    labels = [_commit(one["commit"], subjects.get(one["commit"])) for one in found]
+    return _chart("time over that of the oldest commit", "%", range(len(found)), labels=labels, lines=[line])
+
+
+def times(history: Sequence[Mapping[str, Any]], metric: str) -> Chart | None:
+    """The median of all samples of each commit, of the treatment; None where there is nothing to show."""
+    shown = [(item, result) for item in reversed(history) for result in item["results"] if result["metric"] == metric]
+    values = [(result["treatment"] or {}).get("p50") for _, result in shown]
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    unit, factor = _unit(shown[-1][1]["unit"], known)
+    line = _line(metric, "accent", [_scaled(value, factor) for value in values], dots=True)
+    labels = [_commit(item["treatment"], item["subject"]) for item, _ in shown]
+    return _chart(f"{metric}: median of all samples", unit, range(len(shown)), labels=labels, lines=[line])
+
+
+def interval(blocks: Sequence[Mapping[str, Any]], min_effect: float | None) -> Chart | None:
+    """The estimate and its interval after each block."""
+    shown = [block for block in blocks if block["estimate"] is not None]
+    if not shown:
+        return None
+    values, low, high = ([_percent(block[name]) for block in shown] for name in ("estimate", "low", "high"))
+    return _chart(
+        "change and its interval after each block",
+        "%",
+        [block["number"] for block in shown],
+        labels=[f"block {block['number']}" for block in shown],
+        lines=[_line("change", "accent", values, low=low, high=high)],
+        zone=_zone(min_effect),
+    )
+
+
+def processes(blocks: Sequence[Mapping[str, Any]], unit: str) -> Chart | None:
+    """The one number of each process that is decided on, by block."""
+    arms = [arm for arm in ("treatment", "control") if any(block[arm] is not None for block in blocks)]
+    if not arms:
+        return None
+    shown, factor = _unit(unit, [block[arm] for block in blocks for arm in arms if block[arm] is not None])
+    return _chart(
+        "each process: what is decided on",
+        shown,
+        [block["number"] for block in blocks],
+        labels=[f"block {block['number']}, {block['order']}" for block in blocks],
+        lines=[_line(arm, arm, [_scaled(block[arm], factor) for block in blocks], dots=True) for arm in arms],
+    )
+
+
+def distribution(samples: Mapping[str, Sequence[float]], unit: str) -> Chart | None:
+    """How the samples of each arm are distributed: the share of each arm's that falls into each bin."""
+    arms = {arm: sorted(value for value in samples.get(arm, ()) if math.isfinite(value)) for arm in ("treatment", "control")}
+    pooled = sorted(itertools.chain.from_iterable(arms.values()))
+    high = pooled[min(len(pooled) - 1, math.ceil((1 - TAIL) * len(pooled)))] if pooled else 0.0
+    if not pooled or high <= pooled[0]:
+        return None
+    shown, factor = _unit(unit, pooled)
+    edges = [pooled[0] + (high - pooled[0]) * place / BINS for place in range(BINS + 1)]
+    return _chart(
+        "share of each arm's samples",
+        "%",
+        [round(edge * factor, 5) for edge in edges],
+        x_unit=shown,
+        lines=[_line(arm, arm, [*_shares(values, edges), None], steps=True) for arm, values in arms.items() if values],
+        beyond=sum(value > high for value in pooled),
+    )
+
+
+def main_metric(history: Iterable[Mapping[str, Any]]) -> str:
+    """The series of the network that is shown of a history: the latency, else the first."""
+    metrics = list(dict.fromkeys(result["metric"] for item in history for result in item["results"]))
+    return "latency" if "latency" in metrics or not metrics else metrics[0]
+
+
+def unit_of(results: Iterable[Mapping[str, Any]]) -> str:
+    """The unit of the network's own series; empty where that is not clear."""
+    units = [one["unit"] for one in results if one["type"] == views.MAIN_SERIES and one["metric"] == "latency"]
+    return units[0] if units else ""
+
+
+def _line(name: str, colour: str, values: Sequence[float | None], **more: Any) -> dict[str, Any]:
+    """``more`` has ``low`` and ``high`` of a band, or says that there are ``dots``, or that it goes by ``steps``."""
+    return {"name": name, "colour": colour, "values": values, "low": None, "high": None, "dots": False, "steps": False} | more
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else round(value * factor, 5)
+
+
+def _shares(values: Sequence[float], edges: Sequence[float]) -> list[float]:
+    places = [bisect.bisect_left(values, edge) for edge in edges[:-1]] + [bisect.bisect_right(values, edges[-1])]
+    return [round(100 * (end - begin) / len(values), 3) for begin, end in itertools.pairwise(places)]
+
+
+def _unit(unit: str, values: Sequence[float]) -> tuple[str, float]:
+    """The unit that suits values, and what to multiply them by."""
+    if unit not in SECONDS:
+        return unit, 1.0
+    middle = sorted(values)[len(values) // 2] * SECONDS[unit]
+    name, length = next(((name, length) for name, length in UNITS if middle >= length), UNITS[-1])
+    return name, SECONDS[unit] / length
+
+
+def _zone(min_effect: float | None) -> list[float] | None:
+    return None if min_effect is None else [-100 * min_effect, 100 * min_effect]
+
+
+def _percent(ratio: float | None) -> float | None:
+    return None if ratio is None else round(100 * ratio, 4)
+
+
+def _commit(commit: str, subject: str | None) -> str:
+    return f"{commit[: pages.SHORT]} {subject or ''}".rstrip()

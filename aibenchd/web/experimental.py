@@ -1,0 +1,75 @@
+"""One experiment as its page shows it. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aibenchd import model
+from aibenchd.api import screen
+from aibenchd.store import views
+from aibenchd.web import charts
+
+WHOLE = (views.MAIN_SERIES, "PROCESS", "ARMS", views.OUTPUT_SERIES.strip())  # how types begin that are of no operator
+OPERATORS = 60  # that are listed, those that change most
+
+
+def shown(item: views.Item, samples: Mapping[str, Sequence[float]]) -> views.Item:
+    """What is made of an experiment, for its template."""
+    unit = charts.unit_of(item["results"])
+    whole = [result for result in item["results"] if result["type"].split(" ")[0] in WHOLE]
+    operators = [result for result in item["results"] if result["type"].split(" ")[0] not in WHOLE]
+    operators.sort(key=_weight, reverse=True)
+    for block in item["blocks"]:
+        block["trials_run"] = len(block["trials"])
+    return {
+        "unit": unit,
+        "network": [_row(result) for result in whole],
+        "operators": [_row(result) for result in operators[:OPERATORS]],
+        "left_out": max(0, len(operators) - OPERATORS),
+        "command": command(item),
+        "charts": {
+            "interval": charts.interval(item["blocks"], item["design"].get("rule", {}).get("min_effect")),
+            "processes": charts.processes(item["blocks"], unit),
+            "distribution": charts.distribution(samples, unit),
+        },
+    }
+
+
+def command(item: views.Item) -> str:
+    """What has it measured again; of two cells, that page's own way."""
+    if item["run_type"] == model.RunType.COMPARE:
+        return f"aibenchctl request {item['request']}    # the two cells that it compares"
+    where = {"repository": item["repository"], "benchmark": item["benchmark"], "device": item["device"]}
+    options = [word for name, value in where.items() for word in (f"--{name}", value)]
+    return shlex.join(["aibenchctl", "ab", *filter(None, (item["treatment"], item["control"])), *options, "--wait"])
+
+
+def _row(result: Mapping[str, Any]) -> views.Item:
+    """A series in both arms, and by how much the one differs from the other."""
+    treatment, control = (_median(result[arm]) for arm in ("treatment", "control"))
+    comparable = treatment is not None and control
+    return {
+        "name": result["type"],
+        "metric": result["metric"],
+        "treatment": _said(treatment, result["unit"]) or result["text"],
+        "control": _said(control, result["unit"]),
+        "change": treatment / control - 1 if comparable and treatment is not None and control else None,
+    }
+
+
+def _weight(result: Mapping[str, Any]) -> float:
+    treatment, control = (_median(result[arm]) for arm in ("treatment", "control"))
+    return abs((treatment or 0.0) - (control or 0.0))
+
+
+def _median(statistics: Mapping[str, float] | None) -> float | None:
+    known = statistics or {}
+    return next((known[name] for name in ("p50", "median", "mean") if name in known), None)
+
+
+def _said(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
+    return screen.size(value) if unit == "B" else screen.quantity(value, unit)

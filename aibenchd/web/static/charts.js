@@ -1,0 +1,209 @@
+// Draws what a page's data describe (aibenchd/web/charts.py says how) with uPlot. A chart is in the tab order: arrows move along
+// it, Enter opens what is there, and the line below it says in words what is under the cursor. Dragging zooms, a double click
+// shows all again.
+
+const HEIGHT = 250;
+const REACH = 14; // pixels from the cursor to a point that a click means
+const drawn = new Map();
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const OF_VERDICT = { regressed: "regressed", slower: "regressed", improved: "improved", faster: "improved", broken: "broken", inconclusive: "unsure" };
+const INK = { accent: "accent", treatment: "treatment", control: "control" };
+
+function number(value, unit) {
+  if (value === null || value === undefined) return "";
+  const text = unit === "%" ? (value > 0 ? "+" : "") + value.toFixed(2) : Number(value.toPrecision(4)).toString();
+  return `${text.replace("-", "\u2212")}\u00a0${unit}`.trim();
+}
+
+function shape(context, verdict, x, y, size) {
+  context.beginPath();
+  if (verdict === "regressed" || verdict === "slower") {
+    context.moveTo(x, y - size); context.lineTo(x + size, y + size * 0.8); context.lineTo(x - size, y + size * 0.8); context.closePath(); context.fill();
+  } else if (verdict === "improved" || verdict === "faster") {
+    context.moveTo(x, y + size); context.lineTo(x + size, y - size * 0.8); context.lineTo(x - size, y - size * 0.8); context.closePath(); context.fill();
+  } else if (verdict === "broken") {
+    context.moveTo(x - size, y - size); context.lineTo(x + size, y + size); context.moveTo(x + size, y - size); context.lineTo(x - size, y + size); context.stroke();
+  } else if (verdict === "inconclusive") {
+    context.moveTo(x, y - size); context.lineTo(x + size, y); context.lineTo(x, y + size); context.lineTo(x - size, y); context.closePath(); context.stroke();
+  } else if (verdict === "identical") {
+    context.moveTo(x - size, y - size / 3); context.lineTo(x + size, y - size / 3); context.moveTo(x - size, y + size / 3); context.lineTo(x + size, y + size / 3); context.stroke();
+  } else {
+    context.arc(x, y, size * 0.65, 0, 7); context.stroke();
+  }
+}
+
+function marks(plot, { points, x }) {
+  const { ctx: context } = plot;
+  const ratio = devicePixelRatio || 1;
+  const { left, top, width, height } = plot.bbox;
+  const size = Math.max(3, Math.min(5.5, width / ratio / x.length / 1.6)) * ratio;
+  context.save();
+  context.beginPath();
+  context.rect(left - size, top, width + 2 * size, height);
+  context.clip();
+  x.forEach((place, index) => {
+    const at = plot.valToPos(place, "x", true);
+    const verdict = points.verdicts[index];
+    const ink = colour(OF_VERDICT[verdict] ?? "dim");
+    context.strokeStyle = context.fillStyle = ink;
+    if (points.low[index] !== null && points.high[index] !== null) {
+      context.globalAlpha = OF_VERDICT[verdict] ? 0.9 : 0.45;
+      context.lineWidth = 1.25 * ratio;
+      context.beginPath();
+      context.moveTo(at, plot.valToPos(points.low[index], "y", true));
+      context.lineTo(at, plot.valToPos(points.high[index], "y", true));
+      context.stroke();
+      context.globalAlpha = 1;
+    }
+    context.lineWidth = 1.6 * ratio;
+    const value = points.values[index] ?? plot.scales.y.max - (plot.scales.y.max - plot.scales.y.min) * 0.06; // broken: no time
+    shape(context, verdict, at, plot.valToPos(value, "y", true), size);
+  });
+  context.restore();
+}
+
+function backdrop(plot, { zone, unit }) {
+  const { ctx: context } = plot;
+  const { left, width, top, height } = plot.bbox;
+  const inside = (y) => Math.max(top, Math.min(top + height, y));
+  context.save();
+  if (zone) {
+    const [low, high] = zone.map((end) => inside(plot.valToPos(end, "y", true)));
+    context.fillStyle = colour("zone");
+    context.fillRect(left, high, width, low - high);
+  }
+  if (unit === "%" && plot.scales.y.min < 0 && plot.scales.y.max > 0) {
+    const zero = plot.valToPos(0, "y", true);
+    context.strokeStyle = colour("strong");
+    context.lineWidth = devicePixelRatio || 1;
+    context.beginPath();
+    context.moveTo(left, zero);
+    context.lineTo(left + width, zero);
+    context.stroke();
+  }
+  context.restore();
+}
+
+function options(chart, width) {
+  const grid = { stroke: colour("line"), width: 1 };
+  const axis = { stroke: colour("dim"), grid, ticks: { ...grid, size: 4 }, font: "11px system-ui, sans-serif" };
+  const named = chart.labels && !/^block/.test(chart.labels[0] ?? "");
+  const series = [{}];
+  const bands = [];
+  const data = [chart.x];
+  for (const line of chart.lines) {
+    const ink = colour(INK[line.colour] ?? "accent");
+    if (line.low) {
+      const first = series.length;
+      series.push({ stroke: null, points: { show: false } }, { stroke: null, points: { show: false } });
+      data.push(line.high, line.low);
+      bands.push({ series: [first, first + 1], fill: colour("band") });
+    }
+    const dashed = line.colour === "control" ? [5, 4] : undefined;
+    series.push({
+      stroke: ink,
+      width: 1.6,
+      dash: line.dots ? undefined : dashed,
+      paths: line.steps ? uPlot.paths.stepped({ align: 1 }) : line.dots && chart.lines.length > 1 ? () => null : undefined,
+      points: { show: Boolean(line.dots), size: 6, stroke: ink, fill: line.colour === "control" ? colour("sheet") : ink, width: 1.5 },
+    });
+    data.push(line.values);
+  }
+  if (chart.points) {
+    for (const name of ["low", "high", "values"]) {
+      series.push({ stroke: null, points: { show: false }, paths: () => null });
+      data.push(chart.points[name]);
+    }
+  }
+  return [
+    {
+      width,
+      height: HEIGHT,
+      padding: [10, 12, 0, 0],
+      legend: { show: false },
+      cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
+      scales: {
+        x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : chart.steps ? [low, high] : padded(low, high, 0.02)) },
+        y: { range: (_, low, high) => extent(chart, low, high) },
+      },
+      axes: [
+        { ...axis, grid: { show: false }, space: named ? 72 : 50, incrs: named || chart.labels ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] : undefined, values: (_, splits) => splits.map((at) => (named ? (chart.labels[at] ?? "").slice(0, 7) : Number(at.toPrecision(6)))) },
+        { ...axis, size: 58, values: (_, splits) => splits.map((at) => `${Number(at.toPrecision(6))}`.replace("-", "\u2212")) },
+      ],
+      series,
+      bands,
+      hooks: { drawClear: [(plot) => backdrop(plot, chart)], draw: [(plot) => chart.points && marks(plot, chart)] },
+    },
+    data,
+  ];
+}
+
+const padded = (low, high, share) => [low - (high - low) * share, high + (high - low) * share];
+
+function extent(chart, low, high) {
+  if (low === null || high === null) return [-1, 1];
+  if (chart.lines.some((line) => line.steps)) return [0, high * 1.08 || 1];
+  if (chart.zone) [low, high] = [Math.min(low, chart.zone[0] * 1.4), Math.max(high, chart.zone[1] * 1.4)];
+  return low === high ? [low - 1, high + 1] : padded(low, high, 0.08);
+}
+
+function words(chart, index) {
+  if (index === null || index === undefined) return "";
+  const at = chart.labels ? chart.labels[index] : number(chart.x[index], chart.x_unit ?? "");
+  const interval = (of) => (of.low && of.low[index] !== null ? ` (${number(of.low[index], "")} … ${number(of.high[index], "")})` : "");
+  const said = chart.lines.filter((line) => line.values[index] !== null).map((line) => `${chart.lines.length > 1 ? line.name + " " : ""}${number(line.values[index], chart.unit)}${interval(line)}`);
+  if (chart.points) said.push(`${chart.points.verdicts[index]} ${number(chart.points.values[index], chart.unit)}${interval(chart.points)}`);
+  return `${at}: ${said.join(", ")}`;
+}
+
+function draw(figure) {
+  const chart = JSON.parse(figure.querySelector("script").textContent);
+  const box = figure.querySelector(".plot");
+  const readout = figure.querySelector("output");
+  drawn.get(figure)?.destroy();
+  box.replaceChildren();
+  if (!chart.x.length) return;
+  const [setup, data] = options(chart, box.clientWidth || 600);
+  const plot = new uPlot(setup, data, box);
+  plot.hooks.setCursor = [(one) => (readout.textContent = words(chart, one.cursor.idx))];
+  drawn.set(figure, plot);
+  const link = () => chart.points?.links?.[plot.cursor.idx];
+  plot.over.addEventListener("click", (event) => {
+    const index = plot.cursor.idx;
+    if (index === null || !link() || Math.abs(plot.valToPos(chart.x[index], "x") - event.offsetX) > REACH) return;
+    if (plot.select.width < 2) location.href = link();
+  });
+  figure.onkeydown = (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1, Home: -chart.x.length, End: chart.x.length }[event.key];
+    if (step) {
+      const from = plot.cursor.idx ?? (step > 0 ? -1 : chart.x.length);
+      const index = Math.max(0, Math.min(chart.x.length - 1, from + step));
+      plot.setCursor({ left: plot.valToPos(chart.x[index], "x"), top: 10 });
+      event.preventDefault();
+    } else if (event.key === "Enter" && link()) {
+      location.href = link();
+    } else if (event.key === "Escape") {
+      plot.setScale("x", { min: chart.x[0], max: chart.x[chart.x.length - 1] });
+    }
+  };
+}
+
+function all() {
+  for (const figure of drawn.keys()) {
+    if (figure.isConnected) continue;
+    drawn.get(figure).destroy();
+    drawn.delete(figure);
+  }
+  document.querySelectorAll("figure.chart").forEach(draw);
+}
+
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === width) return; // a phone's address bar comes and goes
+  width = innerWidth;
+  all();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
+document.addEventListener("replaced", (event) => event.target.querySelector("figure.chart") && all());
+all();
