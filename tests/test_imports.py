@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = {"adbutils", "aiohttp", "alembic", "asyncssh", "httpx", "matplotlib", "numpy", "torch"}
+HEAVY = {"adbutils", "aiohttp", "alembic", "asyncssh", "httpx", "jinja2", "matplotlib", "numpy", "torch"}
 
 
 def imported(module: str) -> set[str]:

@@ -29,7 +29,7 @@ _FILES = web.AppKey("files", Mapping[str, bytes])
 
 def app(house: server.House, shared: routes.Shared, at: server.Dashboard) -> web.Application:
     """The dashboard of one listener. Reads the files that it serves, which are few and small."""
-    made = routes.serving(house, _routes(), shared, [answers.explained(_told), door.guarded])
+    made = routes.serving(house, _routes(), shared, [answers.explained(_told), door.guarded, _there])
     made[door.DOOR] = door.Door(at.token, at.listening.getsockname()[1])
     files = (path for path in render.STATIC.rglob("*") if path.is_file())
     made[_FILES] = {str(path.relative_to(render.STATIC)): path.read_bytes() for path in files}
@@ -51,6 +51,15 @@ def _routes() -> list[routes.Route]:
 def _told(request: web.Request, refusal: answers.Refusal) -> web.StreamResponse:
     told = answers.as_json if request.path.startswith(FOR_PROGRAMS) else pages.refused
     return told(request, refusal)
+
+
+@web.middleware
+async def _there(request: web.Request, handler: answers.Handler) -> web.StreamResponse:
+    """Say so where there is no such page."""
+    missed = request.match_info.http_exception
+    if missed is not None:
+        raise answers.Refusal(missed.status, f"there is no page {request.path} to {request.method}")
+    return await handler(request)
 
 
 async def _file(request: web.Request) -> web.Response:

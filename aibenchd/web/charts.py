@@ -48,6 +48,7 @@ def _chart(
     )
 
 
+DIGITS = 4  # of a value in a table
 BINS = 48  # of a distribution
 TAIL = 0.005  # of all samples, that lie beyond the last bin on the right: a few that are far out would hide all others
 UNITS = (("s", 1.0), ("ms", 1e-3), ("\N{MICRO SIGN}s", 1e-6), ("ns", 1e-9))
@@ -168,6 +169,17 @@ def _scaled(value: float | None, factor: float) -> float | None:
 def _shares(values: Sequence[float], edges: Sequence[float]) -> list[float]:
     places = [bisect.bisect_left(values, edge) for edge in edges[:-1]] + [bisect.bisect_right(values, edges[-1])]
     return [round(100 * (end - begin) / len(values), 3) for begin, end in itertools.pairwise(places)]
+
+
+def aligned(values: Sequence[float | None], unit: str) -> tuple[list[str], str]:
+    """Values with as many digits behind the point, and the unit that they are all in; empty where there is none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return [""] * len(values), unit
+    shown, factor = _unit(unit, known)
+    middle = abs(sorted(known)[len(known) // 2] * factor)
+    digits = max(0, DIGITS - 1 - math.floor(math.log10(middle))) if middle else 0
+    return ["" if value is None else f"{value * factor:.{digits}f}" for value in values], shown
 
 
 def _unit(unit: str, values: Sequence[float]) -> tuple[str, float]:

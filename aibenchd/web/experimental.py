@@ -18,13 +18,16 @@ OPERATORS = 60  # that are listed, those that change most
 def shown(item: views.Item, samples: Mapping[str, Sequence[float]]) -> views.Item:
     """What is made of an experiment, for its template."""
     unit = charts.unit_of(item["results"])
-    whole = [result for result in item["results"] if result["type"].split(" ")[0] in WHOLE]
+    whole = sorted((one for one in item["results"] if one["type"].split(" ")[0] in WHOLE), key=_rank)
     operators = [result for result in item["results"] if result["type"].split(" ")[0] not in WHOLE]
     operators.sort(key=_weight, reverse=True)
-    for block in item["blocks"]:
+    blocks = item["blocks"]
+    said, shown_unit = charts.aligned([block[arm] for block in blocks for arm in ("treatment", "control")], unit)
+    for place, block in enumerate(blocks):
         block["trials_run"] = len(block["trials"])
+        block["said"] = {"treatment": said[2 * place], "control": said[2 * place + 1]}
     return {
-        "unit": unit,
+        "shown_unit": shown_unit,
         "network": [_row(result) for result in whole],
         "operators": [_row(result) for result in operators[:OPERATORS]],
         "left_out": max(0, len(operators) - OPERATORS),
@@ -57,6 +60,11 @@ def _row(result: Mapping[str, Any]) -> views.Item:
         "control": _said(control, result["unit"]),
         "change": treatment / control - 1 if comparable and treatment is not None and control else None,
     }
+
+
+def _rank(result: Mapping[str, Any]) -> tuple[int, bool, str]:
+    """The network's latency first."""
+    return WHOLE.index(result["type"].split(" ")[0]), result["metric"] != "latency", result["metric"]
 
 
 def _weight(result: Mapping[str, Any]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from aibenchd.api import screen
 from aibenchd.store import views
 from aibenchd.web import charts
 
@@ -14,10 +13,13 @@ def shown(answer: views.Item, min_effect: float) -> views.Item:
     by_series: dict[tuple[str, str], list[views.Item]] = {}
     for item in history:
         by_series.setdefault((item["repository"], item["backend"]), []).append(item)
-        item["shown"] = _figure(item, metric)
+    figures, unit = _figures(history, metric)
+    for item, said in zip(history, figures, strict=True):
+        item["shown"] = said
     subjects = {item["treatment"]: item["subject"] or "" for item in history}
     return {
         "metric": metric,
+        "unit": unit,
         "groups": [
             {
                 "name": " ".join(filter(None, (repository, backend))),
@@ -31,8 +33,8 @@ def shown(answer: views.Item, min_effect: float) -> views.Item:
     }
 
 
-def _figure(item: views.Item, metric: str) -> str:
-    for result in item["results"]:
-        if result["metric"] == metric and "p50" in (result["treatment"] or {}):
-            return screen.quantity(result["treatment"]["p50"], result["unit"])
-    return ""
+def _figures(history: list[views.Item], metric: str) -> tuple[list[str], str]:
+    """The median of each, and the unit that all are in."""
+    results = [next((one for one in item["results"] if one["metric"] == metric), None) for item in history]
+    values = [None if one is None else (one["treatment"] or {}).get("p50") for one in results]
+    return charts.aligned(values, next((one["unit"] for one in results if one), ""))

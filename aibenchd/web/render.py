@@ -21,6 +21,8 @@ from aibenchd.web import charts, tables
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
+SHORT = 9  # characters of a commit
+MANY = 1e6  # to one
 LARGEST = 700.0  # logarithm of a number that a float holds
 HALF_WIDTH = 60  # of an interval that is drawn in a row, either side of no change
 LEAST_SPREAD, MOST_SPREAD = 0.02, 0.5  # that the rows of a table are drawn to, as a ratio minus 1
@@ -46,6 +48,7 @@ def environment() -> jinja2.Environment:
         "json": embedded,
         "percent": percent,
         "quantity": screen.quantity,
+        "figure": figure,
         "finds": finds,
         "share": share,
         "signed": signed,
@@ -103,17 +106,20 @@ def when(time: str | None) -> str:
 
 def short(commit: str | None) -> str:
     """As much of a commit as tells it apart."""
-    return (commit or "")[: pages.SHORT]
+    return (commit or "")[:SHORT]
 
 
 def percent(ratio: float | None, digits: int = 1) -> str:
     """A ratio minus 1, with its sign: ``+2.1 %``."""
-    return "" if ratio is None else f"{100 * ratio:+.{digits}f}\N{NO-BREAK SPACE}%".replace("-", "\N{MINUS SIGN}")
+    if ratio is None:
+        return ""
+    return f"{signed(100 * ratio, digits)}\N{NO-BREAK SPACE}%"
 
 
-def signed(percents: float) -> str:
-    """An end of an interval, in percent."""
-    return f"{percents:+.1f}".replace("-", "\N{MINUS SIGN}")
+def signed(number: float, digits: int = 1) -> str:
+    """With its sign, where it is not nothing."""
+    text = f"{number:+.{digits}f}"
+    return text.lstrip("+-") if not float(text) else text.replace("-", "\N{MINUS SIGN}")
 
 
 def finds(smallest: Iterable[float | None] | None) -> str:
@@ -136,14 +142,21 @@ def quantity_of(value: float | None, unit: str, signed: bool = False) -> str:
     """A value in three digits and the unit that suits it."""
     if value is None:
         return ""
-    text = screen.quantity(abs(value), unit) if unit in charts.SECONDS or unit != "B" else screen.size(abs(value))
+    text = screen.size(abs(value)) if unit == "B" else screen.quantity(abs(value), unit)
     sign = "\N{MINUS SIGN}" if value < 0 else "+" if signed and value > 0 else ""
-    return sign + text.replace(" ", "\N{NO-BREAK SPACE}")
+    return sign + text.replace(" us", " \N{MICRO SIGN}s").replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def figure(measured: Mapping[str, Any]) -> dict[str, str]:
+    """The ``median`` of a cell with its unit, and the ends of its interval in the same."""
+    said, unit = charts.aligned([measured[name] for name in ("median", "low", "high")], measured["unit"])
+    return {"median": f"{said[0]}\N{NO-BREAK SPACE}{unit}".rstrip(), "low": said[1], "high": said[2]}
 
 
 def odds(evidence: float) -> str:
-    """Of the logarithm of an e-value."""
-    return f"{math.exp(min(evidence, LARGEST)):,.3g}"
+    """Of the logarithm of an e-value, in three digits."""
+    value = math.exp(min(evidence, LARGEST))
+    return f"{value:.1e}" if value >= MANY else f"{float(f'{value:.3g}'):,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def done(action: str) -> str:

@@ -7,6 +7,7 @@ import math
 import random
 import socket
 import statistics
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ REVISIONS = 60
 BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6 * REVISIONS)
 MODELS = {"mobilenet_v2": 9_100.0, "resnet50": 48_300.0, "squeezenet": 7_400.0, "transformer": 21_900.0}  # us
 DEVICES = {"lab-host": ("cpu",), "phone-a": ("cpu", "opengl")}
+PLACES = DEVICES | {"gpu-box": ("cuda",)}  # of which one has never been reached
 SUBJECTS = (
     "Fuse the bias into the convolution",
     "Tidy up the allocator's statistics",
@@ -88,10 +90,15 @@ class Weeks:
             return "identical", 0.0
         return "unchanged", rng.gauss(0, 0.0025)
 
+    def _level(self, name: str, device: str, backend: str, number: int) -> float:
+        """What a commit takes, in us."""
+        changes = (self._truth(name, device, backend, one)[1] for one in range(1, number + 1))
+        return MODELS[name] * math.prod(1 + change for change in changes if not math.isnan(change) and abs(change) > 0.03)
+
     def _compared(self, pair: int, name: str, device: str, backend: str, number: int, **more: Any) -> int:
         verdict, change = self._truth(name, device, backend, number)
         half = 0.0 if verdict == "identical" else 0.006 if verdict != "inconclusive" else 0.024
-        at = BEGAN + timedelta(hours=6 * number + 1)
+        at, before = BEGAN + timedelta(hours=6 * number + 1), self._level(name, device, backend, number - 1)
         count = 0 if verdict == "identical" else 60 if verdict == "inconclusive" else 12
         estimate = None if math.isnan(change) else change
         facts = {
@@ -116,18 +123,18 @@ class Weeks:
         made = statusd.experiment(self.tx, pair, self.builds[number], **facts | more)
         self.made[name, device, backend, number] = made
         if count and (number > REVISIONS - 4 or verdict in ("regressed", "improved")):
-            self._blocks(made, name, device, change, count, at, broken=verdict == "broken")
+            self._blocks(made, before, device, change, count, at, broken=verdict == "broken")
         if count:
-            self._results(made, name, change, broken=verdict == "broken")
+            self._results(made, before, change, broken=verdict == "broken")
         return made
 
-    def _blocks(self, of: int, name: str, device: str, change: float, count: int, at: datetime, *, broken: bool) -> None:
+    def _blocks(self, of: int, level: float, device: str, change: float, count: int, at: datetime, *, broken: bool) -> None:
         rng = random.Random(of)
         ratios: list[float] = []
         for number in range(count):
             drift = 1 + 0.01 * math.sin(number / 5)
-            control = MODELS[name] * drift * (1 + rng.gauss(0, 0.004))
-            treatment = None if broken else MODELS[name] * drift * (1 + change) * (1 + rng.gauss(0, 0.004))
+            control = level * drift * (1 + rng.gauss(0, 0.004))
+            treatment = None if broken else level * drift * (1 + change) * (1 + rng.gauss(0, 0.004))
             ratios += [] if treatment is None else [math.log(treatment / control)]
             mean, half = statistics.fmean(ratios or [0]), 0.02 / math.sqrt(number + 1)
             begun = at - timedelta(seconds=30 * (count - number))
@@ -136,8 +143,8 @@ class Weeks:
             row |= {"estimate": mean, "low": mean - half, "high": mean + half} if ratios else {}
             row |= {"fingerprint": self.fingerprints[device], "conditions": {}}
             self.tx.connection.execute(schema.blocks.insert().values(row))
-            for arm, level in (("treatment", treatment), ("control", control)):
-                self._trial(of, number, arm, level, begun, rng)
+            for arm, taken in (("treatment", treatment), ("control", control)):
+                self._trial(of, number, arm, taken, begun, rng)
 
     def _trial(self, of: int, number: int, arm: str, level: float | None, begun: datetime, rng: random.Random) -> None:
         failed = level is None
@@ -151,8 +158,7 @@ class Weeks:
             sample = {"trial": trial, "type": "NET", "metric": "latency", "unit": "us", "values": values}
             self.tx.connection.execute(schema.samples.insert().values(sample))
 
-    def _results(self, of: int, name: str, change: float, *, broken: bool) -> None:
-        base = MODELS[name]
+    def _results(self, of: int, base: float, change: float, *, broken: bool) -> None:
         after = base if broken else base * (1 + change)
         rows = [("NET", "latency", "us", after, base), ("NET", "cpu_time", "us", after * 1.9, base * 1.9)]
         rows += [
@@ -322,7 +328,7 @@ class Controls(statusd.Controls):
                 impossible=impossible,
             )
             for name in MODELS
-            for device, backends in (*DEVICES.items(), ("gpu-box", ("cuda",)))
+            for device, backends in PLACES.items()
             for backend in backends
             for impossible in ("the framework cannot be asked for cuda" if backend == "cuda" and name == "transformer" else "",)
         ]
@@ -341,6 +347,20 @@ class Dashboard:
     controls: Controls
 
 
+_WRITTEN: list[bytes] = []  # it takes seconds, and many tests read the same
+
+
+async def written() -> bytes:
+    """Such a journal's file."""
+    if not _WRITTEN:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "journal.db"
+            async with store.opened(path, events.Events()) as journal:
+                await journal.write(lambda tx: Weeks(tx).write())
+            _WRITTEN.append(path.read_bytes())
+    return _WRITTEN[0]
+
+
 @contextlib.asynccontextmanager
 async def serving(directory: Path, token_file: Path | None = None) -> AsyncIterator[Dashboard]:
     """The status socket and the dashboard over such a journal."""
@@ -348,10 +368,10 @@ async def serving(directory: Path, token_file: Path | None = None) -> AsyncItera
         port = free.getsockname()[1]
     told = events.Events()
     at = {"listen": f"127.0.0.1:{port}", "token_file": token_file}
-    devices = [{"name": name, "kind": "local", "backends": list(backends)} for name, backends in DEVICES.items()]
+    devices = [{"name": name, "kind": "local", "backends": list(backends)} for name, backends in PLACES.items()]
     chosen = settings.Settings.model_validate(statusd.CONFIGURATION | {"dashboard": at, "devices": devices})
+    (directory / "journal.db").write_bytes(await written())
     async with store.opened(directory / "journal.db", told) as journal:
-        await journal.write(lambda tx: Weeks(tx).write())
         controls = Controls()
         house = server.House(journal, noticed(told), told, lambda: chosen, controls, directory)
         async with anyio.create_task_group() as tasks:

@@ -10,11 +10,12 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const OF_VERDICT = { regressed: "regressed", slower: "regressed", improved: "improved", faster: "improved", broken: "broken", inconclusive: "unsure" };
 const INK = { accent: "accent", treatment: "treatment", control: "control" };
 
-function number(value, unit) {
-  if (value === null || value === undefined) return "";
-  const text = unit === "%" ? (value > 0 ? "+" : "") + value.toFixed(2) : Number(value.toPrecision(4)).toString();
-  return `${text.replace("-", "\u2212")}\u00a0${unit}`.trim();
+function digits(value, unit, signed) {
+  const text = unit === "%" ? (signed && value > 0 ? "+" : "") + value.toFixed(2) : Number(value.toPrecision(4)).toString();
+  return text.replace("-", "\u2212");
 }
+
+const number = (value, unit, signed) => (value === null || value === undefined ? "" : `${digits(value, unit, signed)}\u00a0${unit}`.trim());
 
 function shape(context, verdict, x, y, size) {
   context.beginPath();
@@ -128,7 +129,7 @@ function options(chart, width) {
         y: { range: (_, low, high) => extent(chart, low, high) },
       },
       axes: [
-        { ...axis, grid: { show: false }, space: named ? 72 : 50, incrs: named || chart.labels ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] : undefined, values: (_, splits) => splits.map((at) => (named ? (chart.labels[at] ?? "").slice(0, 7) : Number(at.toPrecision(6)))) },
+        { ...axis, size: 30, grid: { show: false }, space: named ? 72 : 50, incrs: named || chart.labels ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] : undefined, values: (_, splits) => splits.map((at) => (named ? (chart.labels[at] ?? "").slice(0, 7) : Number(at.toPrecision(6)))) },
         { ...axis, size: 58, values: (_, splits) => splits.map((at) => `${Number(at.toPrecision(6))}`.replace("-", "\u2212")) },
       ],
       series,
@@ -150,10 +151,10 @@ function extent(chart, low, high) {
 
 function words(chart, index) {
   if (index === null || index === undefined) return "";
-  const at = chart.labels ? chart.labels[index] : number(chart.x[index], chart.x_unit ?? "");
-  const interval = (of) => (of.low && of.low[index] !== null ? ` (${number(of.low[index], "")} … ${number(of.high[index], "")})` : "");
-  const said = chart.lines.filter((line) => line.values[index] !== null).map((line) => `${chart.lines.length > 1 ? line.name + " " : ""}${number(line.values[index], chart.unit)}${interval(line)}`);
-  if (chart.points) said.push(`${chart.points.verdicts[index]} ${number(chart.points.values[index], chart.unit)}${interval(chart.points)}`);
+  const at = chart.labels ? chart.labels[index] : number(chart.x[index], chart.x_unit);
+  const interval = (of) => (of.low && of.low[index] !== null ? ` (${digits(of.low[index], chart.unit, true)} … ${digits(of.high[index], chart.unit, true)})` : "");
+  const said = chart.lines.filter((line) => line.values[index] !== null).map((line) => `${chart.lines.length > 1 ? line.name + " " : ""}${number(line.values[index], chart.unit, !line.steps)}${interval(line)}`);
+  if (chart.points) said.push(`${chart.points.verdicts[index]} ${number(chart.points.values[index], chart.unit, true)}${interval(chart.points)}`);
   return `${at}: ${said.join(", ")}`;
 }
 
@@ -166,7 +167,9 @@ function draw(figure) {
   if (!chart.x.length) return;
   const [setup, data] = options(chart, box.clientWidth || 600);
   const plot = new uPlot(setup, data, box);
-  plot.hooks.setCursor = [(one) => (readout.textContent = words(chart, one.cursor.idx))];
+  const say = () => (readout.textContent = words(chart, plot.cursor.idx ?? (chart.labels ? chart.x.length - 1 : null)));
+  plot.hooks.setCursor = [say];
+  say();
   drawn.set(figure, plot);
   const link = () => chart.points?.links?.[plot.cursor.idx];
   plot.over.addEventListener("click", (event) => {

@@ -88,11 +88,15 @@ function age() {
 function listen() {
   source?.close();
   source = null;
+  delete document.documentElement.dataset.live;
   clearTimeout(timer);
   if (document.hidden || !document.querySelector("main [data-live]")) return;
   source = new EventSource("/events");
   source.onmessage = told;
-  source.onopen = () => later(QUIET_MS); // what happened before it was heard
+  source.onopen = () => {
+    document.documentElement.dataset.live = ""; // from here on all is heard
+    later(QUIET_MS); // and what happened before
+  };
   later(MOST_MS);
 }
 

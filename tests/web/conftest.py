@@ -1,0 +1,37 @@
+"""What the tests of the dashboard share: one, over a journal of some weeks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import browser as browsers
+import pastweeks
+import pytest
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[browsers.Browser]:
+    with browsers.opened() as opened:
+        yield opened
+
+
+@pytest.fixture
+def browser(chromium: browsers.Browser) -> Iterator[browsers.Browser]:
+    """One that shows nothing yet, and nothing of this test's any more when its dashboard goes."""
+    yield chromium
+    chromium.forget()
+
+
+@pytest.fixture
+async def dashboard(tmp_path: Path) -> AsyncIterator[pastweeks.Dashboard]:
+    async with pastweeks.serving(tmp_path) as serving:
+        yield serving
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    """A browser's manners without the browser: it keeps cookies, and follows nothing by itself."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), headers={"Accept": "text/html"}) as session:
+        yield session

@@ -1,0 +1,116 @@
+"""Pages as they are sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+
+import aiohttp
+import pastweeks
+import pytest
+
+from aibenchd.api import routes
+from aibenchd.web import pages, render
+
+
+async def text_of(client: aiohttp.ClientSession, url: str, code: int = 200) -> str:
+    async with client.get(url) as reply:
+        assert reply.status == code, await reply.text()
+        return await reply.text()
+
+
+async def test_what_others_wrote_is_shown_and_not_run(dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession) -> None:
+    for path in ("/history?benchmark=resnet50&device=lab-host", "/experiments/708"):
+        text = await text_of(client, dashboard.url + path)
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;alert" in text
+    history = await text_of(client, dashboard.url + "/history?benchmark=resnet50&device=lab-host")
+    chart, *_ = re.findall(r'<script type="application/json">(.*?)</script>', history)
+    assert pastweeks.HOSTILE in " ".join(json.loads(chart)["labels"])
+
+
+async def test_a_search_for_nonsense_is_no_way_in(dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession) -> None:
+    hostile = "%22%3E%3Cimg%20src=x%20onerror=alert(1)%3E"
+    for path, code in ((f"/experiments?benchmark={hostile}", 404), (f"/coverage?model={hostile}", 200), (f"/{hostile}", 404)):
+        text = await text_of(client, dashboard.url + path, code)
+        assert "<img" not in text
+        assert "img src=x" in unescape(text)
+
+
+async def test_everything_is_kept_to_this_host(dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession) -> None:
+    async with client.get(dashboard.url) as reply:
+        policy = reply.headers["Content-Security-Policy"]
+        cookie = reply.headers["Set-Cookie"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert {"HttpOnly", "SameSite=Strict"} <= {part.strip() for part in cookie.split(";")}
+
+
+async def test_what_a_form_sent_empty_is_not_in_the_address(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
+) -> None:
+    async with client.get(f"{dashboard.url}/experiments?state=&device=phone-a&benchmark=", allow_redirects=False) as reply:
+        assert (reply.status, reply.headers["Location"]) == (303, "/experiments?device=phone-a")
+
+
+async def test_pages_of_a_list_follow_one_another(dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession) -> None:
+    seen: list[str] = []
+    path: str | None = "/experiments?device=phone-a&limit=100"
+    while path:
+        text = await text_of(client, dashboard.url + path)
+        seen += re.findall(r'<tr><td class="n"><a href="/experiments/(\d+)">', text)
+        found = re.search(r'<a rel="next" href="([^"]*)"', text)
+        path = unescape(found.group(1)) if found else None
+    assert len(seen) == len(set(seen)) > 400
+    assert seen == sorted(seen, key=int, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("/nowhere", 404, "there is no page"),
+        ("/findings/999", 404, "there is no finding 999"),
+        ("/experiments?state=odd", 400, "state: "),
+        ("/experiments?stat=open", 400, "stat: there is no such key"),
+        ("/experiments?device=lab-hots", 404, "lab-host"),
+        ("/coverage?page=0", 400, "page: "),
+    ],
+)
+async def test_what_cannot_be_shown_says_why(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession, path: str, code: int, words: str
+) -> None:
+    assert words in await text_of(client, dashboard.url + path, code)
+
+
+async def test_the_api_can_be_read_there_and_nothing_be_posted(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
+) -> None:
+    for route in routes.ROUTES:
+        path = dashboard.url + route.path.replace(routes.NUMBER, "1").replace("{name}", "lab-host")
+        if route.method == "POST":
+            async with client.post(path, data="{}") as reply:
+                assert reply.status in (404, 405), route
+        elif "logs" not in path and "events" not in path and "history" not in path:
+            async with client.get(path) as reply:
+                assert reply.status == 200, route
+    async with client.get(f"{dashboard.url}/metrics") as reply:
+        assert "aibenchd_experiments{" in await reply.text()
+
+
+async def test_files_are_kept_by_browsers_for_as_long_as_they_are_the_same(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
+) -> None:
+    for name in ("style.css", "uplot/uPlot.iife.min.js", "charts.js", "icon.svg"):
+        async with client.get(dashboard.url + render.static(name)) as reply:
+            assert reply.status == 200
+            assert "immutable" in reply.headers["Cache-Control"]
+            assert reply.content_type in ("text/css", "text/javascript", "application/javascript", "image/svg+xml")
+    for path in ("/static/x/../app.py", "/static/x/..%2f..%2fapp.py", "/static/x/nothing.js"):
+        await text_of(client, dashboard.url + path, 404)
+
+
+def test_every_page_is_in_the_head_or_belongs_to_what_is() -> None:
+    head = {"now", "findings", "history", "coverage", "comparison", "experiments"}
+    assert {page.section for page in pages.PAGES} == head
