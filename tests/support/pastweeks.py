@@ -8,7 +8,7 @@ import random
 import socket
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -344,7 +344,7 @@ class Dashboard:
 
     url: str
     house: server.House
-    controls: Controls
+    controls: statusd.Controls
 
 
 _WRITTEN: list[bytes] = []  # it takes seconds, and many tests read the same
@@ -364,15 +364,24 @@ async def written() -> bytes:
 @contextlib.asynccontextmanager
 async def serving(directory: Path, token_file: Path | None = None) -> AsyncIterator[Dashboard]:
     """The status socket and the dashboard over such a journal."""
+    (directory / "journal.db").write_bytes(await written())
+    async with over(directory, lambda _: None, Controls(), token_file) as dashboard:
+        yield dashboard
+
+
+@contextlib.asynccontextmanager
+async def over(
+    directory: Path, fill: Callable[[store.Transaction], None], controls: statusd.Controls, token_file: Path | None = None
+) -> AsyncIterator[Dashboard]:
+    """Both over the journal that lies in a directory, with what ``fill`` adds to it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     told = events.Events()
     at = {"listen": f"127.0.0.1:{port}", "token_file": token_file}
     devices = [{"name": name, "kind": "local", "backends": list(backends)} for name, backends in PLACES.items()]
     chosen = settings.Settings.model_validate(statusd.CONFIGURATION | {"dashboard": at, "devices": devices})
-    (directory / "journal.db").write_bytes(await written())
     async with store.opened(directory / "journal.db", told) as journal:
-        controls = Controls()
+        await journal.write(fill)
         house = server.House(journal, noticed(told), told, lambda: chosen, controls, directory)
         async with anyio.create_task_group() as tasks:
             await tasks.start(server.serve, house, directory / "aibenchd.sock")

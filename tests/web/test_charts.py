@@ -1,0 +1,116 @@
+"""What charts and tables show of what was measured."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from aibenchd.web import charts, experimental, render, tables
+
+
+def decided(number: int, **more: Any) -> dict[str, Any]:
+    facts = {
+        "id": number,
+        "treatment": f"{number:040}",
+        "subject": f"change {number}",
+        "run_type": "benchmark",
+        "state": "decided",
+    }
+    figures = {"verdict": "unchanged", "estimate": 0.001, "low": -0.004, "high": 0.006, "results": []}
+    return facts | figures | more
+
+
+def test_a_history_goes_from_left_to_right_and_shows_what_has_no_figure_where_it_broke() -> None:
+    history = [decided(3, verdict="broken", estimate=None, low=None, high=None), decided(2), decided(1, verdict="regressed")]
+    chart = charts.changes(history, 0.02)
+    assert chart["points"] is not None
+    assert chart["points"]["links"] == ["/experiments/1", "/experiments/2", "/experiments/3"]
+    assert chart["points"]["verdicts"] == ["regressed", "unchanged", "broken"]
+    assert chart["points"]["values"] == [0.1, 0.1, None]
+    assert chart["zone"] == [-2.0, 2.0]
+    assert chart["labels"] == [f"{'0' * 12} change {number}" for number in (1, 2, 3)]
+
+
+def test_a_distribution_counts_every_sample_of_an_arm_once() -> None:
+    samples = {"treatment": [2_000.0 + one % 97 for one in range(1_000)], "control": [1_900.0 + one % 89 for one in range(700)]}
+    samples["control"].append(math.nan)
+    samples["treatment"] += [90_000.0] * 3
+    chart = charts.distribution(samples, "us")
+    assert chart is not None
+    assert (chart["x_unit"], chart["beyond"]) == ("ms", 3)
+    shares = {line["name"]: sum(value for value in line["values"] if value is not None) for line in chart["lines"]}
+    assert shares["control"] == pytest.approx(100, abs=0.05)
+    assert shares["treatment"] == pytest.approx(100 * 1_000 / 1_003, abs=0.05)
+    assert all(len(line["values"]) == len(chart["x"]) for line in chart["lines"])
+
+
+@pytest.mark.parametrize("samples", [{}, {"treatment": []}, {"treatment": [1.0, 1.0], "control": [1.0]}])
+def test_what_is_all_the_same_has_no_distribution(samples: dict[str, list[float]]) -> None:
+    assert charts.distribution(samples, "us") is None
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "said", "shown"),
+    [
+        ([9_148.2, 9_115.0, None], "us", ["9.148", "9.115", ""], "ms"),
+        ([0.25, 0.5], "accuracy", ["0.2500", "0.5000"], "accuracy"),
+        ([0.0, 0.0], "us", ["0", "0"], "ns"),
+        ([], "us", [], "us"),
+    ],
+)
+def test_values_of_a_column_have_as_many_digits_and_one_unit(
+    values: list[float | None], unit: str, said: list[str], shown: str
+) -> None:
+    assert charts.aligned(values, unit) == (said, shown)
+
+
+def test_an_interval_is_drawn_within_its_row() -> None:
+    drawn = render.forest({"estimate": 0.9, "low": 0.01, "high": None}, render.spread([{"estimate": 0.9}]))
+    assert drawn is not None
+    assert 0 <= drawn["low"] <= drawn["at"] <= drawn["width"]
+    assert render.forest({"estimate": None}, 0.02) is None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"), [(0.0621, "+6.2\xa0%"), (-0.0621, "\N{MINUS SIGN}6.2\xa0%"), (-0.0001, "0.0\xa0%"), (None, "")]
+)
+def test_a_change_has_its_sign_where_it_is_one(ratio: float | None, said: str) -> None:
+    assert render.percent(ratio) == said
+
+
+def cell(row: str, column: str, **more: Any) -> dict[str, Any]:
+    source, _, place = column.partition("@")
+    device, _, backend = place.partition("/")
+    facts = {"row": row, "column": column, "framework": source, "device": device, "backend": backend, "fastest": False}
+    figure = {"key": "NET latency", "unit": "us", "median": 2.0}
+    return facts | {"state": "measured", "measured": figure} | more
+
+
+def test_the_part_of_the_matrix_that_is_asked_for() -> None:
+    cells = [cell(f"net{row}", f"pytorch@{device}/cpu") for row in range(120) for device in ("a", "b")]
+    cells.append(cell("other", "tflite@a/cpu", state="impossible", measured=None))
+    whole = tables.matrix(cells, tables.Asked())
+    assert (len(whole["rows"]), whole["pages"], whole["columns"]) == (tables.ROWS, 3, ["pytorch@a/cpu", "pytorch@b/cpu"])
+    assert whole["counts"] == {"measured": 240, "impossible": 1}
+    last = tables.matrix(cells, tables.Asked(page=3))
+    assert len(last["rows"]) == 121 - 2 * tables.ROWS
+    one = tables.matrix(cells, tables.Asked(model="NET7", device="b"))
+    assert [row for row, _ in one["rows"]][:2] == ["net7", "net70"]
+    assert one["columns"] == ["pytorch@b/cpu"]
+    assert tables.matrix(cells, tables.Asked(state="impossible"))["columns"] == ["tflite@a/cpu"]
+
+
+def test_a_cell_is_so_much_slower_than_the_fastest_of_its_row() -> None:
+    fastest = cell("net", "pytorch@a/cpu", fastest=True)
+    slower = cell("net", "pytorch@b/cpu", measured={"key": "NET latency", "unit": "us", "median": 3.0})
+    other = cell("net", "pytorch@c/cpu", measured={"key": "NET latency", "unit": "J", "median": 3.0})
+    row = [fastest, None, slower, other]
+    assert [tables.relative(one, row) for one in row] == [None, None, 0.5, None]
+
+
+def test_an_experiment_is_repeated_by_a_command_that_a_shell_reads_as_meant() -> None:
+    item = {"run_type": "benchmark", "repository": "engine", "benchmark": "net; rm -rf /", "device": "host", "request": None}
+    command = experimental.command(item | {"treatment": "a" * 40, "control": None})
+    assert command == f"aibenchctl ab {'a' * 40} --repository engine --benchmark 'net; rm -rf /' --device host --wait"
