@@ -136,10 +136,15 @@ def coverage(request: web.Request) -> Question:
     def view(connection: sa.Connection) -> views.Item:
         cells = controls.cells()
         shown = cells[: views.CELLS]
-        known = views.coverage(connection, {(cell.repository, cell.benchmark_digest) for cell in shown})
-        return {"coverage": matrix.answer(shown, known), "left_out": len(cells) - len(shown)}
+        return {"coverage": cells_as_known(connection, shown), "left_out": len(cells) - len(shown)}
 
     return view
+
+
+def cells_as_known(connection: sa.Connection, cells: Sequence[server.Cell]) -> list[views.Item]:
+    """Each of these cells with what the journal knows of it; :data:`views.CELLS` at most."""
+    known = views.coverage(connection, {(cell.repository, cell.benchmark_digest) for cell in cells})
+    return matrix.answer(cells, known)
 
 
 def history(request: web.Request) -> Question:

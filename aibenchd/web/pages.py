@@ -12,9 +12,10 @@ from aiohttp import web
 
 from aibenchd.api import answers, reads, routes
 from aibenchd.store import views
-from aibenchd.web import door, experimental, historical, render, tables
+from aibenchd.web import charts, door, experimental, historical, render, tables
 
 LEAST_SHOWN = 0.005  # probability of a commit that is listed
+AROUND = 100  # commits, the newest, that a finding is shown among
 HISTORIES = 300  # benchmarks that are listed
 QUEUED = 12  # experiments that are shown of what runs, and of what waits
 
@@ -95,14 +96,24 @@ def findings(request: web.Request) -> reads.Question:
 
 def finding(request: web.Request) -> reads.Question:
     """All about one, with what can be made of it."""
-    single = reads.finding(request)
+    single, min_effect = reads.finding(request), request.app[reads.HOUSE].settings().experiment.min_effect
 
     def view(connection: sa.Connection) -> views.Item:
         item = single(connection)
         likely = _likely(item["culprits"] or {})
+        cell = {name: item[name] for name in ("device", "backend", "repository")}
+        query = views.HistoryQuery(benchmark=item["benchmark_digest"], limit=AROUND, **cell)
+        changes = charts.changes(views.history(connection, query)["history"], min_effect)
         today = datetime.now(UTC).date()
         days = {"tomorrow": (today + timedelta(days=1)).isoformat(), "next_week": (today + timedelta(days=7)).isoformat()}
-        return {**item, "facts": item, "likely": likely, **days, **_subjects(connection, item, [one["commit"] for one in likely])}
+        return {
+            **item,
+            "facts": item,
+            "likely": likely,
+            "changes": changes,
+            **days,
+            **_subjects(connection, item, [one["commit"] for one in likely]),
+        }
 
     return view
 
@@ -123,11 +134,20 @@ def history(request: web.Request) -> reads.Question:
 def coverage(request: web.Request) -> reads.Question:
     """The part of the matrix that is asked for."""
     asked = answers.parsed(tables.Asked, request.query)
-    read = reads.coverage(request)
+    house = request.app[reads.HOUSE]
 
     def view(connection: sa.Connection) -> views.Item:
-        answer = read(connection)
-        return {**tables.matrix(answer["coverage"], asked), "left_out": answer["left_out"]}
+        configured = house.controls.cells()
+        wanted = tables.named(configured, asked)
+        part = tables.part(wanted, asked)
+        shown = tables.matrix(reads.cells_as_known(connection, part[: views.CELLS]), asked)
+        rows = shown["found"] if asked.state else len({cell.row for cell in wanted})
+        pages = {"pages": -(-rows // tables.ROWS), "counts": shown["counts"] if len(part) == len(wanted) else {}}
+        return (
+            shown
+            | pages
+            | {"choices": tables.choices(configured), "states": tables.ALL, "left_out": max(0, len(part) - views.CELLS)}
+        )
 
     return view
 

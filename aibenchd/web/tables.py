@@ -7,7 +7,11 @@ from typing import Annotated, Any
 
 import pydantic
 
+from aibenchd.api import server
+
 ROWS = 50  # models on one page
+WHOLE = 2_000  # cells, up to which all are looked at to say how many are in each state
+PLACES = ("framework", "device", "backend")
 ALL = ("measured", "running", "queued", "unplanned", "skipped", "inconclusive", "broken", "wrong", "impossible")
 
 
@@ -24,27 +28,48 @@ class Asked(pydantic.BaseModel):
     page: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 1
 
 
+def named(cells: Sequence[server.Cell], asked: Asked) -> list[server.Cell]:
+    """The configured cells of the model, device, framework and backend that are asked for."""
+    wanted = [(name, getattr(asked, name)) for name in PLACES if getattr(asked, name) is not None]
+    part = (asked.model or "").lower()
+    return [cell for cell in cells if part in cell.row.lower() and all(getattr(cell, name) == value for name, value in wanted)]
+
+
+def part(wanted: Sequence[server.Cell], asked: Asked) -> Sequence[server.Cell]:
+    """What must be known to show one page: of a large matrix its rows alone, unless a state is asked for."""
+    if asked.state is not None or len(wanted) <= WHOLE:
+        return wanted
+    rows = _page(sorted({cell.row for cell in wanted}), asked)
+    return [cell for cell in wanted if cell.row in rows]
+
+
 def matrix(cells: Sequence[Mapping[str, Any]], asked: Asked) -> dict[str, Any]:
-    """Rows of models by columns of places; ``counts`` of the states of all that is asked for, ``pages`` that it takes."""
-    named = {name: getattr(asked, name) for name in ("device", "framework", "backend") if getattr(asked, name) is not None}
-    wanted = [
-        cell
-        for cell in cells
-        if all(cell[name] == value for name, value in named.items()) and (asked.model or "").lower() in cell["row"].lower()
-    ]
-    shown = [cell for cell in wanted if asked.state in (None, cell["state"])]
+    """Rows of models by columns of places, of the page that is asked for.
+
+    ``counts`` has how many are in each state, ``found`` how many rows there are on all pages.
+    """
+    shown = [cell for cell in cells if asked.state in (None, cell["state"])]
     rows = sorted({cell["row"] for cell in shown})
-    on_page = rows[(asked.page - 1) * ROWS : asked.page * ROWS]
     columns = sorted({cell["column"] for cell in shown if cell["state"] != "impossible" or asked.state == "impossible"})
     placed = {(cell["row"], cell["column"]): cell for cell in shown}
+    on_page = rows if len(rows) <= ROWS else _page(rows, asked)
     return {
         "columns": columns,
         "rows": [(row, [placed.get((row, column)) for column in columns]) for row in on_page],
-        "counts": _counts(wanted),
+        "counts": _counts(cells),
         "page": asked.page,
-        "pages": -(-len(rows) // ROWS),
-        "choices": {name: sorted({cell[name] for cell in cells} - {""}) for name in ("device", "framework", "backend")},
+        "found": len(rows),
     }
+
+
+def choices(cells: Iterable[server.Cell]) -> dict[str, list[str]]:
+    """What a matrix can be narrowed to."""
+    found = {name: {getattr(cell, name) for cell in cells} for name in PLACES}
+    return {name: sorted(values - {""}) for name, values in found.items()}
+
+
+def _page(rows: Sequence[str], asked: Asked) -> Sequence[str]:
+    return rows[(asked.page - 1) * ROWS : asked.page * ROWS]
 
 
 def relative(cell: Mapping[str, Any] | None, row: Iterable[Mapping[str, Any] | None]) -> float | None:

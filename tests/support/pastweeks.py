@@ -39,6 +39,11 @@ SUBJECTS = (
     "Do not zero what is written at once",
 )
 OPERATORS = ("conv1/7x7_s2", "res2a_branch2b", "res3d_branch2c", "pool5", "fc1000", "softmax")
+PROFILED = {
+    "aten::conv2d": 1_900.0,
+    "void gemm_kernel<float, 4, true>(Panel const&, Panel&, unsigned long)": 310.5,
+    "memset": -20.0,
+}
 HOSTILE = "<script>alert('subject')</script>&\"' x"
 
 
@@ -247,7 +252,11 @@ class Weeks:
             found_at=at,
             verified_at=at,
         )
-        self._compared(pair, "resnet50", "lab-host", "cpu", 24, finding=first)
+        verify = self._compared(pair, "resnet50", "lab-host", "cpu", 24, finding=first)
+        rows = [{"name": name, "control": 812.0, "treatment": 812.0 + took, "change": took} for name, took in PROFILED.items()]
+        profile = {"profiler": "perf", "per": "run", "unit": "us", "rows": rows, "files": {"control": "profiles/1.txt"}}
+        made = {"finding": first, "experiment": verify, "facts": profile, "reason": "", "made_at": at}
+        self.tx.connection.execute(schema.profiles.insert().values(made))
         self.tx.connection.execute(
             schema.sightings.insert().values(experiment=self.made["resnet50", "phone-a", "cpu", 24], finding=first)
         )

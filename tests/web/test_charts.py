@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 import pytest
+import statusd
 
+from aibenchd.api import server
 from aibenchd.web import charts, experimental, render, tables
 
 
@@ -88,18 +90,31 @@ def cell(row: str, column: str, **more: Any) -> dict[str, Any]:
     return facts | {"state": "measured", "measured": figure} | more
 
 
-def test_the_part_of_the_matrix_that_is_asked_for() -> None:
-    cells = [cell(f"net{row}", f"pytorch@{device}/cpu") for row in range(120) for device in ("a", "b")]
+def configured(row: str, device: str, **more: str) -> server.Cell:
+    return statusd.cell(row=row, device=device, backend="cpu", **more)
+
+
+def test_of_a_large_matrix_one_page_is_looked_at() -> None:
+    cells = [configured(f"net{row:03}", f"device-{device}") for row in range(120) for device in range(20)]
+    part = tables.part(cells, tables.Asked(page=3))
+    assert {cell.row for cell in part} == {f"net{row}" for row in range(100, 120)}
+    assert len(part) == 400
+    assert tables.part(cells, tables.Asked(state="broken")) is cells  # which rows have one is not known before
+    few = tables.named(cells, tables.Asked(model="NET00", device="device-7"))
+    assert [cell.row for cell in few] == [f"net{row:03}" for row in range(10)]
+    assert tables.part(few, tables.Asked()) is few
+
+
+def test_the_matrix_of_a_page() -> None:
+    cells = [cell(f"net{row:03}", f"pytorch@{device}/cpu") for row in range(70) for device in ("a", "b")]
     cells.append(cell("other", "tflite@a/cpu", state="impossible", measured=None))
     whole = tables.matrix(cells, tables.Asked())
-    assert (len(whole["rows"]), whole["pages"], whole["columns"]) == (tables.ROWS, 3, ["pytorch@a/cpu", "pytorch@b/cpu"])
-    assert whole["counts"] == {"measured": 240, "impossible": 1}
-    last = tables.matrix(cells, tables.Asked(page=3))
-    assert len(last["rows"]) == 121 - 2 * tables.ROWS
-    one = tables.matrix(cells, tables.Asked(model="NET7", device="b"))
-    assert [row for row, _ in one["rows"]][:2] == ["net7", "net70"]
-    assert one["columns"] == ["pytorch@b/cpu"]
-    assert tables.matrix(cells, tables.Asked(state="impossible"))["columns"] == ["tflite@a/cpu"]
+    assert (len(whole["rows"]), whole["found"], whole["columns"]) == (tables.ROWS, 71, ["pytorch@a/cpu", "pytorch@b/cpu"])
+    assert whole["counts"] == {"measured": 140, "impossible": 1}
+    assert len(tables.matrix(cells, tables.Asked(page=2))["rows"]) == 71 - tables.ROWS
+    impossible = tables.matrix(cells, tables.Asked(state="impossible"))
+    assert [(row, len(found)) for row, found in impossible["rows"]] == [("other", 1)]
+    assert impossible["columns"] == ["tflite@a/cpu"]
 
 
 def test_a_cell_is_so_much_slower_than_the_fastest_of_its_row() -> None:

@@ -102,5 +102,6 @@ function listen() {
 
 document.addEventListener("visibilitychange", listen);
 addEventListener("pagehide", () => source?.close());
+document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" }); // on a phone
 listen();
 setInterval(age, 15000);
