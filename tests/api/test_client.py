@@ -495,3 +495,19 @@ def test_it_imports_nothing_but_the_standard_library_and_little_of_that() -> Non
         "typing",
     }
     assert {name.partition(".")[0] for name in modules - ours} <= sys.stdlib_module_names | {"__main__"}
+
+
+async def test_a_finding_is_triaged_and_tells_who_did(full: statusd.Daemon) -> None:
+    code, told, _ = await ask(full, "mute", "1", "--until", "2999-01-01", "--why", "the driver")
+    assert code == 3
+    code, told, _ = await ask(full, "acknowledge", "1", "--why", "looking into it")
+    assert (code, told) == (0, "finding: 1\nstate: acknowledged\n")
+    code, _, told = await ask(full, "accept", "1")
+    assert (code, "why: is required" in told) == (3, True)
+    assert (await ask(full, "accept", "1", "--why", "worth it"))[0] == 0
+    _, listed, _ = await ask(full, "findings", "--state", "accepted")
+    assert re.search(r"^1 +accepted +", listed, re.MULTILINE)
+    _, shown, _ = await ask(full, "finding", "1")
+    assert re.search(r"accept +0s ago by \w+: worth it\n +acknowledge +\d+s ago by \w+: looking into it", shown)
+    assert (await ask(full, "reopen", "1"))[0] == 0
+    assert "none" in (await ask(full, "findings", "--state", "accepted"))[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import statusd
 
 from aibenchd import errors, settings
-from aibenchd.api import server
+from aibenchd.api import peers, server
 from aibenchd.store import views
 
 TOKEN = "correct-horse-battery-staple"
@@ -169,3 +170,19 @@ def test_what_others_can_reach_needs_a_token(listen: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("listen", ["127.0.0.1:8080", "[::1]:8080", "localhost:8080", "127.8.8.8:1", ""])
 def test_loopback_needs_none(listen: str) -> None:
     assert settings.DashboardSettings(listen=listen).listen == listen
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_kernel_knows_whose_a_connection_within_this_host_is(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip(f"this host has no {host}")
+    with listening, socket.create_connection(listening.getsockname()[:2]) as client:
+        accepted, there = listening.accept()
+        with accepted:
+            peer = peers.on_this_host(accepted.getsockname()[:2], there[:2])
+            assert peer is not None
+            assert peer.uid == os.getuid()
+            assert peers.on_this_host(accepted.getsockname()[:2], (host, client.getsockname()[1] ^ 1)) is None

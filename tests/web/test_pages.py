@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from html import unescape
@@ -114,3 +115,16 @@ async def test_files_are_kept_by_browsers_for_as_long_as_they_are_the_same(
 def test_every_page_is_in_the_head_or_belongs_to_what_is() -> None:
     head = {"now", "findings", "history", "coverage", "comparison", "experiments"}
     assert {page.section for page in pages.PAGES} == head
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("uPlot.iife.min.js", "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"),
+        ("uPlot.min.css", "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04"),
+    ],
+)
+def test_what_is_not_ours_is_as_it_was_published(name: str, digest: str) -> None:
+    """uPlot 1.6.32, of the npm package of that name."""
+    assert hashlib.sha256((render.STATIC / "uplot" / name).read_bytes()).hexdigest() == digest
+    assert "MIT License" in (render.STATIC / "uplot" / "LICENSE").read_text()

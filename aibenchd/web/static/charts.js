@@ -1,4 +1,4 @@
-// Draws what a page's data describe (aibenchd/web/charts.py says how) with uPlot. A chart is in the tab order: arrows move along
+// Draws what a page's data describe (aibenchd/web/charts.py says how) with uPlot 1.6.32. A chart is in the tab order: arrows move along
 // it, Enter opens what is there, and the line below it says in words what is under the cursor. Dragging zooms, a double click
 // shows all again.
 
