@@ -67,6 +67,12 @@ def _journal(counts: views.Counts) -> Iterator[Family]:
     yield _counted("aibenchd_blocks_total", "counter", "Blocks journalled.", "state", counts.blocks)
     yield _counted("aibenchd_trials_total", "counter", "Trials journalled.", "outcome", counts.trials)
     yield _counted("aibenchd_builds", "gauge", "Builds in the journal.", "state", counts.builds)
+    yield Family(
+        "aibenchd_findings",
+        "gauge",
+        "What regressed or broke; open ones of which nothing was made wait for a person.",
+        [({"state": state, "triage": made}, count) for (state, made), count in sorted(counts.findings.items())],
+    )
 
 
 def _queued(queues: Mapping[str, views.Item]) -> Family:

@@ -24,6 +24,8 @@ HEARTBEAT_SECONDS = 15.0  # between two signs of life to who watches events
 WRITE_SECONDS = 30.0  # that a client may take to read a piece
 WATCHERS = web.AppKey("watchers", anyio.CapacityLimiter)
 WATCHERS_AT_ONCE = 64
+# The last is for proxies, which may hold back what comes in small pieces.
+UNBUFFERED = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 OPEN = web.AppKey("open", set[anyio.CancelScope])  # streams without end, to be ended when the daemon stops
 
 
@@ -49,7 +51,7 @@ def watched(written: Callable[[happenings.Event], bytes]) -> answers.Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
         with anyio.CancelScope() as scope:
             async with _watching(request, scope), request.app[reads.HOUSE].events.subscribe() as happening:
-                response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+                response = web.StreamResponse(headers=UNBUFFERED)
                 await response.prepare(request)
                 while True:
                     await _write(request, response, await _next_piece(happening, written))

@@ -153,12 +153,14 @@ class Counts:
         experiments: by (device, state, verdict); the verdict is empty where there is none.
         blocks: by ``valid`` and ``invalid``.
         trials: by outcome.
+        findings: by state, and by what people made of them.
     """
 
     experiments: Mapping[tuple[str, str, str], int]
     blocks: Mapping[str, int]
     trials: Mapping[str, int]
     builds: Mapping[str, int]
+    findings: Mapping[tuple[str, str], int]
 
     def by_state(self, device: str | None = None) -> dict[str, int]:
         """Experiments, of one device or of all."""
@@ -170,14 +172,17 @@ class Counts:
 
 
 def counts(connection: sa.Connection) -> Counts:
-    """All of them, in well under a millisecond: the journal keeps a tally."""
+    """All of them, in about a millisecond: of what is many the journal keeps a tally."""
     rows = connection.execute(sa.select(schema.tallies).where(schema.tallies.c.rows > 0)).all()
     build_states = connection.execute(sa.select(_b.state, sa.func.count().label("builds")).group_by(_b.state))
+    made = triage.of(datetime.now(UTC)).label("made")
+    found = sa.select(_f.state, made, sa.func.count().label("findings")).group_by(_f.state, made)
     return Counts(
         experiments={(row.device, row.state, row.verdict): row.rows for row in rows if row.what == "experiments"},
         blocks={row.state: row.rows for row in rows if row.what == "blocks"},
         trials={row.state: row.rows for row in rows if row.what == "trials"},
         builds={row.state: row.builds for row in build_states},
+        findings={(row.state, row.made): row.findings for row in connection.execute(found)},
     )
 
 

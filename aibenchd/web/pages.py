@@ -65,7 +65,8 @@ def now(request: web.Request) -> reads.Question:
     def view(connection: sa.Connection) -> views.Item:
         asked = (views.ExperimentQuery(state=state, limit=QUEUED) for state in ("open", "waiting"))
         running, waiting = (views.experiments(connection, query)["experiments"] for query in asked)
-        return {"status": status(connection), "running": running, "waiting": waiting}
+        building = views.builds(connection, views.BuildQuery(state="building", limit=QUEUED))["builds"]
+        return {"status": status(connection), "running": running, "waiting": waiting, "building": building}
 
     return view
 
@@ -129,6 +130,12 @@ def history(request: web.Request) -> reads.Question:
         return {**answer, **historical.shown(answer, min_effect), **_choices(request), "backends": _backends(request)}
 
     return view
+
+
+def builds(request: web.Request) -> reads.Question:
+    """Those that are asked for, newest first."""
+    listed = reads.builds(request)
+    return lambda connection: listed(connection) | _choices(request)
 
 
 def coverage(request: web.Request) -> reads.Question:
@@ -260,5 +267,6 @@ PAGES = (
     Page("/comparison", "Comparison", "comparison", "comparison.html", coverage),
     Page("/experiments", "Experiments", "experiments", "experiments.html", experiments),
     Page(f"/experiments/{routes.NUMBER}", "Experiment", "experiments", "experiment.html", experiment),
+    Page("/builds", "Builds", "now", "builds.html", builds),
     Page(f"/requests/{routes.NUMBER}", "Request", "experiments", "request.html", reads.request_of),
 )

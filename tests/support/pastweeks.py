@@ -183,6 +183,9 @@ class Weeks:
             self.tx.connection.execute(schema.results.insert().values(row | numbers))
 
     def _waiting(self) -> None:
+        failed = {"state": "failed", "reason": "build.sh: exit code 2: conv.cc:214: error: expected ';'", "log": "logs/build.txt"}
+        statusd.build(self.tx, commit(58), platform="android", queued_at=BEGAN + timedelta(hours=6 * 58), **failed)
+        statusd.build(self.tx, commit(59), platform="android", queued_at=datetime.now(UTC), state="building")
         asked = {
             "repository": "engine",
             "treatment": commit(58),

@@ -97,7 +97,9 @@ async def test_the_api_can_be_read_there_and_nothing_be_posted(
             async with client.get(path) as reply:
                 assert reply.status == 200, route
     async with client.get(f"{dashboard.url}/metrics") as reply:
-        assert "aibenchd_experiments{" in await reply.text()
+        text = await reply.text()
+    assert "aibenchd_experiments{" in text
+    assert 'aibenchd_findings{state="open",triage=""} 2\n' in text
 
 
 async def test_files_are_kept_by_browsers_for_as_long_as_they_are_the_same(

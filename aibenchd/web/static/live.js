@@ -41,9 +41,11 @@ function replace(fresh) {
     if (old.contains(document.activeElement) && /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) continue;
     const focused = old.contains(document.activeElement) ? place(old, document.activeElement) : null;
     const scrolled = [...old.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+    const unfolded = [...old.querySelectorAll("details")].map((one) => one.open);
     was.set(old, made.innerHTML);
     old.replaceChildren(...made.cloneNode(true).childNodes);
     old.querySelectorAll(".scroll").forEach((one, index) => (one.scrollLeft = scrolled[index] ?? 0));
+    old.querySelectorAll("details").forEach((one, index) => (one.open = unfolded[index] ?? one.open));
     if (focused) focusable(old)[focused.index]?.focus({ preventScroll: true });
     old.dispatchEvent(new CustomEvent("replaced", { bubbles: true }));
   }
