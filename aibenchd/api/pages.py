@@ -58,7 +58,7 @@ def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
             item["health"],
             _smallest(item["smallest"]),
             str(_queue(item)),
-            _busy_for(item),
+            busy_for(item),
             out.ago(item["last_block"] and item["last_block"]["finished_at"]),
             item["reason"],
         )
@@ -76,7 +76,7 @@ def _queue(device: dict[str, Any]) -> int:
     return undecided
 
 
-def _busy_for(device: dict[str, Any]) -> str:
+def busy_for(device: dict[str, Any]) -> str:
     """How long its queue is expected to take, as ``about 12 blocks, 4m``; of how many, where that is not known of all."""
     left = device["left"]
     if left is None:
@@ -85,7 +85,7 @@ def _busy_for(device: dict[str, Any]) -> str:
     return screen.left(left["blocks"], left["seconds"]) + part
 
 
-def _left(experiment: dict[str, Any]) -> str:
+def left_of(experiment: dict[str, Any]) -> str:
     """What it is expected to take still; empty where it is decided, or that is not known."""
     if experiment["seconds_left"] is None:
         return ""
@@ -143,7 +143,7 @@ def at_work(out: screen.Screen, answer: dict[str, Any]) -> None:
             out.ago(item["since"]),
             str(item["experiments"].get("waiting", 0)),
             str(item["experiments"].get("open", 0)),
-            _busy_for(item),
+            busy_for(item),
             item["reason"],
         )
         for item in items
@@ -230,7 +230,7 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
             item["treatment"][:SHORT],
             (item["control"] or "")[:SHORT],
             out.ago(item["decided_at"] or item["started_at"] or item["created_at"]),
-            "; ".join(filter(None, (_left(item), item["reason"]))),
+            "; ".join(filter(None, (left_of(item), item["reason"]))),
         )
         for item in items
     ]
@@ -247,7 +247,7 @@ def outcomes(answer: dict[str, Any]) -> str:
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
     out.line(f"experiment {answer['id']}: {ended(answer)} {screen.interval(answer)}", _style(answer))
-    fact_lines(out, [("expected", _left(answer))])
+    fact_lines(out, [("expected", left_of(answer))])
     facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
     fact_lines(out, [(name, answer[name]) for name in facts])
     fact_lines(out, [(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])

@@ -296,8 +296,8 @@ def to_triage(connection: sa.Connection) -> int:
 def finding(connection: sa.Connection, number: int) -> Item | None:
     """One finding, whole; None where there is none.
 
-    With what it is made of (``explained``, ``profile``), what people made of it (``triages``), its sightings, the experiments of its
-    search, and by commit what is known of those that are named (``commits``).
+    With what it is made of (``explained``, ``profile``), what people made of it (``triages``), its sightings, the experiments of
+    its search, and by commit what is known of those that are named (``commits``).
     """
     row = connection.execute(_findings(_f.explained).where(_f.id == number)).mappings().one_or_none()
     if row is None:

@@ -113,7 +113,7 @@ def finding(request: web.Request) -> reads.Question:
             "likely": likely,
             "changes": changes,
             **days,
-            **_subjects(connection, item, [one["commit"] for one in likely]),
+            **_subjects(connection, item, [name for one in likely for name in (one["commit"], *one["within"])]),
         }
 
     return view
@@ -185,9 +185,10 @@ def _likely(culprits: Mapping[str, Any]) -> list[views.Item]:
         if one.get("effect") is not None
         for commit in one["commits"]
     }
+    within = {commit: one.get("within", ()) for one in culprits.get("culprits", ()) for commit in one["commits"]}
     shares = {commit: share for commit, share in (culprits.get("by_commit") or {}).items() if share >= LEAST_SHOWN}
     return [
-        {"commit": commit, "probability": share, "effect": effects.get(commit)}
+        {"commit": commit, "probability": share, "effect": effects.get(commit), "within": within.get(commit, ())}
         for commit, share in sorted(shares.items(), key=lambda one: -one[1])
     ]
 

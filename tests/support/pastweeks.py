@@ -235,7 +235,14 @@ class Weeks:
                 }
             ],
         }
-        culprit = {"commits": [commit(24)], "probability": 0.984, "effect": 0.061, "low": 0.055, "high": 0.067}
+        culprit = {
+            "within": [commit(25)],
+            "commits": [commit(24)],
+            "probability": 0.984,
+            "effect": 0.061,
+            "low": 0.055,
+            "high": 0.067,
+        }
         culprits = {
             "culprits": [culprit],
             "probability": 0.984,
