@@ -32,6 +32,9 @@ OPTIONS = {
     "wait": "until all is decided; the exit code is the verdict",
     "timeout": "of waiting; it goes on all the same (86400)",
     "blocks": "of each benchmark (20)",
+    "triage": "only those of which this was made",
+    "why": "what others are told; needed to accept and to mute",
+    "until": "such as 2031-01-15, at the beginning of which it ends",
 }
 WORDS = {
     "ID": "number, as the list of them shows it",
@@ -58,6 +61,10 @@ EXAMPLES = {
     "revisions": "revisions --repository pytorch",
     "findings": "findings",
     "finding": "finding 3",
+    "acknowledge": "acknowledge 3 --why 'looking into it'",
+    "accept": "accept 3 --why 'worth what it buys'",
+    "mute": "mute 3 --until 2031-01-15 --why 'the driver is exchanged then'",
+    "reopen": "reopen 3",
     "builds": "builds --state failed",
     "log": "log build 4",
     "rebuild": "rebuild 4",
@@ -88,7 +95,14 @@ ENDS = {
     "calibrate": ("measured, or asked for", "a commit differs from itself, or fails", ""),
 }
 NAMED = {"DEVICE": "devices", "BENCHMARK": "benchmarks", "SINK": "sinks", "MODEL": "models", "CELL": "cells"}
-NUMBERED = {"show": "experiments", "finding": "findings", "rebuild": "builds", "request": "requests"}
+TRIAGES = ("acknowledge", "accept", "mute", "reopen")
+NUMBERED = {
+    "show": "experiments",
+    "finding": "findings",
+    **dict.fromkeys(TRIAGES, "findings"),
+    "rebuild": "builds",
+    "request": "requests",
+}
 
 
 def exit_codes(name: str) -> dict[int, str]:

@@ -47,8 +47,8 @@ class Cell:
         return "inconclusive" if self.verdict is model.Verdict.INCONCLUSIVE else "fine"
 
     def _bad(self) -> str:
-        if self.sighted or self.finding_state == suspicion.REFUTED:
-            return "fine"  # by itself this commit changed nothing
+        if self.sighted or self.finding_state in (suspicion.REFUTED, suspicion.ACCEPTED):
+            return "fine"  # by itself this commit changed nothing, or what it changed is accepted
         if self.finding_state == suspicion.OPEN or self.unverified:
             return str(self.verdict)
         return "inconclusive" if self.finding_state == suspicion.UNCONFIRMED else "measuring"  # it is measured again, or will be

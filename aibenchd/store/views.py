@@ -288,8 +288,8 @@ def findings(connection: sa.Connection, query: FindingQuery) -> Item:
 
 
 def to_triage(connection: sa.Connection) -> int:
-    """How many confirmed regressions nobody has made anything of."""
-    untouched = (_f.state == suspicion.OPEN, triage.of(datetime.now(UTC)) == triage.NONE)
+    """How many confirmed regressions are not mended, and nobody has made anything of."""
+    untouched = (_f.state == suspicion.OPEN, _f.mended.is_(None), triage.of(datetime.now(UTC)) == triage.NONE)
     return connection.execute(sa.select(sa.func.count()).where(*untouched)).scalar_one()
 
 
