@@ -15,6 +15,7 @@ from aibenchd.decide import prospects
 from aibenchd.measure import judging
 from aibenchd.store import experiments, noises
 
+LARGEST = 1e6  # ratio of the arms, either way, that is reckoned with: garbage for a time may be any number
 UNKNOWN = prospects.Noise(math.nan, math.nan, math.nan, math.nan, math.nan, 0, math.nan, clumped=False)
 
 
@@ -85,7 +86,7 @@ def _of_test(
     """That of one whose end hangs on what its blocks say."""
     noise = prospects.under_way(_noise(cell), judging.seen(design, blocks))
     rule = dataclasses.replace(design.rule, max_blocks=_budget(design.rule, len(blocks), seconds))
-    effect = 0.0 if math.isnan(decision.estimate) else decision.estimate
+    effect = 0.0 if math.isnan(decision.estimate) else min(max(decision.estimate, 1 / LARGEST - 1), LARGEST - 1)
     left = prospects.left(noise, rule, len(blocks), effect)
     if math.isnan(left):
         return model.Outlook()
