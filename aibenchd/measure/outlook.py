@@ -66,7 +66,7 @@ def ahead(
     seconds = judging.seconds_of(blocks) / len(blocks)
     valid, spent = sum(block.valid for block in blocks), len(blocks)
     if quota is not None:
-        return _of_blocks(quota - spent, seconds)
+        return model.Outlook(quota - spent, math.ceil((quota - spent) * seconds))  # nothing, until it is given more
     if design.arms == 1:
         return _of_blocks(design.blocks - valid, seconds)
     if not design.rule.decides:

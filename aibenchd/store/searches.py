@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import again, builds, experiments, findings, merges, planning, schema, store
+from aibenchd.store import again, builds, experiments, findings, merges, noises, planning, schema, store
 
 LIMIT = 1_000  # findings that one look deals with
 LINE = 2_000  # commits that a search can be over
@@ -199,9 +199,11 @@ def cancel(transaction: store.Transaction, experiment: int, reason: str) -> None
 
 
 def _give_more(transaction: store.Transaction, experiment: int, blocks: int) -> None:
-    more = _e.update().where(_e.c.id == experiment).values(quota=_e.c.quota + blocks)
-    device = transaction.connection.execute(more.returning(_e.c.device)).scalar_one()
-    transaction.announce(f"experiment.open.{device}", id=experiment)
+    """Of one that has run all that it was given."""
+    row = transaction.connection.execute(sa.select(_e).where(_e.c.id == experiment)).one()
+    ahead = noises.expected(transaction.connection, row.pair, (row.benchmark, row.device, row.backend), row.design, blocks)
+    transaction.connection.execute(_e.update().where(_e.c.id == experiment).values(quota=row.quota + blocks, **ahead))
+    transaction.announce(f"experiment.open.{row.device}", id=experiment)
 
 
 def _verifying(connection: sa.Connection, finding: int) -> Iterable[int]:

@@ -89,6 +89,10 @@ def test_where_the_end_is_known_it_is_counted_down_to(design: model.Design, quot
     assert ahead(design, 3, quota=quota) == model.Outlook(left, 5 * left)
 
 
+def test_a_search_takes_nothing_until_it_is_given_more() -> None:
+    assert ahead(TWO, 4, cell=QUIET, quota=4) == model.Outlook(0, 0)
+
+
 def test_what_is_decided_takes_nothing() -> None:
     decided = model.Decision(model.Verdict.UNCHANGED, 8, 0.0)
     assert outlook.ahead(TWO, blocks(8, 0.01), decided, QUIET, None) == model.Outlook()
