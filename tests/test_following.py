@@ -18,7 +18,7 @@ import statusd
 from aibenchd import creeping, events, following, model, settings
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
-from aibenchd.store import findings, noises, outbox, planning, schema, searches, selfchecks, series, store, triage
+from aibenchd.store import findings, noises, outbox, planning, profiles, schema, searches, selfchecks, series, store, triage
 
 INSTALLATION = "0d7a3b9e-8a53-4a0f-9c1e-5c9f2b1f7c11"
 DESIGN = planning.design_json(
@@ -190,6 +190,33 @@ async def test_what_waits_on_a_device_that_is_gone_holds_up_no_other_suspect(jou
 def asked_for(journal: store.Store, experiment: int) -> Any:
     query = sa.select(e.c.design).where(e.c.id == experiment)
     return journal.read(lambda connection: connection.scalars(query).one()["rule"]["e_value"])
+
+
+async def test_a_profile_goes_behind_what_measures_suspects_again_and_before_searches(journal: store.Store) -> None:
+    await journal.write(lambda tx: Line(tx, 3).compared(2, 0, priority=3, **SLOWER))
+    one = follower(journal)
+    await one.look()
+    await journal.write(lambda tx: ended(tx, 2, "regressed"))
+    await one.look()
+    assert await rows(journal, f.c.state) == [("open",)]
+    await journal.write(lambda tx: profiles.ask(tx, 1))
+    by_type = sa.select(p.c.run_type, e.c.priority).join(p, p.c.id == e.c.pair).order_by(e.c.priority.desc()).distinct()
+    order = await journal.read(lambda connection: connection.execute(by_type).all())
+    assert [row.run_type for row in order] == ["verify", "profile", "regress", "benchmark"]
+
+
+async def test_what_a_search_is_given_is_what_it_takes_still(journal: store.Store) -> None:
+    facts: dict[str, float | int | None] = {"blocks": 40, "scale": 0.01, "expected": 30.0, "seconds": 5.0}
+
+    def write(tx: store.Transaction) -> None:
+        statusd.finding(tx, Line(tx, 3).compared(2, 0, **SLOWER), state="open", search="running")
+        noises.put(tx, CELL, facts)
+        searches.give(tx, 1, {("c1", "c0"): 4})
+        tx.connection.execute(e.update().where(e.c.finding == 1).values(state="open", blocks=4, blocks_left=0, seconds_left=0))
+        searches.give(tx, 1, {("c1", "c0"): 6})
+
+    await journal.write(write)
+    assert await rows(journal, e.c.quota, e.c.blocks_left, e.c.seconds_left, finding=1) == [(10, 6, 30)]
 
 
 @pytest.mark.parametrize(("verdict", "state"), [("regressed", "open"), ("unchanged", "refuted"), ("inconclusive", "unconfirmed")])

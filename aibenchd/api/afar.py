@@ -63,6 +63,10 @@ class Daemon(call.Daemon):
             return f"ssh did not reach {self._address}: see what it says above"
         return f"'aibenchctl dial' ended with {code} on {self._address}: see what it says above"
 
+    def _stranger(self) -> str:
+        shell = "its shell must print nothing where no one logs in (~/.bashrc may), and -s name aibenchd's socket"
+        return f"what comes first from {self._address} is not aibenchd's answer: {shell}"
+
 
 def words(address: str) -> tuple[list[str], str]:
     """The command line of ``ssh`` but for what to run there, and the socket's path, which may be empty.
@@ -74,7 +78,10 @@ def words(address: str) -> tuple[list[str], str]:
     if match is None or not 0 < int(match["port"] or 22) < 1 << 16:
         raise ValueError(f"{address!r}: expected ssh://[USER@]HOST[:PORT][/PATH/OF/SOCKET]")
     options = [*(["-l", match["user"]] if match["user"] else []), *(["-p", match["port"]] if match["port"] else [])]
-    program = shlex.split(os.environ.get("AIBENCHD_SSH", "ssh"))
+    try:
+        program = shlex.split(os.environ.get("AIBENCHD_SSH", "ssh"))
+    except ValueError as error:
+        raise ValueError(f"AIBENCHD_SSH: cannot be split as a shell does: {error}") from None
     path = match["path"] or ""
     return [*program, "-T", *options, "--", match["host"].strip("[]")], "" if path == "/" else path
 

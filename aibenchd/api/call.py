@@ -80,6 +80,8 @@ class Daemon:
                 for piece in pieces:
                     length -= len(piece)
                     yield piece
+            except _NotHttpError:
+                raise Unreachable(self._stranger()) from None
             except TimeoutError:
                 raise Unreachable(f"aibenchd does not answer within {seconds:g} s; {self._look()}") from None
             except ConnectionError:
@@ -106,6 +108,14 @@ class Daemon:
         """Where to look, where a connection has gone."""
         return _look(self.path)
 
+    def _stranger(self) -> str:
+        """What to say of an answer that is none of aibenchd's."""
+        return "what answers on this socket is not aibenchd; -s names another one"
+
+
+class _NotHttpError(Exception):
+    """An answer is no HTTP."""
+
 
 def quoted(text: str) -> str:
     """``text`` as one part of a path or query."""
@@ -131,11 +141,13 @@ def _head(connection: socket.socket) -> tuple[int, int, bytes]:
         received += piece
     head, _, rest = received.partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
+    if not first.startswith(b"HTTP/"):
+        raise _NotHttpError
     fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
     try:
         return int(first.split()[1]), int(fields.get(b"content-length", 0)), rest
     except (IndexError, ValueError):
-        raise Unreachable("what answers on this socket is not aibenchd; -s names another one") from None
+        raise _NotHttpError from None
 
 
 def _pieces(connection: socket.socket, first: bytes) -> Iterator[bytes]:

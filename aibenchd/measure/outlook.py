@@ -15,6 +15,7 @@ from aibenchd.decide import prospects
 from aibenchd.measure import judging
 from aibenchd.store import experiments, noises
 
+LARGEST = 1e6  # ratio of the arms, either way, that is reckoned with: garbage for a time may be any number
 UNKNOWN = prospects.Noise(math.nan, math.nan, math.nan, math.nan, math.nan, 0, math.nan, clumped=False)
 
 
@@ -70,7 +71,7 @@ def ahead(
     seconds = judging.seconds_of(blocks) / len(blocks)
     valid, spent = sum(block.valid for block in blocks), len(blocks)
     if quota is not None:
-        return _of_blocks(quota - spent, seconds)
+        return model.Outlook(quota - spent, math.ceil((quota - spent) * seconds))  # nothing, until it is given more
     if design.arms == 1:
         return _of_blocks(design.blocks - valid, seconds)
     if not design.rule.decides:
@@ -90,7 +91,7 @@ def _of_test(
     """That of one whose end hangs on what its blocks say."""
     noise = prospects.under_way(_noise(cell), judging.seen(design, blocks))
     rule = dataclasses.replace(design.rule, max_blocks=_budget(design.rule, len(blocks), seconds))
-    effect = 0.0 if math.isnan(decision.estimate) else decision.estimate
+    effect = 0.0 if math.isnan(decision.estimate) else min(max(decision.estimate, 1 / LARGEST - 1), LARGEST - 1)
     left = prospects.left(noise, rule, len(blocks), effect)
     if math.isnan(left):
         return model.Outlook()

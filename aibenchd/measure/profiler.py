@@ -50,6 +50,7 @@ async def run(
         LostRunningError, DeviceLostError, HarnessError, CommandError: as :func:`aibenchd.measure.trial.run`.
     """
     file = PurePosixPath(placed.place.target_directory) / FILE
+    await sides.device.remove(file)  # all arms run in one directory: it may be another one's
     await condition()
     finished = await trial.run(sides, device, dataclasses.replace(placed, watch=placing.Watch(env={VARIABLE: str(file)})))
     if finished.trial.outcome is not model.Outcome.OK:

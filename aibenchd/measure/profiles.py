@@ -7,14 +7,17 @@ prints, which Speedscope and Firefox's profiler do.
 from __future__ import annotations
 
 import collections
+import contextlib
 import gzip
 import json
+import math
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from aibenchd import errors, model
 
@@ -22,7 +25,7 @@ DIRECTORY = "logs/profile"  # below the state directory
 SUFFIXES = {model.Profiler.OWN: "json.gz", model.Profiler.PERF: "perf.txt.gz"}
 SHOWN = 40  # rows that are kept, the largest differences first
 LONGEST = 200  # characters of a name
-LARGEST = 256 << 20  # bytes of a profile that is read
+LARGEST = 64 << 20  # characters of a trace that is read: to parse it takes ten times that, and no other thread runs meanwhile
 MICROSECONDS_A_SAMPLE = 1e6 / 499  # see aibenchd.measure.profiler
 FRAME = re.compile(r"^\s+[0-9a-f]+ (.+) \((.*)\)$")
 OFFSET = re.compile(r"\+0x[0-9a-f]+$")
@@ -101,21 +104,32 @@ def of_trace(file: Path) -> Profile:
     """A profile in Chrome's trace format: an object with ``traceEvents``, and ``runs`` where it knows them; or the events alone.
 
     Raises:
-        CommandError: it is none.
+        CommandError: it is none, or too large.
     """
+    with _reading(file) as opened:
+        text = opened.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise errors.CommandError(f"{file.name}: more than {LARGEST:,} characters are not read; profile fewer iterations")
     try:
-        whole = json.loads(_text(file))
+        whole = json.loads(text)
         events = whole["traceEvents"] if isinstance(whole, dict) else whole
         runs = int(whole.get("runs", 0)) if isinstance(whole, dict) else 0
         rows = [
-            (str(one["pid"]), str(one["tid"]), float(one["ts"]), float(one["dur"]), str(one["name"]))
+            (str(one["pid"]), str(one["tid"]), _finite(one["ts"]), _finite(one["dur"]), str(one["name"]))
             for one in events
             if one.get("ph") == "X"
         ]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise errors.CommandError(f"{file.name}: expected Chrome's trace format: {type(error).__name__}: {error}") from error
     own = _self_times(rows)
     return Profile({name: microseconds / max(runs, 1) for name, microseconds in own.items()}, runs)
+
+
+def _finite(number: str | float) -> float:
+    """A time of an event; Python's JSON knows infinite ones, and others' does not."""
+    if not math.isfinite(float(number)):
+        raise ValueError(f"a time is {number}")
+    return float(number)
 
 
 def _self_times(rows: Iterable[tuple[str, str, float, float, str]]) -> dict[str, float]:
@@ -140,12 +154,13 @@ def of_samples(file: Path) -> Profile:
     """
     own: collections.Counter[str] = collections.Counter()
     innermost = False
-    for row in _text(file).splitlines():
-        if row and not row[0].isspace():
-            innermost = True
-        elif innermost and (frame := FRAME.match(row)):
-            own[_function(frame[1], frame[2])] += 1
-            innermost = False
+    with _reading(file) as opened:
+        for row in opened:
+            if not row[0].isspace():
+                innermost = True
+            elif innermost and (frame := FRAME.match(row)):
+                own[_function(frame[1], frame[2])] += 1
+                innermost = False
     if not own:
         raise errors.CommandError(f"{file.name}: holds no sample: the program was over too soon, or spent its time elsewhere")
     return Profile({name: count * MICROSECONDS_A_SAMPLE for name, count in own.items()}, 0)
@@ -156,9 +171,10 @@ def _function(symbol: str, binary: str) -> str:
     return f"{OFFSET.sub('', symbol)} ({Path(binary).name})"
 
 
-def _text(file: Path) -> str:
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[TextIO]:
     try:
         with gzip.open(file, "rt", encoding="utf-8", errors="replace") as opened:
-            return opened.read(LARGEST)
+            yield opened
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise errors.CommandError(f"{file.name}: cannot be read: {error}") from error

@@ -75,10 +75,18 @@ def expected(
     known = connection.execute(sa.select(_n.c.expected, _n.c.seconds).join(_p, same).where(_p.c.id == pair)).one_or_none()
     if known is None or known.expected is None or known.seconds is None:
         return {}
-    rule = model.Rule(**design["rule"])
-    fixed = quota if quota is not None else design["blocks"] if design["arms"] == 1 else None
-    blocks = math.ceil(min(known.expected, rule.max_blocks) if rule.decides else rule.max_blocks) if fixed is None else fixed
+    blocks = quota if quota is not None else _blocks(design, known.expected)
     return experiments.outlook_columns(model.Outlook(blocks, math.ceil(blocks * known.seconds)))
+
+
+def _blocks(design: Mapping[str, Any], usual: float) -> int:
+    """That an experiment takes, where a test that finds no change takes so many."""
+    if design.get("profiled"):
+        return 1
+    if design["arms"] == 1:
+        return int(design["blocks"])
+    rule = model.Rule(**design["rule"])
+    return math.ceil(min(usual, rule.max_blocks)) if rule.decides else rule.max_blocks
 
 
 def newest_blocks(connection: sa.Connection, cell: suspicion.Cell, before: int = NEWEST) -> list[Blocks]:

@@ -399,12 +399,17 @@ def _unbuildable(connection: sa.Connection, repository: settings.RepositorySetti
 
 
 def _failed(repository: settings.RepositorySettings, platform: str) -> sa.ColumnElement[bool]:
-    """Builds of a repository that failed for a platform; that another's failed says nothing of it."""
+    """Builds of a repository that failed for a platform.
+
+    That another's failed says nothing of it, nor does a copy's: one that is to be laid out otherwise may be more than its
+    linker can do.
+    """
     table = schema.builds
     return sa.and_(
         table.c.repository == repository.name,
         table.c.framework == repository.framework,
         table.c.platform == platform,
+        table.c.copy == 0,
         table.c.state == "failed",
     )
 

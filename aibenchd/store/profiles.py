@@ -49,6 +49,7 @@ def wanted(connection: sa.Connection, now: datetime) -> Sequence[int]:
 
 def ask(transaction: store.Transaction, finding: int) -> None:
     """Have the builds that confirmed a finding run under a profiler."""
+    suspect = sa.select(_e.c.priority).join(_f, _f.c.suspect == _e.c.id).where(_f.c.id == finding)
     row = transaction.connection.execute(
         sa.select(_e, _p.c.repository, _p.c.treatment, _p.c.control)
         .join(_p, _p.c.id == _e.c.pair)
@@ -58,7 +59,7 @@ def ask(transaction: store.Transaction, finding: int) -> None:
     ).one()
     pair = again.new_pair(transaction, row.repository, row.treatment, row.control, model.RunType.PROFILE)
     arms = (row.treatment_build, row.control_build)
-    rank = row.priority + PRIORITY
+    rank = transaction.connection.execute(suspect).scalar_one() + PRIORITY
     experiment = again.experiment(transaction, row, pair, arms, rank, finding=finding, profiled=True)
     transaction.connection.execute(_t.insert().values(finding=finding, experiment=experiment, reason=""))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from aibenchd import model
 from aibenchd.store import schema, store
@@ -97,10 +98,10 @@ def retreat(transaction: store.Transaction, repository: str, joint: Known | None
 
 def remember(transaction: store.Transaction, named: Iterable[model.Revision], state: str = "asked") -> None:
     """See that revisions which a person named are known, or others that begin in a ``state``, though on no watched line."""
-    for revision in named:
-        if not _states(transaction.connection, revision.repository, [revision.commit]):
-            row = _row(revision, state, datetime.now(UTC), on_branch=False)
-            transaction.connection.execute(_revisions.insert().values(row))
+    now = datetime.now(UTC)
+    rows = [_row(revision, state, now, on_branch=False) for revision in named]
+    if rows:  # at once: a merge may bring in thousands, and blocks wait to be written
+        transaction.connection.execute(sqlite.insert(_revisions).on_conflict_do_nothing(), rows)
 
 
 def newest_pending(connection: sa.Connection, repository: str, limit: int) -> list[Known]:

@@ -209,9 +209,11 @@ def cancel(transaction: store.Transaction, experiment: int, reason: str) -> None
 
 
 def _give_more(transaction: store.Transaction, experiment: int, blocks: int) -> None:
-    more = _e.update().where(_e.c.id == experiment).values(quota=_e.c.quota + blocks)
-    device = transaction.connection.execute(more.returning(_e.c.device)).scalar_one()
-    transaction.announce(f"experiment.open.{device}", id=experiment)
+    """Of one that has run all that it was given."""
+    row = transaction.connection.execute(sa.select(_e).where(_e.c.id == experiment)).one()
+    ahead = noises.expected(transaction.connection, row.pair, (row.benchmark, row.device, row.backend), row.design, blocks)
+    transaction.connection.execute(_e.update().where(_e.c.id == experiment).values(quota=row.quota + blocks, **ahead))
+    transaction.announce(f"experiment.open.{row.device}", id=experiment)
 
 
 def _verifying(connection: sa.Connection, finding: int) -> Iterable[int]:

@@ -85,6 +85,23 @@ async def test_where_ssh_is_not_let_in_it_says_so(host: sshd.Sshd) -> None:
     assert f"ssh did not reach ssh://{USER}@127.0.0.1:{host.port}" in complaint.splitlines()[-1]
 
 
+@pytest.mark.parametrize("said", ["Welcome to the lab!", "load 200 today"])
+async def test_a_shell_that_prints_before_the_answer_is_told_of(daemon: statusd.Daemon, tmp_path: Path, said: str) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\necho "{said}"\nexec {sys.executable} -m aibenchd.api.client -s {daemon.path} dial\n')
+    ssh.chmod(0o755)
+    environment = {**os.environ, "AIBENCHD_SSH": str(ssh)}
+    told = await anyio.run_process([*CLIENT, "-H", "ssh://lab", "status"], check=False, env=environment)
+    assert told.returncode == 4
+    assert b"from ssh://lab is not aibenchd's answer: its shell must print nothing" in told.stderr
+
+
+def test_what_to_run_in_place_of_ssh_is_named_where_it_cannot_be_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIBENCHD_SSH", "ssh 'unbalanced")
+    with pytest.raises(ValueError, match="AIBENCHD_SSH: cannot be split"):
+        afar.words("ssh://lab")
+
+
 async def test_a_copy_of_the_journal_lies_on_the_daemons_host(host: sshd.Sshd, daemon: statusd.Daemon) -> None:
     code, _, complaint = await ask(host, "backup", "copy.db", path=daemon.path)
     assert (code, "expected an absolute path on ssh://" in complaint) == (3, True)

@@ -1,13 +1,14 @@
 """What is expected of an experiment."""
 
 import dataclasses
+import itertools
 import math
 import random
 
 import pytest
 
 from aibenchd import model
-from aibenchd.measure import outlook
+from aibenchd.measure import judging, outlook
 from aibenchd.store import experiments, noises
 
 BENCHMARK = model.Benchmark({"name": "net"}, {"identifier": "net", "metric": "delay"})
@@ -55,6 +56,17 @@ def test_what_is_loud_and_shows_nothing_gets_out_of_reach() -> None:
     assert not ahead(TWO, 40, noise=0.01, cell=QUIET).out_of_reach
 
 
+@pytest.mark.parametrize(("time", "usual"), [(6.9e-310, 100.0), (1e308, 1e-5)])
+@pytest.mark.parametrize("count", [1, 6])
+def test_a_program_that_prints_garbage_for_a_time_is_reckoned_with(time: float, usual: float, count: int) -> None:
+    """An uninitialised number, of which the estimate as a ratio minus 1 has no place left but -1 or infinity."""
+    orders = itertools.cycle(("TC", "CT"))
+    seen = [experiments.Journalled(number, next(orders), True, time, usual, 5.0) for number in range(count)]
+    decision = judging.decision(TWO, seen[:-1], seen[-1], {}, outlook.first_look(TWO, QUIET))
+    assert decision.verdict is None
+    assert outlook.ahead(TWO, seen, decision, QUIET, None).blocks
+
+
 def test_time_is_a_budget_too() -> None:
     short = dataclasses.replace(TWO, rule=dataclasses.replace(RULE, max_seconds=100.0))
     found = ahead(short, 10, noise=0.1, cell=LOUD)
@@ -75,6 +87,10 @@ def test_time_is_a_budget_too() -> None:
 )
 def test_where_the_end_is_known_it_is_counted_down_to(design: model.Design, quota: int | None, left: int) -> None:
     assert ahead(design, 3, quota=quota) == model.Outlook(left, 5 * left)
+
+
+def test_a_search_takes_nothing_until_it_is_given_more() -> None:
+    assert ahead(TWO, 4, cell=QUIET, quota=4) == model.Outlook(0, 0)
 
 
 def test_what_is_decided_takes_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,30 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
         profiles.compared(tmp_path, 1)
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"traceEvents": 3}', '[{"ph": "X", "ts": 1}]', "[3]", '"text"'])
+ODD = [
+    *("", "{", '{"traceEvents": 3}', '[{"ph": "X", "ts": 1}]', "[3]", '"text"'),
+    *(
+        '{"traceEvents": [], "runs": Infinity}',
+        "[" * 200_000,
+        trace(event("conv", 0, math.nan)),
+        trace(event("conv", math.inf, 1)),
+    ),
+]
+
+
+@pytest.mark.parametrize("text", ODD)
 def test_what_is_no_trace_is_an_error(tmp_path: Path, text: str) -> None:
     write(tmp_path, model.ArmName.TREATMENT, text)
     with pytest.raises(errors.CommandError, match="Chrome's trace format"):
+        profiles.of_trace(tmp_path / profiles.DIRECTORY / "1-treatment.json.gz")
+
+
+def test_a_trace_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "LARGEST", 300)
+    write(tmp_path, model.ArmName.TREATMENT, trace(event("conv", 0, 50)))
+    assert profiles.of_trace(tmp_path / profiles.DIRECTORY / "1-treatment.json.gz").own == {"conv": 50.0}
+    write(tmp_path, model.ArmName.TREATMENT, trace(*[event("conv", 0, 50)] * 9))
+    with pytest.raises(errors.CommandError, match="more than 300 characters"):
         profiles.of_trace(tmp_path / profiles.DIRECTORY / "1-treatment.json.gz")
 
 

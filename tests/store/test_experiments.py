@@ -77,6 +77,7 @@ def test_the_next_block_is_the_first_row_of_an_index(tx: store.Transaction) -> N
         ({}, None, 8),
         ({"arms": 1, "blocks": 3}, None, 3),
         ({}, 5, 5),
+        ({"profiled": True}, None, 1),
         ({"rule": dataclasses.asdict(model.Rule.of_blocks(20, 0.02))}, None, 20),
         ({"rule": dataclasses.asdict(model.Rule(max_blocks=4))}, None, 4),
     ],

@@ -110,6 +110,22 @@ async def test_a_failed_build_says_nothing_of_other_platforms_and_frameworks(jou
     assert {platform: pair.treatment.commit for platform, pair in seen.newest.items()} == {"hexagon": "a", DEVICE.platform: "b"}
 
 
+async def test_a_copy_that_fails_says_nothing_of_its_revision(journal: store.Store) -> None:
+    """The linker may know nothing of layouts: then all copies fail, and of every revision that had a suspect."""
+
+    def write(tx: store.Transaction) -> None:
+        first, second = line(tx, "a", "b")
+        planned(tx, planner.PlanPair(second, first, (cell("net"),)))
+        for commit in ("a", "b"):
+            builds.want(tx, builds.Key("engine", commit, "pytorch", DEVICE.platform, copy=12345), 0)
+        tx.connection.execute(schema.builds.update().where(schema.builds.c.copy != 0).values(state="failed"))
+
+    await journal.write(write)
+    seen = await journal.read(window)
+    assert seen.unbuildable == {DEVICE.platform: set()}
+    assert seen.newest[DEVICE.platform].treatment.commit == "b"
+
+
 async def test_cells_whose_controls_do_not_build_are_given_others_one_by_one(journal: store.Store) -> None:
     """Whichever of a revision's pairs they are in: another pair of the same revision is not their replacement."""
     here, there = cell("here"), cell("there")

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from aibenchd import events, model
-from aibenchd.store import revisions, schema, store
+from aibenchd.store import merges, revisions, schema, store
 
 START = datetime(2024, 5, 13, tzinfo=UTC)
 
@@ -92,3 +92,24 @@ async def test_what_a_person_named_is_on_no_line_until_the_line_comes_to_it(jour
     assert await states(journal) == [("new", True), ("asked", False)]
     assert await fill(journal, 2) == 1
     assert positions(await journal.read(lambda connection: revisions.newest_pending(connection, "engine", 10))) == [2, 1]
+
+
+async def test_thousands_that_a_merge_brought_in_are_written_at_once(journal):
+    """One by one they would hold up the blocks that wait to be written, for half a minute."""
+    await fill(journal, 1, 2)
+    side = [revision(1), *(revision(position) for position in range(3, 1_000))]
+    asked = []
+
+    def write(tx):
+        sa.event.listen(tx.connection, "before_cursor_execute", lambda *of: asked.append(of[2]))
+        merges.put(tx, "engine", "merge", f"{2:040x}", [side, side[:5]])
+
+    await journal.write(write)
+    asked = [words for words in asked if "SAVEPOINT" not in words]
+    assert len(asked) == 2  # the commits, and what the merge brought in
+    assert (await states(journal))[:3] == [("new", True), ("new", True), ("side", False)]
+    known = await journal.read(lambda connection: merges.known(connection, "engine", [f"{1:040x}"]))
+    assert known == merges.Known(frozenset(), {})
+    assert (
+        await journal.read(lambda connection: connection.scalar(sa.select(sa.func.count()).select_from(schema.revisions))) == 999
+    )
