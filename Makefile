@@ -38,8 +38,10 @@ setup: $(VENV)/.run-$(ENGINE) ## the programs, in .venv/bin
 demo: $(VENV)/.run-$(ENGINE) ## from a push to verdicts, on this machine, in a few minutes; with ENGINE=onnxruntime without PyTorch
 	$(BIN)/aibenchd demo --engine $(ENGINE)
 
+# As many at once as there are CPUs, then those that must be alone; `pytest` by itself runs all of them in turn.
 test: $(VENV)/.dev debian ## all tests; some need packages of Debian's
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal -m 'not alone'
+	$(BIN)/pytest -m alone
 
 check: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aibenchd.decide import attribution, summary
@@ -237,7 +237,6 @@ def numbers(one: Contribution) -> list[float]:
     return [one.change, one.low, one.high, one.share, one.share_low, one.share_high]
 
 
-@settings(deadline=None)
 @given(experiments())
 def test_parts_add_up(arms: tuple[Arm, Arm]) -> None:
     found = attribution.explain(*arms)
@@ -246,7 +245,6 @@ def test_parts_add_up(arms: tuple[Arm, Arm]) -> None:
     assert sum(moved) == pytest.approx(found.replaced.change, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(experiments(), st.sampled_from([2.0**-20, 2.0**10, 2.0**30]))
 def test_the_unit_does_not_matter(arms: tuple[Arm, Arm], factor: float) -> None:
     """Powers of two, so that nothing is rounded."""
@@ -258,7 +256,6 @@ def test_the_unit_does_not_matter(arms: tuple[Arm, Arm], factor: float) -> None:
         assert numbers(other)[3:] == pytest.approx(numbers(one)[3:], nan_ok=True)
 
 
-@settings(deadline=None)
 @given(experiments())
 def test_swapped_arms_mirror_all_parts(arms: tuple[Arm, Arm]) -> None:
     before, after = attribution.explain(*arms), attribution.explain(*arms[::-1])
@@ -271,7 +268,6 @@ def test_swapped_arms_mirror_all_parts(arms: tuple[Arm, Arm]) -> None:
         assert [other.share, other.share_low] == pytest.approx([one.share, one.share_low], nan_ok=True)
 
 
-@settings(deadline=None)
 @given(experiments(), st.randoms())
 def test_the_order_of_blocks_does_not_matter(arms: tuple[Arm, Arm], random: object) -> None:
     order = np.arange(len(arms[0].network))

@@ -231,7 +231,7 @@ graphs = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=graphs, seed=st.integers(0, 1 << 30), known=st.booleans())
 def test_neither_order_nor_names_nor_units_matter(drawn: list[tuple[int, int, float, float]], seed: int, known: bool) -> None:
     edges = [edge(older, older + far, log, error) for older, far, log, error in drawn]

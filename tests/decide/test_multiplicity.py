@@ -52,7 +52,6 @@ def coins(trials: int, blocks: int, seed: int) -> np.ndarray:
     return np.where(np.array(firsts) == model.ArmName.TREATMENT, 1.0, -1.0)
 
 
-@settings(deadline=None)
 @given(amounts)
 def test_over_all_tosses_the_mean_is_one(ahead: list[float]) -> None:
     """Whatever the noise is, after each block: exactly, of all 256 rows of tosses."""
@@ -61,7 +60,7 @@ def test_over_all_tosses_the_mean_is_one(ahead: list[float]) -> None:
     assert np.exp(values).mean(axis=0) == pytest.approx(np.ones(9), rel=1e-9)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(amounts)
 def test_at_the_verdict_the_mean_is_one(ahead: list[float]) -> None:
     seen = verdict.by_coin(TOSSES * np.array(ahead), TOSSES)
@@ -78,7 +77,6 @@ def test_noise_that_answers_to_the_tosses_earns_nothing() -> None:
     assert np.exp(multiplicity.log_e_values(seen, RULE)).mean(axis=0) == pytest.approx(np.ones(9), rel=1e-9)
 
 
-@settings(deadline=None)
 @given(amounts)
 def test_over_all_tosses_of_pairs_the_mean_is_one(ahead: list[float]) -> None:
     tosses = np.array(list(itertools.product((-1.0, 1.0), repeat=4)))
@@ -89,7 +87,6 @@ def test_over_all_tosses_of_pairs_the_mean_is_one(ahead: list[float]) -> None:
     assert values[:, 0::2][:, :-1] == pytest.approx(values[:, 1::2])  # the second of a pair alone adds to it
 
 
-@settings(deadline=None)
 @given(amounts, st.floats(0.0, 0.5))
 def test_a_faster_treatment_has_less_than_one(ahead: list[float], faster: float) -> None:
     seen = verdict.by_coin(TOSSES * np.array(ahead) - faster, TOSSES)
@@ -203,7 +200,6 @@ def test_the_rate_holds_for_verified_comparisons(shared: float) -> None:
         assert found[:, :true].mean() >= least
 
 
-@settings(deadline=None)
 @given(st.floats(0.01, 20.0), st.integers(1, 500), st.integers(1, 2_000))
 def test_a_month_spends_its_budget_and_no_more(pages: float, usual: int, comparisons: int) -> None:
     chances = [math.exp(-multiplicity.needed(pages, usual, number)) for number in range(1, comparisons + 1)]

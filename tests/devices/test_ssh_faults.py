@@ -445,6 +445,7 @@ def far(tmp_path: Path) -> Iterator[sshd.Sshd]:
         subprocess.run(["ip", "link", "del", f"{name}a"], check=False, capture_output=True)
 
 
+@pytest.mark.alone  # the addresses
 async def test_a_slow_and_lossy_way_is_no_reason_to_fail(far: sshd.Sshd, tmp_path: Path) -> None:
     device = f"{far.namespace}b"
     worsen = ["tc", "-n", far.namespace, "qdisc", "add", "dev", device, "root", "netem", "delay", "20ms", "loss", "1%"]
@@ -459,6 +460,7 @@ async def test_a_slow_and_lossy_way_is_no_reason_to_fail(far: sshd.Sshd, tmp_pat
     assert digests.of_file(tmp_path / "pulled") == push.digest
 
 
+@pytest.mark.alone
 async def test_a_way_that_swallows_everything_kills_the_program(far: sshd.Sshd) -> None:
     swallow = ["ip", "-n", far.namespace, "link", "set", f"{far.namespace}b", "down"]
     async with far.device(host=far.address, host_key=far.fingerprint(), **QUICK).session() as session:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aibenchd import errors, model, plugins
@@ -102,7 +102,6 @@ def test_where_another_backend_executed_none_is_stated() -> None:
     assert parse(RECORDED["caffe2_runner_refused"]).backend == ""
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(sorted(RECORDED)), data=st.data())
 def test_output_that_breaks_off_is_what_was_there(name: str, data: st.DataObject) -> None:
     """Each series is the whole one, or it is not there."""
@@ -111,7 +110,6 @@ def test_output_that_breaks_off_is_what_was_there(name: str, data: st.DataObject
         assert series == whole[key]
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_rows_of_others_between_change_nothing(data: st.DataObject) -> None:
     rows = RECORDED["caffe2_runner"].splitlines()
@@ -120,7 +118,6 @@ def test_rows_of_others_between_change_nothing(data: st.DataObject) -> None:
     assert parse("\n".join(mixed)) == parse(RECORDED["caffe2_runner"])
 
 
-@settings(deadline=None)
 @given(st.permutations(RECORDED["caffe2_runner"].splitlines()), st.permutations(RECORDED["caffe2_runner_onednn"].splitlines()))
 def test_two_programs_that_print_at_once_lose_nothing_and_pass_for_neither(one: list[str], other: list[str]) -> None:
     mixed = [row for pair in itertools.zip_longest(one, other, fillvalue="") for row in pair]
@@ -129,7 +126,6 @@ def test_two_programs_that_print_at_once_lose_nothing_and_pass_for_neither(one: 
     assert len(by_key(found)["NET latency"].values) == 10
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_rows_torn_into_each_other_are_no_records(data: st.DataObject) -> None:
     """Two programs that write at once without regard for rows: nothing is read that neither wrote."""
@@ -140,7 +136,6 @@ def test_rows_torn_into_each_other_are_no_records(data: st.DataObject) -> None:
     assert all(series.values in written for series in parse(torn).series)
 
 
-@settings(deadline=None)
 @given(st.text() | st.text(st.sampled_from('Caffe2Observer {}[]":,\n\\u0000eE+-.0123456789NaInfity')))
 def test_hostile_output_is_no_error(text: str) -> None:
     for output in (text, "Caffe2Observer " + text, 'Caffe2Observer {"type": "NET", "metric": "latency", "value": ' + text + "}"):

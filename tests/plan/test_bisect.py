@@ -42,7 +42,7 @@ def begun(levels: list[float], noise: Callable[[], float] = lambda: 0.0, **given
     return bisect.Search(commits, **given).with_evidence(commits, 0, ratios)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(commits=st.integers(1, 150), data=st.data(), effect=st.sampled_from([-0.3, 0.02, 0.05, 1.5]))
 def test_without_noise_one_culprit_is_found_exactly(commits: int, data: st.DataObject, effect: float) -> None:
     culprit = data.draw(st.integers(1, commits))

@@ -453,7 +453,7 @@ def _faults_of_use(path: Path) -> list[str]:
 
 
 @given(MUTATIONS)
-@hypothesis_settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_mutated_specification_runs_or_has_clear_faults(tmp_path: Path, mutations: list[tuple[list[Any], Any, bool]]) -> None:
     path = write(tmp_path / "net.json", _mutated(mutations))
     assert all(fault.startswith(f"{path}:") for fault in _faults_of_use(path))

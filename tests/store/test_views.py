@@ -44,7 +44,7 @@ CHANGES = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(CHANGES, max_size=20))
 def test_tallies_are_what_counting_would_find(connection: sa.Connection, changes: list[tuple[Any, ...]]) -> None:
     table = schema.experiments
@@ -82,7 +82,7 @@ QUEUED = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(QUEUED, max_size=20))
 def test_queues_are_what_summing_up_would_find(connection: sa.Connection, changes: list[tuple[Any, ...]]) -> None:
     table = schema.experiments
@@ -150,7 +150,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(EVENTS, max_size=25))
 def test_cells_have_their_newest_and_their_newest_decided_experiments(
     connection: sa.Connection, happening: list[tuple[Any, ...]]
