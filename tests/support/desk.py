@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WAIT = 120.0  # seconds that a run may take on a machine that is busy
+WAIT = 300.0  # seconds that a run may take on a machine that is busy
 # Prints what it was built to say, drawn around a figure: see tests/support/lab.py for a whole engine.
 PROGRAM = """#!/bin/sh
 echo 'PyTorchObserver {"type": "NET", "metric": "latency", "unit": "us", "values": [812.0, 809.5, 811.2]}'
@@ -71,8 +71,12 @@ class Desk:
 
     def run(self, *words: str) -> Done:
         """A run to its end, with no terminal."""
-        process = self.start(*words)
-        out, err = process.communicate(timeout=WAIT)
+        with self.start(*words) as process:
+            try:
+                out, err = process.communicate(timeout=WAIT)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                raise
         return Done(process.returncode, out, err)
 
     def on_terminal(self, *words: str, typed: str = "", **env: str) -> Done:
