@@ -231,7 +231,7 @@ async def test_who_may_not_use_the_socket_hears_which_group_may(daemon: statusd.
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (b"", "closed the connection"),
+        (b"", "the connection was closed"),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\n{}", "broke off in the middle of its answer"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "is not aibenchd"),
         (b"HTTP/1.0 502 Bad Gateway\r\n\r\n<html>", "answers with 502"),
@@ -443,6 +443,11 @@ def test_what_is_quoted_comes_back(text: str) -> None:
 )
 def test_a_quantity_has_three_digits_and_a_time_the_unit_that_suits_it(value: float, unit: str, text: str) -> None:
     assert screen.quantity(value, unit) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(-4008.0, "-4.01 ms"), (2630.0, "+2.63 ms"), (0.0, "+0 us")])
+def test_a_change_has_its_sign_and_the_unit_that_suits_its_size(value: float, text: str) -> None:
+    assert screen.change(value, "us") == text
 
 
 @given(st.lists(st.text("abc", max_size=12), min_size=1, max_size=8), st.integers(1, 4), st.integers(28, 60))
