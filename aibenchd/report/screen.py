@@ -19,6 +19,7 @@ from aibenchd import model
 from aibenchd.report import base
 
 Payload = Mapping[str, Any]
+AGAIN = {model.RunType.VERIFY: "measured again", model.RunType.REGRESS: "confirmed ('aibenchctl findings')"}
 
 
 class _Lines(base.Sink):
@@ -69,7 +70,9 @@ def _decided(payload: Payload) -> str:
         sides += f" against {payload['control_commit'][:12]}"
     backend = payload["backend"]["ran"] or payload["backend"]["asked"]
     where = payload["device"]["name"] + (f" ({backend})" if backend else "")
-    text = f"{payload['verdict'].upper():<12} {payload['benchmark']} on {where}: {payload['key']} {_effect(payload)}"
+    run = payload["run_type"]
+    again = "" if run == model.RunType.BENCHMARK else f", {AGAIN.get(run, run)}"
+    text = f"{payload['verdict'].upper():<12} {payload['benchmark']} on {where}{again}: {payload['key']} {_effect(payload)}"
     text += f", {payload['blocks']} blocks, {sides}"
     return f"{text}: {payload['reason']}" if payload["reason"] else text
 
