@@ -30,18 +30,19 @@ async def test_verdict_is_a_line_with_effect_and_interval(
 
 
 @pytest.mark.parametrize(
-    ("run_type", "said"),
+    ("fields", "said"),
     [
-        ("verify", "lab (mkl), measured again: NET"),
-        ("regress", "lab (mkl), confirmed ('aibenchctl findings'): NET"),
-        ("anchor", "lab (mkl), anchor: NET"),
-        ("benchmark", "lab (mkl): NET"),
+        ({"run_type": "verify"}, "lab (mkl), measured again: NET"),
+        ({"run_type": "regress", "regressed_types": ["NET latency"]}, "lab (mkl), confirmed ('aibenchctl findings'): NET"),
+        ({"run_type": "regress"}, "lab (mkl), for a search: NET"),
+        ({"run_type": "anchor"}, "lab (mkl), anchor: NET"),
+        ({"run_type": "benchmark"}, "lab (mkl): NET"),
     ],
 )
 async def test_a_verdict_that_is_not_the_first_of_its_commit_says_so(
-    run_type: str, said: str, verdicts: list[model.Record], capsys: pytest.CaptureFixture[str]
+    fields: dict[str, model.Json], said: str, verdicts: list[model.Record], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await shown(screen.Screen, [changed(verdicts[0], run_type=run_type)])
+    await shown(screen.Screen, [changed(verdicts[0], **fields)])
     assert said in capsys.readouterr().out
 
 
@@ -61,7 +62,8 @@ async def test_verdict_without_numbers_says_why(verdicts: list[model.Record], ca
     )
     await shown(screen.Screen, [broken])
     assert capsys.readouterr().out == (
-        "BROKEN       squeeze/1 on lab (mkl), measured again: NET latency no samples, 2 blocks, engine aaaaaaaaaaaa: exit code 1\n"
+        "BROKEN       squeeze/1 on lab (mkl), measured again: NET latency no samples, 2 blocks, "
+        "engine aaaaaaaaaaaa: exit code 1\n"
     )
 
 
