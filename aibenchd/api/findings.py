@@ -58,7 +58,7 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     shown = answer["verdict"] if answer["confirmed"] else "dim"
     out.line(f"finding {answer['id']}: {answer['state']}, {answer['verdict']} {screen.interval(answer)}", shown)
     pages.fact_lines(out, [(name, answer[name]) for name in FACTS])
-    pages.fact_lines(out, [("reason", answer["reason"]), ("culprit", _culprits(answer))])
+    pages.fact_lines(out, [("reason", answer["reason"]), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
     first = f"experiment {answer['suspect']} {screen.interval(answer['first_seen'])}"
     pages.fact_lines(out, [("first seen in", first.rstrip()), ("verified in", _again(answer))])
     if answer["evidence"] is not None:
@@ -69,6 +69,19 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     _profiled(out, answer["profile"])
     for item in answer["seen_again"]:
         out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: pages.SHORT]} {screen.interval(item)}")
+    _further(out, answer)
+
+
+def _further(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """What to ask next: the blocks of what measured it last, and the same two commits again."""
+    import shlex
+
+    out.line()
+    out.line(f"its blocks: aibenchctl show {answer['verify'] or answer['suspect']}", "dim")
+    if answer["control"]:
+        commits = [answer[arm][: pages.SHORT] for arm in ("treatment", "control")]
+        words = ["ab", *commits, "--benchmark", answer["benchmark"], "--device", answer["device"], "--wait"]
+        out.line(f"once more:  aibenchctl {shlex.join(words)}", "dim")
 
 
 def _suspected(out: screen.Screen, found: dict[str, Any], commits: dict[str, Any]) -> None:

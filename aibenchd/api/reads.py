@@ -49,6 +49,7 @@ async def status(request: web.Request) -> web.Response:
             "devices": _devices(house, connection, counts),
             "experiments": counts.by_state(),
             "verdicts": counts.by_verdict(),
+            "findings": views.finding_states(connection),
             "selfcheck": _selfcheck(selfchecks.counts(connection)),
             "builds": dict(counts.builds),
             "sinks": _sinks(house, outbox.depths(connection)),

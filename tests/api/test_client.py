@@ -43,7 +43,7 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         built = statusd.build(tx, "b" * 40, log="build.log")
         pair = statusd.pair(tx, "b" * 40, "a" * 40)
         statusd.revision(tx, "b" * 40, 2, subject="make it\x1b[31m red\nand slow")
-        first = statusd.experiment(tx, pair, built, **statusd.decided("regressed"))
+        first = statusd.experiment(tx, pair, built, control_build=built, **statusd.decided("regressed"))
         culprit = {"commits": ["d" * 40, "e" * 40], "probability": 0.983, "effect": 0.05, "low": 0.04, "high": 0.06}
         statusd.revision(tx, "e" * 40, 2, subject="faster, or so", author="Eve", on_branch=False, state="side")
         found = {
@@ -71,7 +71,18 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("status", ["FAULTS", "sink/lab", "401 Unauthorized", "1 regressed", "LAST VERDICTS", "make it [31m red and slow"]),
+        (
+            "status",
+            [
+                "FAULTS",
+                "sink/lab",
+                "401 Unauthorized",
+                "1 regressed",
+                "findings     1 open",
+                "LAST VERDICTS",
+                "make it [31m red and slow",
+            ],
+        ),
         ("devices", ["lab-host", "phone", "unknown"]),
         ("experiments", ["1 ", "regressed", "+5.0 % (+3.0 … +7.0)", "bbbbbbbbbbbb", "2 ", "open"]),
         ("experiments --state open", ["phone"]),
@@ -99,6 +110,8 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
                 " 90.0% eeeeeeeeeeee",
                 "inside merge bbbbbbbbbbbb, commits 3: inconclusive; too dear",
                 "search: its budget is spent",
+                "its blocks: aibenchctl show 1",
+                "once more:  aibenchctl ab bbbbbbbbbbbb aaaaaaaaaaaa --benchmark squeeze --device lab-host --wait",
             ],
         ),
         ("findings", ["open", "regressed", "dddddddddddd/eeeeeeeeeeee (merged by bbbbbbbbbbbb > cccccccccccc) 98%"]),
