@@ -530,7 +530,7 @@ def _step(known: searches.Searched, rule: configuration.BisectSettings, named: S
 
     look = _by_time if known.slower else _by_verdicts
     history = inside.History(known.within.merges, known.within.sides)
-    return inside.search(known.line, history, functools.partial(look, known, rule, named))
+    return inside.search(known.line, history, functools.partial(look, known, rule, named), known.design.rule.min_effect)
 
 
 def _by_verdicts(

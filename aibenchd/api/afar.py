@@ -23,6 +23,7 @@ ADDRESS = re.compile(
 )
 INSTALLED = "/opt/aibenchd/bin"  # by 'make install': not on the PATH of a shell that no one logs in to
 END_SECONDS = 5.0  # that ssh may take to say why it failed
+NOT_THERE = 127  # how a shell, and env, say that there is no such program
 NO_SSH = 255  # how ssh exits where it was not let in; other codes are of what it ran
 
 
@@ -61,6 +62,8 @@ class Daemon(call.Daemon):
             code = self._carrier.wait()
         if code == NO_SSH:
             return f"ssh did not reach {self._address}: see what it says above"
+        if code == NOT_THERE:
+            return f"there is no aibenchctl on {self._address}: have it on the PATH that ssh gives there, or in {INSTALLED}"
         return f"'aibenchctl dial' ended with {code} on {self._address}: see what it says above"
 
     def _stranger(self) -> str:

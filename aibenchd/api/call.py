@@ -85,7 +85,7 @@ class Daemon:
             except TimeoutError:
                 raise Unreachable(f"aibenchd does not answer within {seconds:g} s; {self._look()}") from None
             except ConnectionError:
-                raise Unreachable(f"aibenchd closed the connection; {self._look()}") from None
+                raise Unreachable(f"the connection was closed; {self._look()}") from None
             if length > 0:
                 raise Unreachable(f"aibenchd broke off in the middle of its answer; {self._look()}")
 

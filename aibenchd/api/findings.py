@@ -60,7 +60,7 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     shown = answer["verdict"] if answer["confirmed"] else "dim"
     out.line(f"finding {answer['id']}: {answer['state']}, {answer['verdict']} {screen.interval(answer)}", shown)
     pages.fact_lines(out, [(name, answer[name]) for name in FACTS])
-    pages.fact_lines(out, [("reason", answer["reason"]), ("culprit", _culprits(answer))])
+    pages.fact_lines(out, [("reason", answer["reason"]), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
     first = f"experiment {answer['suspect']} {screen.interval(answer['first_seen'])}"
     pages.fact_lines(out, [("first seen in", first.rstrip()), ("verified in", _again(answer))])
     if answer["evidence"] is not None:
@@ -73,6 +73,19 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
         pages.fact_lines(out, [(made["action"], _made(out, made))])
     for item in answer["seen_again"]:
         out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: pages.SHORT]} {screen.interval(item)}")
+    _further(out, answer)
+
+
+def _further(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """What to ask next: the blocks of what measured it last, and the same two commits again."""
+    import shlex
+
+    out.line()
+    out.line(f"its blocks: aibenchctl show {answer['verify'] or answer['suspect']}", "dim")
+    if answer["control"]:
+        commits = [answer[arm][: pages.SHORT] for arm in ("treatment", "control")]
+        words = ["ab", *commits, "--benchmark", answer["benchmark"], "--device", answer["device"], "--wait"]
+        out.line(f"once more:  aibenchctl {shlex.join(words)}", "dim")
 
 
 def _made(out: screen.Screen, made: dict[str, Any]) -> str:
@@ -125,25 +138,36 @@ def _explained(out: screen.Screen, explained: dict[str, Any]) -> None:
 
 
 def _profiled(out: screen.Screen, profile: dict[str, Any] | None) -> None:
-    """Where the arms differ under a profiler: what took more or less by itself."""
+    """Where the arms differ under a profiler: what took more or less by itself; dim where chance may have drawn it."""
     if not profile or not (profile["reason"] or profile.get("rows")):
         return
     out.line()
     if profile["reason"]:
         out.line(f"not profiled: {profile['reason']}")
         return
+    unit, largest = profile["unit"], profile["rows"][:OPERATORS]
     rows = [
-        (one["name"], *(screen.quantity(one[column], profile["unit"]) for column in ("control", "treatment", "change")))
-        for one in profile["rows"][:OPERATORS]
+        (one["name"], screen.quantity(one["control"], unit), screen.quantity(one["treatment"], unit), _sampled(one, unit))
+        for one in largest
     ]
-    out.table((f"profile, a {profile['per']}, by {profile['profiler']}", "was", "is", "change"), rows)
+    styles = ["dim" if abs(one["change"]) <= one.get("within", 0.0) else "" for one in largest]
+    out.table((f"profile, a {profile['per']}, by {profile['profiler']}", "was", "is", "change"), rows, styles)
+    if any(one.get("within") for one in largest):
+        said = "; no change here is more than that" if all(styles) else ""
+        out.line(f"  ±: what so few samples leave open, at 95 %{said}", "dim")
     out.line(f"  whole, on the daemon's host: {' '.join(profile['files'].values())}")
+
+
+def _sampled(one: dict[str, Any], unit: str) -> str:
+    """A change under a profiler, and what samples leave open of it; nothing of that where every call was timed."""
+    within = f" ±{screen.quantity(one['within'], unit)}" if one.get("within") else ""
+    return f"{screen.change(one['change'], unit)}{within}"
 
 
 def _span(one: dict[str, Any], unit: str) -> str:
     ends = (one["low"], one["high"])
-    sides = "" if None in ends else f" ({' … '.join(screen.quantity(end, unit) for end in ends)})"
-    return f"{screen.quantity(one['change'], unit)}{sides}"
+    sides = "" if None in ends else f" ({' … '.join(screen.change(end, unit) for end in ends)})"
+    return f"{screen.change(one['change'], unit)}{sides}"
 
 
 def _culprits(finding: dict[str, Any]) -> str:

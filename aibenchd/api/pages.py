@@ -26,6 +26,7 @@ def status(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.line()
     out.line(f"experiments  {screen.tally(answer['experiments'])}")
     out.line(f"verdicts     {screen.tally(answer['verdicts'])}")
+    out.line(f"findings     {screen.tally(answer['findings'])}", "regressed" if "open" in answer["findings"] else "")
     out.line(f"builds       {screen.tally(answer['builds'])}")
     _selfcheck(out, answer["selfcheck"])
     if answer["recent"]:
@@ -246,7 +247,7 @@ def outcomes(answer: dict[str, Any]) -> str:
 
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
-    out.line(f"experiment {answer['id']}: {ended(answer)} {screen.interval(answer)}", _style(answer))
+    out.line(f"experiment {answer['id']}: {ended(answer)} {screen.interval(answer)}".rstrip(), _style(answer))
     fact_lines(out, [("expected", left_of(answer))])
     facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
     fact_lines(out, [(name, answer[name]) for name in facts])

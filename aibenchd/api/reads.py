@@ -83,6 +83,7 @@ def status(request: web.Request) -> Question:
             "devices": _devices(house, connection, counts),
             "experiments": counts.by_state(),
             "verdicts": counts.by_verdict(),
+            "findings": views.finding_states(connection),
             "selfcheck": _selfcheck(selfchecks.counts(connection)),
             "builds": dict(counts.builds),
             "sinks": _sinks(house, outbox.depths(connection)),

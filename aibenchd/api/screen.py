@@ -162,6 +162,11 @@ def quantity(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}".strip() if value < 1000 else f"{value:.0f} {unit}".strip()
 
 
+def change(value: float, unit: str) -> str:
+    """A difference as :func:`quantity` has it, with its sign."""
+    return f"{'-' if value < 0 else '+'}{quantity(abs(value), unit)}"
+
+
 def tally(counts: dict[str, int]) -> str:
     """Counts by name, as ``3 open, 1 regressed``."""
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"

@@ -21,6 +21,8 @@ from aibenchd import errors
 from aibenchd.decide import summary
 
 LINE_BOUND = 64 << 20  # bytes
+LISTED = 10  # faults of one tape; the rest is counted
+KEYS = ("block", "order", "control", "treatment")
 STDIN = "-"
 
 
@@ -51,7 +53,7 @@ def read(path: str) -> Tape:
     """Read a tape; ``-`` is standard input.
 
     Raises:
-        InvalidFileError: with every line that is wrong, and what was expected there.
+        InvalidFileError: with the first lines that are wrong and what was expected there, and how many more are.
     """
     faults: list[errors.Fault] = []
     blocks: list[tuple[float, float, str]] = []
@@ -73,13 +75,22 @@ def read(path: str) -> Tape:
         faults.append(errors.Fault(path, "holds no block; expected one JSON object a line"))
     faults += _unsorted(path, seen)
     if faults:
-        raise errors.InvalidFileError(faults)
+        raise errors.InvalidFileError(_first(faults))
     treatment, control, orders = zip(*blocks, strict=True)
     return Tape(path, treatment, control, orders, tuple(seen))
 
 
 def _opened(path: str) -> AbstractContextManager[BinaryIO]:
     return contextlib.nullcontext(sys.stdin.buffer) if path == STDIN else Path(path).open("rb")
+
+
+def _first(faults: Sequence[errors.Fault]) -> list[errors.Fault]:
+    """Some of them, and how many more there are: a file of another kind is wrong in each of its lines."""
+    more = len(faults) - LISTED
+    if more <= 0:
+        return list(faults)
+    begin, said = faults[LISTED], f"from here on, {more} more {'fault is' if more == 1 else 'faults are'} not listed"
+    return [*faults[:LISTED], errors.Fault(begin.file, said, line=begin.line, column=begin.column)]
 
 
 def _unsorted(path: str, seen: Mapping[int, int]) -> list[errors.Fault]:
@@ -112,8 +123,9 @@ def _object(text: str) -> dict[str, Any]:
         raise _BadLine(f"expected a JSON object: {error.msg}", error.colno) from None
     except (ValueError, RecursionError):
         raise _BadLine("expected a JSON object; a number in it is too long, or it is nested too deeply") from None
-    if not isinstance(found, dict):
-        raise _BadLine('expected an object with "block", "order", "control" and "treatment"')
+    if not isinstance(found, dict) or not found.keys() & set(KEYS):
+        had = f", not {', '.join(map(repr, found))[:60] or 'an empty one'}" if isinstance(found, dict) else ""
+        raise _BadLine(f'expected an object with "block", "order", "control" and "treatment"{had}')
     return found
 
 

@@ -16,6 +16,7 @@ NO_ERROR = 0.0  # of a test of outputs that are laid beside the other arm's alon
 LEAST_ACCURACY = 1e-6  # a lower one counts as this, so that it has a reciprocal
 # Shares of the rule's alpha where outputs are compared: that they are wrong, or differ, and the time together err at alpha.
 OF_TIME, OF_EACH_OUTPUT_TEST = 1 / 2, 1 / 4
+ALL_RUN = "all its blocks have run; they were to decide nothing"
 BOLDNESS = 0.95  # of bets on which arm fails, as in aibenchd.decide.sequential
 
 Numbers = Mapping[model.ArmName, float | None]
@@ -78,7 +79,8 @@ def decision(
     if failing:
         return dataclasses.replace(so_far, verdict=_failed_as(failing), reason=_said_of(failing, reasons))
     if so_far.verdict is not None:
-        return dataclasses.replace(so_far, reason=so_far.reason or "the budget of time or blocks is spent")
+        spent = "the budget of time or blocks is spent" if design.rule.decides else ALL_RUN
+        return dataclasses.replace(so_far, reason=so_far.reason or spent)
     if len(blocks) >= design.rule.max_blocks:
         return dataclasses.replace(so_far, verdict=model.Verdict.INCONCLUSIVE, reason="the budget of blocks is spent")
     return so_far

@@ -27,16 +27,21 @@ SHOWN = 40  # rows that are kept, the largest differences first
 LONGEST = 200  # characters of a name
 LARGEST = 64 << 20  # characters of a trace that is read: to parse it takes ten times that, and no other thread runs meanwhile
 MICROSECONDS_A_SAMPLE = 1e6 / 499  # see aibenchd.measure.profiler
+DEVIATIONS = 1.96  # of a normal law, on either side of its mean: 95 %
 FRAME = re.compile(r"^\s+[0-9a-f]+ (.+) \((.*)\)$")
 OFFSET = re.compile(r"\+0x[0-9a-f]+$")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Microseconds that each name took by itself: of one run of the network, or of the whole process where ``runs`` is 0."""
+    """Microseconds that each name took by itself: of one run of the network, or of the whole process where ``runs`` is 0.
+
+    ``sample`` is how long a sample stands for; 0 where nothing was sampled.
+    """
 
     own: Mapping[str, float]
     runs: int
+    sample: float = 0.0
 
 
 def path(state_directory: Path, experiment: int, arm: model.ArmName) -> Path:
@@ -90,12 +95,22 @@ def compared(state_directory: Path, experiment: int) -> model.JsonObject:
 
 
 def difference(treatment: Profile, control: Profile) -> list[model.Json]:
-    """The names whose own time differs most: ``name treatment control change``, in microseconds."""
+    """The names whose own time differs most: ``name treatment control change within``, in microseconds.
+
+    ``within`` is half of the change's interval of 95 %, by the number of samples alone, which is Poisson; 0 where every call was
+    timed.
+    """
     names = treatment.own.keys() | control.own.keys()
     rows = [(name, treatment.own.get(name, 0.0), control.own.get(name, 0.0)) for name in sorted(names)]
     rows.sort(key=lambda row: abs(row[1] - row[2]), reverse=True)
     return [
-        {"name": name[:LONGEST], "treatment": round(one, 3), "control": round(other, 3), "change": round(one - other, 3)}
+        {
+            "name": name[:LONGEST],
+            "treatment": round(one, 3),
+            "control": round(other, 3),
+            "change": round(one - other, 3),
+            "within": round(DEVIATIONS * math.sqrt((one + other) * treatment.sample), 3),
+        }
         for name, one, other in rows[:SHOWN]
     ]
 
@@ -163,7 +178,7 @@ def of_samples(file: Path) -> Profile:
                 innermost = False
     if not own:
         raise errors.CommandError(f"{file.name}: holds no sample: the program was over too soon, or spent its time elsewhere")
-    return Profile({name: count * MICROSECONDS_A_SAMPLE for name, count in own.items()}, 0)
+    return Profile({name: count * MICROSECONDS_A_SAMPLE for name, count in own.items()}, 0, MICROSECONDS_A_SAMPLE)
 
 
 def _function(symbol: str, binary: str) -> str:

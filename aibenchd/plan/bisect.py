@@ -462,12 +462,16 @@ class _Recursion:
         return float((self.by_jump @ self.jumps**2).sum() / max(self.jumped.sum(), 1e-300))
 
     def effect(self, gap: int) -> tuple[float, float, float]:
-        """Mean and interval of the jump in a gap, if there is one, as ratios minus 1."""
+        """Mean and interval of the jump in a gap, if there is one, as ratios minus 1.
+
+        A size of the grid stands for all within half a step of it, and so do the ends of the interval.
+        """
         weights = self.by_jump[gap].copy()
         weights[len(self.levels) - 1] = 0.0
         shares = np.cumsum(weights) / weights.sum()
-        low, high = (self.jumps[int(np.searchsorted(shares, tail))] for tail in (TAIL, 1 - TAIL))
-        return math.expm1(float(self.jumps @ weights / weights.sum())), math.expm1(float(low)), math.expm1(float(high))
+        low, high = (float(self.jumps[int(np.searchsorted(shares, tail))]) for tail in (TAIL, 1 - TAIL))
+        half = float(self.levels[1] - self.levels[0]) / 2
+        return math.expm1(float(self.jumps @ weights / weights.sum())), math.expm1(low - half), math.expm1(high + half)
 
     @functools.cached_property
     def moments(self) -> tuple[Floats, Floats]:

@@ -3,8 +3,9 @@
 Such a line begins with the merge base, which is good as far as this change goes: the branch has it too. Whether its other end is
 bad is not known, for a merge may be at fault itself, by how it resolved conflicts, or because two changes do together what
 neither does alone. So the line's own blocks have to show it: nothing is taken over from the branch. Where they show no culprit,
-the merge itself is named; and beside those that they show, where these do not account for all that the merge did. Commits at
-the end of a line that cannot be measured stay suspects with the merge. Pure; imports what searches.
+the merge itself is named; and beside those that they show, where these do not account for all that the merge did, but for half
+of what is called a change: by so much a change may differ on two lines, whose programs are not the same. Commits at the end of
+a line that cannot be measured stay suspects with the merge. Pure; imports what searches.
 """
 
 from __future__ import annotations
@@ -61,17 +62,18 @@ class Spent:
 Look: TypeAlias = Callable[[Line, Spent], searching.Step]
 
 
-def search(branch: Sequence[str], history: History, look: Look) -> searching.Step:
+def search(branch: Sequence[str], history: History, look: Look, min_effect: float) -> searching.Step:
     """One look at a search, along the branch and then inside of what it finds.
 
     Args:
         branch: commits, oldest first, from the last good one to the bad one.
         look: one look at one line, given what others have cost.
+        min_effect: a change's least size, as a ratio minus 1.
     """
     outer = look(Line(branch, shown=True), Spent())
     if outer.search != FOUND:
         return outer
-    insides = _Insides(history, look, Spent().with_line(outer.found))
+    insides = _Insides(history, look, Spent().with_line(outer.found), math.log1p(min_effect) / 2)
     found: dict[str, Any] = dict(outer.found)
     named = insides.named(branch, found["culprits"], found["by_commit"])
     whole = {
@@ -107,8 +109,8 @@ class _Insides:
         certainty: probability of all that their ends say.
     """
 
-    def __init__(self, history: History, look: Look, spent: Spent) -> None:
-        self._history, self._look = history, look
+    def __init__(self, history: History, look: Look, spent: Spent, slack: float) -> None:
+        self._history, self._look, self._slack = history, look, slack
         self.spent = spent
         self.running: searching.Step | None = None
         self.told: list[dict[str, Any]] = []
@@ -121,7 +123,7 @@ class _Insides:
             inner, itself = self._inner(line, culprit)
             found.by_commit.update(inner.by_commit)
             found.culprits.extend(inner.culprits)
-            if not _explains(inner.culprits, culprit):
+            if not _explains(inner.culprits, culprit, self._slack):
                 found.culprits.append(itself)
             else:
                 for commit in culprit["commits"]:
@@ -182,11 +184,15 @@ def _certainty(step: searching.Step) -> float:
     return float(step.found["probability"])  # type: ignore[arg-type]
 
 
-def _explains(inner: Sequence[Culprit], whole: Culprit) -> bool:
-    """Whether what was found inside of a merge may be all that it did: together they may be as large as it is at least."""
+def _explains(inner: Sequence[Culprit], whole: Culprit, slack: float) -> bool:
+    """Whether what was found inside of a merge may be all that it did: together they may be as large as it is at least.
+
+    Args:
+        slack: log ratio that may be missing.
+    """
     if not inner or whole["effect"] is None:
         return bool(inner)
     sign = math.copysign(1, whole["effect"])
     least = min(sign * math.log1p(whole[end]) for end in ("low", "high"))
     most = sum(max(sign * math.log1p(one[end]) for end in ("low", "high")) for one in inner)
-    return most >= least
+    return most >= least - slack

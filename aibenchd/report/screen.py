@@ -19,6 +19,7 @@ from aibenchd import model
 from aibenchd.report import base
 
 Payload = Mapping[str, Any]
+STEPS = {model.RunType.BENCHMARK: "", model.RunType.VERIFY: ", measured again", model.RunType.REGRESS: ", for a search"}
 
 
 class _Lines(base.Sink):
@@ -69,9 +70,18 @@ def _decided(payload: Payload) -> str:
         sides += f" against {payload['control_commit'][:12]}"
     backend = payload["backend"]["ran"] or payload["backend"]["asked"]
     where = payload["device"]["name"] + (f" ({backend})" if backend else "")
-    text = f"{payload['verdict'].upper():<12} {payload['benchmark']} on {where}: {payload['key']} {_effect(payload)}"
+    text = (
+        f"{payload['verdict'].upper():<12} {payload['benchmark']} on {where}{_step(payload)}: {payload['key']} {_effect(payload)}"
+    )
     text += f", {payload['blocks']} blocks, {sides}"
     return f"{text}: {payload['reason']}" if payload["reason"] else text
+
+
+def _step(payload: Payload) -> str:
+    """What it was measured for, where it is not the first that is known of a commit."""
+    if payload["regressed_types"]:
+        return ", confirmed ('aibenchctl findings')"
+    return STEPS.get(payload["run_type"], f", {payload['run_type']}")
 
 
 def _effect(payload: Payload) -> str:

@@ -293,6 +293,12 @@ def to_triage(connection: sa.Connection) -> int:
     return connection.execute(sa.select(sa.func.count()).where(*untouched)).scalar_one()
 
 
+def finding_states(connection: sa.Connection) -> dict[str, int]:
+    """How many findings there are, by state."""
+    rows = connection.execute(sa.select(_f.state, sa.func.count().label("findings")).group_by(_f.state))
+    return {row.state: row.findings for row in rows}
+
+
 def finding(connection: sa.Connection, number: int) -> Item | None:
     """One finding, whole; None where there is none.
 

@@ -77,6 +77,13 @@ async def test_a_daemon_that_is_not_there_is_told_by_the_other_side(host: sshd.S
     assert "'aibenchctl dial' ended with 4" in complaint.splitlines()[-1]
 
 
+async def test_where_there_is_no_client_on_the_other_side_it_says_what_to_do(tmp_path: Path) -> None:
+    with sshd.running(tmp_path / "bare", "SetEnv PATH=/usr/bin:/bin") as bare:
+        code, _, complaint = await ask(bare, "status")
+    assert code == 4
+    assert "there is no aibenchctl on ssh://" in complaint.splitlines()[-1]
+
+
 async def test_where_ssh_is_not_let_in_it_says_so(host: sshd.Sshd) -> None:
     host.stop()
     code, _, complaint = await ask(host, "status")

@@ -43,7 +43,7 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         built = statusd.build(tx, "b" * 40, log="build.log")
         pair = statusd.pair(tx, "b" * 40, "a" * 40)
         statusd.revision(tx, "b" * 40, 2, subject="make it\x1b[31m red\nand slow")
-        first = statusd.experiment(tx, pair, built, **statusd.decided("regressed"))
+        first = statusd.experiment(tx, pair, built, control_build=built, **statusd.decided("regressed"))
         culprit = {"commits": ["d" * 40, "e" * 40], "probability": 0.983, "effect": 0.05, "low": 0.04, "high": 0.06}
         statusd.revision(tx, "e" * 40, 2, subject="faster, or so", author="Eve", on_branch=False, state="side")
         found = {
@@ -71,7 +71,18 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("status", ["FAULTS", "sink/lab", "401 Unauthorized", "1 regressed", "LAST VERDICTS", "make it [31m red and slow"]),
+        (
+            "status",
+            [
+                "FAULTS",
+                "sink/lab",
+                "401 Unauthorized",
+                "1 regressed",
+                "findings     1 open",
+                "LAST VERDICTS",
+                "make it [31m red and slow",
+            ],
+        ),
         ("devices", ["lab-host", "phone", "unknown"]),
         ("experiments", ["1 ", "regressed", "+5.0 % (+3.0 … +7.0)", "bbbbbbbbbbbb", "2 ", "open"]),
         ("experiments --state open", ["phone"]),
@@ -99,6 +110,8 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
                 " 90.0% eeeeeeeeeeee",
                 "inside merge bbbbbbbbbbbb, commits 3: inconclusive; too dear",
                 "search: its budget is spent",
+                "its blocks: aibenchctl show 1",
+                "once more:  aibenchctl ab bbbbbbbbbbbb aaaaaaaaaaaa --benchmark squeeze --device lab-host --wait",
             ],
         ),
         ("findings", ["open", "regressed", "dddddddddddd/eeeeeeeeeeee (merged by bbbbbbbbbbbb > cccccccccccc) 98%"]),
@@ -231,7 +244,7 @@ async def test_who_may_not_use_the_socket_hears_which_group_may(daemon: statusd.
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (b"", "closed the connection"),
+        (b"", "the connection was closed"),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\n{}", "broke off in the middle of its answer"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "is not aibenchd"),
         (b"HTTP/1.0 502 Bad Gateway\r\n\r\n<html>", "answers with 502"),
@@ -443,6 +456,11 @@ def test_what_is_quoted_comes_back(text: str) -> None:
 )
 def test_a_quantity_has_three_digits_and_a_time_the_unit_that_suits_it(value: float, unit: str, text: str) -> None:
     assert screen.quantity(value, unit) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(-4008.0, "-4.01 ms"), (2630.0, "+2.63 ms"), (0.0, "+0 us")])
+def test_a_change_has_its_sign_and_the_unit_that_suits_its_size(value: float, text: str) -> None:
+    assert screen.change(value, "us") == text
 
 
 @given(st.lists(st.text("abc", max_size=12), min_size=1, max_size=8), st.integers(1, 4), st.integers(28, 60))

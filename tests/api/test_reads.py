@@ -168,6 +168,7 @@ async def test_findings_are_shown_newest_first_with_what_measured_them_again(dae
         {"id": 3, "state": "suspect", "confirmed": False, "suspect": 3, "verify": None, "estimate": 0.05, "sightings": 0},
         {"id": 2, "state": "open", "confirmed": True, "suspect": 2, "verify": 4, "estimate": 0.04, "sightings": 1},
     ]
+    assert (await daemon.get("/v1/status"))[1]["findings"] == {"open": 1, "suspect": 1, "unconfirmed": 1}
     _, rest = await daemon.get(f"/v1/findings?limit=2&cursor={first['next']}")
     assert ([item["id"] for item in rest["findings"]], rest["next"]) == ([1], None)
 

@@ -113,7 +113,15 @@ class Answers(call.Daemon):
             raise call.Unreachable("away")
         assert target.startswith("/v1/")
         empty = dict.fromkeys(("hash", "abi", "model", "os", "health", "reason"), "")
-        facts = {"kind": "local", "state": "ready", "since": None, "smallest": None, "experiments": {}, "last_block": None}
+        facts = {
+            "kind": "local",
+            "state": "ready",
+            "since": None,
+            "smallest": None,
+            "experiments": {},
+            "last_block": None,
+            "left": None,
+        }
         return {"devices": [{**empty, **facts, "name": name, "advice": []} for name in self.names]}
 
 

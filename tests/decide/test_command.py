@@ -54,6 +54,9 @@ GOOD = {"block": 0, "order": "TC", "control": [1.0], "treatment": [1.0]}
     [
         ("{", "expected a JSON object"),
         ("[1]", "expected an object with"),
+        ('{"trial": 0, "us": [1.0]}', """"control" and "treatment", not 'trial', 'us'"""),
+        ("\n".join(["{}"] * 10), "10:1: expected an object"),
+        ("\n".join(["{}"] * 300), "12:1: from here on, 290 more faults are not listed"),
         (json.dumps(GOOD | {"order": "TCT"}), '"order": expected "CT" or "TC"'),
         (json.dumps(GOOD | {"block": -1}), '"block": expected its number'),
         (json.dumps(GOOD | {"block": True}), '"block": expected its number'),

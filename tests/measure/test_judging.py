@@ -52,6 +52,12 @@ def test_two_arms_are_decided_by_the_sequential_test(ratio: float, verdict: mode
     assert found.low <= ratio - 1 <= found.high
 
 
+def test_blocks_that_were_to_decide_nothing_have_spent_no_budget() -> None:
+    design = dataclasses.replace(TWO, rule=model.Rule.of_blocks(12, TWO.rule.min_effect))
+    found = judge(design, blocks(1.1, 12))
+    assert (found.verdict, found.reason) == (model.Verdict.INCONCLUSIVE, judging.ALL_RUN)
+
+
 def test_one_arm_ends_after_its_valid_blocks() -> None:
     series = [block(0, 5.0, None, "T"), block(1, None, None, "T"), block(2, 5.1, None, "T")]
     series = [experiments.Journalled(one.number, "T", one.treatment is not None, one.treatment, None, 1.0) for one in series]

@@ -72,12 +72,20 @@ def test_the_largest_differences_come_first(tmp_path: Path) -> None:
     write(tmp_path, model.ArmName.CONTROL, trace(event("conv", 0, 48), event("relu", 60, 5)))
     found = profiles.compared(tmp_path, 1)
     assert found["rows"] == [
-        {"name": "copy", "treatment": 20.0, "control": 0.0, "change": 20.0},
-        {"name": "relu", "treatment": 0.0, "control": 5.0, "change": -5.0},
-        {"name": "conv", "treatment": 50.0, "control": 48.0, "change": 2.0},
+        {"name": "copy", "treatment": 20.0, "control": 0.0, "change": 20.0, "within": 0.0},
+        {"name": "relu", "treatment": 0.0, "control": 5.0, "change": -5.0, "within": 0.0},
+        {"name": "conv", "treatment": 50.0, "control": 48.0, "change": 2.0, "within": 0.0},
     ]
     assert (found["per"], found["profiler"]) == ("run", "the program's own profiler")
     assert found["files"] == {arm: f"logs/profile/1-{arm}.json.gz" for arm in ("treatment", "control")}
+
+
+def test_few_samples_leave_much_open(tmp_path: Path) -> None:
+    """8 and 11 samples of one function: 3 more, of which chance may be 1.96 times the root of 19."""
+    each = profiles.MICROSECONDS_A_SAMPLE
+    (row,) = profiles.difference(*(profiles.Profile({"conv": count * each}, 0, each) for count in (11, 8)))
+    assert isinstance(row, dict)
+    assert (row["change"], row["within"]) == (pytest.approx(3 * each, abs=0.001), pytest.approx(8.5434 * each, abs=0.5))
 
 
 def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def test_without_noise_one_culprit_is_found_exactly(commits: int, data: st.DataO
     assert found.outcome is bisect.Outcome.FOUND
     assert [one.commits for one in found.culprits] == [(culprit,)]
     assert found.culprits[0].effect == pytest.approx(effect, abs=0.1 * abs(effect) + 0.005)
+    assert found.culprits[0].low <= effect <= found.culprits[0].high
+    assert found.culprits[0].low < found.culprits[0].effect < found.culprits[0].high
     assert search.builds <= math.log2(commits) + 2
 
 

@@ -15,6 +15,7 @@ from aibenchd.plan import inside, searching
 RULE = settings.BisectSettings()
 BRANCH = ["c0", "c1", "c2", "c3", "c4", "c5", "c6"]
 NOISE = 0.005
+MIN_EFFECT = 0.02
 
 
 @dataclass
@@ -32,6 +33,7 @@ class World:
     pairs: list[searching.Pair] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
     asked_first: Sequence[str] = ()
+    noise: float = NOISE
     seed: int = 1
 
     def search(self) -> searching.Step:
@@ -39,23 +41,23 @@ class World:
         rng, known = random.Random(self.seed), dict[tuple[str, str], Sequence[Sequence[str]]]()
         for _ in range(400):
             history = inside.History({merge for merge, _ in self.sides}, known)
-            step = inside.search(BRANCH, history, self.look)
+            step = inside.search(BRANCH, history, self.look, MIN_EFFECT)
             for merge in step.unlisted:
                 known[merge] = self.sides[merge]
             if not (step.wanted or step.unlisted):
                 return step
             for (newer, older), blocks in step.wanted.items():
                 self.asked.append((newer, older))
-                ratios = [self.times[newer] - self.times[older] + rng.gauss(0, NOISE) for _ in range(blocks or 0)]
+                ratios = [self.times[newer] - self.times[older] + rng.gauss(0, self.noise) for _ in range(blocks or 0)]
                 self.pairs.append(searching.Pair(newer, older, ratios))
         raise AssertionError("it never ends")
 
     def look(self, line: inside.Line, spent: inside.Spent) -> searching.Step:
         rng = random.Random(self.seed)
-        shown = [self.times["c6"] + rng.gauss(0, NOISE) for _ in range(12)] if line.shown else []
+        shown = [self.times["c6"] + rng.gauss(0, self.noise) for _ in range(12)] if line.shown else []
         own = [pair for pair in self.pairs if {pair.newer, pair.older} <= set(line.commits)]
         left = {"max_blocks": self.rule.max_blocks - spent.blocks, "max_builds": self.rule.max_builds - spent.builds}
-        known = searching.Known(line.commits, frozenset(), self.unbuildable, own, shown, 0.02, asked_first=self.asked_first)
+        known = searching.Known(line.commits, frozenset(), self.unbuildable, own, shown, MIN_EFFECT, asked_first=self.asked_first)
         return searching.step(known, self.rule.model_copy(update=left))
 
 
@@ -111,6 +113,13 @@ def test_what_a_merge_does_beside_what_it_brought_in_is_named_too() -> None:
     slow = {"s1": 0.0, "s2": 0.04, "s3": 0.04}
     step = World(times(c3=0.12) | slow, SIDE).search()
     assert named(step) == [(["s2"], ["c3"]), (["c3"], [])]
+
+
+@pytest.mark.parametrize("merged", [0.06, 0.0605, 0.066])
+def test_where_nothing_is_noisy_a_merge_is_not_named_beside_the_commit_that_it_brought_in(merged: float) -> None:
+    slow = {"s1": 0.0, "s2": 0.06, "s3": 0.06}
+    step = World(times(c1=0.03, c3=merged) | {commit: 0.03 + time for commit, time in slow.items()}, SIDE, noise=1e-5).search()
+    assert named(step) == [(["c1"], []), (["s2"], ["c3"])]
 
 
 def test_a_merge_inside_a_merge_is_looked_into() -> None:

@@ -23,10 +23,27 @@ async def test_verdict_is_a_line_with_effect_and_interval(
 ) -> None:
     assert await shown(screen.Screen, [*verdicts, model.Record("x", "samples", "{}")]) == base.Delivery(base.Answer.DONE)
     assert capsys.readouterr().out.splitlines() == [
-        "REGRESSED    squeeze/1 on lab (mkl): NET latency +10.00% [+5.00%, +15.00%], 2 blocks, "
+        "REGRESSED    squeeze/1 on lab (mkl), measured again: NET latency +10.00% [+5.00%, +15.00%], 2 blocks, "
         "engine aaaaaaaaaaaa against bbbbbbbbbbbb",
         "             ID_0_Conv latency: 4.5 us",
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"run_type": "verify"}, "lab (mkl), measured again: NET"),
+        ({"run_type": "regress", "regressed_types": ["NET latency"]}, "lab (mkl), confirmed ('aibenchctl findings'): NET"),
+        ({"run_type": "regress"}, "lab (mkl), for a search: NET"),
+        ({"run_type": "anchor"}, "lab (mkl), anchor: NET"),
+        ({"run_type": "benchmark"}, "lab (mkl): NET"),
+    ],
+)
+async def test_a_verdict_that_is_not_the_first_of_its_commit_says_so(
+    fields: dict[str, model.Json], said: str, verdicts: list[model.Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    await shown(screen.Screen, [changed(verdicts[0], **fields)])
+    assert said in capsys.readouterr().out
 
 
 async def test_simple_screen_is_the_numbers_alone(verdicts: list[model.Record], capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +62,8 @@ async def test_verdict_without_numbers_says_why(verdicts: list[model.Record], ca
     )
     await shown(screen.Screen, [broken])
     assert capsys.readouterr().out == (
-        "BROKEN       squeeze/1 on lab (mkl): NET latency no samples, 2 blocks, engine aaaaaaaaaaaa: exit code 1\n"
+        "BROKEN       squeeze/1 on lab (mkl), measured again: NET latency no samples, 2 blocks, "
+        "engine aaaaaaaaaaaa: exit code 1\n"
     )
 
 
