@@ -195,7 +195,9 @@ def _bash_value(value: Value | None) -> str:
         return f'compopt -o filenames; mapfile -t COMPREPLY < <(compgen {flag} -- "$current")'
     if value and value.asked:
         listed = f'"${{words[0]}}" "${{asked[@]}}" {value.asked} 2> /dev/null'
-        return f'mapfile -t COMPREPLY < <(IFS=$\'\\n\'; compgen -W "$({listed})" -- "$current")'
+        # Not by compgen: it expands each word of its list, and these are texts that anybody wrote.
+        taken = '[[ $word == "$current"* ]] && { printf -v word %q "$word"; COMPREPLY+=("$word"); }'
+        return f"while IFS= read -r word; do {taken}; done < <({listed})"
     return ":"
 
 

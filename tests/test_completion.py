@@ -130,6 +130,17 @@ def test_bash_counts_arguments_and_not_the_values_of_options(home: Path) -> None
     assert bash(home, "aibenchd", "demo", "") == ["some directory"]
 
 
+def test_bash_runs_no_name_and_quotes_what_it_inserts(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of models and tests are texts of specifications, and those of a daemon on another host are that one's."""
+    (tmp_path / "bin").mkdir()
+    told = tmp_path / "bin" / "aibenchctl"
+    told.write_text("#!/bin/sh\nprintf '%s\\n' 'net 1' 'net$(touch ran)' 'net`touch ran`' other\n")
+    told.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{told.parent}:{os.environ['PATH']}")
+    assert bash(home, "aibenchctl", "drain", "ne") == [r"net\ 1", r"net\$\(touch\ ran\)", r"net\`touch\ ran\`"]
+    assert not (tmp_path / "ran").exists()
+
+
 SETUP = {
     "bash": "PS1='> '; bind 'set enable-bracketed-paste off'; source $SCRIPTS/aibenchd.bash; source $SCRIPTS/aibenchctl.bash\n",
     "zsh": "PS1='> '; unset zle_bracketed_paste; autoload -Uz compinit; compinit -u -D; "
