@@ -97,7 +97,7 @@ def existing(given: arguments.Given, kind: str = "a file") -> Path:
         ArgumentError: there is none that can be read.
     """
     path = absolute(given.words[0])
-    right = path.is_dir() if kind == "a directory" else path.exists()
+    right = os.path.isdir(path) if kind == "a directory" else os.path.exists(path)  # noqa: PTH110, PTH112  no name is too long
     if not right:
         raise errors.ArgumentError(f"{given}: expected {kind}: {path} is none; run this where the old command ran")
     if not os.access(path, os.R_OK):
@@ -139,7 +139,7 @@ def mapping(given: arguments.Given) -> dict[str, Any]:
         return dict(document.value)
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise errors.ArgumentError(f"{given}: expected a JSON object: {error}") from None
     return dict(value)
 

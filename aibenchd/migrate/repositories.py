@@ -37,7 +37,9 @@ def _repository(old: Old) -> dict[str, Any]:
     directory = old.get("--repo_dir")
     url = _url(old, answers.existing(directory, "a directory")) if directory else None
     framework = old.text("--framework")
-    step = old.number("--step")
+    step, given = old.number("--step"), old.get("--step")
+    if given and step != int(step or 0):
+        raise given.wrong("a whole number")
     return known(
         name=name_of(PurePath(old.text("--repo_dir")).name, framework),
         kind=old.value("--repo"),

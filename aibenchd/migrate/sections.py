@@ -109,6 +109,8 @@ def _meta(old: Old) -> dict[str, Any]:
     own = told.get("meta", {})
     if info and not isinstance(own, dict):
         raise errors.ArgumentError(f"{info}: meta: expected an object, not {faults.found(own)}")
+    if info and not isinstance(own.get("libraries", []), list):
+        raise errors.ArgumentError(f"{info}: meta.libraries: expected a list, not {faults.found(own['libraries'])}")
     _say_info(old, told)
     found: dict[str, Tree] = {name: Value(value, "--info") for name, value in own.items()}
     libraries = [Value({"location": str(answers.absolute(text))}, "--shared_libs") for text in old.listed("--shared_libs")]

@@ -238,6 +238,9 @@ def test_the_commit_that_it_came_to_goes_before_the_one_named() -> None:
     assert held["repositories"][0]["start_at"] == "feed"
 
 
+DEEP = '{"a":' * 100_000  # past what a reader of JSON goes into
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [
@@ -250,6 +253,10 @@ def test_the_commit_that_it_came_to_goes_before_the_one_named() -> None:
         (f"{BASE} -p beos", "--platform: expected platforms that begin with android, host, linux, mac or ios"),
         (f"{BASE} --cooldown soon", "--cooldown: expected a number from 0, in seconds where it is a time, not 'soon'"),
         (f"{BASE} --timeout -3", "--timeout: expected a number from 0"),
+        pytest.param(f"{BASE} --info {'[' * 1_000}", "--info: expected a file: ", id="long"),
+        pytest.param(f"{BASE} --info '{DEEP}'", "--info: expected a JSON object: ", id="deep"),
+        (f"{BASE} --shared_libs a --info '{{\"meta\": {{\"libraries\": 5}}}}'", "--info: meta.libraries: expected a list, not"),
+        (f"{BASE} --step 0.5 --repo_dir engine", "--step: expected a whole number, not '0.5'"),
         (f"{BASE} --timeout 0", "--timeout: experiment.timeout: expected a duration of at least 1ms"),
         (f"{BASE} --timeout nan", "--timeout: expected a number from 0"),
         (f"{BASE} --repo_dir engine --repo svn", "--repo: repositories[0].kind: 'svn' is none of the installed repositories"),
