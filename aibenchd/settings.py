@@ -139,6 +139,14 @@ class BuildSettings(Model):
         ),
     ] = LAYOUT
 
+    @pydantic.field_validator("layout")
+    @classmethod
+    def _names_no_other_placeholder(cls, layout: dict[str, str]) -> dict[str, str]:
+        for name, text in layout.items():
+            if other := next((one for one in re.findall(r"(?<!\$)\{[^}]*\}?", text) if one != "{seed}"), None):
+                raise ValueError(f"{name}: expected no placeholder but {{seed}}, found {other!r}")
+        return layout
+
 
 class ExperimentSettings(Model):
     """How experiments are run and decided; a benchmark selection may override each key."""

@@ -149,6 +149,8 @@ FAULTS = [
     ("builds: {cache_size: 20G}", 1, "builds.cache_size", "such as 512MiB or 20GiB, found the text '20G'"),
     ("builds: {env: {JOBS: 8}}", 1, "builds.env.JOBS", "expected text, found the number 8; put quotes around it"),
     ("builds: {env: {a-b: x}}", 1, "builds.env.a-b", "expected a variable's name"),
+    ("builds: {layout: {LDFLAGS: 'x={sed}'}}", 1, "builds.layout", "LDFLAGS: expected no placeholder but {seed}, found '{sed}'"),
+    ("builds: {layout: {LDFLAGS: 'x={seed'}}", 1, "builds.layout", "LDFLAGS: expected no placeholder but {seed}, found '{seed'"),
     ("experiment: {alpha: 0.7}", 1, "experiment.alpha", "expected less than 0.5, found the number 0.7"),
     ("experiment: {alpha: }", 1, "experiment.alpha", "expected a number, found nothing"),
     ("experiment: {order: coins}", 1, "experiment.order", "expected 'coin' or 'pairs', found the text 'coins'"),
