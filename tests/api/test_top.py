@@ -7,6 +7,7 @@ import curses
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import sys
@@ -43,7 +44,8 @@ class Terminal:
         """Read until it has drawn ``text`` since it was last asked."""
         self.drawn, end = b"", time.monotonic() + seconds
         while text not in self.drawn:
-            assert time.monotonic() < end, self.drawn
+            ready, _, _ = select.select([self._ours], [], [], max(end - time.monotonic(), 0))
+            assert ready, self.drawn
             self.drawn += os.read(self._ours, 1 << 16)
 
     def ended(self) -> int:
