@@ -32,7 +32,8 @@ class Terminal:
     def __init__(self, path: Path, **environment: str) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        env = {**os.environ, "TERM": "xterm-256color", **environment}
+        size = {"LINES": str(ROWS), "COLUMNS": str(COLUMNS)}  # curses asks for these first, and who runs tests may have set them
+        env = {**os.environ, **size, "TERM": "xterm-256color", **environment}
         self.process = subprocess.Popen([*CLIENT, "-s", str(path), "top"], stdin=theirs, stdout=theirs, stderr=theirs, env=env)
         os.close(theirs)
         self.drawn = b""

@@ -98,11 +98,11 @@ def test_what_is_configured_wins() -> None:
 
 def test_another_layout_is_added_to_what_is_configured() -> None:
     environment = _environment(
-        77, env={"CFLAGS": "-O3"}, layout={"CFLAGS": "-ffunction-sections", "LDFLAGS": "-Wl,--by={seed},{x}"}
+        77, env={"CFLAGS": "-O3"}, layout={"CFLAGS": "-ffunction-sections", "LDFLAGS": "-Wl,--by={seed},${x}"}
     )
     assert environment["AIBENCHD_LAYOUT_SEED"] == environment["AIBENCHD_COPY"] == "77"
     assert environment["CFLAGS"] == "-O3 -ffunction-sections"
-    assert environment["LDFLAGS"] == "-Wl,--by=77,{x}"
+    assert environment["LDFLAGS"] == "-Wl,--by=77,${x}"
     assert "CXXFLAGS" not in environment
 
 
