@@ -147,7 +147,7 @@ def _draw(window: curses.window, view: View, colours: dict[str, int]) -> None:
     height, width = window.getmaxyx()
     window.erase()
     named = "  ".join(f"[{name}]" if index == view.page else f"{index + 1} {name}" for index, (name, _, _) in enumerate(PAGES))
-    _write(window, 0, f"aibenchd  {named}{'  (held)' if view.held else ''}", width, curses.A_REVERSE)
+    _write(window, 0, f"{'held  ' if view.held else ''}{named}", width, curses.A_REVERSE)
     view.scroll(0, max(height - 2, 1))  # the window may have grown
     for row, (text, style) in enumerate(view.window(max(height - 2, 0), width), 1):
         _write(window, row, text, width, colours.get(style, curses.A_NORMAL))

@@ -79,7 +79,7 @@ async def test_pages_are_turned_and_it_ends_at_q(terminal: Terminal) -> None:
     terminal.type("\t")
     await seen(terminal, b"[experiments]")
     terminal.type(" ")
-    await seen(terminal, b"(held)")
+    await seen(terminal, b"held")
     terminal.type("q")
     assert await anyio.to_thread.run_sync(terminal.ended) == 0
 
