@@ -75,7 +75,7 @@ class Git(git.Git):
         theirs = await self._theirs()
         real = self._own / await theirs.output("rev-parse", "--git-path", "index")
         if await anyio.to_thread.run_sync(real.exists):
-            await anyio.to_thread.run_sync(shutil.copyfile, real, index)  # what it knows of each file saves reading it
+            await anyio.to_thread.run_sync(shutil.copy2, real, index)  # its time says which entries git must not believe
         excluded = self._own / await theirs.output("rev-parse", "--git-path", "info/exclude")
         environment = {**watched.git.environment, "GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(self._own)}
         with_index = dataclasses.replace(watched.git, environment=environment)

@@ -233,7 +233,7 @@ async def test_a_finding_names_the_operator_that_became_slower(tmp_path: Path) -
         )
         client = [sys.executable, "-m", "aibenchd.api.client", "-s", str(made.socket)]
         said = (await anyio.run_process([*client, "finding", str(found["id"])])).stdout.decode()
-        assert re.search(r"^ID_1_Relu +changed +(9\.\d+|10(\.\d+)?) us", said, re.MULTILINE)
+        assert re.search(r"^ID_1_Relu +changed +\+(9\.\d+|10(\.\d+)?) us", said, re.MULTILINE)
 
 
 async def test_a_drift_that_no_commit_shows_is_found_and_confirmed(tmp_path: Path) -> None:
