@@ -34,6 +34,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"aibenchd {aibenchd.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
+    for add in (
+        _command_serve,
+        _add_oneshot,
+        _command_check,
+        _command_discover,
+        _command_decide,
+        _command_spec,
+        _command_migrate,
+        _command_demo,
+        _command_shells,
+    ):
+        add(commands)
+    return parser
+
+
+def _command_serve(commands: Any) -> None:
     serve = usage.command(
         commands,
         "serve",
@@ -47,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--log-level", choices=levels, default="info", help="what is logged, that and what is worse (%(default)s)")
     serve.set_defaults(run=_serve)
 
-    _add_oneshot(commands)
 
+def _command_check(commands: Any) -> None:
     check = usage.command(
         commands,
         "check",
@@ -60,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("config", metavar="FILE", type=Path, help="the configuration, YAML")
     check.set_defaults(run=_check)
 
+
+def _command_discover(commands: Any) -> None:
     discover = usage.command(
         commands,
         "discover",
@@ -69,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     discover.set_defaults(run=_discover)
 
+
+def _command_decide(commands: Any) -> None:
     decide = usage.command(
         commands,
         "decide",
@@ -79,11 +99,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_decide(decide)
 
+
+def _command_spec(commands: Any) -> None:
     spec = usage.command(
         commands, "spec", "look at specifications, and pin their files", example="aibenchd spec show models/net.yaml"
     )
     _add_spec(spec)
 
+
+def _command_migrate(commands: Any) -> None:
     migrate = usage.command(
         commands,
         "migrate",
@@ -94,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_migrate(migrate)
 
+
+def _command_demo(commands: Any) -> None:
     demo = usage.command(
         commands,
         "demo",
@@ -107,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--engine", choices=engines, default="pytorch", help="what the watched engine runs on (%(default)s)")
     demo.set_defaults(run=_demo)
 
+
+def _command_shells(commands: Any) -> None:
     shells = usage.command(
         commands,
         "completion",
@@ -116,7 +144,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     shells.add_argument("shell", choices=("bash", "zsh", "fish"), help="which")
     shells.set_defaults(run=_completion)
-    return parser
 
 
 def _serve(parsed: argparse.Namespace) -> int:

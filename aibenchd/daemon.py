@@ -329,7 +329,7 @@ class Daemon:
             (roster("following", stations.Following), lambda _: {"all": ALWAYS}),
             (roster("profiling", stations.Profiling), lambda _: {"all": ALWAYS}),
             (roster("histories", stations.Histories), lambda _: {"all": ALWAYS}),
-            (roster("commits", stations.Commits), lambda _: {"all": ALWAYS}),
+            (roster("standings", stations.Standings), lambda _: {"all": ALWAYS}),
             (roster("specifications", stations.Specifications), lambda _: {"all": ALWAYS}),
             (roster("knowing", stations.Knowing), lambda _: {"all": ALWAYS}),
             (roster("housekeeping", stations.Housekeeping), lambda _: {"all": ALWAYS}),

@@ -70,7 +70,7 @@ class Following:
 
     async def run(self) -> None:
         """Follow for ever."""
-        await _whenever(self._store.events, TOPICS, self.look)
+        await whenever(self._store.events, TOPICS, self.look)
 
     async def look(self) -> None:
         """Do whatever there is to do now."""
@@ -378,7 +378,7 @@ class Histories:
 
     async def run(self) -> None:
         """Look for ever."""
-        await _whenever(self._store.events, SERIES_TOPICS, self.look)
+        await whenever(self._store.events, SERIES_TOPICS, self.look)
 
     async def look(self) -> None:
         """Look at the series that have something new; each whole, so that none need be looked at for what came earlier."""
@@ -404,7 +404,8 @@ class Histories:
             log.info("compared far apart", cell=cell.identifier, device=cell.device, reason=wanted.reason)
 
 
-async def _whenever(told: events.Events, topics: Sequence[str], look: Callable[[], Awaitable[None]]) -> None:
+async def whenever(told: events.Events, topics: Sequence[str], look: Callable[[], Awaitable[None]]) -> None:
+    """Look now, whenever one of the topics is told of, and now and then; for ever."""
     with told.bell(*topics) as bell:
         while True:
             await look()

@@ -13,37 +13,33 @@ from pathlib import Path
 import anyio.to_thread
 import structlog
 
-from aibenchd import errors, model
+from aibenchd import errors, following, model
 from aibenchd import settings as configuration
 from aibenchd.store import profiles, store
 
 TOPICS = ("finding.open", "experiment.decided", "experiment.skipped", "experiment.cancelled", "daemon.")
-LOOK_SECONDS = 300.0  # between two looks though nothing was told
 NO_BLOCK = "it was not run"
 
 log = structlog.get_logger()
 
 
 class Profiling:
-    """``current`` gives the settings as they are now."""
+    """``current`` gives the settings as they are now. What breaks of one profile holds up no other."""
 
     def __init__(self, journal: store.Store, current: Callable[[], configuration.Settings], state_directory: Path) -> None:
         self._store, self._current, self._directory = journal, current, state_directory
 
     async def run(self) -> None:
         """Look for ever."""
-        with self._store.events.bell(*TOPICS) as bell:
-            while True:
-                await self.look()
-                await bell.wait(LOOK_SECONDS)
+        await following.whenever(self._store.events, TOPICS, self.look)
 
     async def look(self) -> None:
         """Do whatever there is to do now."""
         if self._current().verify.profile:
             for finding in await self._store.read(functools.partial(profiles.wanted, now=datetime.now(UTC))):
                 await self._store.write(functools.partial(profiles.ask, finding=finding))
-        for made in await self._store.read(profiles.made):
-            await self._read(made)
+        if broken := await following.each(await self._store.read(profiles.made), self._read):
+            raise broken[0]
 
     async def _read(self, made: profiles.Made) -> None:
         facts, reason = await anyio.to_thread.run_sync(_compared, self._directory, made)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import anyio.to_thread
 
-from aibenchd import board, commits, events, following, hostgate, housekeeping, planning, plugins, profiling, services, settings
+from aibenchd import board, events, following, hostgate, housekeeping, planning, plugins, profiling, services, settings, standings
 from aibenchd.build import builder
 from aibenchd.devices import base as devices
 from aibenchd.devices import launching, local
@@ -183,14 +183,14 @@ class Profiling(services.Service):
         await self._profiling.run()
 
 
-class Commits(services.Service):
+class Standings(services.Service):
     """How each commit stands, told to whom it may concern."""
 
     def __init__(self, _chosen: str, rooms: Rooms) -> None:
-        self._commits = commits.Commits(rooms.store, lambda: rooms.world().settings, rooms.recorder)
+        self._standings = standings.Standings(rooms.store, lambda: rooms.world().settings, rooms.recorder)
 
     async def run(self) -> None:
-        await self._commits.run()
+        await self._standings.run()
 
 
 class Histories(services.Service):

@@ -1,8 +1,12 @@
-"""The help of a command: what it does, an example, and what its exit codes mean. Imports nothing of ours."""
+"""What command lines have in common: the help of a command with an example and exit codes; types of arguments.
+
+Imports nothing of ours.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,3 +33,14 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return parser
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A type of argument."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a JSON object: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object, not {text}")
+    return value

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from aibenchd import usage
+
 WORK_TREE = ("WORKTREE", ".")  # what names the working tree as it is, changes and all
 
 BENCH = """\
@@ -109,7 +111,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="of which treatment and control are commits",
     )
     _option(arms, "--vcs", choices=("git", "hg"), help="of --repo (git, or hg where it has a .hg)")
-    _option(arms, "--info", type=_object, metavar="JSON", help="FAI-PEP's: the arms' programs in one object")
+    _option(arms, "--info", type=usage.json_object, metavar="JSON", help="FAI-PEP's: the arms' programs in one object")
     _add_common(parser)
     _option(parser, "--blocks", type=_count, metavar="N", help="of one arm, each in a fresh process (3)")
     _option(parser, "--reset-options", action="store_true", help="forget the answers that were kept; alone, do no more")
@@ -257,18 +259,8 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a JSON object: {error}") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"expected a JSON object, not {text}")
-    return value
-
-
 def _texts(text: str) -> dict[str, str]:
-    value = _object(text)
+    value = usage.json_object(text)
     for name, one in value.items():
         if not isinstance(one, str):
             raise argparse.ArgumentTypeError(f"expected text for {name!r}, not {json.dumps(one)}; put it in quotes")

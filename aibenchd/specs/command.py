@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 from aibenchd import usage
 
@@ -51,8 +49,8 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--framework", default="", help="that composes the commands (the model's, else its format, else generic)")
     parser.add_argument("--platform", default="host", help="of the device (%(default)s)")
     parser.add_argument("--backend", default="", help="that is asked for (what the program chooses)")
-    parser.add_argument("--string-map", type=_object, default={}, metavar="JSON", help="replaced in every value")
-    parser.add_argument("--meta", type=_object, default={}, metavar="JSON", help="merged into each model")
+    parser.add_argument("--string-map", type=usage.json_object, default={}, metavar="JSON", help="replaced in every value")
+    parser.add_argument("--meta", type=usage.json_object, default={}, metavar="JSON", help="merged into each model")
     parser.add_argument("--command-args", default="", metavar="TEXT", help="appended to each command that runs the program")
     parser.add_argument("--program", action="append", default=[], metavar="NAME", help="another program of the build")
     parser.add_argument("--index", type=int, default=0, metavar="N", help="number of the repeat (%(default)s)")
@@ -64,13 +62,3 @@ def _show(parsed: argparse.Namespace) -> int:
     from aibenchd.specs import show
 
     return show.run(parsed)
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a JSON object: {error}") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"expected a JSON object, not {text}")
-    return value

@@ -59,9 +59,9 @@ def test_an_answer_that_cannot_be_kept_holds_all_the_same(kept: Path, capsys: py
     assert not kept.exists()
 
 
-def test_the_directories_are_those_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_directories_are_those_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", "/c")
     monkeypatch.setenv("XDG_CACHE_HOME", "not absolute, which the specification has ignored")
-    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("HOME", str(tmp_path))
     assert answers.path() == Path("/c/aibenchd/answers.json")
-    assert answers.cache() == Path("/home/ada/.cache/aibenchd")
+    assert answers.cache() == tmp_path / ".cache/aibenchd"

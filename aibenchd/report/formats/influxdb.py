@@ -20,6 +20,7 @@ are written over by the same ones, and what it refuses alone is a dead letter.
 
 from __future__ import annotations
 
+import abc
 import base64
 import functools
 import urllib.parse
@@ -67,9 +68,9 @@ class _LineProtocol(base.Format):
     def address(self, url: str, records: Sequence[model.Record]) -> str:  # noqa: ARG002
         return f"{url.rstrip('/')}{self.path}?{urllib.parse.urlencode(self.query())}"
 
+    @abc.abstractmethod
     def query(self) -> dict[str, str]:
         """What the address says of where points go."""
-        raise NotImplementedError
 
     def body(self, records: Sequence[model.Record], token: str) -> bytes:  # noqa: ARG002
         unit = PER_UNIT[self.settings.precision]

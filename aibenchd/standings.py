@@ -25,7 +25,7 @@ UNVERIFIED = (following.NOT_VERIFIED, following.ALONE)  # reasons of findings of
 log = structlog.get_logger()
 
 
-class Commits:
+class Standings:
     """``current`` gives the settings as they are now; ``recorder`` makes what is told.
 
     What breaks of one commit holds up no other: it is raised when the rest is done.

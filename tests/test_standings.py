@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 import statusd
 
-from aibenchd import commits, events, settings
+from aibenchd import events, settings, standings
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
 from aibenchd.store import experiments, findings, outbox, schema, store
@@ -30,10 +30,10 @@ async def journal(tmp_path: Path) -> AsyncIterator[store.Store]:
         yield opened
 
 
-def teller(journal: store.Store, *sinks: Any) -> commits.Commits:
+def teller(journal: store.Store, *sinks: Any) -> standings.Standings:
     chosen = settings.Settings.model_validate(statusd.CONFIGURATION | {"sinks": list(sinks)})
     recorder = recording.Recorder(lambda: chosen, "0d7a3b9e-8a53-4a0f-9c1e-5c9f2b1f7c11")
-    return commits.Commits(journal, lambda: chosen, recorder)
+    return standings.Standings(journal, lambda: chosen, recorder)
 
 
 async def told(journal: store.Store) -> list[tuple[str, str]]:
