@@ -93,9 +93,8 @@ async def test_an_old_command_line_comes_to_a_verdict(tmp_path: Path) -> None:
             await until_verdicts(made, ["measured"])
             made.commit("slower", bench=picky(150))
             await until_verdicts(made, ["measured", "regressed"])
+            await until_sent(sink, first)
         assert (answers / "exec" / "aibenchd" / "journal.db").exists()
-    sent = [message for request in sink.requests for message in messages(request)]
-    assert any(one["int"]["regressed"] and one["normal"]["control_commit"] == first for one in sent)
     written = (answers / "reporter" / "host" / "generic" / "net" / "delay" / "net-0").rglob("NET latency.txt")
     assert len(list(written)) >= 2
 
@@ -108,6 +107,16 @@ async def until_verdicts(made: lab.Lab, wanted: list[str]) -> None:
             await anyio.sleep(0.1)
             found = [one["verdict"] for one in reversed((await made.ctl("experiments"))["experiments"])]
     assert found == wanted, made.log()[-4000:]
+
+
+async def until_sent(sink: receiver.Receiver, control: str) -> None:
+    """A record of a regression against this commit, in the words of FAI-PEP's receiver; it leaves a moment after the verdict."""
+    sent: list[dict[str, dict[str, object]]] = []
+    with anyio.move_on_after(lab.WAIT):
+        while not any(one["int"]["regressed"] and one["normal"]["control_commit"] == control for one in sent):
+            await anyio.sleep(0.1)
+            sent = [message for request in sink.requests for message in messages(request)]
+    assert any(one["int"]["regressed"] and one["normal"]["control_commit"] == control for one in sent), sent
 
 
 @pytest.mark.parametrize(
