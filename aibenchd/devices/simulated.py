@@ -35,6 +35,7 @@ TRUTH = "simulated.json"  # in a build
 ROOT = PurePosixPath("/simulated")  # what is pushed, as its paths read; nothing is there
 MEMORY = "memory.json"  # what outlives a session, in the device's directory on this host
 BUILDS = 1024  # whose words are remembered, of all devices together
+PROGRAMS = 16  # read from their words at a time
 TRUTH_BOUND = 64 << 10  # bytes
 LOAD_SECONDS = 60.0  # over which the load is averaged
 LOOK_SECONDS = 10.0  # that pass between two looks at the state where nothing is waited for, lest a gate waits for ever
@@ -439,7 +440,7 @@ def _change(key: str, before: int | str, after: int | str) -> base.Change:
     return base.Change({"verb": "set", "key": key, "value": after}, {"verb": "set", "key": key, "value": before})
 
 
-@functools.lru_cache(BUILDS)
+@functools.lru_cache(PROGRAMS)
 def _program(usual: Program, spread: float, digest: str, said: str) -> Program:
     """What a build's program is like: as it says, else as its digest has it."""
     moved = usual.latency * math.exp(spread * random.Random(digest).gauss(0, 1))  # noqa: S311

@@ -15,7 +15,7 @@ import structlog
 
 from aibenchd import daemon, loading
 
-PUSHES, TRACED = 20, 4  # in a day; after how many memory is counted
+PUSHES, TRACED = 28, 4  # in a day; after how many memory is counted
 SETTLED = 8  # more, until what is in hand is counted whole: caches that fill, the ten newest experiments of each series
 FEW = 3  # pushes after which the least is taken: what happens to be in hand differs
 QUIET_SECONDS, LOOKS = 1.0, 4
