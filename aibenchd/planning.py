@@ -174,7 +174,7 @@ class Comparison:
 
 
 async def compare(journal: store.Store, world: World, wanted: Comparison) -> int:
-    """Plan a comparison of two cells, interleaved on their device; the number of the request.
+    """Plan a comparison of two cells: interleaved on their device, or each by itself on its own; the number of the request.
 
     Raises:
         CommandError: it cannot be done; the message says why, to who asked.
@@ -194,8 +194,9 @@ async def compare(journal: store.Store, world: World, wanted: Comparison) -> int
         )
         for one, other in coverage.side_by_side(treatment, control, names)
     ]
+    plan = planning.compare if treatment[0].cell.device == control[0].cell.device else planning.compare_apart
     return await journal.write(
-        lambda tx: planning.compare(tx, arms, world.settings.experiment, REQUEST_PRIORITY + wanted.priority, wanted.requested_by)
+        lambda tx: plan(tx, arms, world.settings.experiment, REQUEST_PRIORITY + wanted.priority, wanted.requested_by)
     )
 
 

@@ -410,8 +410,9 @@ def _wait(asked: Call, request: int) -> int:
         print(json.dumps(answer, ensure_ascii=False))
     else:
         pages.experiments(screen.Screen(), answer | {"next": None})
+        pages.apart(screen.Screen(), answer)
         print(f"request {request}: {pages.outcomes(answer)}")
-    return verdict(answer["outcomes"])
+    return verdict(pages.verdicts(answer))
 
 
 def _ended(asked: Call, request: int, end: float, status: screen.Status) -> dict[str, Any] | None:
@@ -536,7 +537,7 @@ COMMANDS = {
     ),
     "compare": Command(
         compare,
-        "compare two cells of a model on one device; a CELL is [framework@]device[/backend], as 'coverage' heads its columns",
+        "compare two cells of a model; a CELL is [framework@]device[/backend], as 'coverage' heads its columns",
         "MODEL CELL CELL",
         {"priority": "NUMBER", "wait": "", "timeout": "SECONDS"},
     ),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 SHORT = 12  # characters of a commit
 NAMED = 3  # models in one line; more are counted
+MEASURED = "measured"  # the verdict of what has one arm
 COMPARE = "compare"  # the run type of a comparison of two cells
 OF_CELLS = {"regressed": "slower", "improved": "faster", "unchanged": "as fast"}  # a comparison of cells regresses nothing
 
@@ -245,6 +246,17 @@ def outcomes(answer: dict[str, Any]) -> str:
     return screen.tally({OF_CELLS.get(ended, ended) if of_cells else ended: n for ended, n in answer["outcomes"].items()})
 
 
+def verdicts(answer: dict[str, Any]) -> dict[str, int]:
+    """As the experiments of a request ended; those that were measured each by itself count for how they compare."""
+    if not answer["apart"]:
+        return dict(answer["outcomes"])
+    counts = {ended: n for ended, n in answer["outcomes"].items() if ended != MEASURED}
+    for one in answer["apart"]:
+        if one["verdict"]:
+            counts[one["verdict"]] = counts.get(one["verdict"], 0) + 1
+    return counts
+
+
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
     out.line(f"experiment {answer['id']}: {ended(answer)} {screen.interval(answer)}".rstrip(), _style(answer))
@@ -279,7 +291,7 @@ def coverage(out: screen.Screen, answer: dict[str, Any]) -> None:
         out.line(
             "median over processes, ± half of its interval (95 % from six processes on), its age; * the least of its row", "dim"
         )
-        out.line("'aibenchctl compare MODEL CELL CELL' measures two cells of one device interleaved", "dim")
+        out.line("'aibenchctl compare MODEL CELL CELL' measures two cells against each other", "dim")
     if answer["left_out"]:
         out.line(f"and {answer['left_out']} cells more", "dim")
 
@@ -394,6 +406,16 @@ def request(out: screen.Screen, answer: dict[str, Any]) -> None:
     if answer["experiments"]:
         out.line()
         experiments(out, answer | {"next": None})
+    apart(out, answer)
+
+
+def apart(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """How cells of two devices compare, which were measured each by itself."""
+    for one in answer["apart"]:
+        devices, sure = " against ".join(one["devices"]), f"{100 * (1 - one['error']):g} %"
+        processes = " and ".join(map(str, one["processes"]))
+        found = f"{OF_CELLS.get(one['verdict'], one['verdict'])} {screen.interval(one)}" if one["verdict"] else "not known yet"
+        out.line(f"{one['benchmark']}: {devices}: {found}, {sure}, of {processes} processes, each by itself")
 
 
 def standing(answer: dict[str, Any], devices: list[dict[str, Any]]) -> str:

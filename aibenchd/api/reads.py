@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from aibenchd import board, model, redaction, settings, statistics
-from aibenchd.api import answers, matrix, metrics, server
+from aibenchd.api import answers, apart, matrix, metrics, server
 from aibenchd.devices import base as devices_base
 from aibenchd.plan import suspicion
 from aibenchd.store import noises, outbox, selfchecks, series, views
@@ -233,7 +233,7 @@ findings = listed(views.FindingQuery, views.findings)
 finding = single("finding", views.finding)
 builds = listed(views.BuildQuery, views.builds)
 requests = listed(views.Page, views.requests)
-request_of = single("request", views.request)
+request_of = single("request", apart.request)
 
 
 def _check_names(house: server.House, connection: sa.Connection, query: views.Page) -> None:

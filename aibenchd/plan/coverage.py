@@ -336,14 +336,9 @@ def side_by_side(treatment: Sequence[Home], control: Sequence[Home], names: RowN
     """The pairs of cells of one row each, of two places.
 
     Raises:
-        CommandError: they cannot be interleaved, or no row has both.
+        CommandError: they are the same, or no row has both.
     """
     one, other = treatment[0], control[0]
-    if one.cell.device != other.cell.device:
-        raise errors.CommandError(
-            f"{one.place} and {other.place} are on two devices, and only what one device runs can be interleaved; "
-            "name two cells of one"
-        )
     if (one.repository, one.place) == (other.repository, other.place):
         raise errors.CommandError(f"both are the cell {one.place} of {one.repository}; name two that differ")
     by_row = {names[_row_of(home)]: home for home in control}

@@ -21,6 +21,7 @@ ORPHANS = 100
 CALIBRATION_PRIORITY = 1_000  # as a person's request
 CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
 NEW_CELL = "no control: measured here for the first time; the next revision is compared with one"
+PROCESSES_APART = 10  # at least, of each of two cells on two devices
 SAME_PROGRAMS = "no control: its programs are the same as these, and it has not been measured here before"
 CONTROL_DOES_NOT_BUILD = schema.CONTROL_DOES_NOT_BUILD
 REBUILT_DIFFERENTLY = "its programs were lost from the cache and came out different when they were built again"
@@ -119,16 +120,7 @@ def compare(
     """
     now = datetime.now(UTC)
     treatment, control = arms[0]
-    request = requests.add(
-        transaction,
-        repository=treatment.repository.name,
-        treatment=treatment.commit,
-        control=control.commit,
-        benchmarks=[one.cell.selected.benchmark.identifier for one, _ in arms],
-        devices=[treatment.cell.device.name],
-        priority=priority,
-        requested_by=requested_by,
-    )
+    request = _compared(transaction, arms, [treatment.cell.device.name], priority, requested_by)
     commits = (treatment.commit, control.commit)
     rank_of_pair = treatment.repository.priority + priority
     pair = again.new_pair(
@@ -143,6 +135,56 @@ def compare(
     transaction.announce("experiment.planned", pair=pair, count=len(arms))
     granted(transaction, request)
     return request
+
+
+def compare_apart(
+    transaction: store.Transaction,
+    arms: Sequence[tuple[Side, Side]],
+    experiment: settings.ExperimentSettings,
+    priority: int,
+    requested_by: str,
+) -> int:
+    """Plan to measure two cells of two devices, each by itself: two experiments for each test; the number of the request.
+
+    Nothing cancels between two devices, so neither waits for the other. :mod:`aibenchd.api.apart` lays them side by side.
+
+    Args:
+        arms: (treatment, control), each on the same two devices and of the same two commits; at least one.
+    """
+    now, places = datetime.now(UTC), [side.cell.device.name for side in arms[0]]
+    request = _compared(transaction, arms, places, priority, requested_by)
+    for sides in zip(*arms, strict=True):  # all treatments, then all controls
+        repository, commit = sides[0].repository, sides[0].commit
+        rank_of_pair = repository.priority + priority
+        pair = again.new_pair(
+            transaction, repository.name, commit, None, model.RunType.COMPARE, request=request, priority=rank_of_pair
+        )
+        for side in sides:
+            rank = repository.priority + side.cell.selected.selection.priority + priority
+            own = design_of(side.cell, repository.framework, experiment, 1, again.seed_of(pair, side.cell.key))
+            design = dataclasses.replace(own, blocks=max(own.blocks, PROCESSES_APART))
+            build = _wanted(transaction, repository, commit, side.cell, rank)
+            _new_experiment(transaction, pair, side.cell, design, build, None, rank, now)
+        transaction.announce("experiment.planned", pair=pair, count=len(sides))
+    granted(transaction, request)
+    return request
+
+
+def _compared(
+    transaction: store.Transaction, arms: Sequence[tuple[Side, Side]], devices: Sequence[str], priority: int, requested_by: str
+) -> int:
+    """The request of a comparison of cells."""
+    treatment, control = arms[0]
+    return requests.add(
+        transaction,
+        repository=treatment.repository.name,
+        treatment=treatment.commit,
+        control=control.commit,
+        benchmarks=[one.cell.selected.benchmark.identifier for one, _ in arms],
+        devices=devices,
+        priority=priority,
+        requested_by=requested_by,
+    )
 
 
 def calibrate(

@@ -45,7 +45,7 @@ async def triage_finding(request: web.Request) -> web.StreamResponse:
 
 
 async def measure_two(request: web.Request) -> web.StreamResponse:
-    """Have two cells measured interleaved, and show how that goes."""
+    """Have two cells measured against each other, and show how that goes."""
     form = await request.post()
     by = await door.operator(request, form)
     picked = [_cell(str(one)) for one in form.getall("pick", [])]
@@ -76,5 +76,5 @@ FORMS = (
     ("/sign-in", sign_in, "with the token"),
     ("/sign-out", sign_out, "forget who it was"),
     (f"/findings/{routes.NUMBER}/triage", triage_finding, "make something of it"),
-    ("/comparison", measure_two, "measure two cells interleaved"),
+    ("/comparison", measure_two, "measure two cells against each other"),
 )

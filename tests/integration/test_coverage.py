@@ -200,6 +200,26 @@ async def test_cells_of_two_repositories_are_compared_each_by_its_newest_build(t
             assert error in said
 
 
+async def test_cells_of_two_devices_are_measured_each_by_itself(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    devices = [
+        {"name": name, "kind": "simulated", "program": {"latency": latency}} for name, latency in (("old", 3e-3), ("new", 2e-3))
+    ]
+    made.configure(devices=devices)
+    async with made.daemon():
+        await made.ready()
+        await until(made, {("net", f"generic@{name}"): "measured" for name in ("old", "new")})
+        code, text, _ = await client(made, "compare", "net", "old", "new", "--wait")
+        assert code == 1
+        (one,) = (await made.ctl("request", "1"))["apart"]
+        assert (one["devices"], one["processes"], one["verdict"]) == (["old", "new"], [10, 10], "regressed")
+        assert one["low"] < 0.5 < one["high"] < 0.6
+        assert "net: old against new: slower +" in text
+        assert "99.9 %, of 10 and 10 processes, each by itself" in text
+        assert (await client(made, "compare", "net", "new", "old", "--wait"))[0] == 0
+        assert (await made.ctl("findings"))["findings"] == []
+
+
 async def test_nothing_is_compared_before_it_is_built(tmp_path: Path) -> None:
     made = make(tmp_path, build="#!/bin/sh\nexit 1\n", backends=["fast", "slow"])
     async with made.daemon():

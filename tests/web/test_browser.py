@@ -154,7 +154,7 @@ async def test_a_finding_is_accepted_muted_and_opened_again(dashboard: pastweeks
     await seen(work)
 
 
-async def test_two_cells_are_measured_interleaved(dashboard: pastweeks.Dashboard, browser: Browser) -> None:
+async def test_two_cells_are_measured_against_each_other(dashboard: pastweeks.Dashboard, browser: Browser) -> None:
     def work() -> None:
         browser.open(address(dashboard, "/comparison"))
         button = browser.find("#pick button.main")
@@ -163,9 +163,11 @@ async def test_two_cells_are_measured_interleaved(dashboard: pastweeks.Dashboard
             box.get_attribute("data-column"): box for box in browser.driver.find_elements("css selector", "[data-row=resnet50]")
         }
         boxes["pytorch@phone-a/cpu"].click()
-        assert not boxes["pytorch@lab-host/cpu"].is_enabled()  # another device: not in one block
+        boxes["pytorch@lab-host/cpu"].click()
+        assert browser.find("#picked").text == "resnet50: pytorch@phone-a/cpu against pytorch@lab-host/cpu, each by itself"
+        boxes["pytorch@lab-host/cpu"].click()
         boxes["pytorch@phone-a/opengl"].click()
-        assert browser.find("#picked").text == "resnet50: pytorch@phone-a/cpu against pytorch@phone-a/opengl"
+        assert browser.find("#picked").text == "resnet50: pytorch@phone-a/cpu against pytorch@phone-a/opengl, interleaved"
         button.click()
         browser.until("location.pathname === '/requests/1'")
         assert browser.complaints() == []
