@@ -164,7 +164,7 @@ async def test_two_cells_are_measured_against_each_other(dashboard: pastweeks.Da
         }
         boxes["pytorch@phone-a/cpu"].click()
         boxes["pytorch@lab-host/cpu"].click()
-        assert browser.find("#picked").text == "resnet50: pytorch@phone-a/cpu against pytorch@lab-host/cpu, each by itself"
+        assert browser.find("#picked").text == "resnet50: pytorch@lab-host/cpu against pytorch@phone-a/cpu, each by itself"
         boxes["pytorch@lab-host/cpu"].click()
         boxes["pytorch@phone-a/opengl"].click()
         assert browser.find("#picked").text == "resnet50: pytorch@phone-a/cpu against pytorch@phone-a/opengl, interleaved"
