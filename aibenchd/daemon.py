@@ -52,18 +52,6 @@ EXTRA_STOP_SECONDS = 20.0  # beyond stop_timeout, for cleaning up
 log = structlog.get_logger()
 
 
-def state_directory(chosen: settings.Settings) -> Path:
-    """Where the journal and all else lies: as configured, else what systemd gave.
-
-    Raises:
-        HarnessError: neither says.
-    """
-    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if chosen.state_directory is None and not given:
-        raise errors.HarnessError("no state directory: set state_directory in the configuration, or STATE_DIRECTORY")
-    return chosen.state_directory or Path(given)
-
-
 @contextlib.contextmanager
 def alone(directory: Path) -> Iterator[None]:
     """Hold the state directory: one daemon at a time.
@@ -432,7 +420,7 @@ async def serve(path: Path) -> None:
         AibenchdError: it cannot begin; the message says why and what to do.
     """
     loaded = loading.load_what_is_good(path)
-    directory = state_directory(loaded.settings)
+    directory = settings.state_directory(loaded.settings)
     allow_many_files()
     with alone(directory):
         await Daemon(path, loaded, directory).run()

@@ -424,6 +424,20 @@ def load(path: Path) -> Settings:
     return settings
 
 
+def state_directory(chosen: Settings) -> Path:
+    """Where the journal and all else lies: as configured, else what systemd gave.
+
+    Raises:
+        HarnessError: neither says.
+    """
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if chosen.state_directory is None and not given:
+        raise errors.HarnessError(
+            "no state directory: set state_directory in the configuration, or STATE_DIRECTORY (under systemd: /var/lib/aibenchd)"
+        )
+    return chosen.state_directory or Path(given)
+
+
 def _validated(value: Any, directory: Path) -> Settings:
     settings = Settings.model_validate_json(json.dumps(value), strict=True, context={"directory": directory})
     return _anchored(settings, directory)

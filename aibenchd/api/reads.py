@@ -14,7 +14,7 @@ import pydantic
 import sqlalchemy as sa
 from aiohttp import web
 
-from aibenchd import board, model, redaction, settings, statistics
+from aibenchd import board, model, redaction, settings
 from aibenchd.api import answers, apart, matrix, metrics, server
 from aibenchd.devices import base as devices_base
 from aibenchd.plan import suspicion
@@ -84,7 +84,7 @@ def status(request: web.Request) -> Question:
             "experiments": counts.by_state(),
             "verdicts": counts.by_verdict(),
             "findings": views.finding_states(connection),
-            "selfcheck": _selfcheck(selfchecks.counts(connection)),
+            "selfcheck": selfchecks.rate(selfchecks.counts(connection)),
             "builds": dict(counts.builds),
             "sinks": _sinks(house, outbox.depths(connection)),
             "models": models,
@@ -338,23 +338,6 @@ def _leaving(house: server.House) -> set[str]:
     """Devices that the configuration has no longer, and that have not let go of their block in flight yet."""
     at_work = {name for name in _by_name(house.board, "device") if "/" not in name}
     return at_work - {device.name for device in house.settings().devices}
-
-
-def _selfcheck(counts: Sequence[selfchecks.Count]) -> views.Item:
-    """How often a commit was found to differ from itself, with the exact interval of the rate at 95 %; and what is promised."""
-    experiments, alarms = sum(one.experiments for one in counts), sum(one.alarms for one in counts)
-    low, high = statistics.exact_interval(alarms, experiments)
-    promised = sum(one.alpha * one.experiments for one in counts) / experiments if experiments else None
-    twice = [one for one in counts if one.built_twice]
-    return {
-        "experiments": experiments,
-        "alarms": alarms,
-        "rate": alarms / experiments if experiments else None,
-        "low": low,
-        "high": high,
-        "promised": promised,
-        "built_twice": {"experiments": sum(one.experiments for one in twice), "alarms": sum(one.alarms for one in twice)},
-    }
 
 
 def _health(notices: Mapping[str, board.Notice], name: str) -> views.Item:

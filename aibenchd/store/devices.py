@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from aibenchd import model
+from aibenchd import errors, model
 from aibenchd.store import schema, store
 
 _fingerprints, _devices = schema.fingerprints, schema.devices
@@ -45,13 +43,10 @@ def known(connection: sa.Connection) -> dict[str, dict[str, str]]:
 
 def known_in(journal: Path) -> dict[str, dict[str, str]]:
     """As :func:`known`, of a journal that another process may be writing; nothing where there is none. Blocking."""
-    if not os.path.exists(journal):  # noqa: PTH110  which takes what may not be seen for absent
-        return {}
-    engine = sa.create_engine(f"sqlite:///file:{quote(str(journal.absolute()))}?mode=ro&uri=true", poolclass=sa.pool.NullPool)
     try:
-        with engine.connect() as connection:
+        with store.reading(journal) as connection:
             return known(connection)
-    except sa.exc.DBAPIError:  # of an older version, or not to be read by this user
+    except errors.StoreError:  # of an older version, or not to be read by this user
         return {}
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from aibenchd import model
+from aibenchd import model, statistics
 from aibenchd.plan import order
 from aibenchd.store import again, schema, store
 
@@ -43,8 +44,8 @@ def plan(transaction: store.Transaction, pair: int, share: float) -> None:
             again.experiment(transaction, row, own, arms, row.priority)
 
 
-def counts(connection: sa.Connection) -> list[Count]:
-    """Of those that were planned with no one asking."""
+def counts(connection: sa.Connection, among: Iterable[sa.ColumnElement[bool]] = ()) -> list[Count]:
+    """Of those that were planned with no one asking, among the experiments (and pairs) of which so much holds."""
     built_twice = (_e.c.treatment_build != _e.c.control_build).label("built_twice")
     alpha = _e.c.design["rule"]["alpha"].as_float().label("alpha")
     rows = connection.execute(
@@ -56,7 +57,24 @@ def counts(connection: sa.Connection) -> list[Count]:
         )
         .select_from(_p)
         .join(_e, _e.c.pair == _p.c.id)
-        .where(_p.c.run_type == model.RunType.SELFCHECK, _p.c.request.is_(None))
+        .where(_p.c.run_type == model.RunType.SELFCHECK, _p.c.request.is_(None), *among)
         .group_by(built_twice, alpha)
     )
     return [Count(bool(row.built_twice), row.alpha, row.experiments, row.alarms) for row in rows]
+
+
+def rate(found: Sequence[Count]) -> model.JsonObject:
+    """How often a commit was found to differ from itself, with the exact interval of the rate at 95 %; and what is promised."""
+    experiments, alarms = sum(one.experiments for one in found), sum(one.alarms for one in found)
+    low, high = statistics.exact_interval(alarms, experiments)
+    promised = sum(one.alpha * one.experiments for one in found) / experiments if experiments else None
+    twice = [one for one in found if one.built_twice]
+    return {
+        "experiments": experiments,
+        "alarms": alarms,
+        "rate": alarms / experiments if experiments else None,
+        "low": low,
+        "high": high,
+        "promised": promised,
+        "built_twice": {"experiments": sum(one.experiments for one in twice), "alarms": sum(one.alarms for one in twice)},
+    }

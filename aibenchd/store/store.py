@@ -8,6 +8,7 @@ so that one which fails takes no other with it.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import sqlite3
 import threading
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import anyio
 import anyio.from_thread
@@ -187,15 +189,67 @@ def prepare(path: Path) -> None:
     if version == schema.VERSION:
         return
     if version is not None and version > schema.VERSION:
-        raise errors.StoreError(
-            f"{path}: written by a newer aibenchd (schema {version}, this one knows {schema.VERSION}); "
-            "install that version again, or give this one another state_directory"
-        )
+        raise _newer(path, version)
     from aibenchd.store import migrations
 
     if version is not None:
         migrations.keep_copy(path)
     migrations.upgrade(path)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sa.Connection]:
+    """One state of the journal at ``path``, whether a daemon writes to it meanwhile or none runs; nothing is changed. Blocking.
+
+    Raises:
+        StoreError: it is not there, of another version, damaged, or may not be read; or a daemon began to write where none did.
+    """
+    if not os.path.exists(path):  # noqa: PTH110  which takes what may not be seen for absent
+        raise errors.StoreError(f"{path}: there is no journal, or this user may not see it; a daemon makes it")
+    at_rest = not _log_of(path).exists()
+    # Where nobody writes there is no log, and SQLite would make one, which it leaves behind: a reader says that nothing changes.
+    query = {"mode": "ro", "uri": "true"} | ({"immutable": "1"} if at_rest else {})
+    location = sa.URL.create("sqlite", database=f"file:{quote(str(path.absolute()))}", query=query)
+    engine = _begun(sa.create_engine(location, poolclass=sa.pool.NullPool, connect_args={"timeout": BUSY_SECONDS}), "BEGIN")
+    try:
+        with engine.connect() as connection:
+            _check_version(path, _version_of(connection))
+            yield connection
+    except sa.exc.DatabaseError as error:
+        raise errors.StoreError(f"{path}: the journal cannot be read: {error.orig}") from error
+    if at_rest and _log_of(path).exists():
+        raise errors.StoreError(f"{path}: a daemon began to write to it while it was read; try again")
+
+
+def _log_of(path: Path) -> Path:
+    """Where SQLite writes first, as long as somebody has the journal open to write."""
+    return path.with_name(path.name + "-wal")
+
+
+def _version_of(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def _check_version(path: Path, version: str | None) -> None:
+    """Whether a reader of this program understands it."""
+    if version is None:
+        raise errors.StoreError(f"{path}: this is no journal of aibenchd's")
+    if version < schema.VERSION:
+        raise errors.StoreError(
+            f"{path}: written by an older aibenchd (schema {version}, this one reads {schema.VERSION}); "
+            "the daemon of this version brings it up to date when it starts"
+        )
+    if version > schema.VERSION:
+        raise _newer(path, version)
+
+
+def _newer(path: Path, version: str) -> errors.StoreError:
+    return errors.StoreError(
+        f"{path}: written by a newer aibenchd (schema {version}, this one knows {schema.VERSION}); "
+        "install that version again, or give this one another state_directory"
+    )
 
 
 def _version(path: Path) -> str | None:
@@ -222,6 +276,12 @@ def _engine(path: Path, *, begin: str, pool_size: int) -> sa.Engine:
         # temp_store: a statement that fires triggers can be undone by itself, and what that takes need not touch the disk
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
+
+    return _begun(engine, begin)
+
+
+def _begun(engine: sa.Engine, begin: str) -> sa.Engine:
+    """With transactions that begin so."""
 
     @sa.event.listens_for(engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:

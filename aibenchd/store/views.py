@@ -224,8 +224,19 @@ def experiments(connection: sa.Connection, query: ExperimentQuery) -> Item:
         (_e.device, query.device),
         (_REPOSITORY, query.repository),
     )
-    select = _experiments().where(*_equal(*wanted), *_of_benchmark(query.benchmark))
+    select = _experiments().where(*_equal(*wanted), *of_benchmark(query.benchmark))
     return _page(connection, "experiments", select, _e.id, query)
+
+
+def experiments_of(connection: sa.Connection, among: Iterable[sa.ColumnElement[bool]], limit: int | None = None) -> list[Item]:
+    """Those experiments of which (and of whose pairs) so much holds, newest first, each with the ``subject`` of its treatment."""
+    select = (
+        _experiments(_r.subject)
+        .outerjoin(schema.revisions, sa.and_(_r.repository == _p.repository, _r.commit == _p.treatment))
+        .where(*among)
+        .order_by(_e.id.desc())
+    )
+    return _items(connection, select.limit(limit))
 
 
 def experiment(connection: sa.Connection, number: int) -> Item | None:
@@ -280,7 +291,7 @@ def findings(connection: sa.Connection, query: FindingQuery) -> Item:
         (_e.device, query.device),
         (_p.repository, query.repository),
     )
-    select = _findings().where(*_equal(*wanted), *_of_benchmark(query.benchmark))
+    select = _findings().where(*_equal(*wanted), *of_benchmark(query.benchmark))
     found = _page(connection, "findings", select, _f.id, query)
     _add_measured_again(connection, found["findings"])
     _add_triages(connection, found["findings"])
@@ -316,7 +327,7 @@ def finding(connection: sa.Connection, number: int) -> Item | None:
         "profile": profiles.of_finding(connection, number),
         "seen_again": _items(connection, _experiments().where(_e.id.in_(sighted)).order_by(_e.id.desc()).limit(LIMIT)),
         "experiments": _items(connection, _experiments().where(_e.finding == number).order_by(_e.id).limit(LIMIT)),
-        "commits": _commits(connection, item["repository"], _named(item["culprits"] or {})),
+        "commits": commits(connection, item["repository"], _named(item["culprits"] or {})),
     }
 
 
@@ -327,7 +338,8 @@ def _named(culprits: Mapping[str, Any]) -> set[str]:
     return own | {merge["commit"] for merge in culprits.get("merges", ())}
 
 
-def _commits(connection: sa.Connection, repository: str, commits: Collection[str]) -> dict[str, Item]:
+def commits(connection: sa.Connection, repository: str, commits: Collection[str]) -> dict[str, Item]:
+    """``subject author time`` of commits, of those that are known."""
     query = sa.select(_r.commit, _r.subject, _r.author, _r.time)
     rows = connection.execute(query.where(_r.repository == repository, _r.commit.in_(commits))).mappings()
     return {item.pop("commit"): item for item in map(_item, rows)}
@@ -436,7 +448,12 @@ def coverage(connection: sa.Connection, rows: Collection[tuple[str, str]]) -> di
     """What is known of each cell of these rows, (repository, digest of the benchmark); of those that were planned last."""
     table = schema.cells
     asked = (table.c.repository.in_({row[0] for row in rows}), table.c.benchmark.in_({row[1] for row in rows}))
-    shown = sa.select(table).where(*asked).order_by(table.c.newest.desc()).limit(CELLS).cte("shown")
+    return cell_facts(connection, sa.select(table).where(*asked).order_by(table.c.newest.desc()).limit(CELLS))
+
+
+def cell_facts(connection: sa.Connection, cells: sa.Select[Any]) -> dict[CellKey, CellFacts]:
+    """What is known of cells; ``cells`` has the columns of :data:`aibenchd.store.schema.cells`."""
+    shown = cells.cte("shown")
     numbers: dict[int, list[float]] = defaultdict(list)
     blocks = schema.blocks.c
     measured = sa.select(blocks.experiment, blocks.treatment).join(shown, shown.c.decided == blocks.experiment)
@@ -470,7 +487,7 @@ def history(connection: sa.Connection, query: HistoryQuery) -> Item:
     select = (
         _experiments(_r.time.label("treatment_time"), _r.position, _r.subject)
         .outerjoin(schema.revisions, sa.and_(_r.repository == _p.repository, _r.commit == _p.treatment))
-        .where(*_equal(*wanted), *_of_benchmark(query.benchmark), _OF_COMMITS)
+        .where(*_equal(*wanted), *of_benchmark(query.benchmark), _OF_COMMITS)
     )
     page = _page(connection, "history", select, _e.id, query)
     _add_results(connection, page["history"], query.metric)
@@ -514,6 +531,14 @@ def request(connection: sa.Connection, number: int) -> Item | None:
         "outcomes": {row.ended: row.experiments for row in outcomes},
         "experiments": _items(connection, planned.order_by(_e.id).limit(LIMIT)),
     }
+
+
+def of_benchmark(name: str | None) -> list[sa.ColumnElement[bool]]:
+    """What holds of experiments of a benchmark: of an identifier, or of the digest of one; nothing where none is named."""
+    if name is None:
+        return []
+    is_digest = len(name) == 64 and not name.strip("0123456789abcdef")
+    return [(_e.benchmark if is_digest else _e.identifier) == name]
 
 
 def _experiments(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
@@ -609,13 +634,6 @@ def _add_outcomes(connection: sa.Connection, items: Sequence[Item]) -> None:
     for repository, commit, ended, count in connection.execute(query):
         if (repository, commit) in by_revision:
             by_revision[repository, commit][ended] = count
-
-
-def _of_benchmark(name: str | None) -> list[sa.ColumnElement[bool]]:
-    if name is None:
-        return []
-    is_digest = len(name) == 64 and not name.strip("0123456789abcdef")
-    return [(_e.benchmark if is_digest else _e.identifier) == name]
 
 
 def _total(counted: Iterable[tuple[str, int]]) -> dict[str, int]:

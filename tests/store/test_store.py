@@ -215,3 +215,36 @@ async def test_what_regressed_in_an_older_journal_stays_a_finding_and_is_not_mea
         counted = await opened.read(lambda connection: connection.execute(sa.text("PRAGMA foreign_key_check")).all())
     assert [(one.suspect, one.state, one.found_at.timestamp()) for one in found] == [(1, "unconfirmed", 5), (3, "unconfirmed", 5)]
     assert (build.id, build.copy, build.digest, counted) == (7, 0, "d", [])
+
+
+async def test_a_reader_sees_one_state_while_another_writes_and_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    count = sa.select(sa.func.count()).select_from(schema.repositories)
+    async with store.opened(path, events.Events()) as journal:
+        await journal.write(lambda tx: add(tx, "a"))
+        with store.reading(path) as connection:
+            assert connection.scalar(count) == 1
+            await journal.write(lambda tx: add(tx, "b"))
+            assert connection.scalar(count) == 1
+        with pytest.raises(errors.StoreError, match="readonly"):
+            _delete(path)
+    with store.reading(path) as connection:
+        assert connection.scalar(count) == 2
+    assert [one.name for one in tmp_path.iterdir()] == ["journal.db"]
+
+
+async def test_a_daemon_that_begins_to_write_meanwhile_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    async with store.opened(path, events.Events()):
+        pass
+    reader = store.reading(path)
+    reader.__enter__()
+    async with store.opened(path, events.Events()) as journal:
+        await journal.write(lambda tx: add(tx, "a"))
+        with pytest.raises(errors.StoreError, match="a daemon began to write to it while it was read"):
+            reader.__exit__(None, None, None)
+
+
+def _delete(path: Path) -> None:
+    with store.reading(path) as connection:
+        connection.execute(schema.repositories.delete())
