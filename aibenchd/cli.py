@@ -1,4 +1,4 @@
-"""``aibenchd``: serve, bench, ab, check, discover, decide, spec, migrate, demo, completion."""
+"""``aibenchd``: serve, bench, ab, check, discover, decide, report, spec, migrate, demo, completion."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         _command_check,
         _command_discover,
         _command_decide,
+        _command_report,
         _command_spec,
         _command_migrate,
         _command_demo,
@@ -98,6 +99,21 @@ def _command_decide(commands: Any) -> None:
         exits={0: "every tape could be read, whatever the verdicts", 1: "one could not be read"},
     )
     _add_decide(decide)
+
+
+def _command_report(commands: Any) -> None:
+    from aibenchd.bulletin import command
+
+    report = usage.command(
+        commands,
+        "report",
+        "write what a week brought into one HTML file",
+        more=command.MORE,
+        example="aibenchd report lab.yaml --since 2026-03-02 -o report.html",
+        exits={0: "written, whatever it tells"},
+    )
+    command.add_arguments(report)
+    report.set_defaults(run=command.run)
 
 
 def _command_spec(commands: Any) -> None:

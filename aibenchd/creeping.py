@@ -48,21 +48,26 @@ def levels(series: stored.Series, rule: configuration.CreepSettings) -> model.Js
     edges = _edges(series)
     if not edges:
         return {"levels": [], "creep": None}
-    found = creep.detect(edges, series.known, min_effect=series.edges[0].rule.min_effect, run_length=rule.run_length)
-    since = found.since and [series.commits[place] for place in found.since]
+    found = creep.levels(edges, series.known)
     return {
-        "levels": [
-            {"commit": series.commits[one.place], "ratio": one.ratio, "low": one.low, "high": one.high}
-            for one in creep.levels(edges, series.known)
-        ],
-        "creep": {
-            "creeps": found.creeps,
-            "since": since,
-            "estimate": _number(found.estimate),
-            "low": _number(found.low),
-            "high": _number(found.high),
-            "chance": found.chance,
-        },
+        "levels": [{"commit": series.commits[one.place], "ratio": one.ratio, "low": one.low, "high": one.high} for one in found],
+        "creep": detected(series, rule),
+    }
+
+
+def detected(series: stored.Series, rule: configuration.CreepSettings) -> model.JsonObject | None:
+    """Whether a series ``creeps``, ``since`` between which commits, and by how much, as JSON; None where nothing was compared."""
+    edges = _edges(series)
+    if not edges:
+        return None
+    found = creep.detect(edges, series.known, min_effect=series.edges[0].rule.min_effect, run_length=rule.run_length)
+    return {
+        "creeps": found.creeps,
+        "since": found.since and [series.commits[place] for place in found.since],
+        "estimate": _number(found.estimate),
+        "low": _number(found.low),
+        "high": _number(found.high),
+        "chance": found.chance,
     }
 
 

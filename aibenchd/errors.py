@@ -121,6 +121,10 @@ class ArgumentError(AibenchdError):
     """A command line of FAI-PEP's that means nothing; the message names the argument and what was expected."""
 
 
+class PeriodError(AibenchdError):
+    """What a report is to be of, or since when, is nothing that the journal or the configuration knows."""
+
+
 class UnknownKindError(AibenchdError):
     """A kind that no installed plug-in offers."""
 

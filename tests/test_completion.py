@@ -81,7 +81,7 @@ def fish(home: Path, *words: str) -> list[str]:
     return [row.partition("\t")[0] for row in done.stdout.splitlines()]
 
 
-COMMANDS = ["serve", "check", "discover", "decide", "spec", "migrate", "demo", "completion"]
+COMMANDS = ["serve", "check", "discover", "decide", "report", "spec", "migrate", "demo", "completion"]
 CASES: list[tuple[list[str], list[str]]] = [
     (["aibenchd", ""], COMMANDS),
     (["aibenchd", "de"], ["decide", "demo"]),
@@ -94,6 +94,9 @@ CASES: list[tuple[list[str], list[str]]] = [
     (["aibenchd", "spec", "show", "--fr"], ["--framework"]),
     (["aibenchd", "decide", "--order", "p"], ["pairs"]),
     (["aibenchd", "completion", "z"], ["zsh"]),
+    (["aibenchd", "report", "--s"], ["--since", "--state-directory"]),
+    (["aibenchd", "report", "lab"], ["lab file.yaml"]),
+    (["aibenchd", "report", "--output", "lab"], ["lab file.yaml"]),
     (["aibenchd", "check", "lab"], ["lab file.yaml"]),
     (["aibenchctl", "exp"], ["experiments"]),
     (["aibenchctl", "drain", "-"], ["-H", "--host", "-s", "--socket", "--json", "-h", "--help", "--version"]),
@@ -114,7 +117,7 @@ def test_bash_offers_what_fits(home: Path, words: list[str], expected: list[str]
 def test_fish_offers_what_fits(home: Path, words: list[str], expected: list[str]) -> None:
     found = fish(home, *words)
     assert set(expected) <= set(found)
-    if words[:2] != ["aibenchd", "check"]:
+    if words[-1] != "lab":
         assert "lab file.yaml" not in found
 
 

@@ -111,6 +111,18 @@ def interval(blocks: Sequence[Mapping[str, Any]], min_effect: float | None) -> C
     )
 
 
+def course(blocks: Sequence[Mapping[str, Any]], min_effect: float | None) -> Chart | None:
+    """As :func:`interval`, with the change that each block by itself shows."""
+    chart = interval(blocks, min_effect)
+    if chart is None:
+        return None
+    shown = [block for block in blocks if block["estimate"] is not None]
+    both = [(block["treatment"], block["control"]) for block in shown]
+    own = [_percent(treatment / control - 1) if treatment and control else None for treatment, control in both]
+    about = "change after each block, with its interval"
+    return Chart(**chart | {"about": about, "lines": [*chart["lines"], _line("each block", "treatment", own, dots=True)]})
+
+
 def processes(blocks: Sequence[Mapping[str, Any]], unit: str) -> Chart | None:
     """The one number of each process that is decided on, by block."""
     arms = [arm for arm in ("treatment", "control") if any(block[arm] is not None for block in blocks)]

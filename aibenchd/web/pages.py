@@ -12,9 +12,8 @@ from aiohttp import web
 
 from aibenchd.api import answers, reads, routes
 from aibenchd.store import views
-from aibenchd.web import charts, door, experimental, historical, render, tables
+from aibenchd.web import charts, culprits, door, experimental, historical, render, tables
 
-LEAST_SHOWN = 0.005  # probability of a commit that is listed
 AROUND = 100  # commits, the newest, that a finding is shown among
 HISTORIES = 300  # benchmarks that are listed
 QUEUED = 12  # experiments that are shown of what runs, and of what waits
@@ -101,7 +100,7 @@ def finding(request: web.Request) -> reads.Question:
 
     def view(connection: sa.Connection) -> views.Item:
         item = single(connection)
-        likely = _likely(item["culprits"] or {})
+        likely = culprits.likely(item["culprits"] or {})
         cell = {name: item[name] for name in ("device", "backend", "repository")}
         query = views.HistoryQuery(benchmark=item["benchmark_digest"], limit=AROUND, **cell)
         changes = charts.changes(views.history(connection, query)["history"], min_effect)
@@ -175,22 +174,6 @@ def _histories(request: web.Request) -> reads.Question:
         return {"columns": columns, "rows": rows, "left_out": len(found) - len(named), **_choices(request)}
 
     return view
-
-
-def _likely(culprits: Mapping[str, Any]) -> list[views.Item]:
-    """Commits by their probability, each with what it did where it is one of the culprits."""
-    effects = {
-        commit: {"estimate": one["effect"], "low": one["low"], "high": one["high"]}
-        for one in culprits.get("culprits", ())
-        if one.get("effect") is not None
-        for commit in one["commits"]
-    }
-    within = {commit: one.get("within", ()) for one in culprits.get("culprits", ()) for commit in one["commits"]}
-    shares = {commit: share for commit, share in (culprits.get("by_commit") or {}).items() if share >= LEAST_SHOWN}
-    return [
-        {"commit": commit, "probability": share, "effect": effects.get(commit), "within": within.get(commit, ())}
-        for commit, share in sorted(shares.items(), key=lambda one: -one[1])
-    ]
 
 
 def _subjects(connection: sa.Connection, item: views.Item, more: Sequence[str]) -> views.Item:

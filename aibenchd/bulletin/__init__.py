@@ -1,0 +1,1 @@
+"""``aibenchd report``: what a stretch of time brought, as one file that can be mailed."""
