@@ -55,11 +55,12 @@ def run(parsed: argparse.Namespace) -> int:
     Raises:
         AibenchdError: the configuration or the journal cannot be read, an argument means nothing, or the file cannot be written.
     """
-    from aibenchd import settings
+    from aibenchd import daemon, settings
     from aibenchd.bulletin import contents, page
     from aibenchd.store import store
 
     chosen, now = settings.load(parsed.config), datetime.now(UTC)
+    daemon.leave_trials_alone(chosen)  # a daemon may be measuring here
     directory = parsed.state_directory or settings.state_directory(chosen)
     with _output(parsed.output) as file, store.reading(directory / "journal.db") as connection:
         period = _period(connection, parsed, chosen, now)

@@ -81,7 +81,7 @@ class Reader:
     def experiment(self, number: int) -> views.Item:
         """One of them, whole, with its pictures."""
         item = views.experiment(self.connection, number)
-        assert item is not None  # one state of the journal is read  # noqa: S101
+        assert item is not None  # noqa: S101  it is of the state of the journal that is read
         samples = views.samples(self.connection, number)
         shown = experimental.shown(item, samples)
         shown["left_out"] += len(shown["operators"]) - len(shown["operators"][:OPERATORS])
@@ -119,7 +119,7 @@ class Reader:
             "selfcheck": selfchecks.rate(selfchecks.counts(self.connection, self.period.experiments())),
             "ever": selfchecks.rate(selfchecks.counts(self.connection, self.period.named())),
             "findings": self._findings(found),
-            "refuted": periods.refuted(self.connection, self.period),
+            "states": periods.finding_states(self.connection, self.period),
             "standing": self._findings(periods.standing(self.connection, self.period)),
             "drifts": self._drifts(measured),
             "looked_at": len(measured[: self.limits.drifts]),

@@ -196,9 +196,12 @@ def findings(connection: sa.Connection, period: Period) -> list[int]:
     return _findings(connection, [*period.experiments(), _f.c.state != suspicion.REFUTED])
 
 
-def refuted(connection: sa.Connection, period: Period) -> int:
-    """How many suspects of it were measured again and not confirmed to be anything."""
-    return len(_findings(connection, [*period.experiments(), _f.c.state == suspicion.REFUTED]))
+def finding_states(connection: sa.Connection, period: Period) -> dict[str, int]:
+    """How many of all that was found in it are in which state."""
+    query = (
+        sa.select(_f.c.state, sa.func.count().label("findings")).join(_e, _e.c.id == _f.c.suspect).join(_p, _p.c.id == _e.c.pair)
+    )
+    return {row.state: row.findings for row in connection.execute(query.where(*period.experiments()).group_by(_f.c.state))}
 
 
 def standing(connection: sa.Connection, period: Period) -> list[int]:
