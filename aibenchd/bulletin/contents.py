@@ -24,6 +24,14 @@ from aibenchd.web import charts, culprits, experimental, tables
 QUIET = (model.Verdict.UNCHANGED, model.Verdict.IDENTICAL, model.Verdict.MEASURED)
 VAGUE = (model.Verdict.BROKEN, model.Verdict.INCONCLUSIVE)
 UNDECIDED = ("skipped", "cancelled")  # states of what ended without a verdict
+SAID = {  # of what experiments are for, beside single commits
+    model.RunType.VERIFY: "to measure findings again",
+    model.RunType.REGRESS: "to search for culprits",
+    model.RunType.ANCHOR: "of commits that are far apart",
+    model.RunType.PROFILE: "under a profiler",
+    model.RunType.SELFCHECK: "of commits with themselves",
+    model.RunType.COMPARE: "of two cells",
+}
 OPERATORS = 8  # of an experiment, those that change most
 
 
@@ -234,7 +242,8 @@ def _others(counts: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     found: dict[str, int] = {}
     for row in counts:
         if row["run_type"] != model.RunType.BENCHMARK:
-            found[row["run_type"]] = found.get(row["run_type"], 0) + row["experiments"]
+            said = SAID.get(row["run_type"], row["run_type"])
+            found[said] = found.get(said, 0) + row["experiments"]
     return found
 
 

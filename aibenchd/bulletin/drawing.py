@@ -111,7 +111,7 @@ def _span_y(chart: charts.Chart) -> tuple[float, float]:
         return 0.0, 1.08 * max(itertools.chain([1.0], *(_known(line["values"]) for line in chart["lines"])))
     shown = [value * ZONE for value in chart["zone"] or ()]
     for line in chart["lines"]:
-        late = len(line["values"]) // 2
+        late = len(line["values"]) // 2 if _of_blocks(chart) else 0
         dots = line["values"] if line["dots"] else line["values"][late:]
         shown += [*_known(dots), *(value for side in ("low", "high") for value in _known((line[side] or ())[late:]))]
     for side in ("values", "low", "high"):
@@ -119,6 +119,11 @@ def _span_y(chart: charts.Chart) -> tuple[float, float]:
     low, high = min(shown, default=-1.0), max(shown, default=1.0)
     free = (high - low) * MARGIN or abs(high) * MARGIN or 1.0
     return low - free, high + free
+
+
+def _of_blocks(chart: charts.Chart) -> bool:
+    """Whether it shows how something is known better from block to block."""
+    return any(label.startswith("block ") for label in (chart["labels"] or ())[:1])
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -140,7 +145,7 @@ def _ticks_x(chart: charts.Chart, x: Scale) -> list[tuple[float, str]]:
     labels = chart["labels"]
     if labels is None:
         return [(x(value), text) for value, text in _ticks(x.low, x.high)]
-    if labels and labels[0].startswith("block"):
+    if _of_blocks(chart):
         return [(x(value), text) for value, text in _ticks(x.low, x.high) if "." not in text and value >= 0]
     some = range(0, len(labels), math.ceil(len(labels) / LABELS))
     return [(x(chart["x"][place]), labels[place][:COMMIT]) for place in some]

@@ -100,6 +100,13 @@ def test_first_intervals_do_not_make_the_last_one_small() -> None:
     assert high < 15
 
 
+def test_levels_are_seen_from_the_oldest_commit_on() -> None:
+    found = [{"commit": f"{number:040x}", "ratio": 1 + number / 100, "low": 1.0, "high": 1.5} for number in range(20)]
+    low, high = drawing._span_y(charts.levels(found, {}))
+    assert low <= 0
+    assert high >= 50
+
+
 def test_a_line_has_as_many_points_as_can_be_seen() -> None:
     blocks = [block(number, 0.05, 0.01) for number in range(5_000)]
     chart = charts.interval(blocks, 0.02)
