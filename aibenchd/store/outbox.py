@@ -89,16 +89,12 @@ def batch(connection: sa.Connection, sink: str, *, records: int, size: int, upto
     if claimed is not None:
         return list(_rows(connection.execute(_pending(sink).where(_outbox.id <= claimed))))
     query = _pending(sink).limit(records)
-    if upto is not None:
-        query = query.where(_outbox.id <= upto)
-    found: list[Row] = []
-    with connection.execution_options(yield_per=100).execute(query) as result:
-        for row in _rows(result):
-            size -= row.size
-            if found and size < 0:
-                break
-            found.append(row)
-    return found
+    return _within(connection, query if upto is None else query.where(_outbox.id <= upto), size)
+
+
+def following(connection: sa.Connection, sink: str, rows: Sequence[Row], *, records: int, size: int) -> list[Row]:
+    """The batch after ``rows``, which is claimed: the next to claim once that is settled; arguments as of :func:`batch`."""
+    return _within(connection, _pending(sink).where(_outbox.id > rows[-1].id).limit(records), size)
 
 
 def claim(tx: store.Transaction, sink: str, rows: Sequence[Row]) -> bool:
@@ -115,10 +111,14 @@ def claim(tx: store.Transaction, sink: str, rows: Sequence[Row]) -> bool:
     return True
 
 
-def settle(tx: store.Transaction, sink: str, rows: Sequence[Row]) -> None:
-    """The batch was taken: remove its records, which since it was claimed are all that are pending up to its last."""
+def settle(tx: store.Transaction, sink: str, rows: Sequence[Row], following: Sequence[Row] = ()) -> bool:
+    """The batch was taken: remove its records, which since it was claimed are all that are pending up to its last.
+
+    Claims ``following``, where there are any, as :func:`claim` does, and says whether they are the batch now.
+    """
     release(tx, sink)
     _remove(tx, _outbox.sink == sink, _outbox.state == PENDING, _outbox.id <= rows[-1].id)
+    return bool(following) and claim(tx, sink, following)
 
 
 def bury(tx: store.Transaction, sink: str, row: Row, reason: str) -> None:
@@ -256,3 +256,15 @@ def _pending(sink: str) -> sa.Select[int, int, str, str, str]:
 def _rows(result: Iterable[sa.Row[int, int, str, str, str]]) -> Iterator[Row]:
     for id_, size, record, kind, payload in result:
         yield Row(id_, size, model.Record(record, kind, payload))
+
+
+def _within(connection: sa.Connection, query: sa.Select[int, int, str, str, str], size: int) -> list[Row]:
+    """The first rows that are so many bytes together at most; one at least, where there is one."""
+    found: list[Row] = []
+    with connection.execution_options(yield_per=100).execute(query) as result:
+        for row in _rows(result):
+            size -= row.size
+            if found and size < 0:
+                break
+            found.append(row)
+    return found

@@ -8,16 +8,22 @@ as FAI-PEP had it. The reply's ``count`` must be the number of logs. It has no i
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NotRequired
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
 from aibenchd import model
 from aibenchd.report import base, reading
+
+
+class _Arms(TypedDict):
+    treatment: dict[str, float]
+    control: dict[str, float]
 
 
 class _Payload(reading.Payload):
@@ -31,7 +37,7 @@ class _Payload(reading.Payload):
     verdict: str | None
     regressed_types: NotRequired[list[str]]  # what waited in the outbox before there were any has none
     num_runs: int
-    statistics: dict[str, dict[str, float]]  # by arm
+    statistics: _Arms
     values: dict[str, reading.AsWritten]
     user_identifier: str
     user: str
@@ -78,19 +84,19 @@ def _text(value: Any) -> str:
 def message(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """One metric as FAI-PEP's ``int``, ``normal`` and ``normvector``; ``payload`` is a record's."""
     one = series(payload)
-    integers = {
-        **times(payload),
-        "num_runs": payload["num_runs"],
-        "regressed": payload["verdict"] == "regressed",
-        **one["summary"],
-        **{f"control_{name}": value for name, value in one["control_summary"].items()},
-        **{f"diff_{name}": value for name, value in one["diff_summary"].items()},
-    }
+    sides = (one["summary"], one["control_summary"], one["diff_summary"])
+    counts = {**times(payload), "num_runs": payload["num_runs"], "regressed": payload["verdict"] == "regressed"}
+    names, values = _named(*map(tuple, sides)), itertools.chain.from_iterable(side.values() for side in sides)
     return {
-        "int": {name: int(value) for name, value in integers.items()},
+        "int": dict(zip((*counts, *names), map(int, (*counts.values(), *values)), strict=True)),
         "normal": {**meta(payload), **{name: one[name] for name in ("type", "metric", "unit", "info_string")}},
         "normvector": {"values": one["values"], "control_values": one["control_values"]},
     }
+
+
+@functools.lru_cache
+def _named(summary: Sequence[str], control: Sequence[str], diff: Sequence[str]) -> Sequence[str]:
+    return (*summary, *(f"control_{name}" for name in control), *(f"diff_{name}" for name in diff))
 
 
 def meta(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,10 +151,14 @@ def series(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def differences(treatment: Mapping[str, float], control: Mapping[str, float]) -> dict[str, float]:
     """Treatment minus control by statistic; percentiles are crossed (p90 minus p10), so that they span the worst case."""
-    return {name: treatment[name] - control[_crossed(name)] for name in treatment if _crossed(name) in control}
+    return {name: treatment[name] - control[other] for name, other in _pairs(tuple(treatment), tuple(control))}
 
 
-@functools.lru_cache
+@functools.lru_cache  # for these are the same names again and again
+def _pairs(treatment: Sequence[str], control: Sequence[str]) -> Sequence[tuple[str, str]]:
+    return [(name, _crossed(name)) for name in treatment if _crossed(name) in control]
+
+
 def _crossed(name: str) -> str:
     percentile = re.fullmatch(r"p(\d+(?:\.\d+)?)", name)
     return f"p{100 - float(percentile[1]):g}" if percentile else name

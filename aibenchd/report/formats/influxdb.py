@@ -64,7 +64,7 @@ class _Payload(reading.Payload):
     num_runs: int
     verdict: str | None
     info_string: str
-    statistics: dict[str, dict[str, reading.AsWritten]]  # by side and name
+    statistics: dict[str, reading.AsWritten]  # by side: treatment, control, diff
 
 
 _DECODER = msgspec.json.Decoder(_Payload)
@@ -150,14 +150,21 @@ def _tags(*values: str) -> str:
 
 
 def _fields(payload: Mapping[str, Any]) -> list[str]:
-    statistics = [
-        f"{side}_{name}={str(number, 'ascii')}"
-        for side, numbers in payload["statistics"].items()
-        for name, number in numbers.items()
-    ]
+    statistics = [_numbers(side, str(numbers, "ascii")) for side, numbers in payload["statistics"].items()]
     floats = [f"{name}={payload[name]}" for name in FLOATS if payload[name] is not None]
     integers = [f"{name}={payload[name]}i" for name in INTEGERS if payload[name] is not None]
-    return statistics + floats + integers + [f'{name}="{_string(payload[name])}"' for name in STRINGS if payload[name]]
+    return (
+        list(filter(None, statistics))
+        + floats
+        + integers
+        + [f'{name}="{_string(payload[name])}"' for name in STRINGS if payload[name]]
+    )
+
+
+def _numbers(side: str, numbers: str) -> str:
+    """``{"mean":1.5,"p50":1.4}`` as the fields ``<side>_mean=1.5,<side>_p50=1.4``: a record's JSON has no spaces, and of a
+    statistic's name no letter has a meaning here."""
+    return numbers[1:-1].replace('":', "=").replace('"', f"{side}_")
 
 
 def _tag(value: str) -> str:
