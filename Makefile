@@ -48,8 +48,8 @@ check: $(VENV)/.dev ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev ## what it costs, as ratios to yardsticks run at the same time
-	PYTHONPATH=tests/support $(BIN)/python -m tests.bench
+bench: $(VENV)/.dev ## what it costs, as ratios to yardsticks run at the same time; PARTS='delivery cpu' for some of it
+	PYTHONPATH=tests/support $(BIN)/python -m tests.bench $(PARTS)
 
 .PHONY: debian
 debian: # install what is missing where we are root, else say what it is; not every release has all

@@ -218,13 +218,15 @@ class LocalSession(base.Session):
 
     async def _make(self, name: str) -> Path:
         path = self._work / base.file_name(name)
-        await self._delete(path)
-        await self._in_thread(lambda: _make_writable(path))
+        await self._emptied(functools.partial(_make_anew, self._work, path), path)
         return path
 
     async def _delete(self, path: Path) -> None:
-        delete = functools.partial(beneath.delete, self._work, path)
-        await self._permitted(delete, path, ("chmod", "-R", "u+rwX"), ("rm", "-rf"))
+        await self._emptied(functools.partial(beneath.delete, self._work, path), path)
+
+    async def _emptied(self, work: Callable[[], None], path: Path) -> None:
+        """Do it, for which ``path`` has to be deleted first."""
+        await self._permitted(work, path, ("chmod", "-R", "u+rwX"), ("rm", "-rf"))
 
     async def _permitted(self, work: Callable[[], None], path: Path, *remedies: tuple[str, ...]) -> None:
         """Do it; where it is not permitted, apply the remedies to ``path`` as the user that programs run as, and do it again."""
@@ -287,6 +289,7 @@ def _give(path: Path, group: int) -> None:
         ) from error
 
 
-def _make_writable(path: Path) -> None:
+def _make_anew(work: Path, path: Path) -> None:
+    beneath.delete(work, path)
     path.mkdir()
     path.chmod(0o2770)  # past the umask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from aibenchd.devices import conditioning
 from aibenchd.store import devices as stored
 from aibenchd.store import store, undo
 
+FRESH_SECONDS = 0.1  # for which a look holds: less than the shortest pause between two of them
 UNDO_SECONDS = 15.0  # to undo what was changed, also when the daemon ends
 
 log = structlog.get_logger()
@@ -69,6 +71,7 @@ class Held:
         self._owes = True  # whether the journal may have something to undo: at first an earlier session's
         self._throttled = ""  # what it was last said to be throttled by: that it was at any time is a hazard
         self._seen = Look(0, {}, {})
+        self._seen_at = -math.inf  # by the event loop's clock
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -106,12 +109,14 @@ class Held:
         except (errors.CommandError, errors.HarnessError) as error:
             raise UnfitError(f"it cannot be had as its conditioning asks: {error}") from error
         self._made = True
+        self._seen_at = -math.inf
 
     async def undo(self) -> None:
         """Have the device as it was found. Whatever cannot be undone now is shown, and tried again in the next session."""
         self._made = False
         if not self._owes:  # and the journal is not asked: where a lab of many devices ends, all would ask at once
             return
+        self._seen_at = -math.inf
         with anyio.move_on_after(UNDO_SECONDS, shield=True) as scope:
             try:
                 await self._undo()
@@ -149,6 +154,11 @@ class Held:
         self._made = False
         await self.make()
 
+    async def latest(self) -> Look:
+        """As :meth:`look`, or what that found where it was a moment ago: one look serves the end of a block and the next one."""
+        fresh = anyio.current_time() - self._seen_at < FRESH_SECONDS
+        return self._seen if fresh else await self.look()
+
     async def look(self) -> Look:
         """What it is now, and its state."""
         facts, state = dict(await self._session.fingerprint()), dict(await self._session.state())
@@ -156,7 +166,7 @@ class Held:
         if not number or facts != self._seen.facts:
             name = self._house.name
             number = await self._house.store.write(lambda tx: stored.see(tx, name, facts))
-        self._seen = Look(number, facts, state)
+        self._seen, self._seen_at = Look(number, facts, state), anyio.current_time()
         self._throttled = state.get("throttled", "") or self._throttled
         self._say()
         return self._seen

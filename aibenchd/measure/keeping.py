@@ -40,7 +40,7 @@ class Keeper:
             if placed.test.output_files[key].upload:
                 name = f"{_safe(key)[:NAME_BOUND]}{_safe(path.suffix)[:NAME_BOUND]}"
                 await anyio.to_thread.run_sync(_copy, path, self.state_directory / f"{stem}-{name}")
-        if one.outcome is model.Outcome.OK:
+        if one.outcome is model.Outcome.OK and finished.files:
             try:
                 await anyio.to_thread.run_sync(self._keep_outputs, finished, placed)
             except errors.CommandError as error:

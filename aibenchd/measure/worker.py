@@ -355,7 +355,7 @@ class Worker:
         """How the device is, and what keeps blocks from it; empty where nothing does."""
         if anyio.current_time() - self._heard > STALE_SECONDS:
             await self._look_again(session)
-        look = await held.look()
+        look = await held.latest()
         return look, gates.obstacle(self.device.settings.conditioning, look.state, session.more_state)
 
     async def _exclude(self, experiment: experiments.Experiment, begun: Sequence[model.ArmName], error: Exception) -> None:
@@ -412,9 +412,13 @@ class Worker:
                 noises.of_experiment(connection, experiment.id),
             )
         )
-        judged = await anyio.to_thread.run_sync(_judge, experiment, earlier, cell, block, before.number, finished)
-        decision = judged.decision
-        left = [await anyio.to_thread.run_sync(recorder.of_block, experiment, block, fingerprint)]
+
+        def judge() -> tuple[_Judged, Any]:
+            judged = _judge(experiment, earlier, cell, block, before.number, finished)
+            return judged, recorder.of_block(experiment, block, fingerprint)
+
+        judged, of_block = await anyio.to_thread.run_sync(judge)
+        decision, left = judged.decision, [of_block]
         if decision.verdict is not None:
             left.append(await self._left_by(experiment, decision, block, fingerprint))
         turn = order.turn(experiment.design.seed, experiment.round + 1)

@@ -87,6 +87,13 @@ class Delivery:
 class Outlet(abc.ABC):
     """An open sink."""
 
+    async def prepare(self, records: Sequence[model.Record]) -> None:  # noqa: B027  there may be nothing to make ready
+        """Make ready what will probably be handed over next, while :meth:`deliver` is at work on the batch before it.
+
+        Not called for every batch, and not all that it is called for is handed over. May raise what it likes: the records
+        are handed over as if it had not been called.
+        """
+
     @abc.abstractmethod
     async def deliver(self, records: Sequence[model.Record]) -> Delivery:
         """Hand over a batch, in order. Never raises for what the other side does; may be cancelled at any time.

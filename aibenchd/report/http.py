@@ -28,6 +28,7 @@ import re
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -170,28 +171,43 @@ class Http(base.Sink):
             yield _Outlet(settings, client)
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Records, those of them that the format has a place for, and the body that these make with this token."""
+
+    records: Sequence[model.Record]
+    taken: Sequence[model.Record]
+    token: str
+    body: bytes
+
+
 class _Outlet(base.Outlet):
     def __init__(self, settings: Http.Settings, client: httpx.AsyncClient) -> None:
         self._settings, self._client = settings, client
         self._format = settings.open_format()
         self._compressed = settings.compress and self._format.compressible
+        self._ready: _Request | None = None
+
+    async def prepare(self, records: Sequence[model.Record]) -> None:
+        self._ready = await self._composed(records, await self._token())
 
     async def deliver(self, records: Sequence[model.Record]) -> base.Delivery:
         import httpx
 
-        taken = [record for record in records if self._format.accepts(record)]
-        if not taken:
-            return base.Delivery(base.Answer.DONE)
+        ready, self._ready = self._ready, None  # before the first await, for then the one after it may be made ready
         token = await self._token()
-        address = self._format.address(await self._url(), taken)
+        if ready is None or ready.records != records or ready.token != token:
+            ready = await self._composed(records, token)
+        if not ready.taken:
+            return base.Delivery(base.Answer.DONE)
+        address = self._format.address(await self._url(), ready.taken)
         headers = self._headers(records, token)
-        body = await self._body(taken, token)
         try:
-            async with self._client.stream("POST", address, content=body, headers=headers) as response:
+            async with self._client.stream("POST", address, content=ready.body, headers=headers) as response:
                 reply = await _beginning(response)
         except httpx.HTTPError as error:
             return _unanswered(error)
-        return self._judged(taken, response, reply)
+        return self._judged(ready.taken, response, reply)
 
     async def _token(self) -> str:
         """Read for each batch: a token that was renewed is used at once."""
@@ -226,14 +242,17 @@ class _Outlet(base.Outlet):
             headers["Authorization"] = self._format.authorization(token)
         return headers
 
-    async def _body(self, records: Sequence[model.Record], token: str) -> bytes:
+    async def _composed(self, records: Sequence[model.Record], token: str) -> _Request:
+        taken = [record for record in records if self._format.accepts(record)]
+        if not taken:
+            return _Request(records, taken, token, b"")
+
         def compose() -> bytes:
-            body = self._format.body(records, token if self._format.token_in_body else "")
+            body = self._format.body(taken, token if self._format.token_in_body else "")
             return compressed(body) if self._compressed else body
 
-        if sum(len(record.text) for record in records) < IN_THREAD:
-            return compose()
-        return await anyio.to_thread.run_sync(compose)
+        small = sum(len(record.text) for record in taken) < IN_THREAD
+        return _Request(records, taken, token, compose() if small else await anyio.to_thread.run_sync(compose))
 
     def _judged(self, records: Sequence[model.Record], response: httpx.Response, reply: bytes) -> base.Delivery:
         status = response.status_code

@@ -1,6 +1,7 @@
 """Takes records from the journal to their sinks: at least once, in order, for as long as it takes.
 
-A sink has one task, and one batch under way. What its answers mean is said at :class:`aibenchd.report.base.Answer`.
+A sink has one task, and one batch under way. Meanwhile the next one is read and made ready, and claimed in the commit that
+removes the one before it. What a sink's answers mean is said at :class:`aibenchd.report.base.Answer`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aibenchd.store import outbox, store
 
 KEEPER_SECONDS = (1.0, 60.0)  # between two looks at the size of the outbox, at least and at most
 TRIM_TO = 0.9  # of the outbox's size: what trimming leaves
+WAIT = (base.Answer.AGAIN, base.Answer.PAUSED)
 ROOM_AGAIN = 0.8  # of the outbox's size: below it, it is no longer called full
 
 log = structlog.get_logger()
@@ -40,6 +42,14 @@ class Policy:
     retry_after: float = 3600.0
     probe: tuple[float, float] = (60.0, 900.0)
     fault_after: float = 300.0
+
+
+class _Ahead:
+    """The rows of the batch after the one that is under way, once they are ``known``."""
+
+    def __init__(self) -> None:
+        self.rows: list[outbox.Row] = []
+        self.known = anyio.Event()
 
 
 class Deliverer:
@@ -73,19 +83,14 @@ class Deliverer:
         """Deliver batch after batch until one must wait; what stands in its way."""
         try:
             async with self._sink.outlet() as outlet:
+                batch: list[outbox.Row] = []
                 while True:
-                    batch = await self._next(urgent)
-                    delivery = await self._send(outlet, batch)
-                    if delivery.answer in (base.Answer.AGAIN, base.Answer.PAUSED):
+                    batch = batch or await self._next(urgent)
+                    delivery, batch = await self._send(outlet, batch)
+                    if delivery.answer in WAIT:
                         return delivery
-                    await self._close(batch, delivery)
-        except (errors.SinkError, errors.CredentialError) as error:
-            return base.Delivery(base.Answer.PAUSED, str(error))
-        except errors.StoreError as error:
-            return base.Delivery(base.Answer.AGAIN, str(error))
-        except Exception as error:  # a sink may be anyone's code; whatever it does, its records are kept
-            log.exception("the sink failed")
-            return base.Delivery(base.Answer.AGAIN, f"the sink failed: {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001  a sink may be anyone's code; whatever it does, its records are kept
+            return _failed(error)
 
     async def _next(self, urgent: events.Bell) -> list[outbox.Row]:
         """The batch to deliver, claimed in the journal; waits until there is one."""
@@ -106,20 +111,53 @@ class Deliverer:
             elif await self._store.write(lambda tx, rows=batch: outbox.claim(tx, self.name, rows)):  # type: ignore[misc]
                 return batch
 
-    async def _send(self, outlet: base.Outlet, batch: Sequence[outbox.Row]) -> base.Delivery:
+    async def _send(self, outlet: base.Outlet, batch: Sequence[outbox.Row]) -> tuple[base.Delivery, list[outbox.Row]]:
+        """The fate of a batch, and the next one, where that was claimed at once and made ready meanwhile."""
+        ahead = _Ahead()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._look_ahead, outlet, batch, ahead)
+            delivery, claimed = await self._hand_over(outlet, batch, ahead)
+        return delivery, claimed
+
+    async def _look_ahead(self, outlet: base.Outlet, batch: Sequence[outbox.Row], ahead: _Ahead) -> None:
+        try:
+            ahead.rows = await self._following(batch)
+            ahead.known.set()
+            if ahead.rows:
+                await outlet.prepare([row.record for row in ahead.rows])
+        except Exception as error:  # noqa: BLE001  it will be met again, where it can be told
+            log.debug("the next batch could not be made ready", error=str(error))
+        finally:
+            ahead.known.set()
+
+    async def _following(self, batch: Sequence[outbox.Row]) -> list[outbox.Row]:
+        if self._bounds:
+            return []  # it depends on the answer where the next one ends
+        records, size = self._sink.settings.at_once, self._size
+        return await self._store.read(
+            lambda connection: outbox.following(connection, self.name, batch, records=records, size=size)
+        )
+
+    async def _hand_over(
+        self, outlet: base.Outlet, batch: Sequence[outbox.Row], ahead: _Ahead
+    ) -> tuple[base.Delivery, list[outbox.Row]]:
         crashpoints.reach("delivery.before-send")
         try:
             with anyio.fail_after(self._sink.settings.timeout):
-                return await outlet.deliver([row.record for row in batch])
+                delivery = await outlet.deliver([row.record for row in batch])
+            return delivery, [] if delivery.answer in WAIT else await self._close(batch, delivery, ahead)
         except TimeoutError:
-            return base.Delivery(base.Answer.AGAIN, f"no answer within {self._sink.settings.timeout:g} s")
+            return base.Delivery(base.Answer.AGAIN, f"no answer within {self._sink.settings.timeout:g} s"), []
+        except Exception as error:  # noqa: BLE001  here, for what leaves a task group is wrapped
+            return _failed(error), []
 
-    async def _close(self, batch: Sequence[outbox.Row], delivery: base.Delivery) -> None:
-        """Act on an answer that is final for this batch as it is."""
+    async def _close(self, batch: Sequence[outbox.Row], delivery: base.Delivery, ahead: _Ahead) -> list[outbox.Row]:
+        """Act on an answer that is final for this batch as it is; the next batch, where it was claimed at once."""
         self._retries.reset()
         self._probes.reset()
+        claimed: list[outbox.Row] = []
         if delivery.answer is base.Answer.DONE:
-            await self._settle(batch)
+            claimed = await self._settle(batch, ahead)
         elif len(batch) == 1:
             await self._bury(batch[0], delivery.reason)
         elif delivery.answer is base.Answer.TOO_LARGE:
@@ -131,12 +169,15 @@ class Deliverer:
             await self._store.write(lambda tx: outbox.release(tx, self.name))
         if self._failing_since is not None:
             await self._well()
+        return claimed
 
-    async def _settle(self, batch: Sequence[outbox.Row]) -> None:
+    async def _settle(self, batch: Sequence[outbox.Row], ahead: _Ahead) -> list[outbox.Row]:
         crashpoints.reach("delivery.before-acknowledge")
-        await self._store.write(lambda tx: outbox.settle(tx, self.name, batch))
+        await ahead.known.wait()  # which takes less time than a commit of its own
+        claimed = await self._store.write(lambda tx: outbox.settle(tx, self.name, batch, ahead.rows))
         crashpoints.reach("delivery.after-acknowledge")
         self._pass(batch[-1])
+        return ahead.rows if claimed else []
 
     async def _bury(self, row: outbox.Row, reason: str) -> None:
         reason = redaction.text(reason)
@@ -172,6 +213,15 @@ class Deliverer:
             return pause
         first, _ = self._policy.retry
         return min(delivery.retry_after, self._policy.retry_after) + first * self._rng.random()
+
+
+def _failed(error: Exception) -> base.Delivery:
+    if isinstance(error, errors.SinkError | errors.CredentialError):
+        return base.Delivery(base.Answer.PAUSED, str(error))
+    if isinstance(error, errors.StoreError):
+        return base.Delivery(base.Answer.AGAIN, str(error))
+    log.error("the sink failed", exc_info=error)
+    return base.Delivery(base.Answer.AGAIN, f"the sink failed: {type(error).__name__}: {error}")
 
 
 class Keeper:

@@ -46,7 +46,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
@@ -59,16 +58,6 @@ from aibenchd import model, statistics
 OPERATORS = 5  # that an alert names, the largest changes first
 UNCHANGED = "no change shown"  # of aibenchd.decide.attribution, which imports numpy
 LARGEST = 690.0  # logarithm of the largest e-value that is told as a number: 1e300
-
-
-_AS_WRITTEN = json.JSONDecoder(parse_float=str)
-
-
-def as_written(record: model.Record) -> Mapping[str, Any]:
-    """A record's payload in which numbers with a fraction are text, as they were written. Most of a record is such numbers:
-    to leave them as they are takes half the time."""
-    payload: Mapping[str, Any] = _AS_WRITTEN.decode(record.text)
-    return payload
 
 
 def nanoseconds(payload: Mapping[str, Any]) -> int:
@@ -329,7 +318,7 @@ def _common(experiment: Experiment, backend: str, time: datetime) -> dict[str, m
         "min_effect": design.rule.min_effect,
         "user_identifier": experiment.user_identifier,
         "user": experiment.user,
-        "meta": dict(experiment.meta),
+        "meta": _finite(experiment.meta),
     }
 
 
@@ -375,9 +364,24 @@ def _of_series(experiment: Experiment, arms: _Arms, key: str) -> dict[str, model
         "statistics": {
             "treatment": treatment,
             "control": control,
-            "diff": {name: treatment[name] - control[name] for name in treatment if name in control},
+            "diff": _differences(treatment, control),
         },
     }
+
+
+def _differences(treatment: Mapping[str, float], control: Mapping[str, float]) -> dict[str, float]:
+    """Treatment minus control of the statistics that both have; one that is larger than a float holds is left out."""
+    found = {name: treatment[name] - control[name] for name in treatment if name in control}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _finite(value: model.Json) -> model.Json:
+    """JSON has no NaN and no infinity, which others' files may hold all the same: null in their place."""
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _statistics(benchmark: model.Benchmark) -> Sequence[str]:

@@ -6,7 +6,7 @@ is sent: after a crash, or where no answer came, the same batch goes again under
 
 from __future__ import annotations
 
-from collections import defaultdict
+import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,7 +71,8 @@ def put(tx: store.Transaction, sinks: Sequence[tuple[str, str]], records: Sequen
     Args:
         sinks: name, and which of :data:`KINDS` it wants.
     """
-    rows = [_row(name, record) for name, wants in sinks for record in records if record.kind in KINDS[wants]]
+    now = datetime.now(UTC)
+    rows = [_row(name, record, now) for name, wants in sinks for record in records if record.kind in KINDS[wants]]
     if rows:
         _insert(tx, rows)
         tx.announce("outbox.samples" if all(row["kind"] == "samples" for row in rows) else "outbox.verdict")
@@ -88,16 +89,12 @@ def batch(connection: sa.Connection, sink: str, *, records: int, size: int, upto
     if claimed is not None:
         return list(_rows(connection.execute(_pending(sink).where(_outbox.id <= claimed))))
     query = _pending(sink).limit(records)
-    if upto is not None:
-        query = query.where(_outbox.id <= upto)
-    found: list[Row] = []
-    with connection.execution_options(yield_per=100).execute(query) as result:
-        for row in _rows(result):
-            size -= row.size
-            if found and size < 0:
-                break
-            found.append(row)
-    return found
+    return _within(connection, query if upto is None else query.where(_outbox.id <= upto), size)
+
+
+def following(connection: sa.Connection, sink: str, rows: Sequence[Row], *, records: int, size: int) -> list[Row]:
+    """The batch after ``rows``, which is claimed: the next to claim once that is settled; arguments as of :func:`batch`."""
+    return _within(connection, _pending(sink).where(_outbox.id > rows[-1].id).limit(records), size)
 
 
 def claim(tx: store.Transaction, sink: str, rows: Sequence[Row]) -> bool:
@@ -114,17 +111,21 @@ def claim(tx: store.Transaction, sink: str, rows: Sequence[Row]) -> bool:
     return True
 
 
-def settle(tx: store.Transaction, sink: str, rows: Sequence[Row]) -> None:
-    """The batch was taken: remove its records."""
+def settle(tx: store.Transaction, sink: str, rows: Sequence[Row], following: Sequence[Row] = ()) -> bool:
+    """The batch was taken: remove its records, which since it was claimed are all that are pending up to its last.
+
+    Claims ``following``, where there are any, as :func:`claim` does, and says whether they are the batch now.
+    """
     release(tx, sink)
-    _remove(tx, _outbox.id.in_([row.id for row in rows]))
+    _remove(tx, _outbox.sink == sink, _outbox.state == PENDING, _outbox.id <= rows[-1].id)
+    return bool(following) and claim(tx, sink, following)
 
 
 def bury(tx: store.Transaction, sink: str, row: Row, reason: str) -> None:
     """The batch is one record that the sink will never take: keep it as a dead letter."""
     release(tx, sink)
     if _remove(tx, _outbox.id == row.id):
-        _insert(tx, [_row(sink, row.record) | {"state": DEAD, "reason": reason}])
+        _insert(tx, [_row(sink, row.record, datetime.now(UTC)) | {"state": DEAD, "reason": reason}])
         tx.announce("outbox.dead", sink=sink, record=row.record.id, reason=reason)
 
 
@@ -151,7 +152,8 @@ def resend(tx: store.Transaction, sink: str) -> int:
     letters = dead_letters(tx.connection, sink)
     if letters:
         _remove(tx, _outbox.id.in_([letter.id for letter in letters]))
-        _insert(tx, [_row(sink, letter.record) for letter in letters])
+        now = datetime.now(UTC)
+        _insert(tx, [_row(sink, letter.record, now) for letter in letters])
     tx.announce(f"outbox.resend.{sink}")
     return len(letters)
 
@@ -202,34 +204,38 @@ def forget(tx: store.Transaction) -> None:
 
 
 def _remove(tx: store.Transaction, *where: sa.ColumnElement[bool]) -> int:
-    columns = (_outbox.sink, _outbox.kind, _outbox.state, _outbox.size)
-    removed = tx.connection.execute(schema.outbox.delete().where(*where).returning(*columns)).all()
+    removed = _counted(tx, *where)
+    tx.connection.execute(schema.outbox.delete().where(*where))
     _account(tx, removed, -1)
-    return len(removed)
+    return sum(depth.records for depth in removed)
 
 
 def _insert(tx: store.Transaction, rows: Sequence[dict[str, object]]) -> None:
-    columns = (_outbox.sink, _outbox.kind, _outbox.state, _outbox.size)
-    insert = sqlalchemy.dialects.sqlite.insert(schema.outbox).on_conflict_do_nothing().returning(*columns)
-    _account(tx, tx.connection.execute(insert, rows).all(), +1)
+    newest = tx.connection.scalar(sa.select(sa.func.coalesce(sa.func.max(_outbox.id), 0)))
+    tx.connection.execute(sqlalchemy.dialects.sqlite.insert(schema.outbox).on_conflict_do_nothing(), rows)
+    _account(tx, _counted(tx, _outbox.id > newest), +1)  # without those that wait already; an id is never given again
 
 
-def _account(tx: store.Transaction, rows: Iterable[sa.Row[str, str, str, int]], sign: int) -> None:
-    """Add (+1) rows of sink, kind, state, size to the depths, or take them away (-1)."""
+def _counted(tx: store.Transaction, *where: sa.ColumnElement[bool]) -> list[Depth]:
+    """How much there is of it: summed by the journal, which need not hand over each row for it."""
+    by = (_outbox.sink, _outbox.kind, _outbox.state)
+    query = sa.select(*by, sa.func.count(), sa.func.sum(_outbox.size)).where(*where).group_by(*by)
+    return [Depth(*row) for row in tx.connection.execute(query)]
+
+
+def _account(tx: store.Transaction, changed: Iterable[Depth], sign: int) -> None:
+    """Add (+1) to the depths, or take away from them (-1)."""
     insert = sqlalchemy.dialects.sqlite.insert(schema.outbox_depths)
     upsert = insert.on_conflict_do_update(
         index_elements=[_depths.sink, _depths.kind, _depths.state],
         set_={"records": _depths.records + insert.excluded.records, "bytes": _depths.bytes + insert.excluded.bytes},
     )
-    sizes: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for sink, kind, state, size in rows:
-        sizes[sink, kind, state].append(size)
-    for (sink, kind, state), each in sizes.items():
-        change = {"records": sign * len(each), "bytes": sign * sum(each)}
-        tx.connection.execute(upsert, {"sink": sink, "kind": kind, "state": state} | change)
+    for depth in changed:
+        signed = {"records": sign * depth.records, "bytes": sign * depth.bytes}
+        tx.connection.execute(upsert, dataclasses.asdict(depth) | signed)
 
 
-def _row(sink: str, record: model.Record) -> dict[str, object]:
+def _row(sink: str, record: model.Record, created_at: datetime) -> dict[str, object]:
     return {
         "sink": sink,
         "record": record.id,
@@ -238,7 +244,7 @@ def _row(sink: str, record: model.Record) -> dict[str, object]:
         "size": len(record.text.encode()),
         "state": PENDING,
         "reason": "",
-        "created_at": datetime.now(UTC),
+        "created_at": created_at,
     }
 
 
@@ -250,3 +256,15 @@ def _pending(sink: str) -> sa.Select[int, int, str, str, str]:
 def _rows(result: Iterable[sa.Row[int, int, str, str, str]]) -> Iterator[Row]:
     for id_, size, record, kind, payload in result:
         yield Row(id_, size, model.Record(record, kind, payload))
+
+
+def _within(connection: sa.Connection, query: sa.Select[int, int, str, str, str], size: int) -> list[Row]:
+    """The first rows that are so many bytes together at most; one at least, where there is one."""
+    found: list[Row] = []
+    with connection.execution_options(yield_per=100).execute(query) as result:
+        for row in _rows(result):
+            size -= row.size
+            if found and size < 0:
+                break
+            found.append(row)
+    return found

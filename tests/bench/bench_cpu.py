@@ -6,7 +6,6 @@ Between trials lies all that the daemon does: conditions restored, the block jou
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from tests.bench import bench_trial, figures
 
 SECONDS = 20.0
 DESIGNED = 0.1  # percent of the trials' time
-TICKS = os.sysconf("SC_CLK_TCK")  # a second: 10 ms is the least that can be told
 TRIALS = "SELECT count(*), sum(seconds), min(started_at), max(started_at + seconds) FROM trials"
 
 
@@ -55,10 +53,4 @@ async def measured(directory: Path) -> list[figures.Figure]:
 
 def spent(daemon: int) -> Spent:
     children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
-    return Spent(cpu_seconds(daemon), sum(map(cpu_seconds, map(int, children))))
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, without its children's."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return Spent(figures.cpu_seconds(daemon), sum(map(figures.cpu_seconds, map(int, children))))

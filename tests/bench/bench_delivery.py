@@ -1,5 +1,8 @@
 """Records a second from the journal to a receiver on loopback in each format, beside httpx that posts the ready bodies.
 
+The CPU time is of this process, the sender, without the receiver's, which is told beside it: on a busy machine the rate says
+how busy that is, and the CPU time what the records cost.
+
 A webhook and a commit status are a request each, with a commit of the journal before and after it: a lab has a few a day.
 """
 
@@ -7,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import random
+import statistics
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +34,7 @@ from aibenchd.store import store
 from tests.bench import figures
 
 BATCH = 1_000
+RECORDS = 60_000  # of a run, so that the journal has come to its pace
 BLOCKS = 5
 OPERATORS = 200  # metrics of one experiment
 RUNS = 3  # of each side, in turn; each leaves the journal empty
@@ -85,6 +91,11 @@ def verdicts(count: int) -> list[model.Record]:
     return made
 
 
+def repeated(made: Sequence[model.Record], count: int) -> list[model.Record]:
+    """As many by other ids."""
+    return [dataclasses.replace(made[number % len(made)], id=f"{number:036}") for number in range(count)]
+
+
 def alerts(count: int) -> list[model.Record]:
     decided = model.Decision(model.Verdict.REGRESSED, BLOCKS, 0.1, 0.05, 0.15)
     told = [records.Alert("confirmed", number, "me", "Fold constants", 9.0, "seldom", {}) for number in range(count)]
@@ -97,7 +108,7 @@ def statuses(count: int) -> list[model.Record]:
 
 
 def ways() -> list[Way]:
-    many = verdicts(20_000)
+    many = repeated(verdicts(10_000), RECORDS)
     together: list[Any] = [
         {"kind": "native"},
         {"kind": "faipep"},
@@ -121,16 +132,36 @@ def requests(way: Way, sink: http.Http) -> list[tuple[str, bytes]]:
     return [(made.address(url, batch), compress(made.body(batch, ""))) for batch in batches]
 
 
-async def posted(ready: Sequence[tuple[str, bytes]], count: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Records a second, and CPU milliseconds of 1,000 of them: the sender's and the receiver's."""
+
+    rate: float
+    sender: float
+    receiver: float
+
+
+async def paced(count: int, receiver: int, work: Callable[[], Awaitable[None]]) -> Pace:
+    """That of ``work``, which sends so many records to the process ``receiver``."""
+    sent, taken, began = time.process_time(), figures.cpu_seconds(receiver), time.perf_counter()
+    await work()
+    seconds = time.perf_counter() - began
+    thousands = count / 1_000
+    return Pace(
+        count / seconds,
+        (time.process_time() - sent) / thousands * 1e3,
+        (figures.cpu_seconds(receiver) - taken) / thousands * 1e3,
+    )
+
+
+async def post(ready: Sequence[tuple[str, bytes]]) -> None:
     """The yardstick: ready bodies posted one after the other, nothing kept."""
-    started = time.perf_counter()
     async with httpx.AsyncClient(trust_env=False) as client:
         for address, body in ready:
             await client.post(address, content=body)
-    return count / (time.perf_counter() - started)
 
 
-async def delivered(way: Way, sink: http.Http, directory: Path) -> float:
+async def delivered(way: Way, sink: http.Http, directory: Path, receiver: int) -> Pace:
     """The way of the daemon: each batch claimed on the disk, composed, compressed, posted and removed."""
     told = events.Events()
     async with store.opened(directory / "journal.db", told) as journal:
@@ -138,38 +169,50 @@ async def delivered(way: Way, sink: http.Http, directory: Path) -> float:
             part = way.records[first : first + BATCH]
             await journal.write(functools.partial(stored.put, sinks=[("sink", sink.settings.wants)], records=part))
         deliverer = outbox.Deliverer(sink, journal, board.Board(told), random.Random(1))
-        started = time.perf_counter()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(deliverer.run)
-            while await journal.read(stored.depths):
-                await anyio.sleep(0.01)
-            tasks.cancel_scope.cancel()
-        return len(way.records) / (time.perf_counter() - started)
+
+        async def deliver() -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(deliverer.run)
+                while await journal.read(stored.depths):
+                    await anyio.sleep(0.02)
+                tasks.cancel_scope.cancel()
+
+        return await paced(len(way.records), receiver, deliver)
 
 
 async def measured(directory: Path) -> list[figures.Figure]:
-    async with receiving() as url:
-        return [await _of(way, url, directory) for way in ways()]
+    async with receiving() as (url, receiver):
+        return [figure for way in ways() for figure in await _of(way, url, receiver, directory)]
 
 
-async def _of(way: Way, url: str, directory: Path) -> figures.Figure:
+async def _of(way: Way, url: str, receiver: int, directory: Path) -> list[figures.Figure]:
     sink = way.sink(f"{url}|perf" if way.name == "faipep" else url, directory)
-    ready = requests(way, sink)
-    ours, yardstick = await figures.in_turn(
-        lambda: delivered(way, sink, directory), lambda: posted(ready, len(way.records)), RUNS
+    ready, count = requests(way, sink), len(way.records)
+    taken = [
+        (await delivered(way, sink, directory, receiver), await paced(count, receiver, functools.partial(post, ready)))
+        for _ in range(RUNS)
+    ]
+    ours, bare = (
+        [statistics.median(field) for field in zip(*map(dataclasses.astuple, side), strict=True)]
+        for side in zip(*taken, strict=True)
     )
-    return figures.Figure(
-        f"records delivered, {way.name}", ours, yardstick, "/s", "httpx alone, ready bodies", way.designed, at_least=True
-    )
+    return [
+        figures.Figure(
+            f"records delivered, {way.name}", ours[0], bare[0], "/s", "httpx alone, ready bodies", way.designed, at_least=True
+        ),
+        figures.Figure(
+            f"the sender's CPU time for 1,000, {way.name}", ours[1], bare[1], "ms", f"httpx alone; receiver {ours[2]:.1f} ms"
+        ),
+    ]
 
 
 @contextlib.asynccontextmanager
-async def receiving() -> AsyncIterator[str]:
-    """The URL of a receiver in a process of its own, so that its work is not on our thread."""
+async def receiving() -> AsyncIterator[tuple[str, int]]:
+    """The URL of a receiver in a process of its own, so that its work is not on our thread; and its process ID."""
     process = await anyio.open_process([sys.executable, "-m", __name__], stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     try:
-        yield (await process.stdout.receive()).decode().strip()
+        yield (await process.stdout.receive()).decode().strip(), process.pid
     finally:
         process.kill()
         await process.aclose()

@@ -15,7 +15,7 @@ import anyio
 import lab
 
 from aibenchd.measure import worker
-from tests.bench import bench_cpu, figures
+from tests.bench import figures
 
 DEVICES = 1_000
 MEMORY_DESIGNED, CPU_DESIGNED = 300.0, 5.0  # MB; percent of a core
@@ -74,9 +74,9 @@ async def idle(directory: Path) -> list[figures.Figure]:
             await made.until(DECIDED, [(DEVICES,)], PATIENCE)
             await anyio.sleep(SETTLE_SECONDS)
             pids = (process.pid, yardstick.pid)
-            before = [bench_cpu.cpu_seconds(pid) for pid in pids]
+            before = [figures.cpu_seconds(pid) for pid in pids]
             await anyio.sleep(IDLE_SECONDS)
-            after = [bench_cpu.cpu_seconds(pid) for pid in pids]
+            after = [figures.cpu_seconds(pid) for pid in pids]
             spent = [(late - early) / IDLE_SECONDS * 100 for late, early in zip(after, before, strict=True)]
             memory = [resident(pid) for pid in pids]
     finally:

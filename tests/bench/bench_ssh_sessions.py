@@ -21,7 +21,7 @@ import sshd
 
 from aibenchd.devices import ssh, ssh_access
 from aibenchd.measure import worker
-from tests.bench import bench_cpu, bench_devices, figures
+from tests.bench import bench_devices, figures
 
 WANTED = 1_000
 THEIR_MEMORY = 16 << 20  # bytes that a session takes at the other end: its sshd, its supervisor and the guard of that
@@ -129,9 +129,9 @@ async def _bare(server: sshd.Sshd, count: int) -> Kept:
 
 async def _kept(pid: int, seconds: float) -> Kept:
     await anyio.sleep(SETTLE_SECONDS)
-    before = bench_cpu.cpu_seconds(pid)
+    before = figures.cpu_seconds(pid)
     await anyio.sleep(IDLE_SECONDS)
-    spent = max(bench_cpu.cpu_seconds(pid) - before, 1 / bench_cpu.TICKS)
+    spent = max(figures.cpu_seconds(pid) - before, 1 / figures.TICKS)
     return Kept(seconds, bench_devices.resident(pid), spent / IDLE_SECONDS * 100)
 
 

@@ -167,6 +167,26 @@ async def test_token_is_read_anew_for_each_batch(receiver: receivers.Receiver, m
         assert (await outlet.deliver(made(1))).answer is base.Answer.DONE
 
 
+async def test_what_was_made_ready_is_sent_and_nothing_else(
+    receiver: receivers.Receiver, verdicts: list[model.Record], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.touch(0o600)
+    token.write_text("first-token\n")
+    receiver.answer = lambda request: receivers.Reply(200, body=b'{"count": %d}' % len(json.loads(request.json["logs"])))
+    async with opened(receiver, url=f"{receiver.url}|perf", format="faipep", token_file=str(token)) as outlet:
+        await outlet.prepare(verdicts)
+        await outlet.deliver(list(verdicts))
+        await outlet.prepare(verdicts[:1])
+        await outlet.deliver(verdicts[1:])
+        await outlet.prepare(verdicts)
+        token.write_text("second-token\n")  # renewed since
+        await outlet.deliver(verdicts)
+    assert [len(json.loads(request.json["logs"])) for request in receiver.requests] == [2, 1, 2]
+    assert [request.json["access_token"] for request in receiver.requests] == ["first-token"] * 2 + ["second-token"]
+    assert receiver.requests[0].key != receiver.requests[1].key
+
+
 async def test_token_that_cannot_be_read_says_so(receiver: receivers.Receiver, made: Make, tmp_path: Path) -> None:
     with pytest.raises(errors.CredentialError, match="No such file"):
         await answer_to(receiver, made, 200, token_file=str(tmp_path / "missing"))

@@ -97,6 +97,64 @@ async def test_records_arrive_in_order_in_batches(journal: store.Store, delivere
     assert sink.delivered == [record.id for record in made(13)]
 
 
+class Preparing(Judge):
+    """Keeps what it was to make ready; ``ready`` is called for each, and may raise."""
+
+    def __init__(self, ready: Callable[[], None], **settings: object) -> None:
+        super().__init__(lambda ids: DONE, **settings)
+        self.ready = ready
+        self.prepared: list[list[str]] = []
+
+    async def prepare(self, records: Sequence[model.Record]) -> None:
+        self.prepared.append([record.id for record in records])
+        self.ready()
+
+
+async def test_the_next_batch_is_made_ready_while_one_is_under_way(
+    journal: store.Store, deliverer: Run, made: Make, queue: Queue
+) -> None:
+    sink = Preparing(lambda: None, batch_records=3)
+    await queue(made(10))
+    async with running(deliverer(sink)):
+        await drained(journal)
+    assert sink.prepared == sink.batches[1:]
+    assert sink.delivered == [record.id for record in made(10)]
+
+
+async def test_a_batch_that_cannot_be_made_ready_is_handed_over_all_the_same(
+    journal: store.Store, deliverer: Run, notices: board.Board, made: Make, queue: Queue
+) -> None:
+    def fail() -> None:
+        raise errors.CredentialError("no such token")
+
+    sink = Preparing(fail, batch_records=3)
+    await queue(made(10))
+    async with running(deliverer(sink)):
+        await drained(journal)
+        assert not notice(notices).fault
+    assert len(sink.prepared) == 3
+    assert sink.opened == 1
+    assert sink.delivered == [record.id for record in made(10)]
+
+
+async def test_what_is_trimmed_of_the_next_batch_is_not_sent(
+    journal: store.Store, deliverer: Run, made: Make, queue: Queue
+) -> None:
+    class Trimmed(Preparing):
+        async def deliver(self, records: Sequence[model.Record]) -> base.Delivery:
+            while not self.prepared:
+                await anyio.sleep(0.001)
+            await journal.write(lambda tx: stored.trim(tx, 0))
+            return await super().deliver(records)
+
+    sink = Trimmed(lambda: None, batch_records=2)
+    await queue([*made(2), *made(1, "samples"), *made(1, start=2)])
+    async with running(deliverer(sink)):
+        await drained(journal)
+    assert sink.prepared[0] == ["samples-0", "verdict-2"]
+    assert sink.batches == [["verdict-0", "verdict-1"], ["verdict-2"]]
+
+
 async def test_samples_wait_for_company_and_verdicts_take_them_along(
     journal: store.Store, deliverer: Run, notices: board.Board, made: Make, queue: Queue
 ) -> None:

@@ -147,3 +147,13 @@ def test_what_was_built_with_another_layout_says_which(experiment: records.Exper
     for one, layout in ((experiment, None), (relaid, 77)):
         (record,) = records.verdict_records(one, decision, {}, backend="", time=NOW)
         assert record.payload["layout"] == layout
+
+
+def test_what_no_float_holds_and_what_is_no_json_is_in_no_record(experiment: records.Experiment) -> None:
+    far = [trial(arm, model.Series("NET", "x", "", (value,))) for arm, value in zip(model.ArmName, (1e308, -1e308), strict=True)]
+    odd = dataclasses.replace(experiment, meta={"flags": [math.nan, {"level": -math.inf}], "jobs": 4})
+    (record,) = records.samples_records(odd, model.Block(0, tuple(far)), time=NOW)
+    read = json.loads(record.text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert "p50" not in read["statistics"]["diff"]
+    assert read["statistics"]["treatment"]["p50"] == 1e308
+    assert read["meta"] == {"flags": [None, {"level": None}], "jobs": 4}

@@ -73,6 +73,25 @@ async def test_claimed_batch_stays_the_same_whatever_comes_after(journal: store.
     assert await waiting(journal) == ["c"]
 
 
+async def test_what_follows_is_claimed_with_the_settling_of_the_batch_before(journal: store.Store) -> None:
+    await journal.write(lambda tx: outbox.put(tx, [("one", "all")], made(*"abcdef")))
+    rows = await claimed(journal, records=2)
+    following = await journal.read(lambda connection: outbox.following(connection, "one", rows, records=2, size=1 << 20))
+    assert [row.record.id for row in following] == ["c", "d"]
+    assert await journal.write(lambda tx: outbox.settle(tx, "one", rows, following))
+    assert await waiting(journal, records=1) == ["c", "d"]  # for it is claimed
+    assert await journal.read(outbox.depths) == [outbox.Depth("one", "verdict", "pending", 4, 40)]
+
+
+async def test_what_follows_is_not_claimed_where_some_of_it_went(journal: store.Store) -> None:
+    await journal.write(lambda tx: outbox.put(tx, [("one", "all")], [*made("a"), *made("b", kind="samples"), *made("c")]))
+    rows = await claimed(journal, records=1)
+    following = await journal.read(lambda connection: outbox.following(connection, "one", rows, **LIMITS))
+    await journal.write(lambda tx: outbox.trim(tx, 20))
+    assert not await journal.write(lambda tx: outbox.settle(tx, "one", rows, following))
+    assert await waiting(journal) == ["c"]
+
+
 async def test_claim_fails_where_records_went_since_they_were_read(journal: store.Store) -> None:
     await journal.write(lambda tx: outbox.put(tx, [("one", "all")], made("a", "b", kind="samples")))
     rows = await journal.read(lambda connection: outbox.batch(connection, "one", **LIMITS))

@@ -8,16 +8,43 @@ as FAI-PEP had it. The reply's ``count`` must be the number of logs. It has no i
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-import pydantic_core
+import msgspec
 
 from aibenchd import model
-from aibenchd.report import base
+from aibenchd.report import base, reading
+
+
+class _Arms(TypedDict):
+    treatment: dict[str, float]
+    control: dict[str, float]
+
+
+class _Payload(reading.Payload):
+    """``values`` are written on as they are; the statistics are not, for they are truncated."""
+
+    commit_time: str
+    control_commit_time: str | None
+    group: str
+    benchmark_metric: str
+    info_string: str
+    verdict: str | None
+    regressed_types: NotRequired[list[str]]  # what waited in the outbox before there were any has none
+    num_runs: int
+    statistics: _Arms
+    values: dict[str, reading.AsWritten]
+    user_identifier: str
+    user: str
+    meta: dict[str, Any]
+
+
+_DECODER = msgspec.json.Decoder(_Payload)
 
 
 class Faipep(base.Format):
@@ -35,10 +62,11 @@ class Faipep(base.Format):
         return record.kind == "verdict"
 
     def body(self, records: Sequence[model.Record], token: str) -> bytes:
-        logs = [
-            {"category": self._category, "message": _text(message(record.payload)), "line_escape": False} for record in records
-        ]
-        return pydantic_core.to_json({"access_token": token, "logs": _text(logs)})
+        logs = [self._log(record) for record in records]
+        return msgspec.json.encode({"access_token": token, "logs": _text(logs)})
+
+    def _log(self, record: model.Record) -> dict[str, Any]:
+        return {"category": self._category, "message": _text(message(_DECODER.decode(record.text))), "line_escape": False}
 
     def answer(self, records: Sequence[model.Record], reply: bytes) -> base.Answer:
         try:
@@ -50,26 +78,25 @@ class Faipep(base.Format):
 
 
 def _text(value: Any) -> str:
-    """JSON, which pydantic's core writes several times as quickly as the standard library: it is most of the work here."""
-    return pydantic_core.to_json(value).decode()
+    return msgspec.json.encode(value).decode()
 
 
 def message(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """One metric as FAI-PEP's ``int``, ``normal`` and ``normvector``; ``payload`` is a record's."""
     one = series(payload)
-    integers = {
-        **times(payload),
-        "num_runs": payload["num_runs"],
-        "regressed": payload["verdict"] == "regressed",
-        **one["summary"],
-        **{f"control_{name}": value for name, value in one["control_summary"].items()},
-        **{f"diff_{name}": value for name, value in one["diff_summary"].items()},
-    }
+    sides = (one["summary"], one["control_summary"], one["diff_summary"])
+    counts = {**times(payload), "num_runs": payload["num_runs"], "regressed": payload["verdict"] == "regressed"}
+    names, values = _named(*map(tuple, sides)), itertools.chain.from_iterable(side.values() for side in sides)
     return {
-        "int": {name: int(value) for name, value in integers.items()},
+        "int": dict(zip((*counts, *names), map(int, (*counts.values(), *values)), strict=True)),
         "normal": {**meta(payload), **{name: one[name] for name in ("type", "metric", "unit", "info_string")}},
         "normvector": {"values": one["values"], "control_values": one["control_values"]},
     }
+
+
+@functools.lru_cache
+def _named(summary: Sequence[str], control: Sequence[str], diff: Sequence[str]) -> Sequence[str]:
+    return (*summary, *(f"control_{name}" for name in control), *(f"diff_{name}" for name in diff))
 
 
 def meta(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +121,7 @@ def meta(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _confirmed(payload: Mapping[str, Any]) -> dict[str, str]:
-    regressed = payload.get("regressed_types")  # what waited in the outbox before there were any has none
+    regressed = payload.get("regressed_types")
     return {"regressed_types": json.dumps(regressed)} if regressed else {}
 
 
@@ -124,10 +151,14 @@ def series(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def differences(treatment: Mapping[str, float], control: Mapping[str, float]) -> dict[str, float]:
     """Treatment minus control by statistic; percentiles are crossed (p90 minus p10), so that they span the worst case."""
-    return {name: treatment[name] - control[_crossed(name)] for name in treatment if _crossed(name) in control}
+    return {name: treatment[name] - control[other] for name, other in _pairs(tuple(treatment), tuple(control))}
 
 
-@functools.lru_cache
+@functools.lru_cache  # for these are the same names again and again
+def _pairs(treatment: Sequence[str], control: Sequence[str]) -> Sequence[tuple[str, str]]:
+    return [(name, _crossed(name)) for name in treatment if _crossed(name) in control]
+
+
 def _crossed(name: str) -> str:
     percentile = re.fullmatch(r"p(\d+(?:\.\d+)?)", name)
     return f"p{100 - float(percentile[1]):g}" if percentile else name

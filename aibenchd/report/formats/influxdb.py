@@ -27,15 +27,15 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
+import msgspec
 import pydantic
 
 from aibenchd import model
-from aibenchd.report import base, records
+from aibenchd.report import base, reading, records
 
 PER_UNIT = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}  # nanoseconds
 CACHED = 4_096  # texts that are kept as they are written: a batch repeats its tags and commits
 TAGS = ("repository", "benchmark", "model", "framework", "platform", "type", "metric", "unit", "run_type")  # and three more
-SIDES = ("treatment", "control", "diff")
 FLOATS = ("estimate", "low", "high", "alpha", "min_effect")
 INTEGERS = ("experiment", "block", "blocks", "num_runs")
 STRINGS = ("verdict", "commit", "control_commit", "info_string")
@@ -54,6 +54,20 @@ class _Settings(base.FormatSettings):
         Literal["ns", "us", "ms", "s"],
         pydantic.Field(description="of times; by ns alone two experiments that end in one moment are sure to be two points"),
     ] = "ns"
+
+
+class _Payload(reading.Payload):
+    alpha: float
+    min_effect: float
+    block: int | None
+    blocks: int | None
+    num_runs: int
+    verdict: str | None
+    info_string: str
+    statistics: dict[str, reading.AsWritten]  # by side: treatment, control, diff
+
+
+_DECODER = msgspec.json.Decoder(_Payload)
 
 
 class _LineProtocol(base.Format):
@@ -123,13 +137,9 @@ def line(record: model.Record, measurement: str, unit: int) -> str:
     Args:
         unit: of its time, in nanoseconds.
     """
-    payload = records.as_written(record)
-    tags = _tags(*(payload[name] for name in TAGS), payload["device"]["name"], _backend(payload), record.kind)
+    payload: Mapping[str, Any] = _DECODER.decode(record.text)
+    tags = _tags(*(payload[name] for name in TAGS), payload["device"]["name"], reading.backend(payload), record.kind)
     return f"{measurement}{tags} {','.join(_fields(payload))} {records.nanoseconds(payload) // unit}"
-
-
-def _backend(payload: Mapping[str, Any]) -> str:
-    return str(payload["backend"]["ran"] or payload["backend"]["asked"])
 
 
 @functools.lru_cache(CACHED)
@@ -140,15 +150,21 @@ def _tags(*values: str) -> str:
 
 
 def _fields(payload: Mapping[str, Any]) -> list[str]:
-    statistics = [
-        f"{side}_{name}={value}"
-        for side in SIDES
-        for name, value in payload["statistics"][side].items()
-        if not isinstance(value, float)  # which only those are that are not finite
-    ]
+    statistics = [_numbers(side, str(numbers, "ascii")) for side, numbers in payload["statistics"].items()]
     floats = [f"{name}={payload[name]}" for name in FLOATS if payload[name] is not None]
     integers = [f"{name}={payload[name]}i" for name in INTEGERS if payload[name] is not None]
-    return statistics + floats + integers + [f'{name}="{_string(payload[name])}"' for name in STRINGS if payload[name]]
+    return (
+        list(filter(None, statistics))
+        + floats
+        + integers
+        + [f'{name}="{_string(payload[name])}"' for name in STRINGS if payload[name]]
+    )
+
+
+def _numbers(side: str, numbers: str) -> str:
+    """``{"mean":1.5,"p50":1.4}`` as the fields ``<side>_mean=1.5,<side>_p50=1.4``: a record's JSON has no spaces, and of a
+    statistic's name no letter has a meaning here."""
+    return numbers[1:-1].replace('":', "=").replace('"', f"{side}_")
 
 
 def _tag(value: str) -> str:

@@ -26,11 +26,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
+
+import msgspec
 
 import aibenchd
 from aibenchd import model
-from aibenchd.report import base, records
+from aibenchd.report import base, reading, records
 
 try:
     import google.protobuf.message
@@ -58,6 +60,17 @@ EXPERIMENTS = 512  # whose attributes are kept: a batch has many records of few
 CACHED = 4_096  # single attributes, metrics and units that are kept
 UNITS = {"B": "By", "KB": "kBy", "MB": "MBy", "": "1"}  # UCUM's; those of times, energy and power are the same
 UCUM = frozenset(("ns", "us", "ms", "s", "mJ", "J", "mW", "W", "%", "Cel", "Hz"))
+
+
+class _Median(TypedDict, total=False):
+    p50: float
+
+
+class _Payload(reading.Payload):
+    statistics: dict[str, _Median]  # by arm
+
+
+_DECODER = msgspec.json.Decoder(_Payload)
 
 
 class Otlp(base.Format):
@@ -94,7 +107,7 @@ def request(batch: Sequence[model.Record]) -> service.ExportMetricsServiceReques
     scopes: dict[str, metrics.ScopeMetrics] = {}
     gauges: dict[tuple[str, str, str], Any] = {}
     for record in batch:
-        payload = records.as_written(record)
+        payload: Mapping[str, Any] = _DECODER.decode(record.text)
         device, time, identity = payload["device"]["hash"], records.nanoseconds(payload), _identity(payload, record.kind)
         for point in points(payload):
             key = (device, point.metric, point.unit)
@@ -112,10 +125,10 @@ def points(payload: Mapping[str, Any]) -> Iterator[Point]:
     for arm in ARMS:
         median = payload["statistics"][arm].get("p50")
         if median is not None:
-            yield Point(name, unit, arm, float(median))
+            yield Point(name, unit, arm, median)
     for field, metric in (("estimate", "effect"), ("low", "effect.low"), ("high", "effect.high")):
         if payload[field] is not None:
-            yield Point(f"aibenchd.{metric}", "1", "", float(payload[field]))
+            yield Point(f"aibenchd.{metric}", "1", "", payload[field])
 
 
 @functools.lru_cache(CACHED)
@@ -147,7 +160,7 @@ def _identity(payload: Mapping[str, Any], kind: str) -> tuple[str, ...]:
         payload["framework"],
         payload["platform"],
         payload["device"]["name"],
-        payload["backend"]["ran"] or payload["backend"]["asked"],
+        reading.backend(payload),
         payload["run_type"],
         kind,
         payload["commit"],

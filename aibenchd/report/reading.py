@@ -1,0 +1,53 @@
+"""Records as those formats read them that send thousands a second.
+
+A format declares which fields it is made of, and a ``msgspec.json.Decoder`` of that reads these alone: most of a record is
+numbers, and it takes longer to make objects of those that nobody asks for than to do all the rest. A number that is only
+written on is :data:`AsWritten`, and never becomes one at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias, TypedDict
+
+import msgspec
+
+AsWritten: TypeAlias = msgspec.Raw  # the JSON of a value
+
+
+class Device(TypedDict):
+    name: str
+    hash: str
+
+
+class Backend(TypedDict):
+    asked: str
+    ran: str
+
+
+class Payload(TypedDict):
+    """What a measurement is of, as :mod:`aibenchd.report.records` has it; a format's own payload adds to it."""
+
+    time: str
+    experiment: int
+    run_type: str
+    repository: str
+    commit: str
+    control_commit: str | None
+    framework: str
+    platform: str
+    device: Device
+    backend: Backend
+    model: str
+    benchmark: str
+    type: str
+    metric: str
+    unit: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+def backend(payload: Mapping[str, Any]) -> str:
+    """What ran, or where there is no evidence of that, what was asked for."""
+    return str(payload["backend"]["ran"] or payload["backend"]["asked"])
