@@ -202,6 +202,8 @@ def _commits(options: Options, framework: str) -> Arms:
         return Arms(repository, worktrees.KINDS[repository.kind], treatment or WORK_TREE[0], control, passing=False)
     if not local.is_dir() and access.is_local(options.repository) and "://" not in options.repository:
         raise errors.CommandError(f"{options.repository}: there is no such directory; name a repository, or the URL of one")
+    if local.is_dir() and not (local / "HEAD").is_file():  # which a repository without a working tree has
+        raise errors.CommandError(f"{options.repository}: is no repository of git or Mercurial; name one, or the URL of one")
     if not treatment or WORK_TREE[0] in (treatment, control):
         raise errors.CommandError(f"{options.repository} has no working tree; name a commit")
     repository = _repository(str(local) if local.is_dir() else options.repository, options.vcs or "git", framework)
