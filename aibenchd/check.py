@@ -91,8 +91,21 @@ async def _outside(fault: AtPlace, chosen: settings.Settings) -> list[errors.Fau
 
 
 async def warnings(path: Path) -> tuple[errors.Fault, ...]:
-    """What is odd in the specifications of a configuration that has no faults, and can be run all the same."""
-    return await _in_thread(lambda: catalog.load(settings.load(path)).warnings)
+    """What is odd in a configuration that has no faults, or in its specifications, and can be run all the same."""
+    return await _in_thread(lambda: _warnings(path))
+
+
+def _warnings(path: Path) -> tuple[errors.Fault, ...]:
+    chosen = settings.load(path)
+    return (*_files_named_as_credentials(yamlfile.load(path).fault, chosen, path.parent), *catalog.load(chosen).warnings)
+
+
+def _files_named_as_credentials(fault: AtPlace, chosen: settings.Settings, directory: Path) -> Iterator[errors.Fault]:
+    for key_path, file in settings.credential_files(chosen):
+        if file.parent == Path() and "CREDENTIALS_DIRECTORY" not in os.environ and (directory / file).is_file():
+            yield fault(
+                key_path, f"'{file}' has no slash, so it is a systemd credential; for the file of that name here write ./{file}"
+            )
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
@@ -125,9 +138,9 @@ def _credentials(fault: AtPlace, chosen: settings.Settings) -> Iterator[errors.F
 def _readable(path: Path, *, secret: bool) -> None:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
-        raise errors.CredentialError(f"{path}: expected a regular file")
+        raise errors.CredentialError(f"'{path}' is no regular file")
     if secret and mode & stat.S_IRWXO:
-        raise errors.CredentialError(f"{path}: open to all users of this host ({mode & 0o777:04o}); run 'chmod o= {path}'")
+        raise errors.CredentialError(f"'{path}' is open to all users of this host ({mode & 0o777:04o}); run 'chmod o= {path}'")
     path.open("rb").close()
 
 

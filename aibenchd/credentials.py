@@ -36,8 +36,8 @@ def path_of(source: Path) -> Path:
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         raise errors.CredentialError(
-            f"{source}: a name without a slash is a systemd credential, and CREDENTIALS_DIRECTORY is not set; "
-            f"add 'LoadCredential={source}:PATH' to the unit, or, for a file beside the configuration, write ./{source}"
+            f"'{source}' has no slash, so it is a systemd credential, and CREDENTIALS_DIRECTORY is not set; "
+            f"add a line LoadCredential= for it to the unit, or, for a file beside the configuration, write ./{source}"
         )
     return Path(directory) / source.name
 
@@ -55,11 +55,11 @@ def read(source: Path) -> str:
     try:
         secret = _contents(path).decode().strip()
     except OSError as error:
-        raise errors.CredentialError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise errors.CredentialError(f"'{path}' cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise errors.CredentialError(f"{path}: expected the secret as UTF-8 text, found other bytes") from error
+        raise errors.CredentialError(f"'{path}' should hold the secret as UTF-8 text, and holds other bytes") from error
     if not secret or not secret.isprintable():
-        raise errors.CredentialError(f"{path}: expected one line that holds the secret, found {len(secret.splitlines())}")
+        raise errors.CredentialError(f"'{path}' should hold the secret in one line, and holds {len(secret.splitlines())}")
     redaction.register(secret)
     return secret
 
@@ -69,10 +69,12 @@ def _contents(path: Path) -> bytes:
     with os.fdopen(handle, "rb") as file:
         mode = os.fstat(handle).st_mode
         if not stat.S_ISREG(mode):
-            raise errors.CredentialError(f"{path}: expected a regular file")
+            raise errors.CredentialError(f"'{path}' is no regular file")
         if mode & stat.S_IRWXO:
-            raise errors.CredentialError(f"{path}: open to all users of this host ({mode & 0o777:04o}); run 'chmod o= {path}'")
+            raise errors.CredentialError(
+                f"'{path}' is open to all users of this host ({mode & 0o777:04o}); run 'chmod o= {path}'"
+            )
         data = file.read(SIZE_LIMIT + 1)
     if len(data) > SIZE_LIMIT:
-        raise errors.CredentialError(f"{path}: larger than {SIZE_LIMIT} bytes, so no secret of one line")
+        raise errors.CredentialError(f"'{path}' is larger than {SIZE_LIMIT} bytes, so no secret of one line")
     return data

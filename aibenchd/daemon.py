@@ -104,7 +104,8 @@ class Daemon:
         """Work until told to stop.
 
         Raises:
-            StoreError, SocketError: it cannot begin.
+            StoreError: it cannot begin.
+            ExceptionGroup: as well, of SocketError and CredentialError.
         """
         leave_trials_alone(self._loaded.settings)
         async with store.opened(self.directory / "journal.db", self.events) as self.store, anyio.create_task_group() as tasks:
@@ -423,4 +424,7 @@ async def serve(path: Path) -> None:
     directory = settings.state_directory(loaded.settings)
     allow_many_files()
     with alone(directory):
-        await Daemon(path, loaded, directory).run()
+        try:
+            await Daemon(path, loaded, directory).run()
+        except ExceptionGroup as group:
+            raise errors.first_of(group) from group

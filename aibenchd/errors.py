@@ -41,6 +41,20 @@ def keys_of(error: BaseException | None) -> tuple[str | int, ...]:
     return ()
 
 
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a task group ended by: the first that is ours, else the first."""
+    leaves = [*_leaves(group)]
+    return next((one for one in leaves if isinstance(one, AibenchdError)), leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
 class SeveralError(AibenchdError):
     """More than one thing is wrong; ``each`` is an error of its own."""
 

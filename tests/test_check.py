@@ -319,9 +319,9 @@ async def test_secrets_must_be_readable_and_private(lab: Path, monkeypatch: pyte
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     found = dict(await faults(lab, repositories=repositories, sinks=sinks))
     assert found.keys() == {"repositories[0].credentials.ssh_key_file", "sinks[0].token_file", "sinks[1].token_file"}
-    assert "open to all users of this host (0644); run 'chmod o=" in found["repositories[0].credentials.ssh_key_file"]
+    assert "is open to all users of this host (0644); run 'chmod o=" in found["repositories[0].credentials.ssh_key_file"]
     assert "No such file" in found["sinks[0].token_file"]
-    assert "expected a regular file" in found["sinks[1].token_file"]
+    assert "is no regular file" in found["sinks[1].token_file"]
 
 
 async def test_a_systemd_credential_is_looked_for_where_systemd_puts_it(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,6 +330,21 @@ async def test_a_systemd_credential_is_looked_for_where_systemd_puts_it(lab: Pat
     ((key, message),) = await faults(lab, sinks=sinks)
     assert key == "sinks[0].token_file"
     assert "No such file" in message
+
+
+async def test_a_file_beside_the_configuration_that_is_named_as_a_credential_is_a_warning(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    (lab / "chat-token").touch(0o600)
+    sinks = [
+        {"name": name, "kind": "http", "url": "https://example.org", "token_file": file}
+        for name, file in (("a", "chat-token"), ("b", "./chat-token"), ("c", "from-systemd"))
+    ]
+    assert await faults(lab, sinks=sinks) == []
+    (warning,) = await check.warnings(lab / "aibenchd.yaml")
+    assert warning.key == "sinks[0].token_file"
+    assert "write ./chat-token" in warning.message
 
 
 async def test_users_and_groups_must_exist(lab: Path) -> None:

@@ -27,8 +27,16 @@ def test_bare_name_is_a_systemd_credential(tmp_path: Path, monkeypatch: pytest.M
 
 def test_bare_name_without_systemd_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(errors.CredentialError, match=r"LoadCredential=token:PATH.* write \./token"):
+    with pytest.raises(errors.CredentialError, match=r"LoadCredential= for it .* write \./token"):
         credentials.read(Path("token"))
+
+
+@pytest.mark.parametrize("name", ["github-token", "./github-token", "/absent/password"])
+def test_what_is_wrong_with_a_file_is_said_in_logs_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(errors.CredentialError) as caught:
+        credentials.read(Path(name))
+    assert redaction.text(str(caught.value)) == str(caught.value)
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o644, 0o602, 0o601])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from aibenchd import errors, yamlfile
 
+README = Path(__file__).parents[1] / "README.md"
 CONFIG = Path(__file__).parents[1] / "config" / "aibenchd.yaml"
 
 
@@ -66,6 +68,23 @@ def test_reads_scalars_by_the_core_schema_of_yaml_1_2(tmp_path: Path, text: str,
     read = yamlfile.load(write(tmp_path, f"key: {text}")).value["key"]
     assert read == value
     assert type(read) is type(value)
+
+
+def test_colons_within_words_are_no_keys_in_braces_either(tmp_path: Path) -> None:
+    text = "a: {listen: 127.0.0.1:8080, url: http://host:80/x, own: [::1, b:c]}\nb: {c: 1}\n"
+    value = yamlfile.load(write(tmp_path, text)).value
+    assert value == {"a": {"listen": "127.0.0.1:8080", "url": "http://host:80/x", "own": ["::1", "b:c"]}, "b": {"c": 1}}
+
+
+@pytest.mark.parametrize("shown", re.findall(r"^```yaml\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL))
+def test_what_the_readme_shows_is_read(tmp_path: Path, shown: str) -> None:
+    assert yamlfile.load(write(tmp_path, shown)).value
+
+
+def test_a_fault_behind_a_colon_within_a_word_has_its_own_place(tmp_path: Path) -> None:
+    (fault,) = faults(write(tmp_path, "a: {listen: 127.0.0.1:8080}\nb: c: d\n"))
+    assert (fault.line, fault.column) == (2, 5)
+    assert "mapping values are not allowed" in fault.message
 
 
 def test_a_yaml_1_1_directive_changes_no_value(tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ ARGUMENTS: tuple[Argument, ...] = (
         _row("--monsoon_map", "devices[].meter", remark="a program of yours that prints watts"),
         _row("--platform", "devices[].platform", short="-p"),
         _row("--platform_sig", "devices[].name"),
-        _row("--program", remark="programs are built: have a `build.sh` copy it to its second argument"),
+        _row(
+            "--program",
+            remark="programs are built: have a `build.sh` copy it; or `aibenchd bench --program`",
+        ),
         _row("--reboot", "devices[].conditioning.reboot", takes=Takes.NOTHING),
         _row("--regressed_types", remark="`regressed_types` of records of run type `regress` says it"),
         _row("--remote_access_token", "sinks[].token_file", remark="the token itself goes into that file"),

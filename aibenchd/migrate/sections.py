@@ -23,7 +23,8 @@ _SAID = {
     "--reset_options": "answers are not asked for: this file holds them",
     **dict.fromkeys(
         ("--program", "--custom_binary", "--pre_built_binary"),
-        "{value}: programs are built, each revision once; for one that is built, have a build.sh copy it to its second argument",
+        "{value}: programs are built, each revision once; for one that is built, have a build.sh copy it to its second argument, "
+        "or measure it without a daemon: `aibenchd bench -b FILE --program {value}`",
     ),
 }
 

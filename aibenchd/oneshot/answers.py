@@ -38,12 +38,13 @@ class Answers:
         self._path, self._ask = kept, ask
         self._known = _load(kept)
 
-    def of(self, key: str, question: str, option: str, *, known: Sequence[str] = ()) -> str:
+    def of(self, key: str, question: str, option: str, *, known: Sequence[str] = (), meant: Callable[[str], str] = str) -> str:
         """The answer to a question.
 
         Args:
             option: that says it on the command line.
             known: the answers that there are; empty where any will do.
+            meant: what is kept of an answer; raises CommandError where it is none, and then it is asked for again.
 
         Raises:
             CommandError: nobody can be asked, or nobody knows.
@@ -56,13 +57,22 @@ class Answers:
         for _ in range(TRIES if self._ask else 0):
             assert self._ask is not None  # noqa: S101  the line above
             answer = self._ask(f"{question}{choice}: ")
-            if answer and (not known or answer in known):
-                self._known[key] = answer
-                _save(self._path, self._known)
-                return answer
-            if answer:
-                sys.stderr.write(f"{faults.quoted(answer)} is none of them; {faults.suggestion(answer, known)}\n")
+            if not answer:
+                continue
+            try:
+                self._known[key] = meant(_one_of(known, answer))
+            except errors.CommandError as error:
+                sys.stderr.write(f"{error}\n")
+                continue
+            _save(self._path, self._known)
+            return self._known[key]
         raise errors.CommandError(f"{question}?{choice} Say it with {option}")
+
+
+def _one_of(known: Sequence[str], answer: str) -> str:
+    if known and answer not in known:
+        raise errors.CommandError(f"{faults.quoted(answer)} is none of them; {faults.suggestion(answer, known)}")
+    return answer
 
 
 def forget(kept: Path) -> None:

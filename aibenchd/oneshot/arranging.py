@@ -79,8 +79,8 @@ def arrange(options: Options, known: answers.Answers, there: Sequence[devices.De
         AibenchdError: something is wrong, or nobody knows it; the message says what to do.
     """
     if not options.benchmarks:
-        path = known.of("benchmark file", "Which specification", "-b FILE")
-        options = replace(options, benchmarks=(Path(path).expanduser().absolute(),))
+        path = known.of("benchmark file", "Which specification", "-b FILE", meant=_file)
+        options = replace(options, benchmarks=(Path(path),))
     chosen = _settings(options, there, directory)
     found = catalog.load(chosen)
     selected = tuple(coverage.Selected(benchmark, selection) for selection, own in found.entries for benchmark in own)
@@ -202,6 +202,8 @@ def _commits(options: Options, framework: str) -> Arms:
         return Arms(repository, worktrees.KINDS[repository.kind], treatment or WORK_TREE[0], control, passing=False)
     if not local.is_dir() and access.is_local(options.repository) and "://" not in options.repository:
         raise errors.CommandError(f"{options.repository}: there is no such directory; name a repository, or the URL of one")
+    if local.is_dir() and not (local / "HEAD").is_file():  # which a repository without a working tree has
+        raise errors.CommandError(f"{options.repository}: is no repository of git or Mercurial; name one, or the URL of one")
     if not treatment or WORK_TREE[0] in (treatment, control):
         raise errors.CommandError(f"{options.repository} has no working tree; name a commit")
     repository = _repository(str(local) if local.is_dir() else options.repository, options.vcs or "git", framework)
@@ -249,7 +251,8 @@ def _alone(known: answers.Answers, framework: str, chosen: settings.Settings, di
         (engine / "aibenchd_engine.py").write_text(ENGINE)
         own = {RUNNER: programs.Given(engine, is_source=True)}
         return replace(_of_programs(f"{framework}-{RUNNER}", framework, own, RUNNER, ""), passing=False)
-    path = known.of(f"program of {framework}", f"Where is the program of {framework}", "--program")
+    question = f"Where is the program of {framework}"
+    path = known.of(f"program of {framework}", question, "--program", meant=lambda text: str(_existing(text)))
     return _of_programs(f"{framework}-program", framework, {path: programs.Given(_existing(path))}, path, "")
 
 
@@ -269,6 +272,13 @@ def _of_info(arm: str, said: Any) -> programs.Given:
         commit=commit if isinstance(commit, str) and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit) else "",
         time=datetime.fromtimestamp(time, UTC) if isinstance(time, int | float) and 0 < time < 1e11 else None,
     )
+
+
+def _file(text: str) -> str:
+    path = Path(text).expanduser().absolute()
+    if not path.exists():
+        raise errors.CommandError(f"{text}: there is no such file")
+    return str(path)
 
 
 def _existing(text: str) -> Path:

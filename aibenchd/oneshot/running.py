@@ -8,7 +8,7 @@ import hashlib
 import math
 import random
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,7 +107,7 @@ class Run:
             try:
                 await self._run()
             except ExceptionGroup as group:
-                raise _first_of(group) from group
+                raise errors.first_of(group) from group
             finally:
                 with anyio.CancelScope(shield=True):
                     found = await self._conclude()
@@ -276,17 +276,3 @@ def _place(arms: arranging.Arms, directory: Path) -> Path:
     """Of a clone: two repositories may have one name."""
     told_apart = hashlib.sha256(arms.repository.url.encode(errors="surrogateescape")).hexdigest()[:12]
     return directory / "repositories" / f"{arms.repository.name}-{told_apart}"
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What a task group ended by: the first that is ours, else the first."""
-    leaves = [*_leaves(group)]
-    return next((one for one in leaves if isinstance(one, errors.AibenchdError)), leaves[0])
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _leaves(one)
-    else:
-        yield error

@@ -151,34 +151,40 @@ def table(results: Sequence[Result], *, operators: bool) -> None:
 
 def _compared(results: Sequence[Result]) -> rich.table.Table:
     head = ("benchmark", "device", "backend", "control", "treatment", "change", "outputs", "blocks", "verdict")
-    control, treatment = results[0].control, results[0].treatment
-    if all((one.control, one.treatment) == (control, treatment) for one in results):
-        made = _table(*head, title=f"{_arm(results[0], 'treatment')} (treatment) against {_arm(results[0], 'control')} (control)")
-    else:
-        made = _table(*head)
+    first, rows = results[0], []
     for one in results:
         cells = (_name(one), one.device, _ran(one), _number(one, "control"), _number(one, "treatment"))
         interval = screen.interval({"estimate": one.estimate, "low": one.low, "high": one.high})
-        made.add_row(*map(_plain, (*cells, interval, _outputs(one), str(one.blocks))), _verdict(one))
-    return made
+        rows.append((*map(_plain, (*cells, interval, _outputs(one), str(one.blocks))), _verdict(one)))
+    if all((one.control, one.treatment) == (first.control, first.treatment) for one in results):
+        return _table(head, rows, f"{_arm(first, 'treatment')} (treatment) against {_arm(first, 'control')} (control)")
+    return _table(head, rows)
 
 
 def _alone(results: Sequence[Result]) -> rich.table.Table:
-    made = _table("benchmark", "device", "backend", "program", "median", "p10 … p90", "outputs", "runs", "")
+    head, rows = ("benchmark", "device", "backend", "program", "median", "p10 … p90", "outputs", "runs", ""), []
     for one in results:
         own = one.statistics.get("treatment", {})
         spread = " … ".join(screen.quantity(own[name], one.unit) for name in ("p10", "p90") if name in own)
         cells = (_name(one), one.device, _ran(one), _arm(one, "treatment"), _median(one, "treatment"), spread)
-        made.add_row(*map(_plain, (*cells, _outputs(one), str(one.blocks))), _verdict(one))
-    return made
+        rows.append((*map(_plain, (*cells, _outputs(one), str(one.blocks))), _verdict(one)))
+    return _table(head, rows)
 
 
-def _table(*head: str, title: str = "") -> rich.table.Table:
+def _table(head: Sequence[str], rows: Sequence[Sequence[rich.text.Text]], title: str = "") -> rich.table.Table:
+    """Without the columns that no row has anything in, and close together: a terminal may have 80 characters."""
     made = rich.table.Table(
-        box=rich.box.SIMPLE_HEAD, title=_plain(title) if title else None, title_justify="left", pad_edge=False
+        box=rich.box.SIMPLE_HEAD,
+        title=_plain(title) if title else None,
+        title_justify="left",
+        pad_edge=False,
+        collapse_padding=True,
     )
-    for name in head:
-        made.add_column(name, overflow="fold")
+    kept = [place for place in range(len(head)) if any(row[place] for row in rows)]
+    for place in kept:
+        made.add_column(head[place], overflow="fold")
+    for row in rows:
+        made.add_row(*(row[place] for place in kept))
     return made
 
 
@@ -198,11 +204,11 @@ def _explain(out: rich.console.Console, one: Result, most: int | None) -> None:
     shown = found if most is None else [operator for operator in found if operator["status"] != "no change shown"][:most]
     if not shown:
         return
-    made = _table("operator", "", "change", "share", title=f"{one.benchmark}: where the change is")
+    rows = []
     for operator in (*shown, *_objects([one.explained["rest"]])):
         share = "" if operator["share"] is None else f"{operator['share']:.0%}"
-        made.add_row(*map(_plain, (operator["name"], operator["status"], _span(operator, unit), share)))
-    out.print(made)
+        rows.append([*map(_plain, (operator["name"], operator["status"], _span(operator, unit), share))])
+    out.print(_table(("operator", "", "change", "share"), rows, f"{one.benchmark}: where the change is"))
 
 
 def _list_operators(out: rich.console.Console, one: Result) -> None:
@@ -212,11 +218,10 @@ def _list_operators(out: rich.console.Console, one: Result) -> None:
         for series in one.series
         if series["key"].endswith(" latency") and "p50" in series["statistics"].get("treatment", {})
     ]
-    made = _table("operator", "median", title=one.benchmark)
-    for name, median, unit in sorted(rows, key=lambda row: -row[1]):
-        made.add_row(_plain(name), screen.quantity(median, unit))
+    slowest = sorted(rows, key=lambda row: -row[1])
     if rows:
-        out.print(made)
+        shown = [(_plain(name), _plain(screen.quantity(median, unit))) for name, median, unit in slowest]
+        out.print(_table(("operator", "median"), shown, one.benchmark))
 
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:

@@ -44,6 +44,11 @@ def command(item: views.Item) -> str:
     """What has it measured again; of two cells, that page's own way."""
     if item["run_type"] == model.RunType.COMPARE:
         return f"aibenchctl request {item['request']}    # the two cells that it compares"
+    return again(item)
+
+
+def again(item: views.Item) -> str:
+    """What has the revisions of an experiment or a finding measured again, on its device."""
     where = {"repository": item["repository"], "benchmark": item["benchmark"], "device": item["device"]}
     options = [word for name, value in where.items() for word in (f"--{name}", value)]
     return shlex.join(["aibenchctl", "ab", *filter(None, (item["treatment"], item["control"])), *options, "--wait"])

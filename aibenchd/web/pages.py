@@ -111,6 +111,7 @@ def finding(request: web.Request) -> reads.Question:
             "facts": item,
             "likely": likely,
             "changes": changes,
+            "command": experimental.again(item),
             **days,
             **_subjects(connection, item, [name for one in likely for name in (one["commit"], *one["within"])]),
         }

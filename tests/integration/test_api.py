@@ -80,6 +80,21 @@ def running(tmp_path: Path) -> Iterator[Running]:
                 process.kill()
 
 
+@pytest.mark.parametrize("word", ["token", "metrics_listen"])
+def test_what_it_cannot_begin_with_is_said_in_one_line(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "aibenchd.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wrong = {
+            "token": "dashboard: {listen: 127.0.0.1:0, token_file: ./no-token}\n",
+            "metrics_listen": f"status: {{metrics_listen: 127.0.0.1:{taken.getsockname()[1]}}}\n",
+        }
+        path.write_text(f"version: 1\nstate_directory: {tmp_path}/state\n{wrong[word]}")
+        argv = [sys.executable, "-m", "aibenchd", "serve", str(path)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=DEADLINE)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert word in done.stderr
+
+
 def test_a_daemon_is_asked_and_told(running: Running) -> None:
     status = running.ask_json("status")
     assert [device["name"] for device in status["devices"]] == ["lab-host"]

@@ -165,7 +165,7 @@ def test_phones_of_a_mapping() -> None:
         ("-d X", ["--devices: is about phones, and none is measured on"]),
         ("-p android -d X --excluded_devices Y", ["--excluded_devices: Y: has no entry here"]),
         ("""-p android -d X --monsoon_map '{"X": 15518}'""", ["Monsoon 15518, and give X a meter: {kind: program, command: ["]),
-        ("--program /x/bench", ["--program: /x/bench: programs are built"]),
+        ("--program /x/bench", ["--program: /x/bench: programs are built", "`aibenchd bench -b FILE --program /x/bench`"]),
         (f"--info '{INFO}'", [
             "--info: to measure its commits once: `aibenchctl ab ab cd`", "--info: its programs: programs are built",
             "what is measured: q",

@@ -92,6 +92,12 @@ def test_a_commit_that_is_not_there_is_named(at_desk: desk.Desk, engine: lab.Lab
     assert "Traceback" not in done.err
 
 
+def test_a_directory_that_is_no_repository_is_named(at_desk: desk.Desk) -> None:
+    (at_desk.directory / "empty").mkdir()
+    done = at_desk.run("ab", "-b", at_desk.specification(), "empty", "main", "main~1")
+    assert (done.code, done.err) == (1, "empty: is no repository of git or Mercurial; name one, or the URL of one\n")
+
+
 def test_a_remote_is_fetched(at_desk: desk.Desk, engine: lab.Lab) -> None:
     url = f"file://{engine.remote}"
     done = at_desk.run("ab", url, "main", engine.commits[0], "-b", at_desk.specification(), "--json")

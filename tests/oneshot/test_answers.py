@@ -35,6 +35,22 @@ def test_what_is_none_of_the_answers_is_asked_again(kept: Path, capsys: pytest.C
     assert "'pytroch' is none of them; did you mean 'pytorch'?" in capsys.readouterr().err
 
 
+def test_what_an_answer_comes_to_is_kept_and_what_comes_to_nothing_is_asked_again(
+    kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def meant(text: str) -> str:
+        if text == "gone":
+            raise errors.CommandError("gone: there is no such program")
+        return f"/here/{text}"
+
+    def program(known: answers.Answers) -> str:
+        return known.of("program", "Where is the program", "--program", meant=meant)
+
+    assert program(answers.Answers(kept, asking("gone", "net"))) == "/here/net"
+    assert "gone: there is no such program\n" in capsys.readouterr().err
+    assert program(answers.Answers(kept, None)) == "/here/net"
+
+
 @pytest.mark.parametrize("ask", [None, asking("", "x", "y")])
 def test_where_nobody_knows_the_option_is_named(kept: Path, ask: answers.Ask | None) -> None:
     with pytest.raises(errors.CommandError, match=r"^Which framework\? \(caffe2, pytorch\) Say it with --framework$"):

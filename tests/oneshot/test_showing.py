@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
+import rich.console
 
 from aibenchd.oneshot import results, showing
 
@@ -58,6 +60,16 @@ def test_two_arms_are_a_row_and_what_a_change_is_made_of(capsys: pytest.CaptureF
     assert not any(line.startswith("relu") for line in lines)
     assert any(line.startswith("relu") for line in shown(capsys, COMPARED, operators=True))
     assert not any(line.startswith("conv") for line in shown(capsys, replace(COMPARED, verdict="unchanged")))
+
+
+@pytest.mark.parametrize("one", [ALONE, replace(COMPARED, framework="generic", backend="", outputs={}, explained=None)])
+def test_words_stay_whole_on_eighty_columns(one: results.Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(showing, "console", lambda _: rich.console.Console(file=terminal, width=80))
+    showing.table([replace(one, device="this-host")], operators=False)
+    printed = terminal.getvalue().split()
+    assert {"benchmark", "this-host", one.verdict} <= set(printed)
+    assert "outputs" not in printed
 
 
 def test_one_arm_is_its_median_and_its_spread(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,15 @@ async def test_what_a_form_sent_empty_is_not_in_the_address(
         assert (reply.status, reply.headers["Location"]) == (303, "/experiments?device=phone-a")
 
 
+async def test_a_finding_has_the_command_that_measures_it_again(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
+) -> None:
+    async with client.get(f"{dashboard.url}/v1/findings/1") as reply:
+        finding = await reply.json()
+    text = unescape(await text_of(client, f"{dashboard.url}/findings/1"))
+    assert f">aibenchctl ab {finding['treatment']} {finding['control']} --repository {finding['repository']} " in text
+
+
 async def test_pages_of_a_list_follow_one_another(dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession) -> None:
     seen: list[str] = []
     path: str | None = "/experiments?device=phone-a&limit=100"
