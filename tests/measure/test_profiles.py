@@ -35,7 +35,7 @@ def write(directory: Path, arm: model.ArmName, text: str, kind: model.Profiler =
     path = profiles.path(directory, 1, arm)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    profiles.keep(directory, 1, arm, kind)
+    profiles.keep(path, kind)
 
 
 def trace(*events: dict[str, Any], runs: int = 1) -> str:
@@ -122,7 +122,7 @@ def test_a_trace_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pyte
     write(tmp_path, model.ArmName.TREATMENT, trace(event("conv", 0, 50)))
     assert profiles.of_trace(tmp_path / profiles.DIRECTORY / "1-treatment.json.gz").own == {"conv": 50.0}
     write(tmp_path, model.ArmName.TREATMENT, trace(*[event("conv", 0, 50)] * 9))
-    with pytest.raises(errors.CommandError, match="more than 300 characters"):
+    with pytest.raises(errors.CommandError, match="more than 300 bytes"):
         profiles.of_trace(tmp_path / profiles.DIRECTORY / "1-treatment.json.gz")
 
 
