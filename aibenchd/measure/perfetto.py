@@ -19,6 +19,8 @@ MARK = "aibenchd-arm"
 HERTZ = 199  # of samples: Perfetto unwinds stacks while it runs, and loses them above 200
 RUNNING, RUNNABLE, SLEEPING, BLOCKED = "running", "runnable, no CPU", "sleeping", "uninterruptible (I/O, page faults)"
 MIGRATIONS, PREEMPTIONS = "migrations to another CPU", "preemptions"
+LARGEST = 16 << 20  # bytes of a trace that is read, a megabyte a second
+MOST = 1_500_000  # events that are held at once: 250 MB
 KHZ_OF_MHZ = 1000
 NANOSECONDS = 1e3  # of a microsecond
 
@@ -144,6 +146,8 @@ class _Packets:
             self._of_processes(_bytes(packet[2]))
         if 7 in packet:
             self._of_frequencies(_number(packet.get(8, 0)), _bytes(packet[7]))
+        if len(self.events) > MOST:
+            raise errors.CommandError(f"more than {MOST:,} events are not read; profile fewer iterations")
         if 66 in packet:
             sample = _message(_bytes(packet[66]))
             if 4 in sample:
@@ -217,7 +221,7 @@ def _compact(cpu: int, data: bytes) -> Iterator[Event]:
     fields = list(_fields(data))
     times, states, nexts, wakings, woken = (_numbers(fields, number) for number in (1, 2, 3, 7, 8))
     if not len(times) == len(states) == len(nexts) or len(wakings) != len(woken):
-        raise _FormatError("scheduling events of different lengths")
+        raise _FormatError("rows of scheduling events are not of one length")
     for time, state, now in zip(itertools.accumulate(times), states, nexts, strict=True):
         yield Event(time, _SWITCH, cpu, _signed(now), _signed(state))
     for time, thread in zip(itertools.accumulate(wakings), woken, strict=True):

@@ -73,7 +73,7 @@ exit $code
 SAMPLERS = (PERF, SIMPLEPERF)
 
 TRACES = "/data/misc/perfetto-traces"  # where SELinux lets Android's Perfetto write, and adb's user read
-TRACE_LIMIT = 16 << 20  # bytes of a trace, at which it ends: some minutes of a busy phone's scheduling, read in as many seconds
+TRACE_LIMIT = perfetto.LARGEST // 2  # bytes of a trace, at which it ends: a minute or more of a busy phone
 SCHEDULING = """
 buffers { size_kb: 32768 }
 data_sources { config { name: "linux.ftrace" ftrace_config {

@@ -124,7 +124,7 @@ def _tables(state_directory: Path, kind: model.Profiler, files: Mapping[model.Ar
 
 
 def difference(treatment: Profile, control: Profile) -> list[model.Json]:
-    """The names whose own time differs most: ``name treatment control change within``, in microseconds; counts after them.
+    """The names whose own time differs most: ``name treatment control change within``, in microseconds; counts before them.
 
     ``within`` is half of the change's interval of 95 %, by the number of samples alone, which is Poisson; 0 where every call was
     timed. A count has a ``unit`` of its own.
@@ -143,11 +143,12 @@ def difference(treatment: Profile, control: Profile) -> list[model.Json]:
         for name, one, other in rows[:SHOWN]
     ]
     counted = sorted(treatment.counts.keys() | control.counts.keys())
-    counts = [(name, treatment.counts.get(name, 0.0), control.counts.get(name, 0.0)) for name in counted]
-    return times + [
+    both = [(name, treatment.counts.get(name, 0.0), control.counts.get(name, 0.0)) for name in counted]
+    counts: list[model.Json] = [
         {"name": name, "treatment": one, "control": other, "change": one - other, "within": 0.0, "unit": ""}
-        for name, one, other in counts
+        for name, one, other in both
     ]
+    return counts + times
 
 
 def of_trace(file: Path) -> Profile:
@@ -156,7 +157,7 @@ def of_trace(file: Path) -> Profile:
     Raises:
         CommandError: it is none, or too large.
     """
-    text = _whole(file)
+    text = _whole(file, LARGEST)
     try:
         whole = json.loads(text)
         events = whole["traceEvents"] if isinstance(whole, dict) else whole
@@ -235,7 +236,7 @@ def of_perfetto(file: Path) -> dict[str, Profile]:
     Raises:
         CommandError: it is none, is too large, or says nothing of the program.
     """
-    data = _whole(file)
+    data = _whole(file, perfetto.LARGEST)
     try:
         told = perfetto.read(data)
     except errors.CommandError as error:
@@ -269,11 +270,11 @@ def _function(symbol: str, binary: str) -> str:
     return f"{OFFSET.sub('', symbol)} ({Path(binary).name})"
 
 
-def _whole(file: Path) -> bytes:
+def _whole(file: Path, limit: int) -> bytes:
     with _reading(file) as opened:
-        data = opened.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise errors.CommandError(f"{file.name}: more than {LARGEST:,} bytes are not read; profile fewer iterations")
+        data = opened.read(limit + 1)
+    if len(data) > limit:
+        raise errors.CommandError(f"{file.name}: more than {limit:,} bytes are not read; profile fewer iterations")
     return data
 
 

@@ -264,7 +264,13 @@ class Weeks:
         )
         verify = self._compared(pair, "resnet50", "lab-host", "cpu", 24, finding=first)
         rows = [{"name": name, "control": 812.0, "treatment": 812.0 + took, "change": took} for name, took in PROFILED.items()]
-        profile = {"profiler": "perf", "per": "run", "unit": "us", "rows": rows, "files": {"control": "profiles/1.txt"}}
+        profile = {
+            "profiler": "perf",
+            "per": "run",
+            "unit": "us",
+            "rows": rows,
+            "files": {"control": "logs/profile/1-control.perf.txt.gz"},
+        }
         made = {"finding": first, "experiment": verify, "facts": profile, "reason": "", "made_at": at}
         self.tx.connection.execute(schema.profiles.insert().values(made))
         self.tx.connection.execute(
