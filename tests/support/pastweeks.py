@@ -44,6 +44,16 @@ PROFILED = {
     "void gemm_kernel<float, 4, true>(Panel const&, Panel&, unsigned long)": 310.5,
     "memset": -20.0,
 }
+SCHEDULED = {
+    "profiler": "Perfetto scheduling",
+    "per": "process",
+    "unit": "us",
+    "rows": [
+        {"name": "migrations to another CPU", "control": 3.0, "treatment": 41.0, "change": 38.0, "within": 0.0, "unit": ""},
+        {"name": "running", "control": 812000.0, "treatment": 830000.0, "change": 18000.0, "within": 0.0},
+    ],
+    "files": {arm: f"logs/profile/1-{arm}.perfetto-trace.gz" for arm in ("treatment", "control")},
+}
 HOSTILE = "<script>alert('subject')</script>&\"' x"
 
 
@@ -270,6 +280,8 @@ class Weeks:
             "unit": "us",
             "rows": rows,
             "files": {"control": "logs/profile/1-control.perf.txt.gz"},
+            "also": [SCHEDULED],
+            "unread": [],
         }
         made = {"finding": first, "experiment": verify, "facts": profile, "reason": "", "made_at": at}
         self.tx.connection.execute(schema.profiles.insert().values(made))
