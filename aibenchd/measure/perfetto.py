@@ -80,9 +80,10 @@ class Event(NamedTuple):
     value: int = 0
 
 
-# Of a new thread: its maker, and itself. Of a switch: who runs now, and in which state that left who ran before. Of a waking:
-# who. Of a frequency: kHz. Of a loss, nothing: what ran on that CPU is no longer known.
-_NEW, _LOST, _SWITCH, _WAKING, _FREQUENCY = range(5)
+# In the order in which they count at one time. Of a new thread: its maker, and itself. Of a switch: who runs now, and in which
+# state that left who ran before. Of a waking: who. Of a frequency, which the kernel told or was asked for: kHz. Of a loss,
+# nothing: what ran on that CPU is no longer known.
+_NEW, _LOST, _SWITCH, _WAKING, _FREQUENCY, _ASKED = range(6)
 
 
 @dataclass(slots=True)
@@ -183,7 +184,7 @@ class _Packets:
 
     def _of_frequencies(self, time: int, data: bytes) -> None:
         told = _numbers(_fields(data), 11)
-        self.events += [Event(time, _FREQUENCY, cpu, khz) for cpu, khz in enumerate(told) if khz]
+        self.events += [Event(time, _ASKED, cpu, khz) for cpu, khz in enumerate(told) if khz]
 
     def _of_kernel(self, data: bytes) -> None:
         bundle = list(_fields(data))
@@ -243,6 +244,7 @@ class _Accounts:
         self._running: dict[int, tuple[int, int]] = {}  # by CPU: who, since when
         self._waiting: dict[int, tuple[str, int]] = {}  # by thread: in which state, since when
         self._frequencies: dict[int, int] = {}  # kHz
+        self._told: set[int] = set()  # CPUs whose frequency the kernel tells
         self._cpus: dict[int, int] = {}  # where each thread ran last
 
     def take(self, event: Event) -> None:
@@ -252,9 +254,8 @@ class _Accounts:
         elif event.kind == _WAKING:
             if self._waiting.get(event.of, (RUNNABLE, 0))[0] != RUNNABLE:
                 self._wait(event.of, RUNNABLE, event.time)
-        elif event.kind == _FREQUENCY:
-            self._account(event)
-            self._frequencies[event.cpu] = event.of
+        elif event.kind in (_FREQUENCY, _ASKED):
+            self._tune(event)
         elif event.kind == _NEW:
             thread, of_process = event.value >> 1, bool(event.value & 1)
             if event.of in self.program or event.of in self._shells:
@@ -262,6 +263,15 @@ class _Accounts:
                 self._waiting[thread] = (RUNNABLE, event.time)
         else:
             self._running.pop(event.cpu, None)
+
+    def _tune(self, event: Event) -> None:
+        """What the kernel tells is exact; what it is asked for may be the frequency of a moment ago."""
+        if event.kind == _ASKED and event.cpu in self._told:
+            return
+        self._account(event)
+        self._frequencies[event.cpu] = event.of
+        if event.kind == _FREQUENCY:
+            self._told.add(event.cpu)
 
     def _stop(self, event: Event) -> None:
         """Whoever ran on the CPU until now."""

@@ -76,7 +76,7 @@ TRACES = "/data/misc/perfetto-traces"  # where SELinux lets Android's Perfetto w
 TRACE_LIMIT = perfetto.LARGEST // 2  # bytes of a trace, at which it ends: a minute or more of a busy phone
 SCHEDULING = """
 buffers { size_kb: 32768 }
-data_sources { config { name: "linux.ftrace" ftrace_config {
+data_sources { config { name: "linux.ftrace" ftrace_config { %s
     buffer_size_kb: 4096
     ftrace_events: "sched/sched_switch"
     ftrace_events: "sched/sched_waking"
@@ -88,7 +88,8 @@ write_into_file: true
 file_write_period_ms: 1000
 """
 # A data source that a Perfetto does not know is left out, but a field that it does not know is an error.
-FROM_ANDROID_12 = 'data_sources { config { name: "linux.sys_stats" sys_stats_config { cpufreq_period_ms: 500 } } }\n'
+FROM_ANDROID_11 = "compact_sched { enabled: true }"
+FROM_ANDROID_13 = 'data_sources { config { name: "linux.sys_stats" sys_stats_config { cpufreq_period_ms: 500 } } }\n'
 SAMPLING = """
 data_sources { config { name: "linux.perf" perf_event_config {
     timebase { counter: SW_CPU_CLOCK frequency: %d }
@@ -99,8 +100,10 @@ data_sources { config { name: "linux.perf" perf_event_config {
 # are told at the start, and by the name that it is given here what runs below it is known for the arm's.
 _TRACED = """
 sdk=$(getprop ro.build.version.sdk)
+compact=
+[ "$sdk" -lt 30 ] || compact='{compact}'
 config='{always}'
-[ "$sdk" -lt 31 ] || config="$config"'{newer}'
+[ "$sdk" -lt 33 ] || config="$config"'{newer}'
 begin=-d
 ! perfetto --help 2>&1 | grep -q -e --background-wait || begin=-D
 {{
@@ -125,12 +128,15 @@ def tracing(program: str, seconds: float, *, sampling: bool) -> Tool:
     """Perfetto, for at most so many seconds; with the stacks of processes by the name of ``program``, where it may sample."""
     limits = f"duration_ms: {math.ceil(seconds * 1000)}\nmax_file_size_bytes: {TRACE_LIMIT}\n"
     name = json.dumps(program, ensure_ascii=False).replace("'", "?")
-    newer = FROM_ANDROID_12 + (SAMPLING % (perfetto.HERTZ, name) if sampling else "")
+    always = SCHEDULING % """'"$compact"'""" + limits
+    newer = FROM_ANDROID_13 + (SAMPLING % (perfetto.HERTZ, name) if sampling else "")
     trace = f"{TRACES}/aibenchd-trace"
     return Tool(
         model.Profiler.PERFETTO,
         there=f"command -v perfetto && [ -d {TRACES} ]",
-        over=_TRACED.format(always=SCHEDULING + limits, newer=newer, trace=trace, recorded=RECORDED, mark=perfetto.MARK),
+        over=_TRACED.format(
+            compact=FROM_ANDROID_11, always=always, newer=newer, trace=trace, recorded=RECORDED, mark=perfetto.MARK
+        ),
         report=f"cat {trace} >{FILE}",
         recorded=trace,
     )
@@ -194,7 +200,9 @@ class _Running:
         condition: Callable[[], Awaitable[None]],
         target: Path,
     ) -> None:
-        self._sides, self._device, self._placed = sides, device, placed
+        self._sides, self._device = sides, device
+        once = dataclasses.replace(placed.conditions, iterations=-1, repeat=1)  # each process would write over the last one's
+        self._placed = dataclasses.replace(placed, conditions=once)
         self._condition, self._target = condition, target
         self._directory = PurePosixPath(placed.place.target_directory)
         self.file = self._directory / FILE

@@ -90,6 +90,19 @@ def test_each_state_of_a_thread_is_accounted_for() -> None:
     assert told.counts == {perfetto.PREEMPTIONS: 1, perfetto.MIGRATIONS: 1}
 
 
+def test_a_frequency_that_is_asked_for_counts_until_the_kernel_tells_one() -> None:
+    trace = Trace()
+    trace.made(1, PROGRAM, by=SHELL)
+    trace.packet(timestamp=5_000).sys_stats.cpufreq_khz.extend([1_000_000, 0])
+    trace.switch(10, PROGRAM)
+    trace.event(30, cpu_frequency={"cpu_id": 0, "state": 2_000_000})
+    trace.packet(timestamp=40_000).sys_stats.cpufreq_khz.extend([1_000_000, 0])
+    trace.switch(70, PROGRAM, cpu=1, state=SLEEPS)
+    trace.switch(80, 0)
+    told = trace.read()
+    assert (told.times["on CPU 0 at 1000 MHz"], told.times["on CPU 0 at 2000 MHz"]) == (20, 50)
+
+
 def test_what_a_program_makes_is_its_own_and_nothing_else_is() -> None:
     trace = Trace()
     trace.made(1, PROGRAM, by=SHELL)

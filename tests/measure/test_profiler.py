@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import gzip
 import shutil
@@ -182,10 +183,18 @@ async def test_simpleperf_names_the_function_that_was_added(tmp_path: Path, serv
 
 @needs_gcc
 @needs_perfetto
+@pytest.mark.parametrize("sdk", ["28", "34"])
 async def test_perfetto_says_how_the_threads_of_both_arms_were_scheduled(
-    tmp_path: Path, server: adbd.Server, phone: adbd.Phone
+    tmp_path: Path, server: adbd.Server, phone: adbd.Phone, sdk: str
 ) -> None:
+    """Also where it cannot be told to wait until all is traced, as before Android 13."""
+    phone.set(**{"ro.build.version.sdk": sdk})
     with perfettod.on(phone):
+        if sdk == "28":  # whose Perfetto takes no field that is younger
+            real = (phone.root / "bin/perfetto").rename(phone.root / "bin/perfetto-of-now")
+            known = "case $* in *-D*) exit 1 ;; *-c*) config=$(cat) ;; *) exit 1 ;; esac\n"
+            known += "case $config in *compact_sched*|*cpufreq_period_ms*|*linux.perf*) exit 1 ;; esac\n"
+            phone.script("perfetto", f'{known}echo "$config" | {real} "$@"')
         made = await both_profiled(server, phone, tmp_path)
     if "scheduling" in next(iter(made.values())).reason:
         pytest.skip(f"the kernel tells Perfetto no scheduling: {next(iter(made.values())).reason}")
@@ -200,6 +209,16 @@ async def test_perfetto_says_how_the_threads_of_both_arms_were_scheduled(
         )
         assert rows[perfetto.SLEEPING][arm] > 250_000  # the thread beside it
     assert left_on(phone) == []
+
+
+async def test_an_app_is_told_to_be_beyond_profilers(tmp_path: Path, server: adbd.Server, phone: adbd.Phone) -> None:
+    """It is no child of what starts it, and is handed no environment."""
+    app = PLAIN.replace("#!/bin/sh\n", "#!/bin/sh\nsleep 0.1\n")
+    async with in_hand(server, phone) as (sides, settings):
+        placed = await laid_out(sides, tmp_path / "arm", model.ArmName.TREATMENT, app)
+        placed = dataclasses.replace(placed, app=base.App("org.example.bench", ".Main"))
+        made = await profiler.run(sides, settings, placed, _ready, tmp_path / "one")
+    assert (made.kinds, made.reason) == ((), profiler.APP)
 
 
 @needs_perfetto
