@@ -15,6 +15,7 @@ import pytest
 
 from aibenchd.measure import perfetto
 
+MISSING = perfettod.missing()
 COMPILED = '#!/bin/sh\nset -e\ngcc -O1 -fno-omit-frame-pointer -fno-inline -x c "$1/bench" -o "$2"\n'
 ENGINE = r"""
 #include <stdio.h>
@@ -110,7 +111,7 @@ async def test_where_there_is_no_profiler_it_is_said(tmp_path: Path) -> None:
         assert "rows" not in profile
 
 
-@pytest.mark.skipif(bool(perfettod.missing()), reason=perfettod.missing())
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
 async def test_on_a_phone_perfetto_traces_both_arms_and_the_traces_can_be_fetched(tmp_path: Path) -> None:
     (tmp_path / "adb").mkdir()
     with adbd.server(tmp_path / "adb") as server:

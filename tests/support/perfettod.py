@@ -22,8 +22,7 @@ import adbd
 
 LOADER = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 SECONDS = 10.0  # for its services to be there
-# Where tracefs is mounted for nobody, it is for this one; whoever may not do that is told no scheduling.
-PROBES = "[ -e /sys/kernel/tracing/trace ] || mount -t tracefs none /sys/kernel/tracing 2>/dev/null; exec {probes}"
+MOUNTED = "[ -r /sys/kernel/tracing/trace ] || mount -t tracefs none /sys/kernel/tracing"  # for the one who asks alone
 
 
 def simpleperf() -> str:
@@ -35,7 +34,14 @@ def missing() -> str:
     """Why there is no Perfetto to be had; empty where there is."""
     if not _program("bin/perfetto").exists():
         return "no perfetto (Debian 14 has it; or AIBENCHD_PERFETTO names a directory that it is unpacked in)"
+    if subprocess.run(_privately(MOUNTED), capture_output=True, check=False).returncode:
+        return "no tracefs that this user may read, so Perfetto is told no scheduling"
     return ""
+
+
+def _privately(text: str) -> list[str]:
+    """A shell whose mounts nobody else sees, where that may be."""
+    return [*(["unshare", "--mount"] if os.geteuid() == 0 else []), "sh", "-c", text]
 
 
 def _root() -> Path:
@@ -62,13 +68,12 @@ def on(phone: adbd.Phone) -> Iterator[None]:
         sockets = {f"PERFETTO_{name}_SOCK_NAME": f"{directory}/{name}" for name in ("PRODUCER", "CONSUMER")}
         exported = " ".join(f"{name}={value}" for name, value in sockets.items())
         phone.script("perfetto", f'export {exported}\nexec {shlex.join(_command("bin/perfetto"))} "$@"')
-        probes = PROBES.format(probes=shlex.join(_command("sbin/traced_probes")))
-        private = ["unshare", "--mount"] if os.geteuid() == 0 else []
+        probes = f"{{ {MOUNTED}; }} && exec {shlex.join(_command('sbin/traced_probes'))}"
         log = Path(directory) / "log"
         with (
             log.open("w") as out,
             _running(_command("sbin/traced"), sockets, out.fileno()),
-            _running([*private, "sh", "-c", probes], sockets, out.fileno()),
+            _running(_privately(probes), sockets, out.fileno()),
         ):
             deadline = time.monotonic() + SECONDS
             while "Connected to the service" not in log.read_text():
