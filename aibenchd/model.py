@@ -48,6 +48,8 @@ class Profiler(enum.StrEnum):
 
     OWN = "the program's own profiler"
     PERF = "perf"
+    SIMPLEPERF = "simpleperf"
+    PERFETTO = "Perfetto"
 
 
 class Verdict(enum.StrEnum):

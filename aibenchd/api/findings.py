@@ -145,17 +145,30 @@ def _profiled(out: screen.Screen, profile: dict[str, Any] | None) -> None:
     if profile["reason"]:
         out.line(f"not profiled: {profile['reason']}")
         return
-    unit, largest = profile["unit"], profile["rows"][:OPERATORS]
+    for by in (profile, *profile["also"]):
+        _profile(out, by)
+    for said in profile["unread"]:
+        out.line(f"  not read: {said}", "dim")
+
+
+def _profile(out: screen.Screen, by: dict[str, Any]) -> None:
+    """What one profiler says."""
+    largest = [{"unit": by["unit"], **one} for one in by["rows"][:OPERATORS]]
     rows = [
-        (one["name"], screen.quantity(one["control"], unit), screen.quantity(one["treatment"], unit), _sampled(one, unit))
+        (
+            one["name"],
+            screen.quantity(one["control"], one["unit"]),
+            screen.quantity(one["treatment"], one["unit"]),
+            _sampled(one, one["unit"]),
+        )
         for one in largest
     ]
     styles = ["dim" if abs(one["change"]) <= one.get("within", 0.0) else "" for one in largest]
-    out.table((f"profile, a {profile['per']}, by {profile['profiler']}", "was", "is", "change"), rows, styles)
+    out.table((f"profile, a {by['per']}, by {by['profiler']}", "was", "is", "change"), rows, styles)
     if any(one.get("within") for one in largest):
         said = "; no change here is more than that" if all(styles) else ""
         out.line(f"  ±: what so few samples leave open, at 95 %{said}", "dim")
-    out.line(f"  whole, on the daemon's host: {' '.join(profile['files'].values())}")
+    out.line(f"  whole, on the daemon's host: {' '.join(by['files'].values())}")
 
 
 def _sampled(one: dict[str, Any], unit: str) -> str:

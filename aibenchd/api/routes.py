@@ -16,6 +16,7 @@ from aibenchd.api import answers, asks, reads, server, streams
 from aibenchd.store import views
 
 NUMBER = r"{id:\d{1,18}}"
+PROFILE = r"{name:\d{1,18}-[a-z]{1,9}\.[a-z.-]{1,32}}"
 ANSWER_SECONDS = 60.0
 FOREVER = math.inf
 BACKUP_SECONDS = 3600.0
@@ -54,6 +55,7 @@ ROUTES = (
     Route("GET", f"/v1/requests/{NUMBER}", reads.shown(reads.request_of), "with its experiments"),
     Route("GET", f"/v1/logs/build/{NUMBER}", streams.log_of("build", views.build_log), "what a build printed", FOREVER),
     Route("GET", f"/v1/logs/trial/{NUMBER}", streams.log_of("trial", views.trial_log), "what a failed trial printed", FOREVER),
+    Route("GET", f"/v1/logs/profile/{PROFILE}", streams.profile, "what an arm did under a profiler", FOREVER),
     Route("GET", "/v1/sinks", reads.shown(reads.sinks), "what waits for delivery, and dead letters"),
     Route("GET", "/v1/config", reads.config, "the settings in force"),
     Route("GET", "/v1/events", streams.watched(streams.named), "what happens, as server-sent events", FOREVER),
@@ -79,7 +81,7 @@ ROUTES = (
 
 def listing(routes: Sequence[Route] = ROUTES) -> list[str]:
     """All routes, one line each."""
-    return [f"{route.method} {route.path.replace(NUMBER, '{id}')}: {route.about}" for route in routes]
+    return [f"{route.method} {route.path.replace(NUMBER, '{id}').replace(PROFILE, '{name}')}: {route.about}" for route in routes]
 
 
 async def serve(house: server.House, sockets: server.Sockets) -> None:

@@ -45,6 +45,17 @@ def log_of(kind: str, view: Callable[[sa.Connection, int], str | None]) -> answe
     return handler
 
 
+async def profile(request: web.Request) -> web.StreamResponse:
+    """The handler of one arm's profile, as a file that another program opens."""
+    name = request.match_info["name"]
+    house = request.app[reads.HOUSE]
+    with await anyio.to_thread.run_sync(_opened, house.state_directory, f"logs/profile/{name}") as file:
+        headers = {"Content-Type": "application/octet-stream", "Content-Disposition": f'attachment; filename="{name}"'}
+        response = web.StreamResponse(headers=headers)
+        response.content_length = os.fstat(file.fileno()).st_size
+        return await _pieces(request, response, file)
+
+
 def watched(written: Callable[[happenings.Event], bytes]) -> answers.Handler:
     """The handler of all events from now on, as server-sent events; a comment now and then where there are none."""
 
@@ -98,6 +109,12 @@ async def _sent(request: web.Request, file: BinaryIO) -> web.StreamResponse:
     file.seek(size - left)
     response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8", "X-Left-Out": str(size - left)})
     response.content_length = left
+    return await _pieces(request, response, file)
+
+
+async def _pieces(request: web.Request, response: web.StreamResponse, file: BinaryIO) -> web.StreamResponse:
+    """A file from where it is, as much of it as the answer is to have."""
+    left = response.content_length or 0
     await response.prepare(request)
     while left and (piece := await anyio.to_thread.run_sync(file.read, min(left, PIECE))):
         left -= len(piece)

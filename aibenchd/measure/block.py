@@ -79,14 +79,13 @@ async def profile(
     placed: Mapping[model.ArmName, placing.Placed],
     begun: list[model.ArmName],
 ) -> model.Block:
-    """As :func:`run`, each arm under a profiler; what it leaves is kept."""
+    """As :func:`run`, each arm under profilers; what they leave is kept."""
     trials: list[model.Trial] = []
     for arm in arms(design, number):
         begun.append(arm)
         condition = functools.partial(_condition, bench, design, placed[arm])
         profiled = await profiler.run(bench.sides, bench.device, placed[arm], condition, bench.keeper.profile(arm))
         finished = await bench.keeper.take(profiled.finished, placed[arm], number)
-        await bench.keeper.take_profile(profiled.kind, arm)
         trials.append(dataclasses.replace(finished, reason=profiled.reason))
     return model.Block(number, tuple(trials))
 

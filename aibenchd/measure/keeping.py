@@ -53,15 +53,10 @@ class Keeper:
         return dataclasses.replace(one, log=f"{stem}.log")
 
     def profile(self, arm: model.ArmName) -> Path:
-        """Where an arm's profile comes to."""
+        """Where an arm's profiles come to, each with the suffix of its kind."""
         path = profiles.path(self.state_directory, self.experiment, arm)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
-
-    async def take_profile(self, kind: model.Profiler | None, arm: model.ArmName) -> None:
-        """Keep an arm's profile, if it left one, by the name of its kind."""
-        if kind is not None:
-            await anyio.to_thread.run_sync(profiles.keep, self.state_directory, self.experiment, arm, kind)
 
     def _keep_outputs(self, finished: trial.Finished, placed: placing.Placed) -> None:
         """Those that are laid beside others, once it is known that they can be read.

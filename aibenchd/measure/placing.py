@@ -68,7 +68,7 @@ class Watch:
 
     def over(self, command: devices.Command) -> devices.Command:
         """The command, watched."""
-        argv = ("/bin/sh", "-c", *command.argv) if self.prefix and command.shell else command.argv
+        argv = ("sh", "-c", *command.argv) if self.prefix and command.shell else command.argv
         shell = command.shell and not self.prefix
         return dataclasses.replace(command, argv=(*self.prefix, *argv), shell=shell, env={**command.env, **self.env})
 

@@ -1,35 +1,153 @@
-"""One trial of an arm under a profiler: that which the program brings, else the kernel's.
+"""Trials of an arm under profilers: that which the program brings, else what samples on the device; and Perfetto on phones.
 
 A program that can profile itself is told by :data:`VARIABLE` where to write Chrome's trace format; ours do. Where one leaves
-nothing there, it is run once more under ``perf record``, if the device has that, and stacks are written as ``perf script`` does.
-What such a trial takes is no measurement: a profiler has its price, and not the same for each arm.
+nothing there, it is run once more under the first of :data:`SAMPLERS` that the device has. They say in which function the time
+goes. A phone's Perfetto says what they cannot, how its threads were scheduled and how fast the CPUs ran, so it has a run of its
+own, in which it samples too where nothing else did.
+What such trials take is no measurement: a profiler has its price, and not the same for each arm.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath
 
+import anyio.to_thread
+
 from aibenchd import errors, model
 from aibenchd.devices import base as devices
-from aibenchd.measure import placing, trial
+from aibenchd.measure import perfetto, placing, profiles, trial
 
 VARIABLE = "AIBENCHD_PROFILE"
-FILE, RECORDED = "aibenchd-profile", "aibenchd-perf.data"  # in the directory of the arm
-HERTZ = 499  # not a divisor of anything's period
-RECORD = ("perf", "record", "--quiet", "--freq", str(HERTZ), "--call-graph", "fp", "--output")
-SCRIPT = "perf script --input {recorded} --fields comm,ip,sym,dso > {file}"
-PROBE_SECONDS, SCRIPT_SECONDS = 10.0, 120.0
-NONE = f"the program writes no profile where {VARIABLE} names a file, and there is no perf on the device"
+FILE, RECORDED = "aibenchd-profile", "aibenchd-recorded"  # in the directory of the arm
+PROBE_SECONDS, REPORT_SECONDS = 10.0, 120.0
+NONE = (
+    f"the program writes no profile where {VARIABLE} names a file, and there is no perf on the device, nor, as phones have them"
+    " from Android 9 on, simpleperf or Perfetto; install linux-perf, or have the program write one"
+)
+APP = "an Android app runs under no profiler here; have a program of the same network measured beside it"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tool:
+    """A profiler of the device's, as texts for its shell, which all run in the arm's directory.
+
+    Attributes:
+        there: succeeds where the device has it.
+        over: runs ``"$@"`` under it.
+        recorded: the file that this leaves.
+        report: makes :data:`FILE` of it.
+    """
+
+    kind: model.Profiler
+    there: str
+    over: str
+    report: str
+    recorded: str = RECORDED
+
+
+PERF = Tool(
+    model.Profiler.PERF,
+    there="perf --version",
+    over=f'exec perf record --quiet --freq {profiles.HERTZ} --call-graph fp --output {RECORDED} -- "$@"',
+    report=f"perf script --input {RECORDED} --fields comm,ip,sym,dso >{FILE}",
+)
+# Time, not cycles: that is what differs between arms where a slow core runs one of them. Android keeps perf events from its
+# shell's user by a property, which is only there until the phone is started anew.
+SIMPLEPERF = Tool(
+    model.Profiler.SIMPLEPERF,
+    there="command -v simpleperf",
+    over=f"""
+was=$(getprop security.perf_harden 2>/dev/null)
+[ "$was" != 1 ] || setprop security.perf_harden 0
+simpleperf record -e cpu-clock -f {profiles.HERTZ} --call-graph fp -o {RECORDED} -- "$@"
+code=$?
+[ "$was" != 1 ] || setprop security.perf_harden 1
+exit $code
+""",
+    report=f"simpleperf report-sample --show-callchain -i {RECORDED} -o {FILE}",
+)
+SAMPLERS = (PERF, SIMPLEPERF)
+
+TRACES = "/data/misc/perfetto-traces"  # where SELinux lets Android's Perfetto write, and adb's user read
+TRACE_LIMIT = perfetto.LARGEST // 2  # bytes of a trace, at which it ends: a minute or more of a busy phone
+SCHEDULING = """
+buffers { size_kb: 32768 }
+data_sources { config { name: "linux.ftrace" ftrace_config { %s
+    buffer_size_kb: 4096
+    ftrace_events: "sched/sched_switch"
+    ftrace_events: "sched/sched_waking"
+    ftrace_events: "task/task_newtask"
+    ftrace_events: "power/cpu_frequency"
+} } }
+data_sources { config { name: "linux.process_stats" process_stats_config { scan_all_processes_on_start: true } } }
+write_into_file: true
+file_write_period_ms: 1000
+"""
+# A data source that a Perfetto does not know is left out, but a field that it does not know is an error.
+FROM_ANDROID_11 = "compact_sched { enabled: true }"
+FROM_ANDROID_13 = 'data_sources { config { name: "linux.sys_stats" sys_stats_config { cpufreq_period_ms: 500 } } }\n'
+SAMPLING = """
+data_sources { config { name: "linux.perf" perf_event_config {
+    timebase { counter: SW_CPU_CLOCK frequency: %d }
+    callstack_sampling { scope { target_cmdline: %s } kernel_frames: true }
+} } }
+"""
+# The program waits behind the pipe until it is being traced. Its shell is there before, so that it is among the processes that
+# are told at the start, and by the name that it is given here what runs below it is known for the arm's.
+_TRACED = """
+sdk=$(getprop ro.build.version.sdk)
+compact=
+[ "$sdk" -lt 30 ] || compact='{compact}'
+config='{always}'
+[ "$sdk" -lt 33 ] || config="$config"'{newer}'
+begin=-d
+! perfetto --help 2>&1 | grep -q -e --background-wait || begin=-D
+{{
+    if tracer=$(echo "$config" | perfetto --txt -c - -o {trace} $begin); then
+        echo "$tracer" >{recorded}
+        [ $begin = -D ] || sleep 1
+        echo begin
+    elif [ "$sdk" -lt 30 ]; then
+        echo 'before Android 11 its services are started by: adb shell setprop persist.traced.enable 1' >&2
+    fi
+}} | sh -c 'read begin || exit 126; "$@" </dev/null; exit' {mark} "$@"
+code=$?
+tracer=$(cat {recorded}) || exit $code
+kill -TERM $tracer
+tries=0
+while kill -0 $tracer 2>/dev/null && [ $tries -lt 150 ]; do tries=$((tries + 1)); sleep 0.1; done
+exit $code
+"""
+
+
+def tracing(program: str, seconds: float, *, sampling: bool) -> Tool:
+    """Perfetto, for at most so many seconds; with the stacks of processes by the name of ``program``, where it may sample."""
+    limits = f"duration_ms: {math.ceil(seconds * 1000)}\nmax_file_size_bytes: {TRACE_LIMIT}\n"
+    name = json.dumps(program, ensure_ascii=False).replace("'", "?")
+    always = SCHEDULING % """'"$compact"'""" + limits
+    newer = FROM_ANDROID_13 + (SAMPLING % (perfetto.HERTZ, name) if sampling else "")
+    trace = f"{TRACES}/aibenchd-trace"
+    return Tool(
+        model.Profiler.PERFETTO,
+        there=f"command -v perfetto && [ -d {TRACES} ]",
+        over=_TRACED.format(
+            compact=FROM_ANDROID_11, always=always, newer=newer, trace=trace, recorded=RECORDED, mark=perfetto.MARK
+        ),
+        report=f"cat {trace} >{FILE}",
+        recorded=trace,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Profiled:
-    """A trial, and the profile that it left on this host; ``kind`` is None where it left none, and ``reason`` says why."""
+    """The last trial that was run, and the kinds of the profiles that are kept; ``reason`` says why there is none."""
 
     finished: trial.Finished
-    kind: model.Profiler | None = None
+    kinds: tuple[model.Profiler, ...] = ()
     reason: str = ""
 
 
@@ -40,55 +158,104 @@ async def run(
     condition: Callable[[], Awaitable[None]],
     target: Path,
 ) -> Profiled:
-    """Run an arm under a profiler, twice where it needs another one.
+    """Run an arm under each profiler that has something to say of it.
 
     Args:
         condition: brings the device into the state in which trials begin.
-        target: where the profile is written on this host.
+        target: where profiles are kept on this host, each with the suffix of its kind.
 
     Raises:
         LostRunningError, DeviceLostError, HarnessError, CommandError: as :func:`aibenchd.measure.trial.run`.
     """
-    file = PurePosixPath(placed.place.target_directory) / FILE
-    await sides.device.remove(file)  # all arms run in one directory: it may be another one's
-    await condition()
-    finished = await trial.run(sides, device, dataclasses.replace(placed, watch=placing.Watch(env={VARIABLE: str(file)})))
-    if finished.trial.outcome is not model.Outcome.OK:
-        return Profiled(finished, reason=finished.trial.reason)
-    if await _pulled(sides.device, file, target):
-        return Profiled(finished, model.Profiler.OWN)
-    if not await _has_perf(sides.device, file.parent):
-        return Profiled(finished, reason=NONE)
-    await condition()
-    recorded = file.with_name(RECORDED)
-    finished = await trial.run(
-        sides, device, dataclasses.replace(placed, watch=placing.Watch(prefix=(*RECORD, str(recorded), "--")))
-    )
-    if finished.trial.outcome is not model.Outcome.OK:
-        return Profiled(finished, reason=f"under perf: {finished.trial.reason}")
-    written = await sides.device.run(_script(recorded, file))
-    if written.failure or not await _pulled(sides.device, file, target):
-        return Profiled(finished, reason=f"perf script: {written.failure or 'left no file'}")
-    return Profiled(finished, model.Profiler.PERF)
+    running = _Running(sides, device, placed, condition, target)
+    await sides.device.remove(running.file)  # all arms run in one directory: it may be another one's
+    await running.watched(placing.Watch(env={VARIABLE: str(running.file)}))
+    if running.finished.trial.outcome is not model.Outcome.OK:
+        return Profiled(running.finished, reason=running.finished.trial.reason)
+    sampled = await running.taken(model.Profiler.OWN)
+    if placed.app:
+        return running.profiled(APP)
+    sampler = None if sampled else await running.first(SAMPLERS)
+    if sampler is not None:
+        sampled = await running.under(sampler)
+    program = PurePosixPath(placed.place.programs["program"]).name
+    await running.under_any(tracing(program, placed.conditions.timeout, sampling=not sampled))
+    return running.profiled(NONE)
 
 
-async def _pulled(session: devices.Session, file: PurePosixPath, target: Path) -> bool:
-    """Whether a profile was there, and is on this host now."""
-    try:
-        await session.pull(file, target)
-    except errors.CommandError:
-        return False
-    return True
+class _Running:
+    """An arm's trials under profilers, and what they left so far.
 
+    Attributes:
+        file: where each leaves its profile on the device.
+    """
 
-async def _has_perf(session: devices.Session, directory: PurePosixPath) -> bool:
-    try:
-        probed = await session.run(devices.Command(("perf", "--version"), cwd=directory, timeout=PROBE_SECONDS))
-    except errors.CommandError:
-        return False
-    return not probed.failure
+    finished: trial.Finished
 
+    def __init__(
+        self,
+        sides: placing.Sides,
+        device: devices.DeviceSettings,
+        placed: placing.Placed,
+        condition: Callable[[], Awaitable[None]],
+        target: Path,
+    ) -> None:
+        self._sides, self._device = sides, device
+        once = dataclasses.replace(placed.conditions, iterations=-1, repeat=1)  # each process would write over the last one's
+        self._placed = dataclasses.replace(placed, conditions=once)
+        self._condition, self._target = condition, target
+        self._directory = PurePosixPath(placed.place.target_directory)
+        self.file = self._directory / FILE
+        self._kinds: list[model.Profiler] = []
+        self._reasons: list[str] = []
 
-def _script(recorded: PurePosixPath, file: PurePosixPath) -> devices.Command:
-    text = SCRIPT.format(recorded=recorded.name, file=file.name)
-    return devices.Command(("/bin/sh", "-c", text), cwd=file.parent, timeout=SCRIPT_SECONDS)
+    def profiled(self, otherwise: str) -> Profiled:
+        """What came of it; ``otherwise`` is why nothing did, where no profiler says so."""
+        reason = "" if self._kinds else "; ".join(self._reasons) or otherwise
+        return Profiled(self.finished, tuple(self._kinds), reason)
+
+    async def watched(self, watch: placing.Watch) -> None:
+        """Run one trial."""
+        await self._condition()
+        self.finished = await trial.run(self._sides, self._device, dataclasses.replace(self._placed, watch=watch))
+
+    async def taken(self, kind: model.Profiler) -> bool:
+        """Keep the profile that a trial left, if it did."""
+        try:
+            await self._sides.device.pull(self.file, self._target)
+        except errors.CommandError:
+            return False
+        await anyio.to_thread.run_sync(profiles.keep, self._target, kind)
+        self._kinds.append(kind)
+        return True
+
+    async def first(self, tools: tuple[Tool, ...]) -> Tool | None:
+        """The first of them that the device has."""
+        for tool in tools:
+            if not await self._shell(tool.there, PROBE_SECONDS):
+                return tool
+        return None
+
+    async def under_any(self, tool: Tool) -> None:
+        """Run one trial under a profiler, if the device has it."""
+        if await self.first((tool,)):
+            await self.under(tool)
+
+    async def under(self, tool: Tool) -> bool:
+        """Run one trial under a profiler; whether it left a profile, which is on this host now, and no longer there."""
+        await self.watched(placing.Watch(prefix=("sh", "-c", tool.over, "sh")))
+        why = self.finished.trial.reason if self.finished.trial.outcome is not model.Outcome.OK else ""
+        why = why or await self._shell(tool.report, REPORT_SECONDS)
+        if not why and not await self.taken(tool.kind):
+            why = "it left no file"
+        await self._shell(f"rm -f {tool.recorded} {RECORDED} {FILE}", PROBE_SECONDS)
+        self._reasons += [f"under {tool.kind.value}: {why}"] if why else []
+        return not why
+
+    async def _shell(self, text: str, seconds: float) -> str:
+        """Run a text of ours; why it failed, empty where it did not."""
+        command = devices.Command(("sh", "-c", text), cwd=self._directory, timeout=seconds)
+        try:
+            return (await self._sides.device.run(command)).failure
+        except errors.CommandError as error:
+            return str(error)

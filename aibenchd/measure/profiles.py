@@ -1,7 +1,7 @@
 """What two profiles say: the time that each function or operator took by itself, and where the arms differ.
 
-A profile is kept for as long as logs are: Chrome's trace format, which Perfetto and Speedscope open, or what ``perf script``
-prints, which Speedscope and Firefox's profiler do.
+A profile is kept for as long as logs are: Chrome's trace format, which Perfetto and Speedscope open, what ``perf script``
+prints, which Speedscope and Firefox's profiler do, simpleperf's samples, or a trace of Perfetto's, which its page does.
 """
 
 from __future__ import annotations
@@ -14,47 +14,52 @@ import math
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from aibenchd import errors, model
+from aibenchd.measure import perfetto
 
 DIRECTORY = "logs/profile"  # below the state directory
-SUFFIXES = {model.Profiler.OWN: "json.gz", model.Profiler.PERF: "perf.txt.gz"}
+SUFFIXES = {
+    model.Profiler.OWN: "json.gz",
+    model.Profiler.PERF: "perf.txt.gz",
+    model.Profiler.SIMPLEPERF: "simpleperf.txt.gz",
+    model.Profiler.PERFETTO: "perfetto-trace.gz",
+}
 SHOWN = 40  # rows that are kept, the largest differences first
 LONGEST = 200  # characters of a name
-LARGEST = 64 << 20  # characters of a trace that is read: to parse it takes ten times that, and no other thread runs meanwhile
-MICROSECONDS_A_SAMPLE = 1e6 / 499  # see aibenchd.measure.profiler
+LARGEST = 64 << 20  # bytes of a trace that is read: to parse it takes ten times that, and no other thread runs meanwhile
+HERTZ = 499  # of samples; not a divisor of anything's period
+MICROSECONDS_A_SAMPLE = 1e6 / HERTZ
 DEVIATIONS = 1.96  # of a normal law, on either side of its mean: 95 %
 FRAME = re.compile(r"^\s+[0-9a-f]+ (.+) \((.*)\)$")
 OFFSET = re.compile(r"\+0x[0-9a-f]+$")
+UNNAMED = re.compile(
+    r"^\*?[^ ]*\[\+[0-9a-f]+\]$"
+)  # simpleperf's word for what no symbol is known of: its file, and where in that
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """Microseconds that each name took by itself: of one run of the network, or of the whole process where ``runs`` is 0.
 
-    ``sample`` is how long a sample stands for; 0 where nothing was sampled.
+    ``sample`` is how long a sample stands for; 0 where nothing was sampled. ``counts`` are what is no time.
     """
 
     own: Mapping[str, float]
     runs: int
     sample: float = 0.0
+    counts: Mapping[str, float] = field(default_factory=dict)
 
 
 def path(state_directory: Path, experiment: int, arm: model.ArmName) -> Path:
-    """Where an arm's profile is until it is known of which kind it is."""
+    """Where an arm's profiles are, but for the suffix of their kind."""
     return state_directory / DIRECTORY / f"{experiment}-{arm.value}"
 
 
-def keep(state_directory: Path, experiment: int, arm: model.ArmName, kind: model.Profiler) -> None:
-    """Compress what came from the device. Blocking."""
-    keep_as(path(state_directory, experiment, arm), kind)
-
-
-def keep_as(fresh: Path, kind: model.Profiler) -> None:
+def keep(fresh: Path, kind: model.Profiler) -> None:
     """Compress a profile, and name it after its kind. All of it or nothing. Blocking."""
     packed = fresh.with_name(f"{fresh.name}.fresh")
     with fresh.open("rb") as source, gzip.open(packed, "wb") as target:
@@ -63,47 +68,71 @@ def keep_as(fresh: Path, kind: model.Profiler) -> None:
     fresh.unlink()
 
 
-def kept(state_directory: Path, experiment: int, arm: model.ArmName) -> tuple[model.Profiler, Path] | None:
-    """An arm's profile, and of which kind; None where there is none. Blocking."""
+def kept(state_directory: Path, experiment: int, arm: model.ArmName) -> dict[model.Profiler, Path]:
+    """An arm's profiles by their kinds. Blocking."""
     stem = path(state_directory, experiment, arm)
     found = ((kind, stem.with_name(f"{stem.name}.{suffix}")) for kind, suffix in SUFFIXES.items())
-    return next((one for one in found if one[1].is_file()), None)
+    return {kind: file for kind, file in found if file.is_file()}
 
 
 def compared(state_directory: Path, experiment: int) -> model.JsonObject:
     """Where the arms of an experiment differ, as it is kept with a finding. Blocking.
 
+    Returns:
+        ``profiler per unit rows files`` of what says most of the program itself; ``also``, the same of each further profile; and
+        ``unread``, why a kind of them says nothing.
+
     Raises:
-        CommandError: an arm left no profile, they are of two kinds, or one cannot be read.
+        CommandError: an arm left no profile, they left none of one kind, or none can be read.
     """
     both = {arm: kept(state_directory, experiment, arm) for arm in model.ArmName}
-    missing = [arm.value for arm, one in both.items() if one is None]
-    if missing:
+    if missing := [arm.value for arm, one in both.items() if not one]:
         raise errors.CommandError(f"no profile of the {' and the '.join(missing)}")
-    (kind, treatment), (other, control) = (one for arm in model.ArmName if (one := both[arm]) is not None)
-    if kind is not other:
-        raise errors.CommandError(f"the treatment was profiled by {kind.value} and the control by {other.value}")
-    read = {model.Profiler.OWN: of_trace, model.Profiler.PERF: of_samples}[kind]
-    arms = read(treatment), read(control)
-    return {
-        "profiler": kind.value,
-        "per": "run" if arms[0].runs else "process",
-        "unit": "us",
-        "rows": difference(*arms),
-        "files": {arm.value: str(one[1].relative_to(state_directory)) for arm, one in both.items() if one is not None},
-    }
+    kinds = [kind for kind in model.Profiler if all(kind in one for one in both.values())]
+    if not kinds:
+        treatment, control = (", ".join(kind.value for kind in one) for one in both.values())
+        raise errors.CommandError(f"the treatment was profiled by {treatment} and the control by {control}")
+    tables: list[model.JsonObject] = []
+    unread: list[model.Json] = []
+    for kind in kinds:
+        try:
+            tables += _tables(state_directory, kind, {arm: one[kind] for arm, one in both.items()})
+        except errors.CommandError as error:
+            unread.append(f"{kind.value}: {error}")
+    if not tables:
+        raise errors.CommandError("; ".join(map(str, unread)))
+    first, *also = tables
+    return {**first, "also": also, "unread": unread}
+
+
+def _tables(state_directory: Path, kind: model.Profiler, files: Mapping[model.ArmName, Path]) -> list[model.JsonObject]:
+    """Where two profiles of one kind differ, in each thing that both say."""
+    read = {arm: READERS[kind](file) for arm, file in files.items()}
+    treatment, control = (read[arm] for arm in model.ArmName)
+    if not (said := [view for view in treatment if view in control]):
+        raise errors.CommandError(f"of the arms one says {' and '.join(treatment)}, the other {' and '.join(control)}")
+    return [
+        {
+            "profiler": " ".join(filter(None, (kind.value, view))),
+            "per": "run" if treatment[view].runs else "process",
+            "unit": "us",
+            "rows": difference(treatment[view], control[view]),
+            "files": {arm.value: str(file.relative_to(state_directory)) for arm, file in files.items()},
+        }
+        for view in said
+    ]
 
 
 def difference(treatment: Profile, control: Profile) -> list[model.Json]:
-    """The names whose own time differs most: ``name treatment control change within``, in microseconds.
+    """The names whose own time differs most: ``name treatment control change within``, in microseconds; counts before them.
 
     ``within`` is half of the change's interval of 95 %, by the number of samples alone, which is Poisson; 0 where every call was
-    timed.
+    timed. A count has a ``unit`` of its own.
     """
     names = treatment.own.keys() | control.own.keys()
     rows = [(name, treatment.own.get(name, 0.0), control.own.get(name, 0.0)) for name in sorted(names)]
     rows.sort(key=lambda row: abs(row[1] - row[2]), reverse=True)
-    return [
+    times: list[model.Json] = [
         {
             "name": name[:LONGEST],
             "treatment": round(one, 3),
@@ -113,6 +142,13 @@ def difference(treatment: Profile, control: Profile) -> list[model.Json]:
         }
         for name, one, other in rows[:SHOWN]
     ]
+    counted = sorted(treatment.counts.keys() | control.counts.keys())
+    both = [(name, treatment.counts.get(name, 0.0), control.counts.get(name, 0.0)) for name in counted]
+    counts: list[model.Json] = [
+        {"name": name, "treatment": one, "control": other, "change": one - other, "within": 0.0, "unit": ""}
+        for name, one, other in both
+    ]
+    return counts + times
 
 
 def of_trace(file: Path) -> Profile:
@@ -121,10 +157,7 @@ def of_trace(file: Path) -> Profile:
     Raises:
         CommandError: it is none, or too large.
     """
-    with _reading(file) as opened:
-        text = opened.read(LARGEST + 1)
-    if len(text) > LARGEST:
-        raise errors.CommandError(f"{file.name}: more than {LARGEST:,} characters are not read; profile fewer iterations")
+    text = _whole(file, LARGEST)
     try:
         whole = json.loads(text)
         events = whole["traceEvents"] if isinstance(whole, dict) else whole
@@ -169,16 +202,67 @@ def of_samples(file: Path) -> Profile:
     """
     own: collections.Counter[str] = collections.Counter()
     innermost = False
-    with _reading(file) as opened:
-        for row in opened:
-            if not row[0].isspace():
-                innermost = True
-            elif innermost and (frame := FRAME.match(row)):
-                own[_function(frame[1], frame[2])] += 1
-                innermost = False
-    if not own:
+    for row in _rows(file):
+        if not row[0].isspace():
+            innermost = True
+        elif innermost and (frame := FRAME.match(row)):
+            own[_function(frame[1], frame[2])] += 1
+            innermost = False
+    return _sampled(file, own)
+
+
+def of_simpleperf(file: Path) -> Profile:
+    """What ``simpleperf report-sample`` printed: samples, each a row of its name and rows that are indented.
+
+    The innermost frame's file and symbol are indented once, and those of its callers twice.
+
+    Raises:
+        CommandError: it holds no sample.
+    """
+    own: collections.Counter[str] = collections.Counter()
+    binary = ""
+    for row in _rows(file):
+        if row.startswith("  file: "):
+            binary = row.removeprefix("  file: ").strip()
+        elif row.startswith("  symbol: "):
+            symbol = row.removeprefix("  symbol: ").strip()
+            own[_function("[unknown]" if UNNAMED.match(symbol) else symbol, binary)] += 1
+    return _sampled(file, own)
+
+
+def of_perfetto(file: Path) -> dict[str, Profile]:
+    """What a trace of Perfetto's says: of its samples, where it has some, and of its scheduler.
+
+    Raises:
+        CommandError: it is none, is too large, or says nothing of the program.
+    """
+    data = _whole(file, perfetto.LARGEST)
+    try:
+        told = perfetto.read(data)
+    except errors.CommandError as error:
+        raise errors.CommandError(f"{file.name}: {error}") from error
+    each = 1e6 / perfetto.HERTZ
+    found = {"samples": Profile({name: count * each for name, count in told.samples.items()}, 0, each)} if told.samples else {}
+    return found | ({"scheduling": Profile(told.times, 0, counts=told.counts)} if told.times else {})
+
+
+def _alone(read: Callable[[Path], Profile]) -> Callable[[Path], dict[str, Profile]]:
+    """A reader of what says one thing only."""
+    return lambda file: {"": read(file)}
+
+
+READERS: Mapping[model.Profiler, Callable[[Path], dict[str, Profile]]] = {
+    model.Profiler.OWN: _alone(of_trace),
+    model.Profiler.PERF: _alone(of_samples),
+    model.Profiler.SIMPLEPERF: _alone(of_simpleperf),
+    model.Profiler.PERFETTO: of_perfetto,
+}
+
+
+def _sampled(file: Path, counts: Mapping[str, int]) -> Profile:
+    if not counts:
         raise errors.CommandError(f"{file.name}: holds no sample: the program was over too soon, or spent its time elsewhere")
-    return Profile({name: count * MICROSECONDS_A_SAMPLE for name, count in own.items()}, 0, MICROSECONDS_A_SAMPLE)
+    return Profile({name: count * MICROSECONDS_A_SAMPLE for name, count in counts.items()}, 0, MICROSECONDS_A_SAMPLE)
 
 
 def _function(symbol: str, binary: str) -> str:
@@ -186,10 +270,24 @@ def _function(symbol: str, binary: str) -> str:
     return f"{OFFSET.sub('', symbol)} ({Path(binary).name})"
 
 
+def _whole(file: Path, limit: int) -> bytes:
+    with _reading(file) as opened:
+        data = opened.read(limit + 1)
+    if len(data) > limit:
+        raise errors.CommandError(f"{file.name}: more than {limit:,} bytes are not read; profile fewer iterations")
+    return data
+
+
+def _rows(file: Path) -> Iterator[str]:
+    with _reading(file) as opened:
+        for row in opened:
+            yield row.decode(errors="replace")
+
+
 @contextlib.contextmanager
-def _reading(file: Path) -> Iterator[TextIO]:
+def _reading(file: Path) -> Iterator[gzip.GzipFile]:
     try:
-        with gzip.open(file, "rt", encoding="utf-8", errors="replace") as opened:
+        with gzip.open(file) as opened:
             yield opened
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise errors.CommandError(f"{file.name}: cannot be read: {error}") from error

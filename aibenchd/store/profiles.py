@@ -84,8 +84,9 @@ def put(transaction: store.Transaction, finding: int, facts: model.Json, reason:
 
 
 def of_finding(connection: sa.Connection, finding: int) -> model.JsonObject | None:
-    """``experiment reason`` and, where it was made, ``profiler per unit rows files``; None where none was asked for."""
+    """``experiment reason`` and, where it was made, ``profiler per unit rows files also unread``; None where none is wanted."""
     row = connection.execute(sa.select(_t).where(_t.c.finding == finding)).one_or_none()
     if row is None:
         return None
-    return {"experiment": row.experiment, "reason": row.reason, **(row.facts or {})}
+    made = {"also": [], "unread": [], **row.facts} if row.facts else {}  # the first ones were by one profiler alone
+    return {"experiment": row.experiment, "reason": row.reason, **made}

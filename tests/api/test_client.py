@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from aibenchd import events
 from aibenchd.api import call, client, pages, screen, server
+from aibenchd.store import schema, store
 
 CLIENT = [sys.executable, "-m", "aibenchd.api.client"]
 
@@ -530,3 +531,21 @@ async def test_a_finding_is_triaged_and_tells_who_did(full: statusd.Daemon) -> N
     assert re.search(r"accept +\d+s ago by \w+: worth it\n +acknowledge +\d+s ago by \w+: looking into it", shown)
     assert (await ask(full, "reopen", "1"))[0] == 0
     assert "none" in (await ask(full, "findings", "--state", "accepted"))[1]
+
+
+async def test_a_finding_shows_what_each_profiler_says(full: statusd.Daemon) -> None:
+    def table(by: str, *rows: dict[str, object]) -> dict[str, object]:
+        return {"profiler": by, "per": "process", "unit": "us", "rows": rows, "files": {"control": f"logs/profile/1-{by}"}}
+
+    sampled = {"name": "convolve", "control": 100.0, "treatment": 300.0, "change": 200.0, "within": 90.0}
+    counted = {"name": "migrations", "control": 3.0, "treatment": 41.0, "change": 38.0, "within": 0.0, "unit": ""}
+    facts = table("simpleperf", sampled) | {"also": [table("Perfetto", counted)], "unread": ["perf: it holds no sample"]}
+
+    def write(tx: store.Transaction) -> None:
+        tx.connection.execute(schema.profiles.insert().values(finding=1, experiment=1, facts=facts, reason=""))
+
+    await full.house.store.write(write)
+    _, shown, _ = await ask(full, "finding", "1")
+    assert re.search(r"profile, a process, by simpleperf +was +is +change\nconvolve +100 us +300 us +\+200 us ±90 us", shown)
+    assert re.search(r"by Perfetto +was +is +change\nmigrations +3 +41 +\+38\n", shown)
+    assert "not read: perf: it holds no sample" in shown

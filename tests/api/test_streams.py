@@ -44,6 +44,21 @@ async def test_a_long_log_is_shown_from_its_end(daemon: statusd.Daemon, tmp_path
         assert await reply.read() == b"x" * 100_000
 
 
+async def test_a_profile_is_sent_as_the_file_that_it_is(daemon: statusd.Daemon, tmp_path: Path) -> None:
+    whole = os.urandom(200_000)
+    (tmp_path / "logs/profile").mkdir(parents=True)
+    (tmp_path / "logs/profile/7-control.perfetto-trace.gz").write_bytes(whole)
+    (tmp_path / "logs/secret").write_text("secret")
+    address = "http://aibenchd/v1/logs/profile/"
+    async with daemon.client() as client:
+        async with client.get(f"{address}7-control.perfetto-trace.gz") as reply:
+            assert reply.headers["Content-Disposition"] == 'attachment; filename="7-control.perfetto-trace.gz"'
+            assert await reply.read() == whole
+        for name in ("8-control.perfetto-trace.gz", "..%2Fsecret", "7-control", "7-control.%2e%2e"):
+            async with client.get(f"{address}{name}") as reply:
+                assert reply.status == 404
+
+
 @pytest.mark.parametrize("log", ["../secret", "/etc/passwd", "out", "outside/secret", "pipe", "."])
 async def test_nothing_but_files_of_the_state_directory_is_shown(tmp_path: Path, log: str) -> None:
     state = tmp_path / "state"

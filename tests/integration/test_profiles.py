@@ -1,4 +1,4 @@
-"""A confirmed regression is profiled: real programs, real perf, and a program that profiles itself."""
+"""A confirmed regression is profiled: real programs, real perf, real Perfetto, and a program that profiles itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import adbd
+import aiohttp
 import lab
+import perfettod
 import pytest
 
+from aibenchd.measure import perfetto
+
+MISSING = perfettod.missing()
 COMPILED = '#!/bin/sh\nset -e\ngcc -O1 -fno-omit-frame-pointer -fno-inline -x c "$1/bench" -o "$2"\n'
 ENGINE = r"""
 #include <stdio.h>
@@ -103,3 +109,37 @@ async def test_where_there_is_no_profiler_it_is_said(tmp_path: Path) -> None:
         profile = await profile_of(made)
         assert "there is no perf on the device" in profile["reason"]
         assert "rows" not in profile
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+async def test_on_a_phone_perfetto_traces_both_arms_and_the_traces_can_be_fetched(tmp_path: Path) -> None:
+    (tmp_path / "adb").mkdir()
+    with adbd.server(tmp_path / "adb") as server:
+        async with adbd.phone(tmp_path / "phone") as phone:
+            for name in ("perf", "simpleperf"):  # this host's are not the phone's
+                phone.script(name, "exit 127")
+            made = watched(tmp_path)
+            keys = {"name": "pixel", "kind": "adb", "address": phone.address, "server_port": server.port, "minimum_free": "1MiB"}
+            made.configure(devices=[keys])
+            with perfettod.on(phone):
+                async with made.daemon():
+                    await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+                    made.commit("slower", latency=130)
+                    profile = await profile_of(made)
+                    fetched = {arm: await fetch(made, file) for arm, file in profile["files"].items()}
+            assert (profile["reason"], profile["profiler"], profile["unread"]) == ("", "Perfetto scheduling", [])
+            rows = {row["name"]: row for row in profile["rows"]}
+            for arm, trace in fetched.items():
+                assert rows[perfetto.RUNNING][arm] > 0
+                assert trace == (made.directory / "state" / profile["files"][arm]).read_bytes()
+            assert [path.name for path in (phone.root / "data/misc").rglob("*") if path.is_file()] == []
+
+
+async def fetch(made: lab.Lab, file: str) -> bytes:
+    """One of the files that a profile names, as the dashboard links to it."""
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(made.socket))) as client,
+        client.get(f"http://aibenchd/v1/{file}") as reply,
+    ):
+        assert reply.status == 200
+        return await reply.read()

@@ -1,17 +1,26 @@
-"""An arm under a profiler, by real programs on this host."""
+"""An arm under profilers, by real programs on this host, and on a phone."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import gzip
 import shutil
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import adbd
+import anyio
 import lab
+import launchers
+import perfettod
 import pytest
 
-from aibenchd import digests, model
-from aibenchd.devices import base, local, metering
-from aibenchd.measure import placing, profiler
+from aibenchd import digests, errors, model
+from aibenchd.devices import adb, base, local, metering
+from aibenchd.measure import perfetto, placing, profiler, profiles
 from aibenchd.specs import files
 
 OWN = '[ -z "$AIBENCHD_PROFILE" ] || echo "{arm}" > "$AIBENCHD_PROFILE"\n'
@@ -27,9 +36,9 @@ async def _no_host() -> base.Session:
     raise AssertionError("nothing is to be done on the host around these programs")
 
 
-async def laid_out(sides: placing.Sides, directory: Path, arm: model.ArmName, program: str) -> placing.Placed:
+async def laid_out(sides: placing.Sides, directory: Path, arm: model.ArmName, program: str | bytes) -> placing.Placed:
     directory.mkdir()
-    (directory / "bench").write_text(program)
+    (directory / "bench").write_bytes(program.encode() if isinstance(program, str) else program)
     (directory / "bench").chmod(0o755)
     specification = lab.specification("net")
     benchmark = model.Benchmark(specification["model"], specification["tests"][0], "net.json")
@@ -52,6 +61,205 @@ async def test_an_arm_that_leaves_no_profile_is_not_given_the_other_ones(tmp_pat
         programs = {first: own, second: PLAIN}
         placed = {arm: await laid_out(sides, tmp_path / arm, arm, programs[arm]) for arm in model.ArmName}
         made = await profiler.run(sides, settings, placed[first], _ready, tmp_path / "one")
-        assert (made.kind, (tmp_path / "one").read_text()) == (model.Profiler.OWN, f"{first}\n")
+        assert (made.kinds, gzip.decompress((tmp_path / "one.json.gz").read_bytes())) == (
+            (model.Profiler.OWN,),
+            f"{first}\n".encode(),
+        )
         left = await profiler.run(sides, settings, placed[second], _ready, tmp_path / "other")
-        assert (left.kind, left.reason) == (None, profiler.NONE)
+        assert (left.kinds, left.reason) == ((), profiler.NONE)
+
+
+# ---- on a phone
+
+# Busy in a function that both arms have, in one that is the treatment's alone, and in a thread of its own; asleep in between.
+ENGINE = r"""
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+volatile double sink;
+static void convolve(long n) { for (long i = 0; i < n; i++) sink += i; }
+static void copy_twice(long n) { for (long i = 0; i < n; i++) sink -= i; }
+static void *beside(void *nothing) { usleep(300000); return nothing; }
+int main(void) {
+    pthread_t thread;
+    pthread_create(&thread, 0, beside, 0);
+    for (int run = 0; run < 20; run++) { convolve(2000000); copy_twice(COPIES); }
+    pthread_join(thread, 0);
+    puts("PyTorchObserver {\"type\": \"NET\", \"metric\": \"latency\", \"unit\": \"us\", \"value\": 100}");
+}
+"""
+MISSING = perfettod.missing()
+needs_perfetto = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[adbd.Server]:
+    with adbd.server(tmp_path_factory.mktemp("adb")) as server:
+        yield server
+
+
+@pytest.fixture
+async def phone(tmp_path: Path) -> AsyncIterator[adbd.Phone]:
+    """One whose programs are its own, so that nothing of this host's profiles on it."""
+    async with adbd.phone(tmp_path / "phone") as phone:
+        phone.script("perf", "exit 127")
+        for name in ("perfetto", "simpleperf"):  # by their names the shell would find this host's
+            if shutil.which(name):
+                phone.script(name, "exit 127")
+        yield phone
+
+
+@contextlib.asynccontextmanager
+async def in_hand(server: adbd.Server, phone: adbd.Phone) -> AsyncIterator[tuple[placing.Sides, base.DeviceSettings]]:
+    given = {"name": "pixel", "kind": "adb", "server_port": server.port, "minimum_free": "1MiB", "address": phone.address}
+    settings = adb.Settings.model_validate(given)
+    async with adb.Adb(settings, Path("/none"), base.RunSettings()).session() as session:
+        yield placing.Sides(session, metering.make(None, on_this_host=False), _no_host, contextlib.nullcontext), settings
+
+
+def compiled(directory: Path, copies: int) -> bytes:
+    program = directory / f"bench-{copies}"
+    command = ["gcc", "-O1", "-fno-omit-frame-pointer", "-fno-inline", "-pthread", "-x", "c", "-", "-o", str(program)]
+    subprocess.run(command, input=ENGINE.replace("COPIES", str(copies)).encode(), check=True)
+    return program.read_bytes()
+
+
+async def both_profiled(server: adbd.Server, phone: adbd.Phone, directory: Path) -> dict[model.ArmName, profiler.Profiled]:
+    """Each arm, as a block profiles them; the treatment copies what the control does not."""
+    made = {}
+    async with in_hand(server, phone) as (sides, settings):
+        for arm, copies in zip(model.ArmName, (4000000, 0), strict=True):
+            placed = await laid_out(sides, directory / arm, arm, compiled(directory, copies))
+            target = profiles.path(directory, 1, arm)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            condition = functools.partial(_emptied, sides)
+            made[arm] = await profiler.run(sides, settings, placed, condition, target)
+    return made
+
+
+async def _emptied(sides: placing.Sides) -> None:
+    await sides.device.directory(placing.WORK)
+
+
+async def _when_it_is_back(profiled: Callable[[], Awaitable[profiler.Profiled]]) -> profiler.Profiled:
+    with anyio.fail_after(lab.WAIT):
+        while True:
+            with contextlib.suppress(errors.DeviceLostError):
+                return await profiled()
+            await anyio.sleep(0.1)
+
+
+def left_on(phone: adbd.Phone) -> list[str]:
+    """What profilers left there."""
+    there = [*(phone.root / "data/misc").rglob("*"), *(phone.directory / "work").rglob("aibenchd-*")]
+    return [path.name for path in there if path.is_file()]
+
+
+async def test_a_phone_without_profilers_says_what_is_missing(tmp_path: Path, server: adbd.Server, phone: adbd.Phone) -> None:
+    async with in_hand(server, phone) as (sides, settings):
+        placed = await laid_out(sides, tmp_path / "arm", model.ArmName.TREATMENT, PLAIN)
+        made = await profiler.run(sides, settings, placed, _ready, tmp_path / "one")
+    assert (made.kinds, made.reason) == ((), profiler.NONE)
+    assert made.finished.trial.outcome is model.Outcome.OK
+
+
+@needs_gcc
+@pytest.mark.skipif(not perfettod.simpleperf(), reason="no simpleperf (the NDK's for Linux, where AIBENCHD_SIMPLEPERF names it)")
+async def test_simpleperf_names_the_function_that_was_added(tmp_path: Path, server: adbd.Server, phone: adbd.Phone) -> None:
+    phone.script(
+        "simpleperf", f'case $1$(getprop security.perf_harden) in record1) exit 1 ;; esac; exec {perfettod.simpleperf()} "$@"'
+    )
+    phone.script("setprop", 'file={root}/phone/properties; sed -i "/^$1=/d" $file; echo "$1=$2" >>$file')
+    phone.set(**{"security.perf_harden": "1"})
+    made = await both_profiled(server, phone, tmp_path)
+    assert {(one.kinds, one.reason) for one in made.values()} == {((model.Profiler.SIMPLEPERF,), "")}
+    found = profiles.compared(tmp_path, 1)
+    first = found["rows"][0]
+    assert (found["profiler"], first["name"], first["control"]) == ("simpleperf", "copy_twice (bench)", 0.0)
+    assert first["change"] > first["within"] > 0
+    assert "security.perf_harden=1" in (phone.root / "phone/properties").read_text()
+    assert left_on(phone) == []
+
+
+@needs_gcc
+@needs_perfetto
+@pytest.mark.parametrize("sdk", ["28", "34"])
+async def test_perfetto_says_how_the_threads_of_both_arms_were_scheduled(
+    tmp_path: Path, server: adbd.Server, phone: adbd.Phone, sdk: str
+) -> None:
+    """Also where it cannot be told to wait until all is traced, as before Android 13."""
+    phone.set(**{"ro.build.version.sdk": sdk})
+    with perfettod.on(phone):
+        if sdk == "28":  # whose Perfetto takes no field that is younger
+            real = (phone.root / "bin/perfetto").rename(phone.root / "bin/perfetto-of-now")
+            known = "case $* in *-D*) exit 1 ;; *-c*) config=$(cat) ;; *) exit 1 ;; esac\n"
+            known += "case $config in *compact_sched*|*cpufreq_period_ms*|*linux.perf*) exit 1 ;; esac\n"
+            phone.script("perfetto", f'{known}echo "$config" | {real} "$@"')
+        made = await both_profiled(server, phone, tmp_path)
+    assert {(one.kinds, one.reason) for one in made.values()} == {((model.Profiler.PERFETTO,), "")}
+    found = profiles.compared(tmp_path, 1)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert (found["profiler"], found["also"], found["unread"]) == ("Perfetto scheduling", [], [])
+    assert rows[perfetto.RUNNING]["treatment"] > 2 * rows[perfetto.RUNNING]["control"] > 0
+    for arm in model.ArmName:
+        assert sum(row[arm] for name, row in rows.items() if name.startswith("on CPU ")) == pytest.approx(
+            rows[perfetto.RUNNING][arm], abs=1
+        )
+        assert rows[perfetto.SLEEPING][arm] > 250_000  # the thread beside it
+    assert left_on(phone) == []
+
+
+async def test_an_app_is_told_to_be_beyond_profilers(tmp_path: Path, server: adbd.Server, phone: adbd.Phone) -> None:
+    """It is no child of what starts it, and is handed no environment."""
+    app = PLAIN.replace("#!/bin/sh\n", "#!/bin/sh\nsleep 0.1\n")
+    async with in_hand(server, phone) as (sides, settings):
+        placed = await laid_out(sides, tmp_path / "arm", model.ArmName.TREATMENT, app)
+        placed = dataclasses.replace(placed, app=base.App("org.example.bench", ".Main"))
+        made = await profiler.run(sides, settings, placed, _ready, tmp_path / "one")
+    assert (made.kinds, made.reason) == ((), profiler.APP)
+
+
+@needs_perfetto
+async def test_perfetto_whose_services_do_not_run_is_told_with_what_to_do(
+    tmp_path: Path, server: adbd.Server, phone: adbd.Phone
+) -> None:
+    phone.set(**{"ro.build.version.sdk": "29"})
+    with perfettod.on(phone):
+        pass
+    async with in_hand(server, phone) as (sides, settings):
+        placed = await laid_out(sides, tmp_path / "arm", model.ArmName.TREATMENT, PLAIN)
+        made = await profiler.run(sides, settings, placed, functools.partial(_emptied, sides), tmp_path / "one")
+    assert made.kinds == ()
+    assert made.reason.startswith("under Perfetto: exit code 126: ")
+    assert "adb shell setprop persist.traced.enable 1" in made.reason
+    assert left_on(phone) == []
+
+
+@needs_perfetto
+async def test_a_phone_that_is_lost_while_it_is_traced_is_traced_again(
+    tmp_path: Path, server: adbd.Server, phone: adbd.Phone
+) -> None:
+    """Its block is run again, and the trace that lies there is written over, and removed."""
+    traced = f"[ ! -e {profiler.RECORDED} ] || [ -e {phone.root}/calm ] || {{ echo >begun; sleep 600; }}\n"
+    program = PLAIN.replace("#!/bin/sh\n", "#!/bin/sh\n" + traced)
+
+    async def profiled(name: str) -> profiler.Profiled:
+        async with in_hand(server, phone) as (sides, settings):
+            placed = await laid_out(sides, tmp_path / name, model.ArmName.TREATMENT, program)
+            return await profiler.run(sides, settings, placed, functools.partial(_emptied, sides), tmp_path / f"{name}-profile")
+
+    async def lose() -> None:
+        await launchers.until_written(phone.directory / "work/work/begun")
+        phone.drop()
+
+    with perfettod.on(phone):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lose)
+            with pytest.raises(errors.LostRunningError):
+                await profiled("lost")
+        assert left_on(phone) == ["aibenchd-trace", profiler.RECORDED]
+        (phone.root / "calm").touch()
+        made = await _when_it_is_back(functools.partial(profiled, "again"))
+    assert (made.kinds, made.reason) == ((model.Profiler.PERFETTO,), "")
+    assert left_on(phone) == []

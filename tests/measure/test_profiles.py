@@ -35,7 +35,7 @@ def write(directory: Path, arm: model.ArmName, text: str, kind: model.Profiler =
     path = profiles.path(directory, 1, arm)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    profiles.keep(directory, 1, arm, kind)
+    profiles.keep(path, kind)
 
 
 def trace(*events: dict[str, Any], runs: int = 1) -> str:
@@ -65,6 +65,45 @@ def test_a_sample_counts_for_its_innermost_frame(tmp_path: Path) -> None:
     found = profiles.of_samples(tmp_path / profiles.DIRECTORY / "1-treatment.perf.txt.gz")
     each = profiles.MICROSECONDS_A_SAMPLE
     assert found.own == {"convolve (bench)": 2 * each, "[unknown] (libc.so.6)": each}
+
+
+SIMPLEPERF = """meta_info:
+  trace_offcpu: false
+  event_type: cpu-clock
+sample:
+  event_type: cpu-clock
+  time: 27701213405474
+  event_count: 2004008
+  thread_id: 940
+  thread_name: bench
+  vaddr_in_file: 113b
+  file: /data/local/tmp/1/bench
+  symbol: convolve(float const*, int)
+  callchain:
+    vaddr_in_file: 27249
+    file: /apex/com.android.runtime/lib64/bionic/libc.so
+    symbol: __libc_init
+sample:
+  event_type: cpu-clock
+  time: 27701215407130
+  event_count: 2004008
+  thread_id: 940
+  thread_name: bench
+  vaddr_in_file: 27249
+  file: /apex/com.android.runtime/lib64/bionic/libc.so
+  symbol: *libc.so[+27249]
+lost_situation:
+  sample_count: 2
+  lost_count: 0
+"""
+
+
+def test_a_sample_of_simpleperf_counts_for_its_innermost_frame(tmp_path: Path) -> None:
+    """As version 1.build.11421629 prints them."""
+    write(tmp_path, model.ArmName.TREATMENT, SIMPLEPERF, model.Profiler.SIMPLEPERF)
+    found = profiles.of_simpleperf(tmp_path / profiles.DIRECTORY / "1-treatment.simpleperf.txt.gz")
+    each = profiles.MICROSECONDS_A_SAMPLE
+    assert found.own == {"convolve(float const*, int) (bench)": each, "[unknown] (libc.so)": each}
 
 
 def test_the_largest_differences_come_first(tmp_path: Path) -> None:
@@ -122,7 +161,7 @@ def test_a_trace_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pyte
     write(tmp_path, model.ArmName.TREATMENT, trace(event("conv", 0, 50)))
     assert profiles.of_trace(tmp_path / profiles.DIRECTORY / "1-treatment.json.gz").own == {"conv": 50.0}
     write(tmp_path, model.ArmName.TREATMENT, trace(*[event("conv", 0, 50)] * 9))
-    with pytest.raises(errors.CommandError, match="more than 300 characters"):
+    with pytest.raises(errors.CommandError, match="more than 300 bytes"):
         profiles.of_trace(tmp_path / profiles.DIRECTORY / "1-treatment.json.gz")
 
 

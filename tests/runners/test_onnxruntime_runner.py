@@ -103,7 +103,7 @@ def test_a_file_s_own_inputs_are_those_that_are_asked_for(squeezenet: Path) -> N
 def test_a_profile_is_left_where_one_is_asked_for(squeezenet: Path, tmp_path: Path) -> None:
     file = tmp_path / "profile"
     run("--model", squeezenet, "--input-dims", "1,3,224,224", "--operators", AIBENCHD_PROFILE=str(file))
-    profiles.keep_as(file, model.Profiler.OWN)
+    profiles.keep(file, model.Profiler.OWN)
     found = profiles.of_trace(file.with_name("profile.json.gz"))
     assert found.runs == 3
     assert sum(name.endswith("_kernel_time") for name in found.own) > 30  # nodes, by their names

@@ -133,7 +133,7 @@ def test_a_profile_is_left_where_one_is_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "profile"
     arguments = ("--module", "engine:net", *LARGE, "--iterations", "4")
     assert "latency" in {series.metric for series in run(*arguments, AIBENCHD_PROFILE=str(file)).series}
-    profiles.keep_as(file, model.Profiler.OWN)
+    profiles.keep(file, model.Profiler.OWN)
     found = profiles.of_trace(file.with_name("profile.json.gz"))
     assert found.runs == 4
     assert found.own["aten::mkldnn_convolution"] > 0

@@ -44,6 +44,16 @@ PROFILED = {
     "void gemm_kernel<float, 4, true>(Panel const&, Panel&, unsigned long)": 310.5,
     "memset": -20.0,
 }
+SCHEDULED = {
+    "profiler": "Perfetto scheduling",
+    "per": "process",
+    "unit": "us",
+    "rows": [
+        {"name": "migrations to another CPU", "control": 3.0, "treatment": 41.0, "change": 38.0, "within": 0.0, "unit": ""},
+        {"name": "running", "control": 812000.0, "treatment": 830000.0, "change": 18000.0, "within": 0.0},
+    ],
+    "files": {arm: f"logs/profile/1-{arm}.perfetto-trace.gz" for arm in ("treatment", "control")},
+}
 HOSTILE = "<script>alert('subject')</script>&\"' x"
 
 
@@ -264,7 +274,15 @@ class Weeks:
         )
         verify = self._compared(pair, "resnet50", "lab-host", "cpu", 24, finding=first)
         rows = [{"name": name, "control": 812.0, "treatment": 812.0 + took, "change": took} for name, took in PROFILED.items()]
-        profile = {"profiler": "perf", "per": "run", "unit": "us", "rows": rows, "files": {"control": "profiles/1.txt"}}
+        profile = {
+            "profiler": "perf",
+            "per": "run",
+            "unit": "us",
+            "rows": rows,
+            "files": {"control": "logs/profile/1-control.perf.txt.gz"},
+            "also": [SCHEDULED],
+            "unread": [],
+        }
         made = {"finding": first, "experiment": verify, "facts": profile, "reason": "", "made_at": at}
         self.tx.connection.execute(schema.profiles.insert().values(made))
         self.tx.connection.execute(

@@ -139,3 +139,15 @@ def test_what_is_not_ours_is_as_it_was_published(name: str, digest: str) -> None
     """uPlot 1.6.32, of the npm package of that name."""
     assert hashlib.sha256((render.STATIC / "uplot" / name).read_bytes()).hexdigest() == digest
     assert "MIT License" in (render.STATIC / "uplot" / "LICENSE").read_text()
+
+
+async def test_a_finding_shows_what_each_profiler_says_and_where_it_is_to_be_had(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
+) -> None:
+    text = unescape(await text_of(client, f"{dashboard.url}/findings/1"))
+    assert '<a href="/v1/logs/profile/1-control.perf.txt.gz" download>control</a>' in text
+    assert "by Perfetto scheduling" in text
+    assert '<a href="/v1/logs/profile/1-treatment.perfetto-trace.gz" download>treatment</a>' in text
+    assert text.count("https://ui.perfetto.dev") == 1
+    assert '<td class="n">3</td><td class="n">41</td><td class="n">+38</td>' in text
+    assert '<td class="n">812\N{NO-BREAK SPACE}ms</td>' in text

@@ -73,7 +73,7 @@ async def test_what_has_signs_of_the_syntax_in_it_comes_back_as_it_was(
     assert point["info_string"] == sending.AWKWARD
     assert point["type"] == sending.AWKWARD.replace("\\", "/")
     assert point["benchmark"] == "=,= "
-    assert not point["unit"]
+    assert not point.get("unit")
 
 
 @pytest.mark.parametrize("bad", ["line\nbreak", "trailing\\", "\0", "tab\there", "\u2028"])
