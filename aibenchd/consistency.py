@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
-from aibenchd import errors, faults, plugins, yamlfile
+from aibenchd import errors, faults, model, plugins, yamlfile
 
 Items: TypeAlias = list[tuple[int, dict[str, Any]]]
 
@@ -29,7 +29,7 @@ def of(document: yamlfile.Document) -> list[errors.Fault]:
     if not isinstance(document.value, dict):
         return []
     names = (_unknown_names, _unknown_repositories)
-    checks = (_secrets, _twice, _kinds, _meters, *names, _shared_cpus, _shared_phones, _shared_directories)
+    checks = (_secrets, _twice, _taken, _kinds, _meters, *names, _shared_cpus, _shared_phones, _shared_directories)
     return [document.fault(key_path, message) for check in checks for key_path, message in check(document.value)]
 
 
@@ -72,6 +72,13 @@ def _twice(value: dict[str, Any]) -> Iterator[Finding]:
             if isinstance(name, str) and first.setdefault(name, index) != index:
                 reason = f"{faults.quoted(name)} is taken by {section}[{first[name]}]; each has a name of its own"
                 yield (section, index, "name"), reason
+
+
+def _taken(value: dict[str, Any]) -> Iterator[Finding]:
+    for index, item in _items(value, "repositories"):
+        if item.get("name") == model.SUBMITTED:
+            message = f"{model.SUBMITTED!r} is what people send with 'aibenchctl submit'; take another name"
+            yield ("repositories", index, "name"), message
 
 
 def _kinds(value: dict[str, Any]) -> Iterator[Finding]:

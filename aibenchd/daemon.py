@@ -43,6 +43,7 @@ from aibenchd.report import recording
 from aibenchd.specs import catalog
 from aibenchd.store import devices as stored
 from aibenchd.store import meta, store, undo, views
+from aibenchd.submissions import kept, programs, submitting
 from aibenchd.watch import base as watch
 
 STATUS_FILE_SECONDS = 5.0
@@ -83,6 +84,7 @@ class Daemon:
         self.path = path
         self.directory = directory
         self.rng = random.Random()  # noqa: S311  of pauses, nothing secret
+        self.kept = kept.Kept(directory / "submissions")
         self.events = events.Events()
         self.board = board.Board(self.events)
         self.gate: hostgate.Gate = hostgate.HostGate() if loaded.settings.builds.same_host else hostgate.OpenGate()
@@ -113,6 +115,7 @@ class Daemon:
             self.house = stations.house(self)
             if self._loaded.faults:
                 self._refuse_specifications(self._loaded.faults)
+            await anyio.to_thread.run_sync(self.kept.sweep)
             await tasks.start(self._listen)
             await tasks.start(self._signals)
             await self._look_at_status_file()
@@ -130,6 +133,8 @@ class Daemon:
 
     def clone(self, chosen: settings.RepositorySettings) -> watch.Repository:
         """A repository's clone; every caller's is the same one on the disk."""
+        if chosen.name == model.SUBMITTED:
+            return programs.Submitted(chosen, self.kept.directory)
         kind = plugins.load("repositories", chosen.kind)
         made: watch.Repository = kind(chosen, self.directory / "repositories" / chosen.name)
         return made
@@ -162,6 +167,18 @@ class Daemon:
 
     async def calibrate(self, wanted: planning.Calibration) -> int:
         return await planning.calibrate(self.store, self.world(), wanted)
+
+    async def submit(self, wanted: submitting.Wanted) -> int | submitting.Lacking:
+        return await submitting.submit(submitting.House(self.store, self.world(), self.house.models, self.kept), wanted)
+
+    async def cancel(self, request: int, by: str) -> int:
+        ended = await submitting.cancel(self.store, request, by)
+        for experiment, device in ended:
+            service = self._measuring.services.get(device)
+            if service is not None:
+                service.worker.abandon(experiment)
+        log.info("cancelled", request=request, by=by, experiments=len(ended))
+        return len(ended)
 
     async def reload(self) -> server.ReloadResult:
         """Read the configuration again and apply what is different; a bad one changes nothing."""
@@ -340,7 +357,7 @@ class Daemon:
 
     async def _listen(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         path = server.default_path(self._loaded.settings.status, self.directory, os.environ)
-        house = server.House(self.store, self.board, self.events, lambda: self._loaded.settings, self, self.directory)
+        house = server.House(self.store, self.board, self.events, lambda: self._loaded.settings, self, self.directory, self.kept)
         await server.serve(house, path, task_status=task_status)
 
     async def _signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:

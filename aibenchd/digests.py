@@ -17,12 +17,12 @@ def of_tree(root: Path) -> str:
     """One digest over the names, executable bits and bytes of all that lies below ``root``; links count as their text."""
     total = hashlib.sha256()
     for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix()):
-        total.update(_entry(root, path).encode(errors="surrogateescape"))
+        total.update(entry(path.relative_to(root).as_posix(), path).encode(errors="surrogateescape"))
     return total.hexdigest()
 
 
-def _entry(root: Path, path: Path) -> str:
-    name = path.relative_to(root).as_posix()
+def entry(name: str, path: Path) -> str:
+    """What a file, link or directory adds to the digest of a tree in which it has this name."""
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         return f"link {name}\0{path.readlink()}\n"

@@ -167,6 +167,18 @@ class CommandError(AibenchdError):
     """A benchmark cannot be composed into commands, or its program's output not be read."""
 
 
+class UploadError(AibenchdError):
+    """What was sent is not what was announced, or cannot be taken."""
+
+
+class TooLargeError(UploadError):
+    """More is sent than the configuration lets one send."""
+
+
+class NoSpaceError(UploadError):
+    """The disk is full, so that what is sent cannot be kept."""
+
+
 class TriageError(AibenchdError):
     """A finding is not in a state of which this can be made."""
 

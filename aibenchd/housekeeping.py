@@ -16,7 +16,8 @@ import structlog
 
 from aibenchd import settings
 from aibenchd.measure import keeping, placing, worker
-from aibenchd.store import housekeeping, store
+from aibenchd.store import housekeeping, store, submissions
+from aibenchd.submissions import kept
 
 LOOK_SECONDS = 3600.0
 DIRECTORIES = 1_000  # of experiments, in one look
@@ -26,26 +27,43 @@ BETWEEN_TRIMS = 60.0  # seconds at least, however many model files come
 log = structlog.get_logger()
 
 
-async def run(house: worker.House, current: Callable[[], settings.RetentionSettings]) -> None:
-    """Look every hour, for ever; at model files, also when one has come."""
+async def run(house: worker.House, current: Callable[[], settings.Settings]) -> None:
+    """Look every hour, for ever; at model files, and at what people sent, also when something has come."""
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_forget_submissions, house.store, house.state_directory, current)
         tasks.start_soon(_forget, house.store, house.state_directory, current)
         tasks.start_soon(_trim_models, house)
 
 
-async def _forget(journal: store.Store, state_directory: Path, current: Callable[[], settings.RetentionSettings]) -> None:
+async def _forget(journal: store.Store, state_directory: Path, current: Callable[[], settings.Settings]) -> None:
     while True:
-        kept = current()
-        before = datetime.now(UTC) - timedelta(seconds=kept.samples)
+        chosen = current().retention
+        before = datetime.now(UTC) - timedelta(seconds=chosen.samples)
         for what, forget in (("samples", housekeeping.forget_samples), ("exclusions", housekeeping.forget_exclusions)):
             while gone := await journal.write(functools.partial(forget, before=before)):
                 log.info(f"{what} were kept long enough", trials=gone)
                 await anyio.sleep(PAUSE_SECONDS)
-        await anyio.to_thread.run_sync(remove_files, state_directory / "logs", time.time() - kept.logs)
+        await anyio.to_thread.run_sync(remove_files, state_directory / "logs", time.time() - chosen.logs)
         rows = state_directory / placing.OUTPUTS / keeping.ROWS
-        await anyio.to_thread.run_sync(remove_files, rows, time.time() - kept.samples)
+        await anyio.to_thread.run_sync(remove_files, rows, time.time() - chosen.samples)
         await forget_experiments(journal, state_directory)
         await anyio.sleep(LOOK_SECONDS)
+
+
+async def _forget_submissions(journal: store.Store, state_directory: Path, current: Callable[[], settings.Settings]) -> None:
+    sent = kept.Kept(state_directory / "submissions")
+    with journal.events.bell("request.planned") as bell:
+        while True:
+            await forget_submissions(journal, sent, current().submissions)
+            await anyio.sleep(BETWEEN_TRIMS)
+            await bell.wait(LOOK_SECONDS)
+
+
+async def forget_submissions(journal: store.Store, sent: kept.Kept, chosen: settings.SubmissionSettings) -> None:
+    """Let go of what people sent, and no experiment may still run, when it was kept for long enough or takes too much."""
+    needed = await journal.read(submissions.needed)
+    await anyio.to_thread.run_sync(sent.sweep, kept.LEFT_SECONDS)
+    await anyio.to_thread.run_sync(sent.forget, chosen.keep, chosen.cache_size, needed)
 
 
 async def _trim_models(house: worker.House) -> None:

@@ -31,6 +31,9 @@ class ArmName(enum.StrEnum):
     CONTROL = "control"
 
 
+SUBMITTED = "submitted"  # the repository that what people send is of; no other has this name
+
+
 class RunType(enum.StrEnum):
     """Why an experiment is run, in FAI-PEP's words."""
 
@@ -41,6 +44,7 @@ class RunType(enum.StrEnum):
     PROFILE = "profile"  # both arms of a confirmed regression under a profiler: says where, not how much
     SELFCHECK = "selfcheck"  # one commit against itself, so that whatever is found is a false alarm
     COMPARE = "compare"  # two cells of the coverage matrix, that a person asked for; says nothing of a commit
+    SUBMISSION = "submission"  # programs that a person built and sent; of no commit
 
 
 class Profiler(enum.StrEnum):

@@ -96,7 +96,9 @@ class Credentials(Model):
 class RepositorySettings(Model):
     """A remote whose commits are measured."""
 
-    name: Annotated[Name, Field(description="what benchmarks, status and records call it")]
+    name: Annotated[
+        Name, Field(description="what benchmarks, status and records call it; 'submitted' is what people send with aibenchctl")
+    ]
     kind: Annotated[str, Field(description="version control system: git or hg")] = "git"
     url: Annotated[
         NotAnOption, Field(min_length=1, description="as git or hg clone takes it; ./ and ../ are relative to this file")
@@ -310,6 +312,22 @@ class StatusSettings(Model):
     ] = ""
 
 
+class SubmissionSettings(Model):
+    """Programs that people build at their desks and send, which run on devices as all programs do."""
+
+    groups: Annotated[
+        tuple[str, ...],
+        Field(description="groups whose members may send programs; root and the daemon's user always may"),
+    ] = ()
+    max_size: Annotated[
+        quantities.Size, Field(description="of one program with all that belongs to it, or of one file of a specification")
+    ] = 512 << 20
+    cache_size: Annotated[
+        quantities.Size, Field(description="of all that was sent; what was used longest ago goes first, and is sent again then")
+    ] = 10 << 30
+    keep: Annotated[quantities.Interval, Field(description="how long it is kept after it was last used")] = 7 * 86400.0
+
+
 class DashboardSettings(Model):
     """The dashboard, for browsers; /metrics and what can be read of the API are there too."""
 
@@ -396,6 +414,7 @@ class Settings(Model):
     models: Annotated[ModelCacheSettings, Field(description="where model files are kept")] = ModelCacheSettings()
     sinks: Annotated[tuple[AnySink, ...], Field(description="where results go; the kind decides which keys there are")] = ()
     status: Annotated[StatusSettings, Field(description="the status socket")] = StatusSettings()
+    submissions: Annotated[SubmissionSettings, Field(description="programs that people send")] = SubmissionSettings()
     dashboard: Annotated[DashboardSettings, Field(description="for browsers")] = DashboardSettings()
     retention: Annotated[RetentionSettings, Field(description="how long things are kept")] = RetentionSettings()
     run: Annotated[device.RunSettings, Field(description="who builds and programs run as")] = device.RunSettings()

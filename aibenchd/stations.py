@@ -23,6 +23,7 @@ from aibenchd.measure import worker
 from aibenchd.report import outbox, recording
 from aibenchd.specs import files, marks
 from aibenchd.store import store
+from aibenchd.submissions import programs
 from aibenchd.watch import base as watch
 from aibenchd.watch import watcher
 
@@ -245,9 +246,10 @@ class Housekeeping(services.Service):
 
     async def run(self) -> None:
         rooms = self._rooms
-        await housekeeping.run(rooms.house, lambda: rooms.world().settings.retention)
+        await housekeeping.run(rooms.house, lambda: rooms.world().settings)
 
 
 def of_builds(chosen: settings.Settings) -> settings.Settings:
-    """The part of the configuration that the builder depends on, so that no other change restarts it."""
-    return settings.Settings.model_construct(builds=chosen.builds, repositories=chosen.repositories, run=chosen.run)
+    """The part of the configuration that the builder depends on, so that no other change restarts it; with what people send."""
+    repositories = (*chosen.repositories, programs.settings_of("generic"))  # of what is submitted, whatever framework it is of
+    return settings.Settings.model_construct(builds=chosen.builds, repositories=repositories, run=chosen.run)

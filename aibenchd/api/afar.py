@@ -101,7 +101,7 @@ def dial(path: str) -> None:
         while True:
             ready, _, _ = select.select(reading, [], [])
             if daemon.fileno() in ready:
-                piece = daemon.recv(call.PIECE)
+                piece = _heard(daemon)
                 if not piece:
                     return
                 _write_all(sys.stdout.fileno(), piece)
@@ -109,7 +109,17 @@ def dial(path: str) -> None:
                 piece = os.read(sys.stdin.fileno(), call.PIECE)
                 if not piece:
                     return  # who asked has gone
-                daemon.sendall(piece)
+                try:
+                    daemon.sendall(piece)
+                except (BrokenPipeError, ConnectionResetError):  # it hears no more of this: only its answer is left to carry
+                    reading.remove(sys.stdin.fileno())
+
+
+def _heard(daemon: socket.socket) -> bytes:
+    try:
+        return daemon.recv(call.PIECE)
+    except ConnectionResetError:  # it did not read all that was sent
+        return b""
 
 
 def _write_all(descriptor: int, piece: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -25,6 +25,8 @@ SETTLE_SECONDS = 2.0  # that the planner has to refuse what is asked, before who
 
 PEER = web.RequestKey("peer", peers.Peer)
 READING = ("GET", "HEAD")
+SUBMITTING = ("/v1/contents/{digest}", "/v1/submissions")  # paths, for who may send programs
+CANCELLING = "/v1/requests/{id}/cancel"  # for who may do all, and for who asked: its handler looks at that
 
 
 def _revision(text: str) -> str:
@@ -120,20 +122,29 @@ class Backup(Ask):
 
 
 @web.middleware
-async def operators_only(request: web.Request, handler: answers.Handler) -> web.StreamResponse:
-    """Let only operators change things."""
+async def who_may(request: web.Request, handler: answers.Handler) -> web.StreamResponse:
+    """Let only operators change things, and who may send programs send them."""
     if request.method in READING:
         return await handler(request)
     transport = request.transport
     if transport is None:  # who asked is gone already
         raise ConnectionResetError
     peer = peers.of(transport.get_extra_info("socket"))
-    operators = request.app[reads.HOUSE].settings().status.operators
-    if not await anyio.to_thread.run_sync(peers.may_operate, peer, operators):
-        raise answers.Refusal(403, f"{peer.name} may not change anything here", peers.way_in(operators))
+    resource = request.match_info.route.resource
+    path = "" if resource is None else resource.canonical
+    settings = request.app[reads.HOUSE].settings()
+    if path in SUBMITTING:
+        await _judge(peer, "send programs", settings.submissions.groups, "submissions.groups")
+    elif path != CANCELLING:
+        await _judge(peer, "change anything", settings.status.operators, "status.operators")
     request[PEER] = peer
     log.info("asked", by=peer.name, pid=peer.pid, method=request.method, path=request.path)
     return await handler(request)
+
+
+async def _judge(peer: peers.Peer, what: str, groups: Sequence[str], key: str) -> None:
+    if not await anyio.to_thread.run_sync(peers.may_operate, peer, groups):
+        raise answers.Refusal(403, f"{peer.name} may not {what} here", peers.way_in(groups, key))
 
 
 async def reload(request: web.Request) -> web.Response:
@@ -147,31 +158,31 @@ async def reload(request: web.Request) -> web.Response:
             "mend them, try 'aibenchd check', and reload again",
             faults=list(result.faults),
         )
-    return _done({"changes": list(result.changes)})
+    return done({"changes": list(result.changes)})
 
 
 async def pause(request: web.Request) -> web.Response:
     await answers.body(request, Ask)
     await request.app[reads.HOUSE].controls.pause(request[PEER].name)
-    return _done({"paused": True})
+    return done({"paused": True})
 
 
 async def resume(request: web.Request) -> web.Response:
     await answers.body(request, Ask)
     await request.app[reads.HOUSE].controls.resume(request[PEER].name)
-    return _done({"paused": False})
+    return done({"paused": False})
 
 
 async def drain(request: web.Request) -> web.Response:
     device = await _device(request)
     await request.app[reads.HOUSE].controls.drain(device, request[PEER].name)
-    return _done({"device": device, **_stands(request, device)})
+    return done({"device": device, **_stands(request, device)})
 
 
 async def undrain(request: web.Request) -> web.Response:
     device = await _device(request)
     await request.app[reads.HOUSE].controls.undrain(device, request[PEER].name)
-    return _done({"device": device, **_stands(request, device)})
+    return done({"device": device, **_stands(request, device)})
 
 
 async def release(request: web.Request) -> web.Response:
@@ -179,7 +190,7 @@ async def release(request: web.Request) -> web.Response:
     device = await _device(request)
     was = _stands(request, device)["state"]
     released = await request.app[reads.HOUSE].controls.release(device, request[PEER].name)
-    return _done({"device": device, "released": released, "was": was, **_stands(request, device)})
+    return done({"device": device, "released": released, "was": was, **_stands(request, device)})
 
 
 async def compare(request: web.Request) -> web.Response:
@@ -212,14 +223,14 @@ async def compare(request: web.Request) -> web.Response:
         with anyio.move_on_after(SETTLE_SECONDS):
             while not await _settled(house, number):
                 await bell.wait()
-    return _done({"request": number, "repository": repository, "see": f"/v1/requests/{number}"}, status=202)
+    return done({"request": number, "repository": repository, "see": f"/v1/requests/{number}"}, status=202)
 
 
 async def compare_cells(request: web.Request) -> web.Response:
     """Plan a comparison of two cells; 202 with its number, as :func:`compare`."""
     body = await answers.body(request, CellComparison)
     number = await compared(request.app[reads.HOUSE], body, request[PEER].name)
-    return _done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
+    return done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
 
 
 async def compared(house: server.House, body: CellComparison, by: str) -> int:
@@ -244,7 +255,7 @@ async def calibrate(request: web.Request) -> web.Response:
         number = await house.controls.calibrate(wanted)
     except errors.CommandError as error:
         raise answers.Refusal(409, str(error), "'aibenchctl coverage' shows what is measured where") from error
-    return _done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
+    return done({"request": number, "see": f"/v1/requests/{number}"}, status=202)
 
 
 async def resend(request: web.Request) -> web.Response:
@@ -258,7 +269,7 @@ async def resend(request: web.Request) -> web.Response:
     resent = 0
     while resent < left and (moved := await house.store.write(lambda tx: outbox.resend(tx, sink))):
         resent += moved
-    return _done({"sink": sink, "resent": resent})
+    return done({"sink": sink, "resent": resent})
 
 
 async def rebuild(request: web.Request) -> web.Response:
@@ -267,7 +278,7 @@ async def rebuild(request: web.Request) -> web.Response:
     number = int(request.match_info["id"])
     if not await request.app[reads.HOUSE].store.write(lambda tx: builds.rebuild(tx, number)):
         raise answers.Refusal(409, f"there is no failed build {number}", "'aibenchctl builds --state failed' lists them")
-    return _done({"build": number, "state": "queued"})
+    return done({"build": number, "state": "queued"})
 
 
 async def backup(request: web.Request) -> web.Response:
@@ -275,7 +286,7 @@ async def backup(request: web.Request) -> web.Response:
     wanted = await answers.body(request, Backup)
     await request.app[reads.HOUSE].store.backup(wanted.file)
     size = await anyio.to_thread.run_sync(lambda: wanted.file.stat().st_size)
-    return _done({"file": str(wanted.file), "bytes": size})
+    return done({"file": str(wanted.file), "bytes": size})
 
 
 TRIAGES: Mapping[str, type[Remark | Acceptance | Mute]] = {
@@ -291,7 +302,7 @@ def triaging(action: str) -> answers.Handler:
 
     async def handler(request: web.Request) -> web.Response:
         body = await answers.body(request, TRIAGES[action])
-        return _done(await triaged(request.app[reads.HOUSE], int(request.match_info["id"]), action, body, request[PEER].name))
+        return done(await triaged(request.app[reads.HOUSE], int(request.match_info["id"]), action, body, request[PEER].name))
 
     return handler
 
@@ -356,5 +367,5 @@ def _repository(house: server.House, name: str | None) -> str:
     return names[0]
 
 
-def _done(facts: model.JsonObject, status: int = 200) -> web.Response:
+def done(facts: model.JsonObject, status: int = 200) -> web.Response:
     return answers.json_response(answers.dumps(facts), status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class Daemon:
         """The answer's body; ``body`` is sent as JSON, ``seconds`` and errors are those of :meth:`stream`."""
         return b"".join(self.stream("POST", target, json.dumps(body or {}).encode(), seconds))
 
+    def put(self, target: str, pieces: Iterable[bytes], size: int, kind: str) -> bytes:
+        """Send what is too large to be held: ``size`` bytes of a type, as HTTP names it. The answer; errors of :meth:`stream`."""
+        return b"".join(self._answer("PUT", target, pieces, size, ANSWER_SECONDS, kind))
+
     def stream(self, method: str, target: str, body: bytes = b"", seconds: float = ANSWER_SECONDS) -> Iterator[bytes]:
         """An answer's body, piece by piece.
 
@@ -67,17 +71,28 @@ class Daemon:
             Unreachable: it does not answer, or stops in the middle.
             Refused: it answers with an error.
         """
+        return self._answer(method, target, (body,), len(body), seconds)
+
+    def _answer(
+        self, method: str, target: str, pieces: Iterable[bytes], size: int, seconds: float, kind: str = "application/json"
+    ) -> Iterator[bytes]:
+        """As :meth:`stream`, to a body of ``size`` bytes.
+
+        Raises:
+            Unreachable: it does not answer, or stops in the middle.
+            Refused: it answers with an error.
+        """
         with self.connected() as connection:
             connection.settimeout(seconds)
             try:
                 # By HTTP/1.0 the body ends where the connection does, and comes in no chunks.
-                head = f"{method} {target} HTTP/1.0\r\nHost: aibenchd\r\nContent-Length: {len(body)}\r\n\r\n"
-                connection.sendall(head.encode() + body)
+                head = f"{method} {target} HTTP/1.0\r\nHost: aibenchd\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n"
+                _send(connection, head.encode(), pieces)
                 status, length, rest = _head(connection)
-                pieces = _pieces(connection, rest)
+                received = _pieces(connection, rest)
                 if status >= 400:
-                    raise _refusal(status, b"".join(pieces))
-                for piece in pieces:
+                    raise _refusal(status, b"".join(received))
+                for piece in received:
                     length -= len(piece)
                     yield piece
             except _NotHttpError:
@@ -129,6 +144,16 @@ def target(path: str, query: dict[str, Any]) -> str:
     """A path with those parameters that are not None."""
     pairs = [f"{name}={quoted(str(value))}" for name, value in query.items() if value is not None]
     return f"{path}?{'&'.join(pairs)}" if pairs else path
+
+
+def _send(connection: socket.socket, head: bytes, pieces: Iterable[bytes]) -> None:
+    """All of it, or as much as the daemon wants to hear: one that refuses what is sent answers before all has come."""
+    try:
+        connection.sendall(head)
+        for piece in pieces:
+            connection.sendall(piece)
+    except (BrokenPipeError, ConnectionResetError):
+        return  # its answer is there to be read, if it gave one
 
 
 def _head(connection: socket.socket) -> tuple[int, int, bytes]:

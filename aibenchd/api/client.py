@@ -21,6 +21,7 @@ exit codes:
   0  done; 'ab --wait': unchanged or improved; 'compare --wait': the first cell is as fast as the second, or faster
   1  'ab --wait': regressed or broken; 'compare --wait': the first cell is slower
   2  with --wait: inconclusive, or not all of it could be measured
+     ('submit --wait' and 'watch' as 'ab --wait'; of one program: measured, or not)
   3  the command line is wrong, or the daemon refuses
   4  no daemon answers"""
 DONE, REGRESSED, INCONCLUSIVE, REFUSED, UNREACHABLE = range(5)
@@ -342,6 +343,37 @@ def ab(asked: Call) -> int:
     return _compared(asked, "/v1/experiments", wanted)
 
 
+def submit(asked: Call) -> int:
+    """``submit``.
+
+    Raises:
+        Misuse: something that is named cannot be sent.
+    """
+    from aibenchd.api import sending, submitting
+
+    try:
+        with screen.Status() as status:
+            answer = submitting.submit(asked.daemon, asked.arguments[0], asked.options, status.show)
+    except sending.Unfit as error:
+        raise Misuse(str(error)) from None
+    request = json.loads(answer)["request"]
+    return _wait(asked, request) if asked.flag("wait") else _told(asked, answer, see=_seen_by(request))
+
+
+def watch(asked: Call) -> int:
+    """Say what becomes of a request until it has ended; who stops watching stops nothing else."""
+    said: dict[int, str] = {}
+
+    def shown(answer: dict[str, Any]) -> None:
+        for item in () if asked.flag("json") else answer["experiments"]:
+            line = pages.progress(item)
+            if said.get(item["id"]) != line:
+                print(screen.printable(line), flush=True)
+            said[item["id"]] = line
+
+    return _wait(asked, int(asked.arguments[0]), shown)
+
+
 def calibrate(asked: Call) -> int:
     """``calibrate``."""
     (device,) = asked.arguments
@@ -390,32 +422,37 @@ def _seen_by(request: int) -> str:
     return f"aibenchctl request {request}"
 
 
-def verdict(outcomes: dict[str, int]) -> int:
-    """The exit code of a comparison, from how many of its experiments ended how."""
+def verdict(outcomes: dict[str, int], *, one_arm: bool = False) -> int:
+    """The exit code of a comparison, from how many of its experiments ended how; of ``one_arm`` there is no more to say."""
     if outcomes.keys() & {"regressed", "broken"}:
         return REGRESSED
-    if not outcomes or outcomes.keys() - {"unchanged", "identical", "improved"}:
+    if not outcomes or outcomes.keys() - ({"measured"} if one_arm else {"unchanged", "identical", "improved"}):
         return INCONCLUSIVE
     return DONE
 
 
-def _wait(asked: Call, request: int) -> int:
+def _wait(asked: Call, request: int, shown: Callable[[dict[str, Any]], None] = lambda _: None) -> int:
+    """Until a request has ended; its exit code. ``shown`` is given what is known of it, again and again."""
     seconds = _number(asked.option("timeout") or "86400")
-    with screen.Status() as status:
-        answer = _ended(asked, request, time.monotonic() + seconds, status)
+    try:
+        with screen.Status() as status:
+            answer = _ended(asked, request, time.monotonic() + seconds, status, shown)
+    except KeyboardInterrupt:
+        print(f"aibenchctl: request {request} goes on; 'aibenchctl cancel {request}' ends it", file=sys.stderr)
+        raise
     if answer is None:
         print(f"aibenchctl: request {request} is not decided after {seconds:g} s; it goes on", file=sys.stderr)
         return INCONCLUSIVE
     if asked.flag("json"):
         print(json.dumps(answer, ensure_ascii=False))
     else:
-        pages.experiments(screen.Screen(), answer | {"next": None})
-        pages.apart(screen.Screen(), answer)
-        print(f"request {request}: {pages.outcomes(answer)}")
-    return verdict(pages.verdicts(answer))
+        pages.ended_request(screen.Screen(), answer)
+    return verdict(pages.verdicts(answer), one_arm=answer["names"] is not None and not answer["control"])
 
 
-def _ended(asked: Call, request: int, end: float, status: screen.Status) -> dict[str, Any] | None:
+def _ended(
+    asked: Call, request: int, end: float, status: screen.Status, shown: Callable[[dict[str, Any]], None]
+) -> dict[str, Any] | None:
     """A request all of whose experiments have ended; None where they have not by ``end``, of the monotonic clock.
 
     Raises:
@@ -425,6 +462,7 @@ def _ended(asked: Call, request: int, end: float, status: screen.Status) -> dict
         answer = _patient(asked, f"/v1/requests/{request}", status)
         if answer["state"] == "refused":
             raise call.Refused(409, f"request {request} is refused: {answer['reason']}")
+        shown(answer)
         if answer["state"] == "planned" and not answer["outcomes"].keys() & {"waiting", "open"}:
             return answer
         if status.on_terminal:
@@ -541,6 +579,24 @@ COMMANDS = {
         "MODEL CELL CELL",
         {"priority": "NUMBER", "wait": "", "timeout": "SECONDS"},
     ),
+    "submit": Command(
+        submit,
+        "measure programs that you built; SPEC is a file of yours, or a benchmark that the daemon has",
+        "SPEC",
+        {
+            "treatment": "PROGRAM",
+            "control": "PROGRAM",
+            "framework": "NAME",
+            "device": "NAME",
+            "backend": "NAME",
+            "set": "KEY=VALUE",
+            "blocks": "NUMBER",
+            "priority": "NUMBER",
+            "note": "TEXT",
+            "wait": "",
+            "timeout": "SECONDS",
+        },
+    ),
     "noise": Command(
         page("/v1/noise", pages.noise), "how noisy benchmarks are, and the smallest change that is found", "", {"device": "NAME"}
     ),
@@ -552,6 +608,8 @@ COMMANDS = {
     ),
     "requests": Command(page("/v1/requests", pages.requests), "what people asked for", "", PAGED),
     "request": Command(page("/v1/requests/{}", pages.request), "one request with its experiments", "ID"),
+    "watch": Command(watch, "what becomes of a request, as it happens, until it has ended", "ID", {"timeout": "SECONDS"}),
+    "cancel": Command(order("/v1/requests/{}/cancel"), "end what is left of a request, also what runs", "ID"),
     "events": Command(events, "what happens, as it happens"),
     "sinks": Command(page("/v1/sinks", pages.sinks), "what waits for delivery, and dead letters"),
     "resend": Command(order("/v1/sinks/{}/resend"), "deliver a sink's dead letters again", "SINK"),

@@ -32,6 +32,14 @@ OPTIONS = {
     "wait": "until all is decided; the exit code is the verdict",
     "timeout": "of waiting; it goes on all the same (86400)",
     "blocks": "of each benchmark (20)",
+    "submit device": "that it is measured on; several, if given more than once (the only one)",
+    "submit backend": "an experiment with each that is given (what the device lists)",
+    "submit blocks": "of one program, each in a fresh process (what the configuration says)",
+    "treatment": "a file, or a directory with all that belongs to the program",
+    "control": "what it is compared with; without one it is measured as it is",
+    "framework": "of the programs (what the specification says)",
+    "set": "KEY in braces is replaced by VALUE everywhere in the file SPEC",
+    "note": "why, for who reads of it",
     "triage": "only those of which this was made",
     "why": "what others are told; needed to accept and to mute",
     "until": "such as 2031-01-15, at the beginning of which it ends",
@@ -46,6 +54,7 @@ WORDS = {
     "TREATMENT": "the newer commit: id, tag or branch",
     "[CONTROL]": "the older one (as the repository's baseline rule says)",
     "FILE": "a new one",
+    "SPEC": "a model file or a benchmarks file, whose files are sent too; or the identifier of a benchmark",
     "build|trial": "which of them",
     "SHELL": "bash, zsh or fish",
     "KIND": "devices, repositories, benchmarks, models, cells, sinks, experiments, findings, builds or requests",
@@ -72,8 +81,11 @@ EXAMPLES = {
     "compare": "compare squeezenet pytorch@host/mkl tflite@host/xnnpack --wait",
     "noise": "noise --device lab-host",
     "calibrate": "calibrate lab-host --wait",
+    "submit": "submit net.yaml --treatment ./new/bench --control ./old/bench --device pixel --wait",
     "requests": "requests",
     "request": "request 2",
+    "watch": "watch 2",
+    "cancel": "cancel 2",
     "events": "events --json",
     "sinks": "sinks",
     "resend": "resend dashboard",
@@ -92,6 +104,8 @@ EXAMPLES = {
 ENDS = {
     "ab": ("unchanged or improved, or asked for", "regressed or broken", "inconclusive, or not all could be compared"),
     "compare": ("the first cell is as fast as the second, or faster; or asked for", "it is slower", "inconclusive"),
+    "submit": ("unchanged, improved or measured, or sent", "regressed or broken", "inconclusive, or not all could be measured"),
+    "watch": ("unchanged, improved or measured", "regressed or broken", "inconclusive, or not all could be measured"),
     "calibrate": ("measured, or asked for", "a commit differs from itself, or fails", ""),
 }
 NAMED = {"DEVICE": "devices", "BENCHMARK": "benchmarks", "SINK": "sinks", "MODEL": "models", "CELL": "cells"}
@@ -101,7 +115,7 @@ NUMBERED = {
     "finding": "findings",
     **dict.fromkeys(TRIAGES, "findings"),
     "rebuild": "builds",
-    "request": "requests",
+    **dict.fromkeys(("request", "watch", "cancel"), "requests"),
 }
 
 
@@ -117,7 +131,7 @@ def exit_codes(name: str) -> dict[int, str]:
 def usage(name: str, command: client.Command, general: Mapping[str, str]) -> str:
     """What ``NAME --help`` prints."""
     arguments = [(word, WORDS[word]) for word in dict.fromkeys(command.arguments.split())]
-    options = [(_written(option, value), OPTIONS[option]) for option, value in (command.options | dict(general)).items()]
+    options = [(_written(option, value), _about(name, option)) for option, value in (command.options | dict(general)).items()]
     codes = [(str(code), text) for code, text in exit_codes(name).items()]
     return "\n".join(
         (
@@ -129,6 +143,11 @@ def usage(name: str, command: client.Command, general: Mapping[str, str]) -> str
             *_table("exit codes", codes),
         )
     )
+
+
+def _about(command: str, option: str) -> str:
+    """What an option is; of one command something else than of others, where it says so."""
+    return OPTIONS.get(f"{command} {option}", OPTIONS[option])
 
 
 def _written(option: str, value: str) -> str:
@@ -144,12 +163,12 @@ def tree(
     commands: Mapping[str, client.Command], general: Mapping[str, str], choices: Mapping[str, tuple[str, ...]]
 ) -> completion.Command:
     """All commands, as completion scripts are made of them."""
-    shared = tuple(_option(name, value) for name, value in general.items())
+    shared = tuple(_option("", name, value) for name, value in general.items())
     each = [
         completion.Command(
             name,
             command.about,
-            (*(_option(option, value) for option, value in command.options.items()), *shared),
+            (*(_option(name, option, value) for option, value in command.options.items()), *shared),
             arguments=tuple(_value(name, word, choices.get(word, ())) for word in command.arguments.split()),
         )
         for name, command in commands.items()
@@ -157,15 +176,15 @@ def tree(
     return completion.Command(PROGRAM, "", shared, tuple(each))
 
 
-def _option(name: str, word: str) -> completion.Option:
+def _option(command: str, name: str, word: str) -> completion.Option:
     names = tuple(written.split()[0] for written in _written(name, word).split(", "))
     plural = {"device": "devices", "benchmark": "benchmarks", "repository": "repositories"}.get(name, "")
-    kind = completion.FILES if name == "socket" else ""
+    kind = completion.FILES if name in ("socket", "treatment", "control") else ""
     value = completion.Value(word, kind=kind, asked=f"names {plural}" if plural else "") if word else None
-    return completion.Option(names, OPTIONS[name], value)
+    return completion.Option(names, _about(command, name), value)
 
 
 def _value(command: str, word: str, choices: tuple[str, ...]) -> completion.Value:
     asked = NUMBERED.get(command, "") if word == "ID" else NAMED.get(word, "")
-    kind = completion.FILES if word == "FILE" else ""
+    kind = completion.FILES if word in ("FILE", "SPEC") else ""
     return completion.Value(word, choices, kind, f"names {asked}" if asked else "")

@@ -380,7 +380,7 @@ def builds(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 
 def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
-    head = ("id", "state", "repository", "treatment", "control", "by", "when", "reason")
+    head = ("id", "state", "repository", "treatment", "control", "by", "when", "why")
     rows = [
         (
             str(item["id"]),
@@ -390,7 +390,7 @@ def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
             item["control"][:SHORT],
             item["requested_by"],
             out.ago(item["created_at"]),
-            item["reason"],
+            item["reason"] or item["note"] or "",
         )
         for item in answer["requests"]
     ]
@@ -401,11 +401,15 @@ def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
 def request(out: screen.Screen, answer: dict[str, Any]) -> None:
     """What somebody asked for, and its experiments."""
     out.line(f"request {answer['id']}: {answer['state']}" + (f", {outcomes(answer)}" if answer["experiments"] else ""))
-    fact_lines(out, [(name, answer[name]) for name in ("repository", "treatment", "control", "reason")])
+    named = answer["names"] or {}
+    fact_lines(out, [("repository", answer["repository"])])
+    fact_lines(out, [(arm, f"{answer[arm]} {named.get(arm, '')}".strip()) for arm in ("treatment", "control")])
+    fact_lines(out, [(name, answer[name]) for name in ("note", "reason")])
     fact_lines(out, [("asked", f"{out.ago(answer['created_at'])} by {answer['requested_by']}")])
     if answer["experiments"]:
         out.line()
         experiments(out, answer | {"next": None})
+        _figures(out, answer["experiments"])
     apart(out, answer)
 
 
@@ -416,6 +420,35 @@ def apart(out: screen.Screen, answer: dict[str, Any]) -> None:
         processes = " and ".join(map(str, one["processes"]))
         found = f"{OF_CELLS.get(one['verdict'], one['verdict'])} {screen.interval(one)}" if one["verdict"] else "not known yet"
         out.line(f"{one['benchmark']}: {devices}: {found}, {sure}, of {processes} processes, each by itself")
+
+
+def ended_request(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """What somebody waited for."""
+    experiments(out, answer | {"next": None})
+    apart(out, answer)
+    _figures(out, answer["experiments"])
+    out.line(f"request {answer['id']}: {outcomes(answer)}")
+
+
+def _figures(out: screen.Screen, items: list[dict[str, Any]]) -> None:
+    """What was measured of the network in experiments of one arm, of which there is no more to say."""
+    rows = [
+        (str(item["id"]), item["device"], item["benchmark"], result["metric"], _statistic(result["treatment"], result["unit"]))
+        for item in items
+        for result in item["results"]
+        if item["control"] is None
+    ]
+    if rows:
+        out.line()
+        out.table(("id", "device", "benchmark", "metric", "median"), rows)
+
+
+def progress(item: dict[str, Any]) -> str:
+    """How far one experiment of a request is, in one line."""
+    where = f"{item['benchmark']} on {item['device']} {item['backend']}".rstrip()
+    blocks = f"{item['block_count']} block{'s' if item['block_count'] != 1 else ''}"
+    told = (ended(item), blocks, screen.interval(item), left_of(item), item["reason"])
+    return f"{where}: {', '.join(filter(None, told))}"
 
 
 def standing(answer: dict[str, Any], devices: list[dict[str, Any]]) -> str:

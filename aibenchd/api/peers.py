@@ -81,11 +81,11 @@ def may_operate(peer: Peer, operators: Sequence[str]) -> bool:
     return peer.uid in (0, os.getuid()) or not peer.groups.isdisjoint(_numbers(operators))
 
 
-def way_in(operators: Sequence[str]) -> str:
-    """How to become one of those who may, for who may not."""
-    if operators:
-        return f"root, the daemon's user and members of {' or '.join(operators)} may; ask to be added to the group"
-    return "root and the daemon's user may; 'status.operators' of the configuration names groups that may too"
+def way_in(groups: Sequence[str], key: str) -> str:
+    """How to become one of those who may, for who may not; the ``key`` of the configuration names the groups."""
+    if groups:
+        return f"root, the daemon's user and members of {' or '.join(groups)} may; ask to be added to the group"
+    return f"root and the daemon's user may; '{key}' of the configuration names groups that may too"
 
 
 def _numbers(groups: Sequence[str]) -> set[int]:

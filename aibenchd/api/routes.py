@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,9 +13,10 @@ import anyio.to_thread
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from aibenchd.api import answers, asks, reads, server, streams
+from aibenchd.api import answers, asks, reads, server, streams, submissions
 from aibenchd.store import views
 
+_PATTERN = re.compile(r":[^/]*}(?=/|$)")  # that a part of a path must match
 NUMBER = r"{id:\d{1,18}}"
 PROFILE = r"{name:\d{1,18}-[a-z]{1,9}\.[a-z.-]{1,32}}"
 ANSWER_SECONDS = 60.0
@@ -64,6 +66,9 @@ ROUTES = (
     Route("POST", "/v1/pause", asks.pause, "begin no block and no build"),
     Route("POST", "/v1/resume", asks.resume, "go on"),
     Route("POST", "/v1/experiments", asks.compare, "compare two revisions"),
+    Route("PUT", "/v1/contents/{digest:[0-9a-f]{64}}", submissions.upload, "send a file, or a directory as a tar", FOREVER),
+    Route("POST", "/v1/submissions", submissions.submit, "measure programs that were sent"),
+    Route("POST", f"/v1/requests/{NUMBER}/cancel", submissions.cancel, "end what is left of it"),
     Route("POST", "/v1/comparisons", asks.compare_cells, "compare two cells of a model"),
     Route("POST", f"/v1/findings/{NUMBER}/acknowledge", asks.triaging("acknowledge"), "say that somebody looks after it"),
     Route("POST", f"/v1/findings/{NUMBER}/accept", asks.triaging("accept"), "close it: its level is the new baseline"),
@@ -81,7 +86,8 @@ ROUTES = (
 
 def listing(routes: Sequence[Route] = ROUTES) -> list[str]:
     """All routes, one line each."""
-    return [f"{route.method} {route.path.replace(NUMBER, '{id}').replace(PROFILE, '{name}')}: {route.about}" for route in routes]
+    paths = (_PATTERN.sub("}", route.path) for route in routes)
+    return [f"{route.method} {path}: {route.about}" for route, path in zip(routes, paths, strict=True)]
 
 
 async def serve(house: server.House, sockets: server.Sockets) -> None:
@@ -113,12 +119,13 @@ class Shared:
 
     def __init__(self) -> None:
         self.limiter = anyio.CapacityLimiter(reads.AT_ONCE)
+        self.uploads = anyio.CapacityLimiter(submissions.AT_ONCE)
         self.watchers = anyio.CapacityLimiter(streams.WATCHERS_AT_ONCE)
 
 
 def app(house: server.House, routes: Sequence[Route], shared: Shared) -> web.Application:
     """The server of a Unix socket, whose peers the kernel knows."""
-    return serving(house, routes, shared, [answers.explained(answers.as_json), _known_by(routes), asks.operators_only])
+    return serving(house, routes, shared, [answers.explained(answers.as_json), _known_by(routes), asks.who_may])
 
 
 def serving(house: server.House, routes: Sequence[Route], shared: Shared, middlewares: Sequence[Middleware]) -> web.Application:
@@ -128,6 +135,7 @@ def serving(house: server.House, routes: Sequence[Route], shared: Shared, middle
     made[reads.LIMITER] = shared.limiter
     made[streams.WATCHERS] = shared.watchers
     made[streams.OPEN] = set()
+    made[submissions.UPLOADS] = shared.uploads
     made.on_shutdown.append(_end_streams)
     for route in routes:
         made.router.add_route(route.method, route.path, answers.timely(route.handler, route.seconds))

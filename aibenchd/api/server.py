@@ -25,6 +25,7 @@ import anyio.to_thread
 from aibenchd import board, credentials, errors, events, model, planning
 from aibenchd import settings as configuration
 from aibenchd.store import store
+from aibenchd.submissions import kept, submitting
 
 BACKLOG = 128  # connections that wait to be accepted
 PATH_LIMIT = 107  # bytes that the kernel takes for the path of a Unix socket
@@ -86,6 +87,16 @@ class Controls(Protocol):
             CommandError: it cannot be done.
         """
 
+    async def submit(self, wanted: submitting.Wanted) -> int | submitting.Lacking:
+        """Plan to measure programs that somebody sent, once all of it is here; the number of the request.
+
+        Raises:
+            CommandError, UploadError: it cannot be done.
+        """
+
+    async def cancel(self, request: int, by: str) -> int:
+        """End what is left of a request, also what runs; how many experiments were."""
+
     async def reload(self) -> ReloadResult:
         """Read the configuration again."""
 
@@ -107,7 +118,7 @@ class Controls(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What the status socket shows and acts on. ``settings`` gives those in force now."""
+    """What the status socket shows and acts on. ``settings`` gives those in force now; ``kept`` is what people sent."""
 
     store: store.Store
     board: board.Board
@@ -115,6 +126,7 @@ class House:
     settings: Callable[[], configuration.Settings]
     controls: Controls
     state_directory: Path
+    kept: kept.Kept
 
 
 class Dashboard(NamedTuple):

@@ -138,7 +138,10 @@ class Builder:
     async def _make(self, entry: builds.Entry, repository: watch.Repository, where: slot.Slot) -> None:
         """From a revision to its programs in the cache."""
         chosen = self._settings
-        found = await anyio.to_thread.run_sync(script.find, chosen.frameworks_directory, entry.framework, entry.platform)
+        if repository.holds_programs:
+            found = script.OF_PROGRAMS
+        else:
+            found = await anyio.to_thread.run_sync(script.find, chosen.frameworks_directory, entry.framework, entry.platform)
         revision = await repository.resolve(entry.commit)
         await self._clear(repository, where)  # an earlier process may have been killed in the midst of a build
         await self._lay_out(entry, repository, where)

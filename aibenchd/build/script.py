@@ -35,6 +35,25 @@ class Script:
         return command if os.access(self.path, os.X_OK) else ("sh", *command)
 
 
+OF_PROGRAMS = Script(Path(__file__).with_name("programs.sh"), {})  # of what needs no building: it says how that is laid out
+
+
+def only_program(directory: Path, named: str) -> str:
+    """The name of the only executable in a directory.
+
+    Args:
+        named: what people call the directory.
+
+    Raises:
+        CommandError: there is none, or several.
+    """
+    found = sorted(path.name for path in directory.iterdir() if path.is_file() and path.stat().st_mode & 0o111)
+    if len(found) != 1:
+        told = f"several executables ({', '.join(found[:5])}" + (", …)" if found[5:] else ")") if found else "no executable"
+        raise errors.CommandError(f"{named}: has {told}; name the program in it, or call the main one <framework>_benchmark")
+    return found[0]
+
+
 def find(frameworks: Path, framework: str, platform: str) -> Script:
     """The script nearest to ``<frameworks>/<framework>/<platform>``, looked for upwards to the framework's own directory.
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
+import sqlalchemy as sa
 import structlog
 
 from aibenchd import backoff, board, crashpoints, errors, events, hostgate, model
@@ -127,6 +128,8 @@ class Worker:
         self._rests: dict[int, _Rest] = {}
         self._rebooted = 0  # the experiment that it was rebooted for last
         self._warmed = 0  # the experiment that it was warmed up for last
+        self._running: tuple[int, anyio.CancelScope] | None = None  # the experiment of the block in flight
+        self._turns = order.Turns()
         self._heard = -math.inf  # when the device last answered, by the event loop's clock
         self._reached = False  # whether it has answered since it was last connected to
         self._rng = rng
@@ -155,6 +158,11 @@ class Worker:
         self._pauses.reset()
         self._bell.ring()
         return released
+
+    def abandon(self, experiment: int) -> None:
+        """Break off the block in flight where it is of an experiment that was ended meanwhile."""
+        if self._running is not None and self._running[0] == experiment:
+            self._running[1].cancel()
 
     async def run(self) -> None:
         """Work until stopped. A device that is lost is tried again for ever, with what is wrong on the board."""
@@ -249,7 +257,15 @@ class Worker:
         await self._forget_ended()
         now = anyio.current_time()
         resting = [experiment for experiment, rest in self._rests.items() if rest.until > now]
-        return await self._house.store.read(lambda connection: experiments.next_of(connection, self.name, resting))
+
+        def look(connection: sa.Connection) -> tuple[experiments.Experiment | None, experiments.Experiment | None]:
+            first = experiments.next_of(connection, self.name, resting)
+            if first is None or not first.submitted:
+                return None, first
+            return first, experiments.next_of(connection, self.name, resting, submitted=False)
+
+        submission, other = await self._house.store.read(look)
+        return submission if self._turns.of_submissions(submission is not None, other is not None) else other
 
     async def _forget_ended(self) -> None:
         """Experiments that rest may be cancelled by others meanwhile: nobody waits for their blocks any more."""
@@ -268,11 +284,12 @@ class Worker:
     async def _advance(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> None:
         """One block of one experiment; whatever goes wrong with it, other experiments go on."""
         with structlog.contextvars.bound_contextvars(device=self.name, experiment=experiment.id):
+            began = anyio.current_time()
             try:
                 if self._loses_it(experiment.id):
                     await self._blame(held, experiment)
                 else:
-                    await self._block(sides, held, experiment)
+                    await self._unless_abandoned(sides, held, experiment)
             except (errors.ModelFileError, errors.CommandError, errors.UnknownKindError) as error:
                 await self._give_up(experiment, str(error))
             except errors.SourceAwayError as error:
@@ -292,6 +309,20 @@ class Worker:
                     rest.losses[model.ArmName(error.arm)] += 1
                     rest.lost = str(error)
                 raise
+            finally:
+                self._turns.took(anyio.current_time() - began, experiment.submitted)
+
+    async def _unless_abandoned(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> None:
+        with anyio.CancelScope() as scope:
+            self._running = experiment.id, scope
+            try:
+                await self._block(sides, held, experiment)
+            finally:
+                self._running = None
+        if scope.cancelled_caught:
+            log.info("block is broken off: its experiment was cancelled", number=experiment.blocks)
+            await self._forget(experiment)
+            self._rested(experiment.id)
 
     async def _block(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> None:
         self._busy(experiment)
@@ -423,7 +454,9 @@ class Worker:
             left.append(await self._left_by(experiment, decision, block, fingerprint))
         turn = order.turn(experiment.design.seed, experiment.round + 1)
 
-        def write(tx: store.Transaction) -> None:
+        def write(tx: store.Transaction) -> bool:
+            if housekeeping.ended(tx.connection, [experiment.id]):
+                return False  # somebody cancelled it meanwhile: its end stands
             conditions = {"before": dict(before.state), "after": dict(after.state)}
             experiments.journal(tx, experiment, block, judged.latest, decision, judged.outlook, turn, finished, conditions)
             if decision.verdict is not None:
@@ -431,8 +464,11 @@ class Worker:
             for one in left:
                 recorder.write(tx, experiment.id, one)
             crashpoints.reach("block.before-commit")
+            return True
 
-        await self._house.store.write(write)
+        if not await self._house.store.write(write):
+            await self._forget(experiment)
+            return
         crashpoints.reach("block.after-commit")
         self._pauses.reset()
         self._succeeded()

@@ -112,22 +112,9 @@ def _copy(given: Given, target: Path, name: str) -> None:
     if given.main.is_dir():
         shutil.copytree(given.main, target, symlinks=True, dirs_exist_ok=True)
         if not given.is_source and not (target / name).exists():
-            (target / name).symlink_to(_only_program(given.main))
+            (target / name).symlink_to(script.only_program(given.main, str(given.main)))
     else:
         shutil.copy2(given.main, target / name)
         (target / name).chmod(0o755)
     for other, path in given.others.items():
         shutil.copy2(path, target / other)
-
-
-def _only_program(directory: Path) -> str:
-    """The name of the only executable in a directory.
-
-    Raises:
-        CommandError: there is none, or several.
-    """
-    found = sorted(path.name for path in directory.iterdir() if path.is_file() and path.stat().st_mode & 0o111)
-    if len(found) != 1:
-        told = f"several executables ({', '.join(found[:5])}" + (", …)" if found[5:] else ")") if found else "no executable"
-        raise errors.CommandError(f"{directory}: has {told}; name the program in it, or call the main one <framework>_benchmark")
-    return found[0]

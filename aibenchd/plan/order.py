@@ -67,6 +67,29 @@ def wave(seconds: float | None) -> int:
     return 0 if seconds is None else max(0, math.ceil(math.log(max(seconds, FIRST) / FIRST, WIDTH)))
 
 
+class Turns:
+    """Whose turn it is on a device where what people submitted waits, and what is measured with no one asking, or what else
+    people asked for, waits too: each has the device for half of the time. So nobody waits for long who submits something, and
+    no number of submissions keeps commits from being measured. Where only one of both waits, it runs, and that is not counted.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = 0.0  # seconds that submissions have had more than the others, since both wait
+        self._contested = False
+
+    def of_submissions(self, submission: bool, other: bool) -> bool:
+        """Whether a submission is next, by whether one waits, and whether anything else does."""
+        self._contested = submission and other
+        if not self._contested:
+            self._ahead = 0.0
+        return submission and self._ahead <= 0
+
+    def took(self, seconds: float, submitted: bool) -> None:
+        """A submission, or something else, has had the device for so long."""
+        if self._contested:
+            self._ahead += seconds if submitted else -seconds
+
+
 def _tossed(seed: int, unit: int) -> Arms:
     return _TREATMENT_FIRST if _draw("order", seed, unit) & 1 else _CONTROL_FIRST
 

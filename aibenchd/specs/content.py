@@ -117,7 +117,7 @@ class Content:
         path = self.path(expected)
         try:
             before = trees.signature(path)
-            self._use(path.name)  # before it is read, so that it is not let go meanwhile
+            self.use(path.name)  # before it is read, so that it is not let go meanwhile
             found = _digests_of(path, {"sha256", *expected})
         except OSError:
             return None
@@ -196,10 +196,11 @@ class Content:
             if known is None:
                 raise
             return known
-        self._use(digest)
+        self.use(digest)
         return VerifiedFile(target, digest, name, trees.size(target), trees.signature(target))
 
-    def _use(self, digest: str) -> None:
+    def use(self, digest: str) -> None:
+        """Note that somebody asks for the bytes of this SHA-256 now."""
         self._below("used", digest).touch()
 
     def _below(self, kind: str, name: str) -> Path:

@@ -44,6 +44,11 @@ class Experiment:
     meta: model.JsonObject
     quota: int | None = None
 
+    @property
+    def submitted(self) -> bool:
+        """Whether its programs are what a person sent."""
+        return self.run_type == model.RunType.SUBMISSION
+
 
 @dataclass(frozen=True, slots=True)
 class Journalled:
@@ -68,17 +73,22 @@ class Journalled:
     fingerprint: int | None = None
 
 
-def next_of(connection: sa.Connection, device: str, resting: Collection[int] = ()) -> Experiment | None:
+def next_of(
+    connection: sa.Connection, device: str, resting: Collection[int] = (), *, submitted: bool = True
+) -> Experiment | None:
     """The experiment whose block is next on ``device``: highest priority, newest pair, first wave, fewest rounds, then by lot.
 
-    Those out of reach come after all others of their priority (:mod:`aibenchd.plan.order`); those ``resting`` are passed over.
+    Those out of reach come after all others of their priority (:mod:`aibenchd.plan.order`); those ``resting`` are passed over,
+    and so are submissions where these are not wanted.
     """
+    of_submission = sa.exists().where(_pairs.c.id == _experiments.c.pair, _pairs.c.run_type == model.RunType.SUBMISSION)
     found = connection.execute(
         sa.select(_experiments.c.id)
         .where(
             _experiments.c.device == device,
             _experiments.c.state == "open",
             _experiments.c.id.not_in(resting),
+            *(() if submitted else (~of_submission,)),
             sa.or_(_experiments.c.quota.is_(None), _experiments.c.blocks < _experiments.c.quota),
         )
         .order_by(*_NEXT)

@@ -21,7 +21,7 @@ LISTED = 10_000
 CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
 NEWEST = 2**63 - 1  # no experiment has that number
 # Two cells differ by more than noise does, and a profiler adds its own.
-NOT_OF_COMMITS = (model.RunType.COMPARE, model.RunType.PROFILE)
+NOT_OF_COMMITS = (model.RunType.COMPARE, model.RunType.PROFILE, model.RunType.SUBMISSION)
 
 _e, _p, _n = schema.experiments, schema.pairs, schema.noises
 

@@ -219,6 +219,41 @@ def calibrate(
     return request
 
 
+def submit(
+    transaction: store.Transaction,
+    repository: settings.RepositorySettings,
+    treatment: model.Revision,
+    control: model.Revision | None,
+    cells: Sequence[coverage.Cell],
+    experiment: settings.ExperimentSettings,
+    priority: int,
+    requested_by: str,
+) -> int:
+    """Plan to measure programs that a person sent, in these cells; the number of the request.
+
+    Args:
+        control: None where the treatment is measured as it is.
+    """
+    request = requests.add(
+        transaction,
+        repository=repository.name,
+        treatment=treatment.commit,
+        control=control.commit if control else "",
+        benchmarks=sorted({cell.selected.benchmark.identifier for cell in cells}),
+        devices=sorted({cell.device.name for cell in cells}),
+        priority=priority,
+        requested_by=requested_by,
+    )
+    revisions.remember(transaction, [one for one in (treatment, control) if one is not None])
+    commit = None if control is None else control.commit
+    pair = again.new_pair(
+        transaction, repository.name, treatment.commit, commit, model.RunType.SUBMISSION, request=request, priority=priority
+    )
+    _add(transaction, repository, pair, treatment.commit, commit, cells, experiment, priority, datetime.now(UTC), "")
+    granted(transaction, request)
+    return request
+
+
 def newest_built(connection: sa.Connection, repository: str, framework: str, platform: str) -> model.Revision | None:
     """The newest revision of a repository that has been built for a platform; those on the watched line first."""
     table = schema.builds

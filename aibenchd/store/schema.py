@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0010"  # the newest migration: what this code reads and writes
+VERSION = "0014"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -130,6 +130,17 @@ requests = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("requested_by", sa.Text, nullable=False, default=""),
     sa.Column("created_at", Instant, nullable=False),
+)
+
+# Of those requests whose programs were sent: who sent what.
+submissions = sa.Table(
+    "submissions",
+    metadata,
+    sa.Column("request", sa.Integer, sa.ForeignKey("requests.id"), primary_key=True),
+    sa.Column("uid", sa.Integer, nullable=False),  # of who sent it, on this host
+    sa.Column("note", sa.Text, nullable=False, default=""),  # why, in their words
+    sa.Column("names", sa.JSON, nullable=False),  # what they call each program, by arm
+    sa.Column("specification", sa.Text, nullable=False, default=""),  # directory that it was laid out in; empty: none was sent
 )
 
 _REQUESTED = sa.text("request IS NOT NULL")
@@ -533,7 +544,8 @@ def _trigger(text: str) -> None:
 _VERDICT = (
     "CASE WHEN {0}.verdict IS NULL THEN '' ELSE CASE (SELECT run_type FROM pairs WHERE id = {0}.pair) "
     "WHEN 'compare' THEN 'compared' WHEN 'verify' THEN 'verified' WHEN 'regress' THEN 'bisected' WHEN 'anchor' THEN 'anchored' "
-    "WHEN 'selfcheck' THEN 'self-checked' WHEN 'profile' THEN 'profiled' ELSE {0}.verdict END END"
+    "WHEN 'selfcheck' THEN 'self-checked' WHEN 'profile' THEN 'profiled' WHEN 'submission' THEN 'submitted' "
+    "ELSE {0}.verdict END END"
 )
 _keep_tally("experiments", "{0}.device", "{0}.state", _VERDICT)
 _keep_tally("blocks", "''", "iif({0}.valid, 'valid', 'invalid')", "''")

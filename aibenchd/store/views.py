@@ -512,12 +512,16 @@ def trial_log(connection: sa.Connection, number: int) -> str | None:
 
 def requests(connection: sa.Connection, page: Page) -> Item:
     """A page of what people asked for."""
-    return _page(connection, "requests", sa.select(schema.requests), schema.requests.c.id, page)
+    return _page(connection, "requests", _requests(), schema.requests.c.id, page)
 
 
 def request(connection: sa.Connection, number: int) -> Item | None:
-    """One request with its first experiments, and how all of them ended or stand; None where there is none."""
-    found = connection.execute(sa.select(schema.requests).where(schema.requests.c.id == number)).mappings().one_or_none()
+    """One request with its first experiments, and how all of them ended or stand; None where there is none.
+
+    Of each experiment the ``results`` of the whole network, once it has ended; of what was submitted the ``names`` of the
+    programs, by arm, and the ``note``, which are null of all else.
+    """
+    found = connection.execute(_requests().where(schema.requests.c.id == number)).mappings().one_or_none()
     if found is None:
         return None
     planned = _experiments().where(_p.request == number)
@@ -529,7 +533,7 @@ def request(connection: sa.Connection, number: int) -> Item | None:
     )
     return _item(found) | {
         "outcomes": {row.ended: row.experiments for row in outcomes},
-        "experiments": _items(connection, planned.order_by(_e.id).limit(LIMIT)),
+        "experiments": _with_results(connection, _items(connection, planned.order_by(_e.id).limit(LIMIT))),
     }
 
 
@@ -539,6 +543,21 @@ def of_benchmark(name: str | None) -> list[sa.ColumnElement[bool]]:
         return []
     is_digest = len(name) == 64 and not name.strip("0123456789abcdef")
     return [(_e.benchmark if is_digest else _e.identifier) == name]
+
+
+def _requests() -> sa.Select[Any]:
+    submissions = schema.submissions.c
+    sent = sa.select(schema.requests, submissions.note, submissions.names).select_from(schema.requests)
+    return sent.outerjoin(schema.submissions, submissions.request == schema.requests.c.id)
+
+
+def _with_results(connection: sa.Connection, items: list[Item]) -> list[Item]:
+    results = schema.results.c
+    of_network = (results.experiment.in_([item["id"] for item in items]), results.type == MAIN_SERIES)
+    found: dict[int, list[Item]] = defaultdict(list)
+    for row in _items(connection, sa.select(schema.results).where(*of_network).order_by(results.metric)):
+        found[row.pop("experiment")].append(row)
+    return [item | {"results": found[item["id"]]} for item in items]
 
 
 def _experiments(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:

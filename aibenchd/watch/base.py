@@ -9,6 +9,7 @@ import abc
 import difflib
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from aibenchd import faults, model, settings
 
@@ -22,6 +23,8 @@ class Repository(abc.ABC):
     through a shell, none ever asking for a password. They raise RemoteUnreachableError (tried again by the caller)
     and UnknownRevisionError.
     """
+
+    holds_programs: ClassVar[bool] = False  # whether what it checks out is programs already, laid out as build/programs.sh says
 
     def __init__(self, settings: settings.RepositorySettings, directory: Path) -> None:
         self.settings = settings

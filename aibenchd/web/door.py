@@ -162,5 +162,5 @@ def _local_operator(request: web.Request) -> str:
     operators = request.app[reads.HOUSE].settings().status.operators
     if peer is None or not peers.may_operate(peer, operators):
         name = "who is at the other end" if peer is None else peer.name
-        raise answers.Refusal(403, f"{name} may not change anything here", peers.way_in(operators))
+        raise answers.Refusal(403, f"{name} may not change anything here", peers.way_in(operators, "status.operators"))
     return peer.name

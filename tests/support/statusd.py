@@ -17,6 +17,7 @@ import anyio
 from aibenchd import board, errors, events, model, planning, settings
 from aibenchd.api import server
 from aibenchd.store import schema, store
+from aibenchd.submissions import kept, submitting
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 DIGEST = "d" * 64
@@ -33,10 +34,12 @@ CONFIGURATION = {
 
 @dataclass
 class Controls:
-    """Notes what is asked; answers a reload with ``reloading``, a comparison with ``comparing``."""
+    """Notes what is asked; answers by ``reloading``, ``comparing`` and ``submitting``."""
 
     asked: list[tuple[str, ...]] = field(default_factory=list)
     comparing: int | errors.CommandError = 1
+    submitted: list[submitting.Wanted] = field(default_factory=list)
+    submitting: int | submitting.Lacking | errors.CommandError = 1
     reloading: server.ReloadResult = field(default_factory=lambda: server.ReloadResult(True, ("device phone: added",)))
 
     def status(self) -> model.JsonObject:
@@ -56,6 +59,16 @@ class Controls:
         if isinstance(self.comparing, errors.CommandError):
             raise self.comparing
         return self.comparing
+
+    async def submit(self, wanted: submitting.Wanted) -> int | submitting.Lacking:
+        self.submitted.append(wanted)
+        if isinstance(self.submitting, errors.CommandError):
+            raise self.submitting
+        return self.submitting
+
+    async def cancel(self, request: int, by: str) -> int:
+        self.asked.append(("cancel", str(request), by))
+        return 1
 
     async def reload(self) -> server.ReloadResult:
         return self.reloading
@@ -116,7 +129,15 @@ async def serving(directory: Path) -> AsyncIterator[Daemon]:
     told = events.Events()
     async with store.opened(directory / "journal.db", told) as journal:
         controls = Controls()
-        house = server.House(journal, board.Board(told), told, lambda: made.configuration, controls, directory)
+        house = server.House(
+            journal,
+            board.Board(told),
+            told,
+            lambda: made.configuration,
+            controls,
+            directory,
+            kept.Kept(directory / "submissions"),
+        )
         made = Daemon(directory / "aibenchd.sock", house, controls, settings.Settings.model_validate(CONFIGURATION))
         async with anyio.create_task_group() as tasks:
             await tasks.start(server.serve, house, made.path)

@@ -1,0 +1,200 @@
+"""What people send: programs and files, piece by piece; what is to be done with them; and its end before its time."""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+from collections.abc import AsyncIterator
+from typing import Annotated, Self, TypeAlias
+
+import aiohttp
+import anyio
+import anyio.to_thread
+import pydantic
+from aiohttp import web
+
+from aibenchd import errors
+from aibenchd.api import answers, asks, peers, reads
+from aibenchd.store import submissions as stored
+from aibenchd.store import views
+from aibenchd.submissions import specification, submitting
+
+PIECE = 1 << 20  # bytes that are written at a time
+IDLE_SECONDS = 60.0  # without a byte, after which an upload is given up
+AT_ONCE = 4  # uploads
+TAR = "application/x-tar"  # the type of a directory
+FILES = 500  # of one specification
+UPLOADS = web.AppKey("uploads", anyio.CapacityLimiter)
+
+
+def _below(path: str) -> str:
+    if posixpath.isabs(path) or "\0" in path or posixpath.normpath(path) != path or path.split("/")[0] in ("..", "."):
+        raise ValueError("expected a path that does not leave its directory, in its shortest form")
+    return path
+
+
+Digest: TypeAlias = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
+Below: TypeAlias = Annotated[str, pydantic.Field(min_length=1, max_length=1_000), pydantic.AfterValidator(_below)]
+Called: TypeAlias = Annotated[str, pydantic.Field(min_length=1, max_length=1_000)]
+
+
+class Program(asks.Ask):
+    """What it is called, and the digest under which it was sent or will be."""
+
+    name: Called
+    digest: Digest
+
+
+class Specification(asks.Ask):
+    """One that is sent: ``name`` is its path among ``files``, which has the digest of each."""
+
+    name: Below
+    files: Annotated[dict[Below, Digest], pydantic.Field(max_length=FILES)]
+    string_map: Annotated[dict[str, str], pydantic.Field(default_factory=dict)]
+
+    @pydantic.model_validator(mode="after")
+    def _is_sent(self) -> Self:
+        if self.name not in self.files:
+            raise ValueError("expected its own digest among files")
+        return self
+
+
+class Submission(asks.Ask):
+    """Programs, and what of them is to be measured where: a specification that is sent, or benchmarks of the configuration."""
+
+    treatment: Program
+    control: Program | None = None
+    specification: Specification | None = None
+    benchmarks: Annotated[asks.Names, pydantic.Field(default_factory=list)]
+    framework: Annotated[str, pydantic.Field(max_length=200)] = ""
+    devices: Annotated[asks.Names, pydantic.Field(default_factory=list)]
+    backends: Annotated[asks.Names, pydantic.Field(default_factory=list)]
+    blocks: Annotated[int, pydantic.Field(ge=0, le=1_000)] = 0
+    priority: asks.Priority = 0
+    note: Annotated[str, pydantic.StringConstraints(strip_whitespace=True, max_length=1_000)] = ""
+
+    @pydantic.model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if (self.specification is None) == (not self.benchmarks):
+            raise ValueError("expected either a specification or benchmarks")
+        return self
+
+
+async def upload(request: web.Request) -> web.Response:
+    """Keep a file, or a directory that comes as a tar, under its digest; it is there whole, or not at all.
+
+    413 where it is too large, 422 where it is not what its digest says, 507 where the disk is full.
+    """
+    uploads = request.app[UPLOADS]
+    try:
+        uploads.acquire_on_behalf_of_nowait(request)
+    except anyio.WouldBlock:
+        raise answers.Refusal(503, f"{AT_ONCE} uploads are under way already", "try again in a moment") from None
+    try:
+        await _received(request)
+    except errors.UploadError as error:
+        raise _refusal(error) from error
+    finally:
+        uploads.release_on_behalf_of(request)
+    return asks.done({"digest": request.match_info["digest"]}, status=201)
+
+
+async def submit(request: web.Request) -> web.Response:
+    """Plan it: 202 with the number of the request. 200 where something is still to be sent first.
+
+    ``send`` then has the digests of what is to be uploaded, and ``name`` the files, by their paths, whose digests are to be told.
+    """
+    house = request.app[reads.HOUSE]
+    body = await answers.body(request, Submission)
+    for device in body.devices:
+        answers.known("device", device, [one.name for one in house.settings().devices])
+    try:
+        planned = await house.controls.submit(_wanted(body, request[asks.PEER]))
+    except errors.UploadError as error:
+        raise _refusal(error) from error
+    except errors.CommandError as error:
+        raise answers.Refusal(409, str(error)) from error
+    if isinstance(planned, submitting.Lacking):
+        return asks.done({"send": list(planned.digests), "name": list(planned.paths)})
+    return asks.done({"request": planned, "see": f"/v1/requests/{planned}"}, status=202)
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """End what is left of a request. 403 where another sent it, 409 where nothing is left."""
+    await answers.body(request, asks.Ask)
+    house, number, peer = request.app[reads.HOUSE], int(request.match_info["id"]), request[asks.PEER]
+    found = await house.store.read(lambda connection: views.request(connection, number))
+    if found is None:
+        raise answers.Refusal(404, f"there is no request {number}", "'aibenchctl requests' lists them")
+    operators = house.settings().status.operators
+    owner = await house.store.read(lambda connection: stored.owner(connection, number))
+    if owner != peer.uid and not await anyio.to_thread.run_sync(peers.may_operate, peer, operators):
+        way_in = peers.way_in(operators, "status.operators")
+        raise answers.Refusal(403, f"request {number} is {found['requested_by']}'s to cancel", f"beside them, {way_in}")
+    left = found["state"] == "new" or {"waiting", "open"} & found["outcomes"].keys()
+    if not left:
+        raise answers.Refusal(409, f"nothing is left of request {number}", f"'aibenchctl request {number}' shows how it ended")
+    return asks.done({"request": number, "cancelled": await house.controls.cancel(number, peer.name)})
+
+
+async def _received(request: web.Request) -> None:
+    house = request.app[reads.HOUSE]
+    coming = await anyio.to_thread.run_sync(
+        functools.partial(
+            house.kept.begin,
+            request.match_info["digest"],
+            request.content_length or 0,
+            house.settings().submissions.max_size,
+            is_directory=request.content_type == TAR,
+        )
+    )
+    try:
+        async for piece in _pieces(request):
+            await anyio.to_thread.run_sync(coming.write, piece)
+        await anyio.to_thread.run_sync(coming.settle)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(coming.close)
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """The body as it comes, in pieces of PIECE bytes or a little more."""
+    gathered = bytearray()
+    while True:
+        try:
+            with anyio.fail_after(IDLE_SECONDS):
+                piece = await request.content.readany()
+        except TimeoutError:
+            raise answers.Refusal(408, f"nothing came for {IDLE_SECONDS:g} s", "send it again") from None
+        except aiohttp.ClientError:  # who sent it has gone
+            raise ConnectionResetError from None
+        gathered += piece
+        if gathered and (len(gathered) >= PIECE or not piece):
+            yield bytes(gathered)
+            gathered.clear()
+        if not piece:
+            return
+
+
+def _refusal(error: errors.UploadError) -> answers.Refusal:
+    statuses = {errors.TooLargeError: 413, errors.NoSpaceError: 507}
+    return answers.Refusal(statuses.get(type(error), 422), str(error))
+
+
+def _wanted(body: Submission, peer: peers.Peer) -> submitting.Wanted:
+    sent = body.specification
+    control = body.control
+    return submitting.Wanted(
+        treatment=submitting.Program(body.treatment.name, body.treatment.digest),
+        control=None if control is None else submitting.Program(control.name, control.digest),
+        specification=None if sent is None else specification.Sent(sent.name, sent.files, sent.string_map),
+        benchmarks=body.benchmarks,
+        framework=body.framework,
+        devices=body.devices,
+        backends=body.backends,
+        blocks=body.blocks,
+        priority=body.priority,
+        note=body.note,
+        by=peer.name,
+        uid=peer.uid,
+    )

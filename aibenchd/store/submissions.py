@@ -1,0 +1,53 @@
+"""Programs that people sent: who sent what, which of it is needed still, and the end of what nobody waits for any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from aibenchd import model
+from aibenchd.store import planning, schema, store
+
+_e, _p, _s = schema.experiments.c, schema.pairs.c, schema.submissions.c
+UNDECIDED = _e.state.in_(("waiting", "open"))
+
+
+def add(tx: store.Transaction, *, request: int, uid: int, note: str, names: Mapping[str, str], specification: str) -> None:
+    """Note who sent what was planned for a request; columns of :data:`aibenchd.store.schema.submissions`."""
+    row = {"request": request, "uid": uid, "note": note, "names": dict(names), "specification": specification}
+    tx.connection.execute(schema.submissions.insert().values(row))
+
+
+def owner(connection: sa.Connection, request: int) -> int | None:
+    """The user that sent the programs of a request; None where none were."""
+    return connection.scalar(sa.select(_s.uid).where(_s.request == request))
+
+
+def needed(connection: sa.Connection) -> set[str]:
+    """Digests of the programs that experiments may still run, and the names of the directories of their specifications."""
+    rows = connection.execute(
+        sa.select(_p.treatment, _p.control, _s.specification)
+        .join(schema.submissions, _s.request == _p.request)
+        .where(_p.repository == model.SUBMITTED, sa.exists().where(_e.pair == _p.id, UNDECIDED))
+    )
+    return {name for row in rows for name in row if name}
+
+
+def cancel(tx: store.Transaction, number: int, reason: str) -> list[tuple[int, str]]:
+    """End all experiments of a request that have not ended; they, with their devices. One that is new is refused."""
+    of_request = sa.select(_e.id).join(schema.pairs, _p.id == _e.pair).where(_p.request == number, UNDECIDED)
+    ended = (
+        schema.experiments.update()
+        .where(_e.id.in_(of_request))
+        .values(state="cancelled", reason=reason, decided_at=datetime.now(UTC))
+        .returning(_e.id, _e.device)
+    )
+    found = [(row.id, row.device) for row in tx.connection.execute(ended)]
+    for experiment, _ in found:
+        tx.announce("experiment.cancelled", id=experiment, reason=reason)
+    new = sa.select(schema.requests.c.id).where(schema.requests.c.id == number, schema.requests.c.state == "new")
+    if tx.connection.scalar(new) is not None:
+        planning.refuse(tx, number, reason)
+    return found

@@ -1,0 +1,225 @@
+"""What people sent, by what is in it: verified while it comes, and put in its place in one step. Blocking throughout.
+
+<directory>/.content           files and directories by their digests, as :mod:`aibenchd.specs.content` has them
+<directory>/incoming           on its way; nothing of it is left when an upload ends, however it ends
+<directory>/specifications     specifications laid out with their files, each under the digest of what it is made of
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+import structlog
+
+from aibenchd import digests, errors, model, quantities
+from aibenchd.specs import content, trees
+
+LEAST_FREE = 64 << 20  # bytes of the disk that uploads leave to the journal
+LEFT_SECONDS = 3600.0  # after which nothing more comes of what lies in the way: an upload is given up long before
+
+log = structlog.get_logger()
+
+
+class Incoming:
+    """One file or directory on its way, which comes as it is or as a tar. Made by :meth:`Kept.begin`; close it."""
+
+    def __init__(self, kept: content.Content, directory: Path, digest: str, limit: int, *, is_directory: bool) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=directory)
+        self._partial = content.Partial(Path(name), os.fdopen(handle, "ab+"), ())
+        self._staged = Path(f"{name}.d")
+        self._kept, self._digest, self._limit, self._is_directory = kept, digest, limit, is_directory
+
+    def write(self, piece: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            TooLargeError: they are too many.
+            NoSpaceError: the disk is full.
+        """
+        if self._partial.size + len(piece) > self._limit:
+            raise _too_large(self._limit)
+        with _no_space(self._partial.path):
+            self._partial.write(piece)
+
+    def settle(self) -> None:
+        """All has come: keep it, on the disk when this returns.
+
+        Raises:
+            UploadError: it is not what its digest says, or no tar that may be unpacked.
+            NoSpaceError: the disk is full.
+        """
+        with _no_space(self._partial.path):
+            if self._is_directory:
+                self._unpack()
+            else:
+                self._judge(self._partial.digests()["sha256"])
+                self._kept.keep(self._partial, self._digest)
+
+    def close(self) -> None:
+        """Leave nothing of it."""
+        with contextlib.suppress(OSError):  # of what could not be written any more
+            self._partial.__exit__()
+        trees.delete(self._partial.path)
+        trees.delete(self._staged)
+
+    def _unpack(self) -> None:
+        from aibenchd.specs import archives  # and what it needs, which the daemon's start need not wait for
+
+        self._partial.flush()
+        try:
+            archives.unpack(self._partial.path, self._staged, self._limit)
+        except errors.ModelFileError as error:
+            raise errors.UploadError(f"the directory that was sent {error}; send a plain one") from error
+        self._judge(digests.of_tree(self._staged))
+        self._kept.keep_tree(self._staged, self._digest, self._digest)
+
+    def _judge(self, found: str) -> None:
+        if found != self._digest:
+            raise errors.UploadError(f"what came has SHA-256 {found}, and {self._digest} was announced; send it again")
+
+
+class Kept:
+    """All that people sent and is not let go yet, below ``directory``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._content = content.Content(directory / content.DIRECTORY)
+
+    def has(self, digest: str) -> bool:
+        """Whether it is here; asked for, it is kept for longer."""
+        if not self._content.has({"sha256": digest}):
+            return False
+        self._content.use(digest)
+        return True
+
+    def path(self, digest: str) -> Path:
+        """Where the file or directory is, if it is here."""
+        return self._content.path({"sha256": digest})
+
+    def begin(self, digest: str, size: int, limit: int, *, is_directory: bool) -> Incoming:
+        """Begin to take a file or directory.
+
+        Args:
+            digest: SHA-256 of the file, or :func:`aibenchd.digests.of_tree` of the directory.
+            size: bytes that are announced; 0 where that is not known.
+            limit: bytes that it may have; of a directory, its tar and its files.
+
+        Raises:
+            TooLargeError: it is announced to be larger.
+            NoSpaceError: the disk is full.
+        """
+        if size > limit:
+            raise _too_large(limit)
+        with _no_space(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self.directory).free < size + LEAST_FREE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return Incoming(self._content, self.directory / "incoming", digest, limit, is_directory=is_directory)
+
+    def lay_out(self, files: Mapping[str, str]) -> Path:
+        """A directory that holds what these names stand for; the same for the same files.
+
+        Args:
+            files: digests of what is here, by paths that do not leave the directory.
+
+        Raises:
+            UploadError: two of the paths cannot be in one directory.
+            NoSpaceError: the disk is full.
+        """
+        place = self.directory / "specifications" / model.digest_of(sorted(files.items()))
+        if place.is_dir():
+            place.touch()
+            return place
+        with _no_space(self.directory), self._staging() as staged:
+            for name, digest in files.items():
+                _link(self.path(digest), staged / name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # of another who sends the same
+                staged.rename(place)
+        return place
+
+    def sweep(self, older: float = 0.0) -> None:
+        """Remove what was left on its way, and is as old as that, in seconds."""
+        for path in _entries(self.directory / "incoming"):
+            with contextlib.suppress(OSError):
+                if path.lstat().st_mtime <= time.time() - older:
+                    trees.delete(path)
+
+    def forget(self, keep: float, size: int, needed: Collection[str]) -> None:
+        """Let go of what was not used for ``keep`` seconds; and of more, least recently used first, until all has ``size`` bytes.
+
+        Args:
+            needed: digests, and names of directories with specifications, that stay.
+        """
+        kept = sorted(
+            ((self._used(path), path) for path in self._all() if path.name not in needed), key=lambda one: one[0], reverse=True
+        )
+        left = size - sum(trees.size(path) for path in self._all() if path.name in needed)
+        oldest, recent = time.time() - keep, time.time() - LEFT_SECONDS  # what has come just now is about to be asked for
+        for used, path in kept:
+            left -= trees.size(path)
+            if used < oldest or (left < 0 and used < recent):
+                log.info("what was submitted was kept long enough", digest=path.name)
+                trees.delete(path)
+                (self.directory / content.DIRECTORY / "used" / path.name).unlink(missing_ok=True)
+
+    def _all(self) -> Iterator[Path]:
+        yield from _entries(self.directory / content.DIRECTORY / "sha256")
+        yield from _entries(self.directory / "specifications")
+
+    def _used(self, path: Path) -> float:
+        mark = self.directory / content.DIRECTORY / "used" / path.name
+        return (mark if mark.exists() else path).lstat().st_mtime
+
+    @contextlib.contextmanager
+    def _staging(self) -> Iterator[Path]:
+        (self.directory / "incoming").mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=self.directory / "incoming"))
+        try:
+            yield staged
+        finally:
+            trees.delete(staged)
+
+
+def _too_large(limit: int) -> errors.TooLargeError:
+    return errors.TooLargeError(f"more than {quantities.size_text(limit)} is sent; send less, or raise submissions.max_size")
+
+
+@contextlib.contextmanager
+def _no_space(place: Path) -> Iterator[None]:
+    """Say so where the disk is full.
+
+    Raises:
+        NoSpaceError: it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        advice = "free some space, or lower submissions.cache_size"
+        raise errors.NoSpaceError(f"the disk that {place.parent} lies on is full; {advice}") from error
+
+
+def _link(source: Path, target: Path) -> None:
+    """Have a file, or a directory with all in it, at another place too, without its bytes a second time."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, copy_function=os.link)
+        else:
+            os.link(source, target)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise errors.UploadError(f"{target.name} would be a file and a directory; give one of them another name") from error
+
+
+def _entries(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
