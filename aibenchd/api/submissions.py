@@ -87,7 +87,7 @@ async def upload(request: web.Request) -> web.Response:
     """
     uploads = request.app[UPLOADS]
     try:
-        uploads.acquire_on_behalf_of_nowait(request)
+        uploads.acquire_nowait()
     except anyio.WouldBlock:
         raise answers.Refusal(503, f"{AT_ONCE} uploads are under way already", "try again in a moment") from None
     try:
@@ -95,7 +95,7 @@ async def upload(request: web.Request) -> web.Response:
     except errors.UploadError as error:
         raise _refusal(error) from error
     finally:
-        uploads.release_on_behalf_of(request)
+        uploads.release()
     return asks.done({"digest": request.match_info["digest"]}, status=201)
 
 

@@ -162,7 +162,7 @@ async def test_what_runs_is_cancelled_by_who_sent_it(running: lab.Lab, desk: Pat
     program(desk / "endless", 100.0, f"touch {desk}/begun; exec sleep 1000\n")
     number = await submitted(running, desk, "--treatment", "endless")
     with anyio.fail_after(lab.WAIT):
-        while not (desk / "begun").exists():  # noqa: ASYNC110  nothing tells
+        while not (desk / "begun").exists():
             await anyio.sleep(0.02)
     code, out, complaint = await ask(running, "cancel", str(number))
     assert (code, out) == (0, f"request: {number}\ncancelled: 1\n"), complaint
@@ -235,9 +235,12 @@ async def test_it_goes_through_ssh_as_well(running: lab.Lab, desk: Path, tmp_pat
         (("gone.json", "--treatment", "fast"), "gone.json: there is no such file"),
         (("squeeze", "--treatment", "fast"), "there is neither a file nor a benchmark 'squeeze'"),
         (("mine.json", "--treatment", "fast", "--device", "hots"), "there is no device 'hots'; did you mean 'host'?"),
-        (("mine.json", "--treatment", "fast", "--framework", "genric"), "there is no framework 'genric'; did you mean 'generic'?"),
+        (
+            ("mine.json", "--treatment", "fast", "--framework", "genric"),
+            "there is no framework 'genric'; did you mean 'generic'?",
+        ),
         (("mine.json", "--treatment", "fast", "--blocks", "x"), "blocks: "),
-        (("away.json", "--treatment", "fast"), "away.json: model.name: "),
+        (("away.json", "--treatment", "fast"), "away.json:1:2: model.name: is required"),
         (("leaves.json", "--treatment", "fast"), "'../data/secret' leaves the directory of the specification"),
         (("outside.json", "--treatment", "fast"), "link/secret: is not in "),
         (("absolute.json", "--treatment", "fast"), "'/etc/passwd' leaves the directory of the specification"),
@@ -275,7 +278,7 @@ async def test_what_cannot_be_measured_is_refused_with_what_to_do(
 async def test_a_benchmark_that_the_daemon_has_takes_a_program_of_mine(tmp_path: Path, desk: Path) -> None:
     where = lab.make(tmp_path)
     where.commit("first")
-    where.configure(devices=[{"name": "host", "kind": "local"}, {"name": "other", "kind": "local"}])
+    where.configure(devices=[{"name": name, "kind": "local", "cpus": [cpu]} for name, cpu in (("host", 0), ("other", 1))])
     async with where.daemon():
         await where.ready()
         code, _, complaint = await ask(where, "submit", "net", "--treatment", "fast", cwd=desk)
@@ -304,3 +307,21 @@ async def test_records_say_that_they_are_of_a_submission(tmp_path: Path, desk: P
         with anyio.fail_after(lab.WAIT):
             while not any(path.is_file() for path in records.rglob("*")):
                 await anyio.sleep(0.05)
+
+
+async def test_submissions_and_commits_have_a_device_in_turns(tmp_path: Path, desk: Path) -> None:
+    where = lab.make(tmp_path)
+    where.configure(experiment={"blocks": 20, "disturb_caches": False})
+    bench = program(tmp_path / "bench", 100.0, "sleep 0.1\n").read_text()
+    program(desk / "fast", 100.0, "sleep 0.1\n")
+    where.commit("first", bench=bench)
+    async with where.daemon():
+        await where.ready()
+        await where.until("SELECT count(*) > 2 FROM blocks")
+        await submitted(where, desk, "--treatment", "fast")
+        await where.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'", [(2,)])
+    ((commit_ended,), (sent_began, sent_ended)) = (
+        where.rows(f"SELECT {columns} FROM experiments JOIN pairs ON pairs.id = pair WHERE run_type = '{kind}'")[0]
+        for columns, kind in (("decided_at", "benchmark"), ("started_at, decided_at", "submission"))
+    )
+    assert sent_began < commit_ended < sent_ended

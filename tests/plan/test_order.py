@@ -62,3 +62,29 @@ def test_another_order_is_refused() -> None:
 @pytest.mark.parametrize(("seconds", "wave"), [(None, 0), (0, 0), (60, 0), (61, 1), (240, 1), (241, 2), (86_400, 6)])
 def test_a_wave_is_four_times_as_long_as_the_one_before(seconds: float | None, wave: int) -> None:
     assert order.wave(seconds) == wave
+
+
+@pytest.mark.parametrize(("submitted", "other"), [(1.0, 1.0), (1.0, 60.0), (60.0, 1.0), (7.0, 3.0)])
+def test_submissions_and_all_else_have_a_device_for_half_of_the_time_each(submitted: float, other: float) -> None:
+    turns, spent = order.Turns(), {True: 0.0, False: 0.0}
+    for _ in range(1_000):
+        submission = turns.of_submissions(submission=True, other=True)
+        seconds = submitted if submission else other
+        turns.took(seconds, submission)
+        spent[submission] += seconds
+        assert abs(spent[True] - spent[False]) <= max(submitted, other)
+
+
+def test_who_waits_alone_runs_and_owes_nothing_for_it() -> None:
+    turns = order.Turns()
+    for _ in range(100):
+        assert turns.of_submissions(submission=True, other=False)
+        turns.took(10.0, submitted=True)
+    assert turns.of_submissions(submission=True, other=True)
+    turns.took(1.0, submitted=True)
+    assert not turns.of_submissions(submission=True, other=True)
+    assert not turns.of_submissions(submission=False, other=True)
+    turns.took(100.0, submitted=False)
+    assert turns.of_submissions(submission=True, other=True)
+    turns.took(1.0, submitted=True)
+    assert not turns.of_submissions(submission=True, other=True)

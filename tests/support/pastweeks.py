@@ -21,7 +21,6 @@ import statusd
 from aibenchd import board, events, model, planning, settings
 from aibenchd.api import server
 from aibenchd.store import planning as stored
-from aibenchd.submissions import kept
 from aibenchd.store import schema, store
 from aibenchd.submissions import kept
 
@@ -421,7 +420,9 @@ async def over(
     chosen = settings.Settings.model_validate(statusd.CONFIGURATION | {"dashboard": at, "devices": devices})
     async with store.opened(directory / "journal.db", told) as journal:
         await journal.write(fill)
-        house = server.House(journal, noticed(told), told, lambda: chosen, controls, directory, kept.Kept(directory / "submissions"))
+        house = server.House(
+            journal, noticed(told), told, lambda: chosen, controls, directory, kept.Kept(directory / "submissions")
+        )
         async with anyio.create_task_group() as tasks:
             await tasks.start(server.serve, house, directory / "aibenchd.sock")
             yield Dashboard(f"http://127.0.0.1:{port}", house, controls)

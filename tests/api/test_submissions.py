@@ -1,0 +1,293 @@
+"""What is sent through the socket: kept whole under its digest or not at all, for who may, and what the daemon then is asked."""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import io
+import json
+import os
+import socket
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+import statusd
+import trees
+
+from aibenchd import digests, errors, settings
+from aibenchd.api import peers, submissions
+from aibenchd.store import requests, store
+from aibenchd.store import submissions as stored
+from aibenchd.submissions import submitting
+
+CONTENT = b"#!/bin/sh\nexit 0\n"
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+OTHER = "0" * 64
+NOBODY = 65_534
+
+
+async def put(daemon: statusd.Daemon, digest: str, data: Any, kind: str = "application/octet-stream") -> tuple[int, Any]:
+    return await daemon._ask("PUT", f"/v1/contents/{digest}", data=data, headers={"Content-Type": kind})
+
+
+def left(daemon: statusd.Daemon) -> list[str]:
+    """All that lies below where things are kept, but for when it was used."""
+    root = daemon.house.kept.directory
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.parent.name != "used")
+
+
+def tar(*members: tuple[str, bytes | str]) -> bytes:
+    """A tar of files, and of links where a text is given in place of bytes."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as packed:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+            else:
+                info.size, info.mode = len(content), 0o755
+            packed.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return made.getvalue()
+
+
+async def test_a_file_is_kept_under_its_digest(daemon: statusd.Daemon) -> None:
+    assert await put(daemon, DIGEST, CONTENT) == (201, {"digest": DIGEST})
+    assert daemon.house.kept.path(DIGEST).read_bytes() == CONTENT
+    assert left(daemon) == [f".content/sha256/{DIGEST}"]
+    assert (await put(daemon, DIGEST, CONTENT))[0] == 201
+
+
+async def test_a_directory_is_unpacked_with_its_modes(daemon: statusd.Daemon, tmp_path: Path) -> None:
+    trees.write(tmp_path / "build", {"engine": "#!run", "lib/a.so": "data"})
+    packed = tar(("engine", (tmp_path / "build" / "engine").read_bytes()))
+    one = tmp_path / "one"
+    trees.write(one, {"engine": "#!run"})
+    assert (await put(daemon, digests.of_tree(one), packed, submissions.TAR))[0] == 201
+    kept = daemon.house.kept.path(digests.of_tree(one))
+    assert (kept / "engine").read_text() == (one / "engine").read_text()
+    assert (kept / "engine").stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([("../outside", b"x")], "a name that leads out of its directory"),
+        ([("/etc/outside", b"x")], "a name that leads out of its directory"),
+        ([("link", "/etc/passwd")], "neither a file nor a directory"),
+        ([("link", "elsewhere"), ("link/file", b"x")], "neither a file nor a directory"),
+        ([("twice", b"x"), ("twice", b"y")], "twice"),
+        ([("file", b"x"), ("file/below", b"y")], "twice"),
+    ],
+)
+async def test_a_hostile_tar_leaves_nothing(daemon: statusd.Daemon, members: list[Any], said: str) -> None:
+    code, answer = await put(daemon, OTHER, tar(*members), submissions.TAR)
+    assert code == 422
+    assert said in answer["error"]
+    assert left(daemon) == []
+    assert not (daemon.house.kept.directory.parent / "outside").exists()
+
+
+async def test_a_device_in_a_tar_and_bytes_that_are_none_are_refused(daemon: statusd.Daemon) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as packed:
+        info = tarfile.TarInfo("null")
+        info.type = tarfile.CHRTYPE
+        packed.addfile(info)
+    for data in (made.getvalue(), b"no tar at all" * 100, b""):
+        code, answer = await put(daemon, OTHER, data, submissions.TAR)
+        assert (code, "the directory that was sent" in answer["error"]) == (422, True)
+    assert left(daemon) == []
+
+
+async def test_what_unpacks_to_more_than_is_taken_is_refused(daemon: statusd.Daemon) -> None:
+    import gzip
+
+    daemon.configure(submissions=settings.SubmissionSettings(max_size="1MiB"))
+    bomb = gzip.compress(tar(("zeros", bytes(50 << 20))))
+    assert len(bomb) < 1 << 20
+    code, answer = await put(daemon, OTHER, bomb, submissions.TAR)
+    assert (code, "larger" in answer["error"]) == (422, True)
+    assert left(daemon) == []
+
+
+async def test_other_bytes_than_were_announced_are_not_kept(daemon: statusd.Daemon) -> None:
+    code, answer = await put(daemon, OTHER, CONTENT)
+    assert (code, answer["error"]) == (422, f"what came has SHA-256 {DIGEST}, and {OTHER} was announced; send it again")
+    assert left(daemon) == []
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_too_much_is_refused_by_its_announcement_or_when_it_has_come(daemon: statusd.Daemon, announced: bool) -> None:
+    daemon.configure(submissions=settings.SubmissionSettings(max_size="3MiB"))
+
+    async def pieces() -> Any:
+        for _ in range(8):
+            yield bytes(1 << 20)
+
+    code, answer = await put(daemon, OTHER, bytes(8 << 20) if announced else pieces())
+    assert (code, answer["error"]) == (413, "more than 3MiB is sent; send less, or raise submissions.max_size")
+    assert left(daemon) == []
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(daemon: statusd.Daemon) -> None:
+    with socket.socket(socket.AF_UNIX) as sender:
+        await anyio.to_thread.run_sync(sender.connect, os.fspath(daemon.path))
+        head = f"PUT /v1/contents/{OTHER} HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n"
+        await anyio.to_thread.run_sync(sender.sendall, head.encode() + bytes(3 << 20))
+        incoming = daemon.house.kept.directory / "incoming"
+        with anyio.fail_after(20):
+            while not (incoming.is_dir() and any(incoming.iterdir())):
+                await anyio.sleep(0.01)
+    with anyio.fail_after(20):
+        while any(incoming.iterdir()):
+            await anyio.sleep(0.01)
+    assert left(daemon) == []
+    assert (await put(daemon, DIGEST, CONTENT))[0] == 201
+
+
+async def test_who_sends_nothing_more_is_given_up(daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submissions, "IDLE_SECONDS", 0.1)
+
+    async def pieces() -> Any:
+        yield b"a little"
+        await anyio.sleep(2)
+
+    code, answer = await put(daemon, OTHER, pieces())
+    assert (code, answer["error"]) == (408, "nothing came for 0.1 s")
+    assert left(daemon) == []
+
+
+async def test_a_full_disk_is_told_before_anything_is_sent(daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aibenchd.submissions import kept
+
+    monkeypatch.setattr(kept, "LEAST_FREE", 1 << 60)
+    code, answer = await put(daemon, DIGEST, CONTENT)
+    assert code == 507
+    assert "is full; free some space, or lower submissions.cache_size" in answer["error"]
+
+
+async def test_no_more_uploads_than_a_few_go_on_at_once(daemon: statusd.Daemon) -> None:
+    going_on = anyio.Event()
+
+    async def slow() -> Any:
+        yield CONTENT[:3]
+        await going_on.wait()
+        yield CONTENT[3:]
+
+    async def upload() -> None:
+        codes.append((await put(daemon, DIGEST, slow()))[0])
+
+    codes: list[int] = []
+    async with anyio.create_task_group() as tasks:
+        for _ in range(submissions.AT_ONCE + 1):
+            tasks.start_soon(upload)
+        with anyio.fail_after(20):
+            while not codes:
+                await anyio.sleep(0.01)
+        assert codes == [503]
+        going_on.set()
+    assert codes == [503] + [201] * submissions.AT_ONCE
+
+
+BODY: dict[str, Any] = {"treatment": {"name": "./a", "digest": DIGEST}, "benchmarks": ["net"]}
+
+
+async def test_what_is_asked_is_handed_on_with_who_asks(daemon: statusd.Daemon) -> None:
+    daemon.controls.submitting = submitting.Lacking(["d"], ["net.onnx"])
+    assert await daemon.post("/v1/submissions", BODY) == (200, {"send": ["d"], "name": ["net.onnx"]})
+    daemon.controls.submitting = 7
+    wanted = BODY | {"devices": ["phone"], "note": " why ", "blocks": "3"}
+    assert await daemon.post("/v1/submissions", wanted) == (202, {"request": 7, "see": "/v1/requests/7"})
+    asked = daemon.controls.submitted[-1]
+    assert (asked.devices, asked.note, asked.blocks, asked.uid) == (["phone"], "why", 3, os.getuid())
+    daemon.controls.submitting = errors.CommandError("which framework?")
+    assert (await daemon.post("/v1/submissions", BODY))[0] == 409
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        ({"treatment": {"name": "a", "digest": "xyz"}}, 400, "treatment.digest: "),
+        ({"benchmarks": []}, 400, "expected either a specification or benchmarks"),
+        ({"specification": {"name": "a", "files": {"a": DIGEST}}}, 400, "expected either a specification or benchmarks"),
+        ({"devices": ["tablet"]}, 404, "there is no device 'tablet'"),
+        ({"note": "x" * 1_001}, 400, "note: "),
+        ({"frob": 1}, 400, "frob: there is no such key"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(daemon: statusd.Daemon, changes: dict[str, Any], code: int, said: str) -> None:
+    got, answer = await daemon.post("/v1/submissions", BODY | changes)
+    assert (got, said in answer["error"]) == (code, True), answer
+    assert daemon.controls.submitted == []
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a/../b", "./a", "a//b", "a\0", "a/", ".", ".."])
+async def test_a_path_that_leaves_its_directory_is_refused(daemon: statusd.Daemon, name: str) -> None:
+    body = {"treatment": BODY["treatment"], "specification": {"name": "net.json", "files": {"net.json": DIGEST, name: DIGEST}}}
+    code, answer = await daemon.post("/v1/submissions", body)
+    assert (code, "specification.files" in answer["error"]) == (400, True), answer
+
+
+def asked_by(uid: int) -> Callable[[store.Transaction], int]:
+    """A request with an experiment that is open, submitted by a user."""
+
+    def write(tx: store.Transaction) -> int:
+        number = requests.add(
+            tx, repository="submitted", treatment="t", control="", benchmarks=[], devices=[], priority=0, requested_by="me"
+        )
+        stored.add(tx, request=number, uid=uid, note="", names={"treatment": "./a"}, specification="")
+        pair = statusd.pair(tx, "t", request=number, run_type="submission", repository="submitted")
+        statusd.experiment(tx, pair, statusd.build(tx, f"t{uid}", repository="submitted"))
+        return number
+
+    return write
+
+
+async def test_a_request_is_cancelled_while_something_is_left_of_it(daemon: statusd.Daemon) -> None:
+    number = await daemon.house.store.write(asked_by(NOBODY))
+    me = peers.Peer(0, os.getuid(), os.getgid()).name
+    assert await daemon.post(f"/v1/requests/{number}/cancel") == (200, {"request": number, "cancelled": 1})
+    assert daemon.controls.asked == [("cancel", str(number), me)]
+    ended = await daemon.house.store.write(lambda tx: stored.cancel(tx, number, "cancelled by me"))
+    assert [device for _, device in ended] == ["lab-host"]
+    assert (await daemon.post(f"/v1/requests/{number}/cancel"))[0] == 409
+    assert (await daemon.post("/v1/requests/99/cancel"))[0] == 404
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can ask as somebody else")
+async def test_who_may_send_and_who_may_cancel(daemon: statusd.Daemon) -> None:
+    theirs = await daemon.house.store.write(asked_by(NOBODY))
+    another = await daemon.house.store.write(asked_by(NOBODY - 1))
+    group = next(one for one in grp.getgrall() if one.gr_gid not in (0, NOBODY))
+    daemon.path.parent.chmod(0o711)
+    daemon.path.chmod(0o666)
+
+    async def answers(gid: int) -> list[str]:
+        program = (
+            "import os, socket, sys\n"
+            f"os.setgroups([]); os.setgid({gid}); os.setuid({NOBODY})\n"
+            "for request in sys.argv[1:]:\n"
+            "    s = socket.socket(socket.AF_UNIX); s.settimeout(30); s.connect('aibenchd.sock')\n"
+            "    head, _, body = request.partition('|')\n"
+            "    s.sendall(f'{head} HTTP/1.0\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n{body}'.encode())\n"
+            "    print(s.makefile().read().split()[1])\n"
+        )
+        wanted = (
+            f"PUT /v1/contents/{DIGEST}|{CONTENT.decode()}",
+            f"POST /v1/submissions|{json.dumps(BODY)}",
+            f"POST /v1/requests/{theirs}/cancel",
+            f"POST /v1/requests/{another}/cancel",
+            "POST /v1/pause",
+        )
+        told = await anyio.run_process([sys.executable, "-c", program, *wanted], cwd=daemon.path.parent)
+        return told.stdout.decode().split()
+
+    assert await answers(NOBODY) == ["403", "403", "200", "403", "403"]
+    daemon.configure(submissions=settings.SubmissionSettings(groups=(group.gr_name,)))
+    assert await answers(group.gr_gid) == ["201", "202", "200", "403", "403"]

@@ -1,0 +1,139 @@
+"""What people sent: kept for as long as it is used, needed, or there is room; laid out without a copy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aibenchd import digests, errors
+from aibenchd.api import sending
+from aibenchd.submissions import kept
+
+HOUR = 3600.0
+
+
+def put(store: kept.Kept, content: bytes, age: float = 0.0) -> str:
+    """Keep bytes that were used so long ago; their digest."""
+    digest = hashlib.sha256(content).hexdigest()
+    coming = store.begin(digest, len(content), 1 << 20, is_directory=False)
+    coming.write(content)
+    coming.settle()
+    coming.close()
+    mark, then = store.directory / ".content" / "used" / digest, time.time() - age
+    os.utime(mark, (then, then))
+    return digest
+
+
+def test_what_is_old_goes_and_what_is_needed_stays(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    old, needed, new = put(store, b"old", 3 * HOUR), put(store, b"needed", 3 * HOUR), put(store, b"new", HOUR / 2)
+    store.forget(2 * HOUR, 1 << 20, {needed})
+    assert [store.has(one) for one in (old, needed, new)] == [False, True, True]
+
+
+def test_what_is_too_much_goes_least_recently_used_first(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    ages = (5, 4, 3, 2)
+    each = [put(store, bytes([age]) * 100, age * HOUR) for age in ages]
+    store.forget(100 * HOUR, 250, {each[0]})  # what is needed has its place, though it is the oldest
+    assert [(store.path(one)).exists() for one in each] == [True, False, False, True]
+    just_now = put(store, b"x" * 200)
+    store.forget(100 * HOUR, 0, set())
+    assert store.has(just_now)
+
+
+def test_what_is_asked_for_is_kept_for_longer(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    digest = put(store, b"asked", 3 * HOUR)
+    assert store.has(digest)
+    store.forget(2 * HOUR, 1 << 20, set())
+    assert store.has(digest)
+
+
+def test_a_specification_is_laid_out_once_and_takes_no_room(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    files = {"net.json": put(store, b"{}"), "data/in.txt": put(store, b"seven")}
+    place = store.lay_out(files)
+    assert store.lay_out(dict(reversed(files.items()))) == place
+    assert (place / "data" / "in.txt").read_text() == "seven"
+    assert (place / "net.json").samefile(store.path(files["net.json"]))
+    assert list((tmp_path / "incoming").iterdir()) == []
+    with pytest.raises(errors.UploadError, match="would be a file and a directory"):
+        store.lay_out({"a": files["net.json"], "a/b": files["net.json"]})
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_what_a_crash_left_on_its_way_is_swept(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    (tmp_path / "incoming" / "half.d").mkdir(parents=True)
+    (tmp_path / "incoming" / "half.d" / "file").touch()
+    store.sweep(HOUR)
+    assert len(list((tmp_path / "incoming").iterdir())) == 1
+    store.sweep()
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_directory_comes_as_it_was_with_what_links_lead_to(tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    (build / "lib").mkdir(parents=True)
+    (build / "empty").mkdir()
+    (build / "lib" / ("long" * 60)).write_bytes(os.urandom(100_000))
+    (build / "engine").write_text("#!/bin/sh\n")
+    (build / "engine").chmod(0o750)
+    (build / "nothing").touch()
+    (build / "lib64").symlink_to("lib")
+    (build / "same").symlink_to("engine")
+    sent = sending.of(build)
+    store = kept.Kept(tmp_path / "kept")
+    coming = store.begin(sent.digest, sent.size, 1 << 20, is_directory=True)
+    packed = b"".join(sent.pieces())
+    assert len(packed) == sent.size
+    coming.write(packed)
+    coming.settle()
+    coming.close()
+    found = store.path(sent.digest)
+    assert digests.of_tree(found) == sent.digest
+    assert sorted(path.name for path in found.iterdir()) == ["empty", "engine", "lib", "lib64", "nothing", "same"]
+    assert not any(path.is_symlink() for path in found.rglob("*"))
+    assert (found / "same").stat().st_mode & 0o111
+
+
+@given(st.dictionaries(st.text("ab/.é", min_size=1, max_size=6), st.binary(max_size=2000), max_size=5))
+def test_the_digest_of_what_is_sent_is_that_of_what_lies_there(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    for name, content in files.items():
+        path = Path(os.path.normpath(root / name.lstrip("/")))
+        if path.is_relative_to(root) and not path.exists() and not any(one.is_file() for one in path.parents):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    assert sending.Directory(root).digest == digests.of_tree(root)
+
+
+def test_links_that_lead_out_or_round_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    for number, target in enumerate(("../secret", ".", "gone", "/etc")):
+        build = tmp_path / str(number)
+        build.mkdir()
+        (build / "link").symlink_to(target)
+        with pytest.raises(sending.Unfit, match="link"):
+            sending.of(build)
+    (tmp_path / "pipes").mkdir()
+    os.mkfifo(tmp_path / "pipes" / "pipe")
+    with pytest.raises(sending.Unfit, match="neither a file nor a directory"):
+        sending.of(tmp_path / "pipes")
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    sent = sending.of(tmp_path / "a")
+    (tmp_path / "a").write_bytes(b"x")
+    with pytest.raises(sending.Unfit, match="was changed while it was sent"):
+        list(sent.pieces())
