@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from aibenchd import errors, faults
 
-SCRIPTS = ("harness.py", "repo_driver.py", "run_bench.py")
+SCRIPTS = ("harness.py", "repo_driver.py", "run_bench.py", "run_remote.py")
 BEGIN, END = "<!-- arguments -->", "<!-- /arguments -->"
 
 
@@ -58,6 +58,8 @@ def _row(name: str, *keys: str, remark: str = "", short: str = "", takes: Takes 
 
 
 _LAB = "of FAI-PEP's lab server, which nothing here needs"
+_JOBS = "of FAI-PEP's queues of jobs: what is sent waits in the journal for its device"
+_SENT = "what was sent is kept by digest, and not sent again: `aibenchctl submit`"
 
 ARGUMENTS: tuple[Argument, ...] = (
     *_of(
@@ -75,7 +77,11 @@ ARGUMENTS: tuple[Argument, ...] = (
         _row("--excluded_devices", "benchmarks[].devices.exclude"),
         _row("--framework", "repositories[].framework"),
         _row("--hash_platform_mapping", "devices[].serial", remark="an entry for each phone that it lists"),
-        _row("--info", "benchmarks[].meta", remark="what is in its `meta`; its commits: `aibenchctl ab TREATMENT CONTROL`"),
+        _row(
+            "--info",
+            "benchmarks[].meta",
+            remark="what is in its `meta`; its programs: `aibenchctl submit`; its commits: `aibenchctl ab`",
+        ),
         _row("--ios_dir", remark="there are no iOS devices yet"),
         _row("--local_reporter", "sinks[].directory", remark="kind `local`"),
         _row("--model_cache", "models.directory"),
@@ -84,7 +90,7 @@ ARGUMENTS: tuple[Argument, ...] = (
         _row("--platform_sig", "devices[].name"),
         _row(
             "--program",
-            remark="programs are built: have a `build.sh` copy it; or `aibenchd bench --program`",
+            remark="`aibenchctl submit FILE --treatment PROGRAM`, or `aibenchd bench --program` here; or have a `build.sh` copy it",
         ),
         _row("--reboot", "devices[].conditioning.reboot", takes=Takes.NOTHING),
         _row("--regressed_types", remark="`regressed_types` of records of run type `regress` says it"),
@@ -130,9 +136,36 @@ ARGUMENTS: tuple[Argument, ...] = (
         _row("--pre_built_binary", remark="as `--program`"),
         _row("--logger_level", remark="`aibenchd serve --log-level`"),
         _row("--reset_options", remark="answers are not asked for: the configuration holds them", takes=Takes.NOTHING),
-        *(_row(name, remark=_LAB, takes=Takes.NOTHING) for name in ("--lab", "--remote")),
-        *(_row(name, remark=_LAB) for name in ("--benchmark_table", "--cache_config", "--file_storage")),
-        *(_row(name, remark=_LAB) for name in ("--result_db", "--server_addr")),
+        _row("--lab", remark="the daemon does it: it measures what people send", takes=Takes.NOTHING),
+        _row("--remote", remark="`aibenchctl -H ssh://HOST submit`, as of run_remote.py", takes=Takes.NOTHING),
+        *(_row(name, remark=_LAB) for name in ("--benchmark_table", "--result_db")),
+        *(
+            _row(name, "submissions.cache_size", "submissions.keep", remark=_SENT)
+            for name in ("--cache_config", "--file_storage")
+        ),
+        _row("--server_addr", remark="`aibenchctl -H ssh://[USER@]HOST[:PORT]`, or AIBENCHD_HOST"),
+    ),
+    *_of(
+        "run_remote.py",
+        _row("--async_submit", remark="`aibenchctl submit` returns at once, but with `--wait`", takes=Takes.NOTHING),
+        *(_row(name, remark="`aibenchctl request ID`", takes=Takes.NOTHING) for name in ("--fetch_result", "--fetch_status")),
+        _row("--kill", remark="`aibenchctl cancel ID`", takes=Takes.NOTHING),
+        _row("--hashes", remark="`aibenchctl submit --device NAME`: each device has a name of its own"),
+        _row("--devices_config", "devices[].name"),
+        *(_row(name, remark="`aibenchctl devices`", takes=Takes.NOTHING) for name in ("--list_devices", "--list_job_queues")),
+        _row("--query_num_devices", remark="`aibenchctl devices`"),
+        _row("--force_submit", remark="a device that is away is waited for", takes=Takes.NOTHING),
+        *(_row(name, remark=_JOBS) for name in ("--benchmark_db", "--benchmark_db_entry", "--job_queue")),
+        *(
+            _row(name, remark="your own `ssh`, and the groups that the daemon's host has you in")
+            for name in ("--app_id", "--token")
+        ),
+        _row("--log_output_dir", remark="`aibenchctl log trial ID`"),
+        _row("--force_profile", remark="what is confirmed to regress is profiled: `verify.profile`", takes=Takes.NOTHING),
+        _row("--test", remark="what is submitted moves no baseline, and is no commit's history", takes=Takes.NOTHING),
+        _row("--urlPrefix", "dashboard.listen", remark="a page for each request"),
+        _row("--adhoc", remark="write a model file; nothing is filled in here"),
+        _row("--buck_target", remark="build as you do, and submit what comes of it"),
     ),
 )
 BY_NAME: Mapping[str, Argument] = {name: one for one in ARGUMENTS for name in one.names}

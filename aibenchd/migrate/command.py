@@ -49,6 +49,10 @@ def _say_of_the_line(found: old.Old, line: arguments.Line) -> None:
         found.note(word.partition("=")[0], f"{place}; environments are set by builds.env and devices[].env")
     for name in line.twice:
         found.note(name, "was given more than once; the last one holds, as there")
+    if line.script.name == "run_remote.py":
+        found.note(
+            line.script.name, "what it did does 'aibenchctl submit FILE --treatment PROGRAM --device NAME', from your desk"
+        )
     if line.script.name == "run_bench.py" and not any(given.source for given in found.given.values()):
         found.note("--config_dir", f"there are no saved answers in {answers.directory(line)}: only the command line was read")
 

@@ -130,7 +130,7 @@ async def test_too_much_is_refused_by_its_announcement_or_when_it_has_come(daemo
         for _ in range(8):
             yield bytes(1 << 20)
 
-    code, answer = await put(daemon, OTHER, bytes(8 << 20) if announced else pieces())
+    code, answer = await put(daemon, OTHER, io.BytesIO(bytes(8 << 20)) if announced else pieces())
     assert (code, answer["error"]) == (413, "more than 3MiB is sent; send less, or raise submissions.max_size")
     assert left(daemon) == []
 
