@@ -151,7 +151,7 @@ ARGUMENTS: tuple[Argument, ...] = (
         *(_row(name, remark="`aibenchctl request ID`", takes=Takes.NOTHING) for name in ("--fetch_result", "--fetch_status")),
         _row("--kill", remark="`aibenchctl cancel ID`", takes=Takes.NOTHING),
         _row("--hashes", remark="`aibenchctl submit --device NAME`: each device has a name of its own"),
-        _row("--devices_config", "devices[].name"),
+        _row("--devices_config", "devices[].name", remark="`aibenchctl devices` lists them"),
         *(_row(name, remark="`aibenchctl devices`", takes=Takes.NOTHING) for name in ("--list_devices", "--list_job_queues")),
         _row("--query_num_devices", remark="`aibenchctl devices`"),
         _row("--force_submit", remark="a device that is away is waited for", takes=Takes.NOTHING),

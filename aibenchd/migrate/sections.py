@@ -13,9 +13,10 @@ from aibenchd.migrate.old import Old, Tree, Value, known
 
 TOKEN_FILE = "./remote-access-token"  # noqa: S105  its name, beside the configuration
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_UNUSED = ("--benchmark_table", "--cache_config", "--file_storage", "--lab", "--remote", "--result_db", "--server_addr")
+_OF_LAB = ("--benchmark_table", "--cache_config", "--file_storage", "--lab", "--remote", "--result_db", "--server_addr")
+_ELSEWHERE = (*_OF_LAB, *(one.name for one in arguments.ARGUMENTS if one.script == "run_remote.py"))  # done by aibenchctl
 _SAID = {
-    **dict.fromkeys(_UNUSED, "of FAI-PEP's lab server, which nothing here needs"),
+    **{name: arguments.known(name).remark for name in _ELSEWHERE},
     "--config_dir": "its saved answers were read",
     "--debug": "logs are kept, see retention.logs; `aibenchd serve --log-level debug` says more; work directories are emptied",
     "--logger_level": "`aibenchd serve --log-level {value}`",
@@ -23,8 +24,8 @@ _SAID = {
     "--reset_options": "answers are not asked for: this file holds them",
     **dict.fromkeys(
         ("--program", "--custom_binary", "--pre_built_binary"),
-        "{value}: programs are built, each revision once; for one that is built, have a build.sh copy it to its second argument, "
-        "or measure it without a daemon: `aibenchd bench -b FILE --program {value}`",
+        "{value}: 'aibenchctl submit FILE --treatment {value}' has a daemon measure it, and `aibenchd bench -b FILE --program {value}` "
+        "measures it without one; a daemon that is to measure each revision builds it: have a build.sh copy it",
     ),
 }
 

@@ -9,9 +9,10 @@ One object per metric. These fields are in every record; a field that does not a
 ``experiment``         number of the experiment within the installation
 ``block``              number of the block, from 0; null in a verdict
 ``run_type``           ``benchmark``; ``verify``, that measured a suspected regression again; ``regress``, of a confirmed one,
-                       or of two commits that were measured in the search for its own; ``anchor``, of two that are far apart
+                       or of two commits that were measured in the search for its own; ``anchor``, of two that are far apart;
+                       ``submission``, of programs that a person sent, whose digests stand in place of commits
 ``regressed_types``    the keys that a confirmed regression is of; empty in all other records
-``repository``         its name in the configuration
+``repository``         its name in the configuration; ``submitted`` where there is none
 ``commit``             the treatment; ``commit_time``
 ``control_commit``     the control, null where there is one arm; ``control_commit_time``
 ``framework``          that the builds are programs of; ``platform`` that they were built for

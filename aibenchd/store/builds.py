@@ -132,6 +132,13 @@ def rebuild(transaction: store.Transaction, build: int) -> bool:
     return True
 
 
+def rebuild_all(transaction: store.Transaction, repository: str, commit: str) -> None:
+    """Try all failed builds of a revision again."""
+    failed = (_builds.c.repository == repository, _builds.c.commit == commit, _builds.c.state == "failed")
+    for build in transaction.connection.scalars(sa.select(_builds.c.id).where(*failed)).all():
+        rebuild(transaction, build)
+
+
 def by_id(connection: sa.Connection, build: int) -> Entry | None:
     """One build, or None where there is none of that id."""
     return _entry(connection.execute(sa.select(_builds).where(_builds.c.id == build)).one_or_none())

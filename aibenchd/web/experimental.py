@@ -41,9 +41,11 @@ def shown(item: views.Item, samples: Mapping[str, Sequence[float]]) -> views.Ite
 
 
 def command(item: views.Item) -> str:
-    """What has it measured again; of two cells, that page's own way."""
+    """What has it measured again; of two cells, and of what was submitted, that page's own way."""
     if item["run_type"] == model.RunType.COMPARE:
         return f"aibenchctl request {item['request']}    # the two cells that it compares"
+    if item["run_type"] == model.RunType.SUBMISSION:
+        return f"aibenchctl request {item['request']}    # the programs that were sent"
     return again(item)
 
 

@@ -165,9 +165,9 @@ def test_phones_of_a_mapping() -> None:
         ("-d X", ["--devices: is about phones, and none is measured on"]),
         ("-p android -d X --excluded_devices Y", ["--excluded_devices: Y: has no entry here"]),
         ("""-p android -d X --monsoon_map '{"X": 15518}'""", ["Monsoon 15518, and give X a meter: {kind: program, command: ["]),
-        ("--program /x/bench", ["--program: /x/bench: programs are built", "`aibenchd bench -b FILE --program /x/bench`"]),
+        ("--program /x/bench", ["aibenchctl submit FILE --treatment /x/bench", "`aibenchd bench -b FILE --program /x/bench`"]),
         (f"--info '{INFO}'", [
-            "--info: to measure its commits once: `aibenchctl ab ab cd`", "--info: its programs: programs are built",
+            "--info: to measure its commits once: `aibenchctl ab ab cd`", "--info: its programs: 'aibenchctl submit",
             "what is measured: q",
         ]),
         ("--regressed_types '[]'", ["--regressed_types: records of the run type regress"]),
@@ -180,7 +180,7 @@ def test_phones_of_a_mapping() -> None:
         (f"--remote_reporter 'x.org/y|z' --remote_access_token {TOKEN}", ["run (umask 077; cat > remote-access-token)"]),
         ("--backend dnnlowp", ["--backend: dnnlowp is handed to programs, as FAI-PEP did, and what executes is not verified"]),
         ("--branch a --branch b --repo_dir engine", ["--branch: was given more than once"]),
-        ("--lab --server_addr http://x", ["--lab: of FAI-PEP's lab server", "--server_addr: of FAI-PEP's lab server"]),
+        ("--lab --server_addr http://x", ["--lab: the daemon does it", "--server_addr: `aibenchctl -H ssh://"]),
         ("--logger_level warning", ["`aibenchd serve --log-level warning`"]),
         ("--hash_platform_mapping phones.json -p android -d R5CT", ["phones.json would go into devices[].serial"]),
         ("--platforms host", ["--platform: host would go into devices[].platform; nothing here takes it"]),
@@ -452,3 +452,14 @@ bisect:
   enabled: true                         # --regression
 """
     )
+
+
+def test_what_run_remote_did_is_said_to_be_the_clients() -> None:
+    Path("x.json").write_text('{"model": {"name": "n", "format": "generic"}, "tests": [{"metric": "delay", "commands": ["x"]}]}')
+    words = "run_remote.py -b x.json --devices R5CT -p android --framework generic --async_submit --fetch_result --kill --job_queue q --token t"
+    _, notes = command.migrated([words])
+    said = {str(note).partition(": ")[0]: str(note) for note in notes}
+    assert "'aibenchctl submit FILE --treatment PROGRAM --device NAME'" in said["run_remote.py"]
+    assert "aibenchctl request ID" in said["--fetch_result"]
+    assert "aibenchctl cancel ID" in said["--kill"]
+    assert "nothing here takes it" not in said["--job_queue"] + said["--token"]
