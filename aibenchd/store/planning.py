@@ -250,8 +250,9 @@ def submit(
         transaction, repository.name, treatment.commit, commit, model.RunType.SUBMISSION, request=request, priority=priority
     )
     _add(transaction, repository, pair, treatment.commit, commit, cells, experiment, priority, datetime.now(UTC), "")
-    for commit in {one.commit for one in (treatment, control) if one is not None}:
-        builds.rebuild_all(transaction, repository.name, commit)  # which failed where it was not kept any more
+    for one in (treatment, control):
+        if one is not None:
+            builds.rebuild_all(transaction, repository.name, one.commit)  # which failed where it was not kept any more
     granted(transaction, request)
     return request
 

@@ -455,9 +455,10 @@ bisect:
 
 
 def test_what_run_remote_did_is_said_to_be_the_clients() -> None:
-    Path("x.json").write_text('{"model": {"name": "n", "format": "generic"}, "tests": [{"metric": "delay", "commands": ["x"]}]}')
-    words = "run_remote.py -b x.json --devices R5CT -p android --framework generic --async_submit --fetch_result --kill --job_queue q --token t"
-    _, notes = command.migrated([words])
+    test = {"metric": "delay", "commands": ["x"]}
+    Path("x.json").write_text(json.dumps({"model": {"name": "n", "format": "generic"}, "tests": [test]}))
+    words = "-b x.json --devices R5CT -p android --framework generic --async_submit --fetch_result --kill --job_queue q --token t"
+    _, notes = command.migrated([f"run_remote.py {words}"])
     said = {str(note).partition(": ")[0]: str(note) for note in notes}
     assert "'aibenchctl submit FILE --treatment PROGRAM --device NAME'" in said["run_remote.py"]
     assert "aibenchctl request ID" in said["--fetch_result"]
