@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pwd
@@ -325,3 +326,75 @@ async def test_submissions_and_commits_have_a_device_in_turns(tmp_path: Path, de
         for columns, kind in (("decided_at", "benchmark"), ("started_at, decided_at", "submission"))
     )
     assert sent_began < commit_ended < sent_ended
+
+
+async def test_a_list_of_benchmarks_is_sent_with_all_that_its_members_name(running: lab.Lab, desk: Path) -> None:
+    (desk / "nets" / "lib").mkdir(parents=True)
+    (desk / "nets" / "words.txt").write_text("seven")
+    (desk / "nets" / "lib" / "libwords.so").write_text("eight")
+    digest = hashlib.sha256(b"seven").hexdigest()
+    (desk / "nets" / "a.yaml").write_text(
+        f"""
+        model:
+          name: a
+          format: generic
+          files: {{words: {{filename: words.txt, location: words.txt, sha256: {digest}}}}}
+          libraries: [{{location: lib/libwords.so}}]
+        tests:
+          - identifier: "{{WHICH}}-a"
+            metric: delay
+            commands: ["test -e $LD_LIBRARY_PATH/libwords.so && {{program}} {{files.words}}"]
+        """
+    )
+    (desk / "list.yaml").write_text("benchmarks: [nets/a.yaml]")
+    words = ("submit", "list.yaml", "--treatment", "fast", "--wait")
+    code, out, complaint = await ask(running, *words, "--set", "WHICH=first", cwd=desk)
+    assert code == 0, complaint + running.log()[-2000:]
+    assert "first-a" in out
+    # What the daemon has by its digest is not asked for again, whatever file names it.
+    (desk / "nets" / "words.txt").unlink()
+    shutil.copy(desk / "nets" / "a.yaml", desk / "nets" / "b.yaml")
+    (desk / "list.yaml").write_text("benchmarks: [nets/b.yaml]")
+    code, out, complaint = await ask(running, *words, "--set", "WHICH=second", cwd=desk)
+    assert code == 0, complaint
+    # Wrong bytes are not measured.
+    (desk / "nets" / "words.txt").write_text("nine")
+    (desk / "nets" / "a.yaml").write_text((desk / "nets" / "a.yaml").read_text().replace(digest, "f" * 64))
+    (desk / "list.yaml").write_text("benchmarks: [nets/a.yaml]")
+    code, _, complaint = await ask(running, *words, cwd=desk)
+    assert code == 3
+    assert f"and the specification says {'f' * 64}" in complaint
+    (desk / "list.yaml").write_text("benchmarks: [../other.yaml]")
+    code, _, complaint = await ask(running, *words, cwd=desk)
+    assert (code, "'../other.yaml' leaves the directory of the specification" in complaint) == (3, True)
+
+
+async def test_a_program_is_pushed_to_a_device_as_built_ones_are(tmp_path: Path, desk: Path) -> None:
+    with sshd.running(tmp_path / "device") as server:
+        where = lab.make(tmp_path)
+        where.configure(repositories=[], benchmarks=[], devices=[server.settings(host_key=server.fingerprint())])
+        async with where.daemon():
+            await where.ready()
+            code, out, complaint = await ask(
+                where, "submit", "mine.json", "--treatment", "slow", "--control", "fast", "--wait", cwd=desk
+            )
+            assert code == 1, complaint
+            assert "regressed" in out
+            # A program of another machine fails there, and says why.
+            header = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xf7\x00\x01\x00\x00\x00"  # of no CPU that runs Linux here
+            (desk / "foreign").write_bytes(header + bytes(100))
+            (desk / "foreign").chmod(0o755)
+            code, out, _ = await ask(where, "submit", "mine.json", "--treatment", "foreign", "--wait", cwd=desk)
+            assert code == 1, out
+            assert "Exec format error" in out
+
+
+async def test_what_was_on_its_way_when_the_daemon_died_is_swept(tmp_path: Path) -> None:
+    where = lab.make(tmp_path)
+    where.configure(repositories=[], benchmarks=[])
+    half = where.directory / "state" / "submissions" / "incoming" / "half"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    async with where.daemon():
+        await where.ready()
+        assert not half.exists()
