@@ -25,6 +25,12 @@ def owner(connection: sa.Connection, request: int) -> int | None:
     return connection.scalar(sa.select(_s.uid).where(_s.request == request))
 
 
+def undecided(connection: sa.Connection) -> int:
+    """How many requests whose programs were sent have experiments that have not ended."""
+    waits = sa.exists().where(_p.request == _s.request, _e.pair == _p.id, UNDECIDED)
+    return connection.scalars(sa.select(sa.func.count()).select_from(schema.submissions).where(waits)).one()
+
+
 def needed(connection: sa.Connection) -> set[str]:
     """Digests of the programs that experiments may still run, and the names of the directories of their specifications."""
     rows = connection.execute(

@@ -20,6 +20,9 @@ from aibenchd.store import store, submissions
 from aibenchd.submissions import kept, programs, specification
 
 
+MOST = 200  # submissions that may wait, or run
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """One arm: what who sent it calls it, and its digest."""
@@ -101,6 +104,8 @@ async def submit(house: House, wanted: Wanted) -> int | Lacking:
     missing = await anyio.to_thread.run_sync(lambda: [one for one in sorted(named) if not house.kept.has(one)])
     if missing:
         return Lacking(digests=missing)
+    if await house.store.read(submissions.undecided) >= MOST:
+        raise errors.CommandError(f"{MOST} submissions wait already; 'aibenchctl requests' lists them, and 'cancel ID' ends one")
     chosen = await _chosen(house, wanted)
     if isinstance(chosen, Lacking):
         return chosen
