@@ -19,7 +19,6 @@ from aibenchd.store import planning as plans
 from aibenchd.store import store, submissions
 from aibenchd.submissions import kept, programs, specification
 
-
 MOST = 200  # submissions that may wait, or run
 
 
