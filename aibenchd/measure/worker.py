@@ -38,6 +38,7 @@ AWAY_SECONDS = 3600.0  # that a model file's server may be away; a mistyped one 
 LEAST_LOSSES = 2  # of a device in a row before a program is blamed for them, however soon it is in quarantine: one is chance
 RESTS_AT_ONCE = 1_000  # experiments of which one question asks whether they have ended
 PLACED = 256  # experiments whose pushed files a worker remembers
+ABANDONED = 1_000  # experiments that a worker remembers to have been told of
 DRAINED = "drained"  # the state of a device of which nothing is asked any more
 ENDS_DRAINED = ("ready", "busy", "paused")  # states that a device which is drained leaves soon
 
@@ -129,6 +130,7 @@ class Worker:
         self._rebooted = 0  # the experiment that it was rebooted for last
         self._warmed = 0  # the experiment that it was warmed up for last
         self._running: tuple[int, anyio.CancelScope] | None = None  # the experiment of the block in flight
+        self._abandoned: collections.deque[int] = collections.deque(maxlen=ABANDONED)
         self._turns = order.Turns()
         self._heard = -math.inf  # when the device last answered, by the event loop's clock
         self._reached = False  # whether it has answered since it was last connected to
@@ -160,7 +162,8 @@ class Worker:
         return released
 
     def abandon(self, experiment: int) -> None:
-        """Break off the block in flight where it is of an experiment that was ended meanwhile."""
+        """Break off the block in flight where it is of an experiment that was ended meanwhile; and begin none of it."""
+        self._abandoned.append(experiment)
         if self._running is not None and self._running[0] == experiment:
             self._running[1].cancel()
 
@@ -313,6 +316,8 @@ class Worker:
                 self._turns.took(anyio.current_time() - began, experiment.submitted)
 
     async def _unless_abandoned(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> None:
+        if experiment.id in self._abandoned:  # since it was chosen
+            return
         with anyio.CancelScope() as scope:
             self._running = experiment.id, scope
             try:

@@ -325,15 +325,16 @@ def await_builds(transaction: store.Transaction, experiment: int, missing: Colle
     table = schema.builds
     gone = transaction.connection.scalars(sa.select(table.c.id).where(table.c.directory.in_(missing), table.c.state == "built"))
     builds.lose(transaction, gone.all())
-    transaction.connection.execute(_experiments.update().where(_experiments.c.id == experiment).values(state="waiting"))
+    still = (_experiments.c.id == experiment, _experiments.c.state == "open")  # nobody has cancelled it meanwhile
+    transaction.connection.execute(_experiments.update().where(*still).values(state="waiting"))
     transaction.announce("build.gone", experiment=experiment)
 
 
 def skip(transaction: store.Transaction, experiment: int, reason: str) -> None:
-    """End an experiment that cannot be measured at all."""
+    """End an experiment that cannot be measured at all, unless it has ended."""
     transaction.connection.execute(
         _experiments.update()
-        .where(_experiments.c.id == experiment)
+        .where(_experiments.c.id == experiment, _experiments.c.state.in_(("waiting", "open")))
         .values(state="skipped", reason=reason, decided_at=datetime.now(UTC))
     )
     transaction.announce("experiment.skipped", id=experiment, reason=reason)

@@ -70,6 +70,11 @@ def test_what_is_left_of_a_request_ends_and_what_has_ended_stays(tx: store.Trans
         ("decided", ""),
     ]
     assert submissions.cancel(tx, number, "again") == []
+    # Whatever its worker finds out meanwhile changes nothing.
+    experiments.await_builds(tx, 1, ["/nowhere"])
+    experiments.skip(tx, 1, "cannot be measured")
+    row = tx.connection.execute(sa.select(schema.experiments.c.state, schema.experiments.c.reason).limit(1)).one()
+    assert tuple(row) == ("cancelled", "cancelled by me")
     assert [submissions.owner(tx.connection, one) for one in (number, other, 99)] == [1000, 1000, None]
 
 
