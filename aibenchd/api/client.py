@@ -590,6 +590,7 @@ COMMANDS = {
             "device": "NAME",
             "backend": "NAME",
             "set": "KEY=VALUE",
+            "directory": "DIRECTORY",
             "blocks": "NUMBER",
             "priority": "NUMBER",
             "note": "TEXT",

@@ -39,6 +39,7 @@ OPTIONS = {
     "control": "what it is compared with; without one it is measured as it is",
     "framework": "of the programs (what the specification says)",
     "set": "KEY in braces is replaced by VALUE everywhere in the file SPEC",
+    "directory": "nothing is sent that is not below it (that of SPEC)",
     "note": "why, for who reads of it",
     "triage": "only those of which this was made",
     "why": "what others are told; needed to accept and to mute",
@@ -179,7 +180,7 @@ def tree(
 def _option(command: str, name: str, word: str) -> completion.Option:
     names = tuple(written.split()[0] for written in _written(name, word).split(", "))
     plural = {"device": "devices", "benchmark": "benchmarks", "repository": "repositories"}.get(name, "")
-    kind = completion.FILES if name in ("socket", "treatment", "control") else ""
+    kind = completion.FILES if name in ("socket", "treatment", "control", "directory") else ""
     value = completion.Value(word, kind=kind, asked=f"names {plural}" if plural else "") if word else None
     return completion.Option(names, _about(command, name), value)
 

@@ -38,12 +38,12 @@ def submit(daemon: call.Daemon, spec: str, options: Mapping[str, Sequence[str]],
     }
     files = None
     if _is_file(spec):
-        path = Path(spec).absolute()
-        files = sending.Files(path.parent)
-        files.name(path.name)
-        body["specification"] = {"name": path.name, "string_map": dict(map(_set, options.get("set", [])))}
-    elif "set" in options:
-        raise sending.Unfit("--set goes with a SPEC that is sent; what the daemon has is as its configuration says")
+        directory, name = _place(Path(spec), options.get("directory", [""])[-1])
+        files = sending.Files(directory)
+        files.name(name)
+        body["specification"] = {"name": name, "string_map": dict(map(_set, options.get("set", [])))}
+    elif {"set", "directory"} & options.keys():
+        raise sending.Unfit("--set and --directory go with a file; what the daemon has is as its configuration says")
     else:
         body["benchmarks"] = [spec]
     return sending.submit(daemon, body, programs, files, told)
@@ -62,6 +62,14 @@ def _is_file(spec: str) -> bool:
     if "/" in spec or spec.endswith(FILES):
         raise sending.Unfit(f"{spec}: there is no such file")
     return False
+
+
+def _place(spec: Path, directory: str) -> tuple[Path, str]:
+    """The directory that a specification's files are sent from, and its own path below it."""
+    found = Path(directory).resolve() if directory else spec.resolve().parent
+    if not found.is_dir() or not spec.resolve().is_relative_to(found):
+        raise sending.Unfit(f"--directory {directory}: is no directory that {spec} lies below")
+    return found, spec.resolve().relative_to(found).as_posix()
 
 
 def _program(named: str) -> sending.File | sending.Directory:

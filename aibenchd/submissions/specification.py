@@ -14,6 +14,8 @@ from aibenchd.plan import coverage
 from aibenchd.specs import catalog, files, schema, sources
 from aibenchd.submissions import kept
 
+_WAY_OUT = "name one that holds all files of the specification (aibenchctl submit --directory), or move them"
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -115,5 +117,5 @@ def _below(directory: Path, base: Path, name: str) -> str:
     """A path as seen from the directory, which it must not leave."""
     path = Path(os.path.normpath(base / name))
     if "\0" in name or not path.is_relative_to(directory) or path == directory:
-        raise errors.CommandError(f"{name!r} leaves the directory of the specification; move what it names there")
+        raise errors.CommandError(f"{name!r} leaves the directory that is sent from: {_WAY_OUT}")
     return path.relative_to(directory).as_posix()

@@ -242,9 +242,9 @@ async def test_it_goes_through_ssh_as_well(running: lab.Lab, desk: Path, tmp_pat
         ),
         (("mine.json", "--treatment", "fast", "--blocks", "x"), "blocks: "),
         (("away.json", "--treatment", "fast"), "away.json:1:2: model.name: is required"),
-        (("leaves.json", "--treatment", "fast"), "'../data/secret' leaves the directory of the specification"),
+        (("leaves.json", "--treatment", "fast"), "'../data/secret' leaves the directory that is sent from"),
         (("outside.json", "--treatment", "fast"), "link/secret: is not in "),
-        (("absolute.json", "--treatment", "fast"), "'/etc/passwd' leaves the directory of the specification"),
+        (("absolute.json", "--treatment", "fast"), "'/etc/passwd' leaves the directory that is sent from"),
         (("lacks.json", "--treatment", "fast"), "lacks.bin: the specification names it, and it is not there"),
     ],
 )
@@ -366,7 +366,21 @@ async def test_a_list_of_benchmarks_is_sent_with_all_that_its_members_name(runni
     assert f"and the specification says {'f' * 64}" in complaint
     (desk / "list.yaml").write_text("benchmarks: [../other.yaml]")
     code, _, complaint = await ask(running, *words, cwd=desk)
-    assert (code, "'../other.yaml' leaves the directory of the specification" in complaint) == (3, True)
+    assert (code, "'../other.yaml' leaves the directory that is sent from" in complaint) == (3, True)
+
+
+async def test_files_of_several_directories_are_sent_from_one_that_holds_them(running: lab.Lab, desk: Path) -> None:
+    (desk / "lists").mkdir()
+    (desk / "lists" / "all.json").write_text('{"benchmarks": ["../mine.json"]}')
+    words = ("submit", "lists/all.json", "--treatment", "fast", "--wait")
+    code, _, complaint = await ask(running, *words, cwd=desk)
+    assert code == 3
+    assert "'../mine.json' leaves the directory that is sent from: name one that holds all files" in complaint
+    code, out, complaint = await ask(running, *words, "--directory", ".", cwd=desk)
+    assert code == 0, complaint
+    assert "measured" in out
+    code, _, complaint = await ask(running, *words, "--directory", "data", cwd=desk)
+    assert (code, "--directory data: is no directory that lists/all.json lies below" in complaint) == (3, True)
 
 
 async def test_a_program_is_pushed_to_a_device_as_built_ones_are(tmp_path: Path, desk: Path) -> None:
