@@ -99,8 +99,8 @@ async def test_the_api_can_be_read_there_and_nothing_be_posted(
 ) -> None:
     for route in routes.ROUTES:
         path = dashboard.url + route.path.replace(routes.NUMBER, "1").replace("{name}", "lab-host")
-        if route.method == "POST":
-            async with client.post(path, data="{}") as reply:
+        if route.method != "GET":
+            async with client.request(route.method, path, data="{}") as reply:
                 assert reply.status in (404, 405), route
         elif "logs" not in path and "events" not in path and "history" not in path:
             async with client.get(path) as reply:
