@@ -28,9 +28,9 @@ log = structlog.get_logger()
 
 
 async def run(house: worker.House, current: Callable[[], settings.Settings]) -> None:
-    """Look every hour, for ever; at model files, and at what people sent, also when something has come."""
+    """Look every hour, for ever; at model files, also when one has come."""
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_forget_submissions, house.store, house.state_directory, current)
+        tasks.start_soon(_forget_submissions, house, current)
         tasks.start_soon(_forget, house.store, house.state_directory, current)
         tasks.start_soon(_trim_models, house)
 
@@ -50,20 +50,23 @@ async def _forget(journal: store.Store, state_directory: Path, current: Callable
         await anyio.sleep(LOOK_SECONDS)
 
 
-async def _forget_submissions(journal: store.Store, state_directory: Path, current: Callable[[], settings.Settings]) -> None:
-    sent = kept.Kept(state_directory / "submissions")
-    with journal.events.bell("request.planned") as bell:
-        while True:
-            await forget_submissions(journal, sent, current().submissions)
-            await anyio.sleep(BETWEEN_TRIMS)
-            await bell.wait(LOOK_SECONDS)
+async def _forget_submissions(house: worker.House, current: Callable[[], settings.Settings]) -> None:
+    sent = kept.Kept(house.state_directory / "submissions")
+    while True:
+        await forget_submissions(house, sent, current().submissions)
+        await anyio.sleep(LOOK_SECONDS)
 
 
-async def forget_submissions(journal: store.Store, sent: kept.Kept, chosen: settings.SubmissionSettings) -> None:
-    """Let go of what people sent, and no experiment may still run, when it was kept for long enough or takes too much."""
-    needed = await journal.read(submissions.needed)
-    await anyio.to_thread.run_sync(sent.sweep, kept.LEFT_SECONDS)
-    await anyio.to_thread.run_sync(sent.forget, chosen.keep, chosen.cache_size, needed)
+async def forget_submissions(house: worker.House, sent: kept.Kept, chosen: settings.SubmissionSettings) -> None:
+    """Let go of what people sent, and no experiment may still run, when it was kept for long enough."""
+    needed = await house.store.read(submissions.needed)
+    try:
+        await anyio.to_thread.run_sync(sent.sweep, kept.LEFT_SECONDS)
+        await anyio.to_thread.run_sync(sent.forget, chosen.keep, chosen.cache_size, needed)
+    except OSError as error:
+        house.board.put("cache/submissions", "cannot be tidied", str(error), fault=True)
+    else:
+        house.board.take_down("cache/submissions")
 
 
 async def _trim_models(house: worker.House) -> None:

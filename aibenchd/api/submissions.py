@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import posixpath
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Annotated, Self, TypeAlias
 
 import aiohttp
@@ -17,7 +16,7 @@ from aibenchd import errors
 from aibenchd.api import answers, asks, peers, reads
 from aibenchd.store import submissions as stored
 from aibenchd.store import views
-from aibenchd.submissions import specification, submitting
+from aibenchd.submissions import kept, specification, submitting
 
 PIECE = 1 << 20  # bytes that are written at a time
 IDLE_SECONDS = 60.0  # without a byte, after which an upload is given up
@@ -138,16 +137,19 @@ async def cancel(request: web.Request) -> web.Response:
 
 
 async def _received(request: web.Request) -> None:
-    house = request.app[reads.HOUSE]
-    coming = await anyio.to_thread.run_sync(
-        functools.partial(
-            house.kept.begin,
-            request.match_info["digest"],
-            request.content_length or 0,
-            house.settings().submissions.max_size,
-            is_directory=request.content_type == TAR,
-        )
-    )
+    house, digest, is_directory = request.app[reads.HOUSE], request.match_info["digest"], request.content_type == TAR
+    chosen, size = house.settings().submissions, request.content_length or 0
+
+    def begin(needed: Collection[str]) -> kept.Incoming:
+        coming = house.kept.begin(digest, size, chosen.max_size, is_directory=is_directory)
+        try:
+            house.kept.make_room(size or chosen.max_size, chosen.keep, chosen.cache_size, needed)
+        except errors.NoSpaceError:
+            coming.close()
+            raise
+        return coming
+
+    coming = await anyio.to_thread.run_sync(begin, await house.store.read(stored.needed))
     try:
         async for piece in _pieces(request):
             await anyio.to_thread.run_sync(coming.write, piece)

@@ -146,6 +146,17 @@ class Kept:
                 staged.rename(place)
         return place
 
+    def make_room(self, wanted: int, keep: float, size: int, needed: Collection[str]) -> None:
+        """Let go of what :meth:`forget` may, so that ``wanted`` bytes more make no more than ``size``.
+
+        Raises:
+            NoSpaceError: all the rest is needed, or came just now.
+        """
+        self.forget(keep, size - wanted, needed)
+        if wanted + sum(map(trees.size, self._all())) > size:
+            left = "what is needed now, or came within the hour, leaves too little of submissions.cache_size"
+            raise errors.NoSpaceError(f"{left} ({quantities.size_text(size)}); raise it, or wait")
+
     def sweep(self, older: float = 0.0) -> None:
         """Remove what was left on its way, and is as old as that, in seconds."""
         for path in _entries(self.directory / "incoming"):
@@ -159,9 +170,7 @@ class Kept:
         Args:
             needed: digests, and names of directories with specifications, that stay.
         """
-        kept = sorted(
-            ((self._used(path), path) for path in self._all() if path.name not in needed), key=lambda one: one[0], reverse=True
-        )
+        kept = sorted(((self._used(path), path) for path in self._all() if path.name not in needed), reverse=True)
         left = size - sum(trees.size(path) for path in self._all() if path.name in needed)
         oldest, recent = time.time() - keep, time.time() - LEFT_SECONDS  # what has come just now is about to be asked for
         for used, path in kept:

@@ -172,6 +172,15 @@ async def test_a_full_disk_is_told_before_anything_is_sent(daemon: statusd.Daemo
     assert "is full; free some space, or lower submissions.cache_size" in answer["error"]
 
 
+async def test_no_more_is_kept_than_the_configuration_says(daemon: statusd.Daemon) -> None:
+    daemon.configure(submissions=settings.SubmissionSettings(max_size="1kB", cache_size="20B"))
+    assert (await put(daemon, DIGEST, CONTENT))[0] == 201
+    other = hashlib.sha256(b"other").hexdigest()
+    code, answer = await put(daemon, other, b"other")
+    assert (code, "too little of submissions.cache_size (20B)" in answer["error"]) == (507, True)
+    assert left(daemon) == [f".content/sha256/{DIGEST}"]
+
+
 async def test_no_more_uploads_than_a_few_go_on_at_once(daemon: statusd.Daemon) -> None:
     going_on = anyio.Event()
 

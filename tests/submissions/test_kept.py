@@ -48,6 +48,18 @@ def test_what_is_too_much_goes_least_recently_used_first(tmp_path: Path) -> None
     assert store.has(just_now)
 
 
+def test_room_is_made_for_more_or_it_is_refused(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    old, needed = put(store, b"old" * 50, 5 * HOUR), put(store, b"needed" * 20, 6 * HOUR)
+    store.make_room(100, 100 * HOUR, 400, {needed})
+    assert store.path(old).exists()
+    store.make_room(200, 100 * HOUR, 400, {needed})
+    assert not store.path(old).exists()
+    with pytest.raises(errors.NoSpaceError, match=r"leaves too little of submissions.cache_size \(400B\); raise it, or wait"):
+        store.make_room(300, 100 * HOUR, 400, {needed})
+    assert store.path(needed).exists()
+
+
 def test_what_is_asked_for_is_kept_for_longer(tmp_path: Path) -> None:
     store = kept.Kept(tmp_path)
     digest = put(store, b"asked", 3 * HOUR)
