@@ -10,8 +10,10 @@ from html import unescape
 import aiohttp
 import pastweeks
 import pytest
+import statusd
 
 from aibenchd.api import routes
+from aibenchd.store import requests, store, submissions
 from aibenchd.web import pages, render
 
 
@@ -151,3 +153,22 @@ async def test_a_finding_shows_what_each_profiler_says_and_where_it_is_to_be_had
     assert text.count("https://ui.perfetto.dev") == 1
     assert '<td class="n">3</td><td class="n">41</td><td class="n">+38</td>' in text
     assert '<td class="n">812\N{NO-BREAK SPACE}ms</td>' in text
+
+
+async def test_what_was_submitted_is_shown_by_the_names_of_its_programs(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
+) -> None:
+    def send(tx: store.Transaction) -> tuple[int, int]:
+        number = requests.add(
+            tx, repository="submitted", treatment="a" * 64, control="", benchmarks=[], devices=[], priority=0, requested_by="me"
+        )
+        submissions.add(tx, request=number, uid=1, note="<b>why</b>", names={"treatment": "./<i>bench"}, specification="")
+        pair = statusd.pair(tx, "a" * 64, request=number, run_type="submission", repository="submitted")
+        built = statusd.build(tx, "a" * 64, repository="submitted")
+        return number, statusd.experiment(tx, pair, built, **statusd.decided("measured"))
+
+    number, experiment = await dashboard.house.store.write(send)
+    text = await text_of(client, f"{dashboard.url}/requests/{number}")
+    assert "treatment: ./&lt;i&gt;bench: &lt;b&gt;why&lt;/b&gt;" in text
+    text = await text_of(client, f"{dashboard.url}/experiments/{experiment}")
+    assert f"aibenchctl request {number}" in text
