@@ -132,8 +132,10 @@ class Files:
         """Have one of them sent.
 
         Raises:
-            Unfit: it is not there, or not in the directory.
+            Unfit: it is not there, not in the directory, or hidden: the daemon asks for it, and who knows what it was told.
         """
+        if any(part.startswith(".") for part in path.split("/")):
+            raise Unfit(f"{path}: is hidden; nothing hidden is sent, so give it another name")
         found = (self._directory / path).resolve()
         if not found.is_relative_to(self._directory) or found == self._directory:
             raise Unfit(f"{path}: is not in {self._directory}; nothing else of this host is sent")

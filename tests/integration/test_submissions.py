@@ -244,6 +244,7 @@ async def test_it_goes_through_ssh_as_well(running: lab.Lab, desk: Path, tmp_pat
         (("away.json", "--treatment", "fast"), "away.json:1:2: model.name: is required"),
         (("leaves.json", "--treatment", "fast"), "'../data/secret' leaves the directory that is sent from"),
         (("outside.json", "--treatment", "fast"), "link/secret: is not in "),
+        (("hidden.json", "--treatment", "fast"), ".secrets/key: is hidden; nothing hidden is sent"),
         (("absolute.json", "--treatment", "fast"), "'/etc/passwd' leaves the directory that is sent from"),
         (("lacks.json", "--treatment", "fast"), "lacks.bin: the specification names it, and it is not there"),
     ],
@@ -263,6 +264,7 @@ async def test_what_cannot_be_measured_is_refused_with_what_to_do(
     for name, location in (
         ("leaves", "../data/secret"),
         ("outside", "link/secret"),
+        ("hidden", ".secrets/key"),
         ("absolute", "/etc/passwd"),
         ("lacks", "lacks.bin"),
     ):
