@@ -31,6 +31,7 @@ SAID = {  # of what experiments are for, beside single commits
     model.RunType.PROFILE: "under a profiler",
     model.RunType.SELFCHECK: "of commits with themselves",
     model.RunType.COMPARE: "of two cells",
+    model.RunType.SUBMISSION: "of programs that people sent",
 }
 OPERATORS = 8  # of an experiment, those that change most
 
