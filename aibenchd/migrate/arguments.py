@@ -90,7 +90,7 @@ ARGUMENTS: tuple[Argument, ...] = (
         _row("--platform_sig", "devices[].name"),
         _row(
             "--program",
-            remark="`aibenchctl submit FILE --treatment PROGRAM`, or `aibenchd bench --program` here; or have a `build.sh` copy it",
+            remark="`aibenchctl submit FILE --treatment PROGRAM`; `aibenchd bench --program`; or have a `build.sh` copy it",
         ),
         _row("--reboot", "devices[].conditioning.reboot", takes=Takes.NOTHING),
         _row("--regressed_types", remark="`regressed_types` of records of run type `regress` says it"),

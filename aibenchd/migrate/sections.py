@@ -24,8 +24,8 @@ _SAID = {
     "--reset_options": "answers are not asked for: this file holds them",
     **dict.fromkeys(
         ("--program", "--custom_binary", "--pre_built_binary"),
-        "{value}: 'aibenchctl submit FILE --treatment {value}' has a daemon measure it, and `aibenchd bench -b FILE --program {value}` "
-        "measures it without one; a daemon that is to measure each revision builds it: have a build.sh copy it",
+        "{value}: `aibenchctl submit FILE --treatment {value}` has a daemon measure it, and "
+        "`aibenchd bench -b FILE --program {value}` measures it without one; of each revision a daemon builds its own",
     ),
 }
 

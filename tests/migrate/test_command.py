@@ -167,7 +167,7 @@ def test_phones_of_a_mapping() -> None:
         ("""-p android -d X --monsoon_map '{"X": 15518}'""", ["Monsoon 15518, and give X a meter: {kind: program, command: ["]),
         ("--program /x/bench", ["aibenchctl submit FILE --treatment /x/bench", "`aibenchd bench -b FILE --program /x/bench`"]),
         (f"--info '{INFO}'", [
-            "--info: to measure its commits once: `aibenchctl ab ab cd`", "--info: its programs: 'aibenchctl submit",
+            "--info: to measure its commits once: `aibenchctl ab ab cd`", "--info: its programs: `aibenchctl submit",
             "what is measured: q",
         ]),
         ("--regressed_types '[]'", ["--regressed_types: records of the run type regress"]),
