@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0014"
+revision = "0011"
 down_revision = "0010"
 
 
