@@ -56,9 +56,11 @@ they are not said to be ratios minus 1. This module imports numpy: only what bis
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import enum
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -234,9 +236,14 @@ class Search:
         return sum(len(one.ratios) for one in self.evidence)
 
     @property
+    def made(self) -> frozenset[int]:
+        """Commits that were built for the search, those that failed included."""
+        return (self.ready | self.unbuildable) - self.built - {0, self.commits}
+
+    @property
     def builds(self) -> int:
         """That the search has asked for, those that failed included."""
-        return len((self.ready | self.unbuildable) - self.built - {0, self.commits})
+        return len(self.made)
 
     def pairs(self) -> dict[tuple[int, int], Floats]:
         """All ratios of each pair (newer, older), shape (blocks,)."""
@@ -305,8 +312,16 @@ class Posterior:
 def posterior(search: Search) -> Posterior:
     """What the evidence says of each commit, and whether that is enough."""
     chain, told, likely = _read(search)
+    return named(search, chain, told, math.exp(likely.log_mass - told.log_mass))
+
+
+def named(search: Search, chain: Chain, told: Told, probability: float) -> Posterior:
+    """What is ``told`` of the gaps of a chain, in commits.
+
+    Args:
+        probability: that there are culprits in those gaps where one is more likely than none, and in no other.
+    """
     suspects = told.jumped > 0.5
-    probability = math.exp(likely.log_mass - told.log_mass)
     culprits: list[Culprit] = []
     by_commit: list[float] = []
     for gap, probable in enumerate(told.jumped):
@@ -322,7 +337,7 @@ def posterior(search: Search) -> Posterior:
 
 
 def next_measurements(search: Search, count: int = 1, pending: Sequence[Measurement] = ()) -> tuple[Measurement, ...]:
-    """The next blocks to run at once, most useful first: one for each device that is free; none once the search has ended.
+    """The next blocks to run at once, most useful first; none once the search has ended.
 
     Args:
         pending: blocks that are being run already, whose results are not in the evidence yet.
@@ -332,40 +347,68 @@ def next_measurements(search: Search, count: int = 1, pending: Sequence[Measurem
     if posterior(search).outcome is not None:
         return ()
     chain, told, likely = _read(search)
+    ready = search.ready | {place for one in pending for place in (one.newer, one.older)}
+    room = search.max_builds - search.builds - len(ready - search.ready)
+    noises = [(one, chain.noise.variance) for one in pending]
+    return chosen(chain, chain.spread(told, likely), told.typical, count, Prices(ready, room, search.build_price), noises)
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What blocks cost beside themselves.
+
+    Attributes:
+        ready: commits whose programs are there, or are made already.
+        room: builds that may be asked for; below 0 where the budget was lowered meanwhile.
+        build: price of one, in blocks.
+    """
+
+    ready: frozenset[int]
+    room: int
+    build: float
+
+
+def chosen(
+    chain: Chain, spread: Floats, typical: float, count: int, prices: Prices, pending: Iterable[tuple[Measurement, float]] = ()
+) -> tuple[Measurement, ...]:
+    """So many blocks, each that which tells most for its price once those before it have told.
+
+    Args:
+        spread: as of :meth:`Chain.spread`.
+        typical: squared size of a culprit.
+        pending: what is measured already, each with the variance of its noise.
+    """
     pairs, rows = chain.choices()
-    spread = chain.spread(told, likely)
-    typical = told.typical
-    ready = set(search.ready) | {place for one in pending for place in (one.newer, one.older)}
-    room = max(0, search.max_builds - search.builds - len(ready - search.ready))  # the budget may have been lowered meanwhile
-    for one in pending:
+    for one, noise in pending:
         if (one.newer, one.older) in pairs:
-            spread = _measured(spread, rows[pairs.index((one.newer, one.older))], chain.noise.variance)
-    chosen: list[Measurement] = []
+            spread = _measured(spread, rows[pairs.index((one.newer, one.older))], noise)
+    ready, room = set(prices.ready), max(0, prices.room)
+    found: list[Measurement] = []
     for _ in range(count):
         missing = np.array([len(set(pair) - ready) for pair in pairs])
         variances = (rows @ spread * rows).sum(axis=1)
-        gains, runs = _gains(variances, typical, chain.noise.variance, missing * search.build_price)
+        gains, runs = _gains(variances, typical, chain.noise.variance, missing * prices.build)
         best = int(np.argmax(np.where(missing <= room, gains, -1.0)))
-        chosen.append(Measurement(*pairs[best]))
+        found.append(Measurement(*pairs[best]))
         room -= int(missing[best])
         ready |= set(pairs[best])
         spread = _measured(spread, rows[best], chain.noise.variance / runs[best])
-    return tuple(chosen)
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(search: Search) -> tuple[_Chain, _Recursion, _Recursion]:
+def _read(search: Search) -> tuple[Chain, Recursion, Recursion]:
     """The chain, its recursion, and that over the likeliest set of gaps with culprits alone.
 
     Where several show, others are likelier: the rate is the mean of its gamma law, given as many as there seem to be.
     """
-    chain = _Chain.of(search)
-    chain = dataclasses.replace(chain, changes=_changes(chain.sites, float(chain.recursion(None).jumped.sum())))
+    chain = Chain.of(search)
+    chain = dataclasses.replace(chain, changes=changes(chain.sites, float(chain.recursion(None).jumped.sum())))
     told = chain.recursion(None)
     return chain, told, chain.recursion(told.jumped > 0.5)
 
 
-def _changes(sites: Sequence[int], seen: float) -> Floats:
+def changes(sites: Sequence[int], seen: float) -> Floats:
     """Prior probability of a culprit in each gap, where so many show."""
     expected = EXPECTED + max(seen - 1.0, 0.0) / (LINES + 1)
     found: Floats = -np.expm1(-expected * np.diff(sites) / (sites[-1] - sites[0]))
@@ -417,37 +460,30 @@ def _measured(spread: Floats, row: Floats, noise: float) -> Floats:
     return left
 
 
-@dataclass(frozen=True, eq=False)
-class _Recursion:
-    """Forward and backward over the measured commits.
+class Told(abc.ABC):
+    """What is believed of the levels and of the jumps between them.
 
     Attributes:
         levels: the grid, shape (levels,).
-        log_mass: log of the evidence, up to a constant of the chain.
-        forwards: probability of each level of each measured commit, given all before it and itself; shape (sites, levels).
-        weights: of each size of the jump in each gap, shape (gaps, 2 * levels - 1).
-        onwards: likelihood of each level of the commit after each gap, given itself and all after it; shape (gaps, levels).
     """
 
     levels: Floats
-    log_mass: float
-    forwards: Floats
-    weights: Floats
-    onwards: Floats
+
+    @property
+    @abc.abstractmethod
+    def by_jump(self) -> Floats:
+        """Probability of each size in steps, from the most negative, shape (gaps, 2 * levels - 1)."""
+
+    @property
+    @abc.abstractmethod
+    def moments(self) -> tuple[Floats, Floats]:
+        """Means and second moments of the levels at the measured commits, shapes (sites,) and (sites, sites)."""
 
     @functools.cached_property
     def jumped(self) -> Floats:
         """Probability that there is a culprit in each gap, shape (gaps,)."""
         found: Floats = 1 - self.by_jump[:, len(self.levels) - 1]
         return found
-
-    @functools.cached_property
-    def by_jump(self) -> Floats:
-        """Probability of each size in steps, from the most negative, shape (gaps, 2 * levels - 1)."""
-        pairs = zip(self.onwards, self.forwards, strict=False)
-        found = self.weights * np.array([np.correlate(onward, forward, "full") for onward, forward in pairs])
-        shares: Floats = found / np.maximum(found.sum(axis=1, keepdims=True), TINY)
-        return shares
 
     @functools.cached_property
     def jumps(self) -> Floats:
@@ -473,9 +509,39 @@ class _Recursion:
         half = float(self.levels[1] - self.levels[0]) / 2
         return math.expm1(float(self.jumps @ weights / weights.sum())), math.expm1(low - half), math.expm1(high + half)
 
+
+@dataclass(frozen=True, eq=False)
+class Recursion(Told):
+    """Forward and backward over the measured commits.
+
+    Attributes:
+        levels: the grid, shape (levels,).
+        log_mass: log of the evidence, up to a constant of the chain.
+        forwards: probability of each level of each measured commit, given all before it and itself; shape (sites, levels).
+        weights: of each size of the jump in each gap, shape (gaps, 2 * levels - 1).
+        onwards: likelihood of each level of the commit after each gap, given itself and all after it; shape (gaps, levels).
+    """
+
+    levels: Floats
+    log_mass: float
+    forwards: Floats
+    weights: Floats
+    onwards: Floats
+
+    @functools.cached_property
+    def around(self) -> Floats:
+        """Of each size of the jump in each gap, what is before it and after it, up to a factor of the gap; as ``weights``."""
+        pairs = zip(self.onwards, self.forwards, strict=False)
+        return np.array([np.correlate(onward, forward, "full") for onward, forward in pairs])
+
+    @functools.cached_property
+    def by_jump(self) -> Floats:
+        found = self.weights * self.around
+        shares: Floats = found / np.maximum(found.sum(axis=1, keepdims=True), TINY)
+        return shares
+
     @functools.cached_property
     def moments(self) -> tuple[Floats, Floats]:
-        """Means and second moments of the levels at the measured commits, shapes (sites,) and (sites, sites)."""
         gaps = len(self.weights)
         means, second = np.zeros(gaps + 1), np.zeros((gaps + 1, gaps + 1))
         expected, backward = self.levels[:, None], np.ones(len(self.levels))  # of the commits from here on, given the level here
@@ -493,12 +559,12 @@ class _Recursion:
 
 
 @dataclass(frozen=True, eq=False)
-class _Chain:
+class Chain:
     """A search as a hidden Markov chain over the commits that were measured.
 
     Attributes:
         places: commits that may be measured, rising, the ends included.
-        sites: those that were, and the ends.
+        sites: those that were, here or elsewhere, and the ends.
         levels: the grid of log times over that of the good end, shape (levels,); holds 0.
         at_site: log likelihood of each level of each site, shape (sites, levels).
         in_gap: log likelihood of each size of the jump after each site but the last, shape (gaps, 2 * levels - 1).
@@ -516,10 +582,11 @@ class _Chain:
     changes: Floats
 
     @classmethod
-    def of(cls, search: Search) -> _Chain:
+    def of(cls, search: Search, also: Iterable[int] = ()) -> Chain:
+        """``also``: commits that others have measured, and are sites too."""
         pairs = search.pairs()
         places = tuple(place for place in range(search.commits + 1) if place not in search.unbuildable)
-        sites = tuple(sorted({0, search.commits, *(place for pair in pairs for place in pair)}))
+        sites = tuple(sorted({0, search.commits, *(place for pair in pairs for place in pair), *also}))
         levels = _grid(pairs, math.log1p(search.min_effect), math.sqrt(search.noise(0.0).variance))
         step, size = float(levels[1] - levels[0]), len(levels)
         noise = search.noise(step)
@@ -531,27 +598,41 @@ class _Chain:
             site = sites.index(newer)
             if older == 0:
                 at_site[site] += noise.log(ratios[:, None] - levels).sum(axis=0)
-            else:
+            elif sites[site - 1] == older:  # else others have measured what cannot be measured here
                 in_gap[site - 1] += noise.log(ratios[:, None] - jumps).sum(axis=0)
-        return cls(places, sites, noise, levels, at_site, in_gap, prior, _changes(sites, 1.0))
+        return cls(places, sites, noise, levels, at_site, in_gap, prior, changes(sites, 1.0))
 
     def suspected(self, first: int, last: int) -> tuple[int, ...]:
         """The largest group of commits from ``first`` to ``last`` that cannot be told apart."""
-        ends = [place for place in self.places if first <= place <= last]
+        ends = [*(place for place in self.places if first <= place < last), last]
         starts = [first, *(end + 1 for end in ends[:-1])]
         start, end = max(zip(starts, ends, strict=True), key=lambda group: group[1] - group[0])
         return tuple(range(start, end + 1))
 
-    def recursion(self, suspects: Bools | None) -> _Recursion:
+    @functools.cached_property
+    def still(self) -> Bools:
+        """Which size of a jump is none, shape (2 * levels - 1,)."""
+        found: Bools = np.arange(2 * len(self.levels) - 1) == len(self.levels) - 1
+        return found
+
+    @functools.cached_property
+    def likelihoods(self) -> Floats:
+        """Of each size of the jump in each gap, by itself; the greatest of each gap is 1. As ``in_gap``."""
+        return _scaled(self.in_gap)[0]
+
+    def recursion(self, suspects: Bools | None) -> Recursion:
         """Over all sets of gaps with culprits; or, where ``suspects`` of shape (gaps,) says which they are, of that alone."""
-        size, gaps = len(self.levels), len(self.sites) - 1
-        still = np.arange(2 * size - 1) == size - 1
-        weights = np.where(still, 1 - self.changes[:, None], self.changes[:, None] * self.prior)
+        weights = np.where(self.still, 1 - self.changes[:, None], self.changes[:, None] * self.prior)
         if suspects is not None:
-            weights = np.where(still == suspects[:, None], 0.0, weights)
-        likelihoods, at_jump = _scaled(self.in_gap)
+            weights = np.where(self.still == suspects[:, None], 0.0, weights)
+        return self.weighed(weights)
+
+    def weighed(self, weights: Floats) -> Recursion:
+        """By prior weights of each size of the jump in each gap, shape (gaps, 2 * levels - 1)."""
+        size, gaps = len(self.levels), len(self.sites) - 1
+        at_jump = self.in_gap.max(axis=1)
         emissions, at_level = _scaled(self.at_site)
-        weights *= likelihoods
+        weights = weights * self.likelihoods
         forwards, log_mass = [(self.levels == 0).astype(float)], float(at_jump.sum() + at_level[1:].sum())
         for gap in range(gaps):
             forward = np.convolve(weights[gap], forwards[-1], "valid") * emissions[gap + 1]
@@ -563,7 +644,7 @@ class _Chain:
             onwards[gap] = emissions[gap + 1] * backward
             backward = np.correlate(weights[gap], onwards[gap], "valid")[::-1]
             backward = backward / max(float(backward.max()), TINY)
-        return _Recursion(self.levels, log_mass, np.array(forwards), weights, onwards)
+        return Recursion(self.levels, log_mass, np.array(forwards), weights, onwards)
 
     def choices(self) -> tuple[list[tuple[int, int]], Floats]:
         """Pairs (newer, older) that may be measured, and each as a row over the levels of ``places``."""
@@ -571,9 +652,12 @@ class _Chain:
         rows = np.eye(count)
         against_good = [(place, 0) for place in self.places[1:]]
         neighbours = list(zip(self.places[2:], self.places[1:-1], strict=True))
-        return against_good + neighbours, np.concatenate([rows[1:], rows[2:] - rows[1:-1]])
+        elsewhere = set(self.sites) - set(self.places)
+        kept = [not any(older < site < newer for site in elsewhere) for newer, older in neighbours]
+        pairs = against_good + list(itertools.compress(neighbours, kept))
+        return pairs, np.concatenate([rows[1:], (rows[2:] - rows[1:-1])[kept]])
 
-    def spread(self, told: _Recursion, likely: _Recursion) -> Floats:
+    def spread(self, told: Told, likely: Told) -> Floats:
         """Covariance of the levels of ``places`` between the hypotheses of where culprits are: what measuring can tell.
 
         That within a hypothesis, where sizes are not known exactly, is taken from ``likely`` and left out. Within a gap the
