@@ -274,19 +274,19 @@ class Following:
     async def _search(self, confirmed: Sequence[suspicion.Confirmed]) -> None:
         """Go on with the searches of findings of two commits and one fault.
 
-        The clearest is searched first. Once that is found, all others begin with its answer, each by blocks of its own; where it
-        ends with nothing found, the next clearest is searched.
+        The clearest is searched first, on all devices that show it. Once that is found, all others begin with its answer, each
+        by blocks of its own; where it ends with nothing found, the next clearest is searched.
         """
         suspect = confirmed[0].suspect
         named = await self._store.read(functools.partial(searches.named, of=suspect.of, fault=suspect.fault))
-        lead = suspicion.lead_of(confirmed, self._measuring())
+        at_once = suspicion.together(confirmed, self._measuring())
         for one in confirmed:
-            if named or one is lead:
-                await self._step(one, named)
+            if named or one in at_once:
+                await self._step(one)
             elif one.search == suspicion.NOT_YET:
                 await self._store.write(functools.partial(searches.found, finding=one.finding, search=suspicion.DEFERRED))
 
-    async def _step(self, one: suspicion.Confirmed, named: Sequence[str]) -> None:
+    async def _step(self, one: suspicion.Confirmed) -> None:
         if one.goes_on:
             return
         known = await self._store.read(functools.partial(searches.searched, finding=one.finding))
@@ -297,25 +297,34 @@ class Following:
         elif any(step.waits for step in known.steps):
             return
         else:
-            await self._go_on(one.finding, known, named)
+            await self._go_on(one, known)
 
-    async def _go_on(self, finding: int, known: searches.Searched, named: Sequence[str]) -> None:
-        step = await anyio.to_thread.run_sync(_step, known, self._current().bisect, named)
+    async def _go_on(self, one: suspicion.Confirmed, known: searches.Searched) -> None:
+        step = await self._looked(one, known)
         while step.unlisted:
             if not await self._look_into(known.repository, step.unlisted):
                 return  # its repository is not configured: it waits, as its builds do
-            known = await self._store.read(functools.partial(searches.searched, finding=finding))
-            step = await anyio.to_thread.run_sync(_step, known, self._current().bisect, named)
+            known = await self._store.read(functools.partial(searches.searched, finding=one.finding))
+            step = await self._looked(one, known)
         if not step.wanted:
-            await self._end(finding, step.search, step.found)
+            await self._end(one.finding, step.search, step.found)
             return
 
         def write(tx: store.Transaction) -> None:
-            searches.give(tx, finding, step.wanted)
-            searches.found(tx, finding, step.search, step.found)
+            searches.give(tx, one.finding, step.wanted)
+            searches.found(tx, one.finding, step.search, step.found)
             crashpoints.reach("search.before-commit")
 
         await self._store.write(write)
+
+    async def _looked(self, one: suspicion.Confirmed, known: searches.Searched) -> searching.Step:
+        """One look at a search, with what other devices say of the same change, and what searches of other benchmarks named."""
+        others = await self._store.read(functools.partial(searches.beside, finding=one.finding))
+        told = [other.finding for other in others]
+        suspect = one.suspect
+        named = await self._store.read(functools.partial(searches.named, of=suspect.of, fault=suspect.fault, but=told))
+        beside = _Beside(self._current().bisect, named, others, self._measuring())
+        return await anyio.to_thread.run_sync(_step, known, beside)
 
     async def _look_into(self, repository: str, unlisted: Sequence[tuple[str, str]]) -> bool:
         """Journal what merges brought in; whether there is a clone to tell it."""
@@ -525,53 +534,83 @@ def _has_what_it_needs(weighed: suspicion.Ended, verified: findings.Verified) ->
     return asked > 0 and weighed.evidence >= math.log(asked)
 
 
-def _step(known: searches.Searched, rule: configuration.BisectSettings, named: Sequence[str]) -> searching.Step:
-    """One look at a search, which asks first about commits that others have ``named``."""
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What a look at a search takes that is not its own.
+
+    Attributes:
+        named: commits that searches of other benchmarks have named: they are asked about first.
+        others: the searches for the same change on other devices.
+        measuring: devices that blocks can be run on now.
+    """
+
+    rule: configuration.BisectSettings
+    named: Sequence[str]
+    others: Sequence[searches.Searched]
+    measuring: Collection[str]
+
+
+def _step(known: searches.Searched, beside: _Beside) -> searching.Step:
+    """One look at a search."""
     from aibenchd.plan import inside
 
     look = _by_time if known.slower else _by_verdicts
     history = inside.History(known.within.merges, known.within.sides)
-    return inside.search(known.line, history, functools.partial(look, known, rule, named), known.design.rule.min_effect)
+    step = inside.search(known.line, history, functools.partial(look, known, beside), known.design.rule.min_effect)
+    if not beside.others:
+        return step
+    return dataclasses.replace(step, found={**step.found, "devices": searches.blocks_by_device([known, *beside.others])})
 
 
-def _by_verdicts(
-    known: searches.Searched, _rule: configuration.BisectSettings, named: Sequence[str], line: inside.Line, _spent: inside.Spent
-) -> searching.Step:
+def _by_verdicts(known: searches.Searched, beside: _Beside, line: inside.Line, _spent: inside.Spent) -> searching.Step:
     from aibenchd.plan import searching
 
     shown = {one.newer: _shows(known.verdict, one) for one in known.steps if one.older == line.commits[0]}
     bad = {commit: same for commit, same in shown.items() if same is not None and commit in line.commits}
     useless = known.unbuildable | shown.keys() - bad.keys()
     end = line.commits[-1:] if line.shown else ()
-    return searching.by_verdicts(line.commits, bad, useless, known.design.rule.alpha, shown=end, asked_first=named)
+    return searching.by_verdicts(line.commits, bad, useless, known.design.rule.alpha, shown=end, asked_first=beside.named)
 
 
-def _by_time(
-    known: searches.Searched, rule: configuration.BisectSettings, named: Sequence[str], line: inside.Line, spent: inside.Spent
-) -> searching.Step:
+def _by_time(known: searches.Searched, beside: _Beside, line: inside.Line, spent: inside.Spent) -> searching.Step:
     from aibenchd.plan import searching
 
     if len(line.commits) > searches.LINE:
         return searching.Step(suspicion.IMPOSSIBLE, {"reason": TOO_LONG}, {})
-    return searching.step(
-        searching.Known(
-            line=line.commits,
-            built=known.built,
-            unbuildable=known.unbuildable,
-            pairs=[
-                searching.Pair(one.newer, one.older, one.ratios, one.useless)
-                for one in known.steps
-                if one.newer in line.commits and one.older in line.commits
-            ],
-            shown=known.shown if line.shown else (),
-            min_effect=known.design.rule.min_effect,
-            build_seconds=known.build_seconds,
-            block_seconds=known.block_seconds,
-            asked_first=named,
-            earlier=_earlier(known.earlier),
-        ),
-        rule.model_copy(update={"max_blocks": rule.max_blocks - spent.blocks, "max_builds": rule.max_builds - spent.builds}),
+    rule = beside.rule
+    left = {"max_blocks": rule.max_blocks - spent.blocks, "max_builds": rule.max_builds - spent.builds}
+    others = [_other(one, line, beside.measuring) for one in beside.others]
+    own = dataclasses.replace(_of_line(known, line), asked_first=beside.named, beside=others)
+    return searching.step(own, rule.model_copy(update=left))
+
+
+def _of_line(known: searches.Searched, line: inside.Line) -> searching.Known:
+    """What one device knows of a line."""
+    from aibenchd.plan import searching
+
+    return searching.Known(
+        line=line.commits,
+        built=known.built,
+        unbuildable=known.unbuildable,
+        pairs=[
+            searching.Pair(one.newer, one.older, one.ratios, one.useless)
+            for one in known.steps
+            if one.newer in line.commits and one.older in line.commits
+        ],
+        shown=known.shown if line.shown else (),
+        min_effect=known.design.rule.min_effect,
+        build_seconds=known.build_seconds,
+        block_seconds=known.block_seconds,
+        earlier=_earlier(known.earlier),
     )
+
+
+def _other(known: searches.Searched, line: inside.Line, measuring: Collection[str]) -> searching.Beside:
+    """What another device knows of a line, and what it runs; one that is lost runs nothing."""
+    from aibenchd.plan import searching
+
+    running = {(one.newer, one.older): one.left for one in known.steps if one.left and known.device in measuring}
+    return searching.Beside(_of_line(known, line), running)
 
 
 def _earlier(measured: Sequence[noises.Blocks]) -> bisect.Earlier | None:

@@ -435,15 +435,91 @@ async def test_another_device_searches_where_the_first_one_is_gone(journal: stor
     assert await asked_of(journal, 2)
 
 
+OTHER = {"identifier": "other", "benchmark": "e" * 64}
+
+
 @pytest.mark.parametrize(("away", "searches_too"), [((), False), (("lab-host",), True)])
-async def test_another_device_searches_while_the_first_one_is_lost(
+async def test_another_benchmark_on_another_device_is_searched_while_the_first_one_is_lost(
     journal: store.Store, away: tuple[str, ...], searches_too: bool
 ) -> None:
     await confirmed(journal, follower(journal))
-    await journal.write(on_the_phone)
+    await journal.write(lambda tx: on_the_phone(tx, **OTHER))
     await follower(journal, away=away).look()
     assert await rows(journal, f.c.search) == [("running",), ("running" if searches_too else "deferred",)]
     assert bool(await asked_of(journal, 2)) is searches_too
+
+
+async def run_steps(journal: store.Store, culprits: dict[int, int], of: Collection[int] = ()) -> None:
+    """Run the blocks that searches were given, of some findings or of all; ``culprits`` is by finding."""
+    columns = (e.c.id, e.c.finding, e.c.blocks, e.c.quota, p.c.treatment, p.c.control)
+    query = sa.select(*columns).join(p).where(p.c.run_type == "regress", e.c.state == "waiting", e.c.blocks < e.c.quota)
+    for row in await journal.read(lambda connection: connection.execute(query).all()):
+        if row.finding in (of or culprits):
+            change = 0.05 * (int(row.control[1:]) < culprits[row.finding] <= int(row.treatment[1:]))
+            await journal.write(lambda tx, row=row, change=change: blocks(tx, row.id, change, row.quota, row.blocks))
+
+
+async def end_both(journal: store.Store, one: following.Following, culprits: dict[int, int], of: Collection[int] = ()) -> None:
+    """Searches carried out until those of some findings, or of all, have ended."""
+    for _ in range(40):
+        await one.look()
+        await run_steps(journal, culprits, of)
+        states = dict(await rows(journal, f.c.id, f.c.search))
+        if all(states[finding] not in suspicion.UNSEARCHED for finding in of or culprits):
+            return
+    raise AssertionError("they never end")
+
+
+async def commits_named(journal: store.Store) -> list[Any]:
+    return [[one["commits"] for one in found["culprits"]] for (found,) in await rows(journal, f.c.culprits)]
+
+
+@pytest.mark.parametrize(("culprits", "expected"), [({1: 6, 2: 6}, ["c6", "c6"]), ({1: 3, 2: 7}, ["c3", "c7"])])
+async def test_devices_that_show_the_same_search_at_once_and_each_names_its_culprit(
+    journal: store.Store, culprits: dict[int, int], expected: list[str]
+) -> None:
+    one = follower(journal)
+    await confirmed(journal, one)
+    await journal.write(on_the_phone)
+    await one.look()
+    assert await rows(journal, f.c.search) == [("running",), ("running",)]
+    await end_both(journal, one, culprits)
+    assert await rows(journal, f.c.search) == [("found",), ("found",)]
+    assert await commits_named(journal) == [[[commit]] for commit in expected]
+    last = (await rows(journal, f.c.culprits))[1][0]
+    assert set(last["devices"]) == {"lab-host", "phone"}
+    assert all(last["devices"].values())
+    asked = {commit for pair in [*await asked_of(journal, 1), *await asked_of(journal, 2)] for commit in pair} - {"c0", "c9"}
+    assert last["builds"] <= len(asked)  # each once, whoever asked for it
+
+
+async def test_a_device_that_is_lost_leaves_the_search_to_the_others_and_goes_on_once_it_is_back(journal: store.Store) -> None:
+    one = follower(journal)
+    await confirmed(journal, one)
+    await journal.write(on_the_phone)
+    await one.look()
+    culprits = {1: 6, 2: 6}
+    await run_steps(journal, culprits)
+    await one.look()  # the phone has blocks to run, and is lost
+    waits = await asked_of(journal, 2)
+    await end_both(journal, follower(journal, away=("phone",)), culprits, of=[1])
+    assert await rows(journal, f.c.search) == [("found",), ("running",)]
+    assert await asked_of(journal, 2) == waits
+    await end_both(journal, one, culprits)
+    assert await commits_named(journal) == [[["c6"]], [["c6"]]]
+
+
+async def test_what_is_built_for_another_platform_waits_for_the_answer(journal: store.Store) -> None:
+    one = follower(journal)
+    await confirmed(journal, one)
+
+    def write(tx: store.Transaction) -> None:
+        other = statusd.build(tx, "c9", platform="android", digest="a9")
+        on_the_phone(tx, treatment_build=other)
+
+    await journal.write(write)
+    await one.look()
+    assert await rows(journal, f.c.search) == [("running",), ("deferred",)]
 
 
 async def test_what_one_search_found_is_asked_first_of_the_others_on_their_own_device(journal: store.Store) -> None:

@@ -12,7 +12,7 @@ are where its own levels jump, so that the search of each ends by itself; a devi
 
 **The choice** of each device is that of :func:`aibenchd.plan.bisect.chosen`, once the blocks that others are running have told:
 of its own levels, a block of another device tells as much as one of its own whose noise is so much larger as its sizes are. A
-build serves all, so that each pays its share of it.
+build serves all, and is paid for by the first.
 
 Pure; imports numpy, and only what searches should import it.
 """
@@ -39,11 +39,10 @@ SLIGHT = 0.02  # weight of a set that the choice does without
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Another device's part: what it has measured, what it is ``running``, and whether it is ``searching`` still."""
+    """Another device's part: what it has measured, and what it is ``running``."""
 
     search: bisect.Search
     running: tuple[bisect.Measurement, ...] = ()
-    searching: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +88,9 @@ class Fleet:
             return ()
         together = _together(self.searches)
         chain, told = together.chains[0], together.told[0]
-        payers = 1 + sum(one.searching for one in self.others)
         ready = self.ready
         spent = self.builds + len(ready - frozenset[int]().union(*(search.ready for search in self.searches)))
-        prices = bisect.Prices(ready, self.own.max_builds - spent, self.own.build_price / payers)
+        prices = bisect.Prices(ready, self.own.max_builds - spent, self.own.build_price)
         pending = [(block, together.noises[number]) for number, one in enumerate(self.others, 1) for block in one.running]
         return bisect.chosen(chain, chain.spread(told, together.likely), told.typical, count, prices, pending)
 

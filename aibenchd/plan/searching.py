@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aibenchd import model, settings
-from aibenchd.plan import bisect
+from aibenchd.plan import bisect, fleet
 
 # Blocks that a search is given at once: fewer looks, and a commit that must be built is worth it only with some. A culprit in 128
 # commits costs 207 blocks, builds included, one block at a time, 219 by four, 245 by eight (errors of 10, on the same 24 lines).
@@ -55,6 +55,7 @@ class Known:
         asked_first: commits that another search has named: they are laid against the one before them before anything else, and
             have prior weight. What the blocks show is evidence like all other.
         earlier: the noise of what was measured there before; None where unknown.
+        beside: the parts of other devices that search for the same change.
     """
 
     line: Sequence[str]
@@ -67,6 +68,20 @@ class Known:
     block_seconds: float = 0.0
     asked_first: Collection[str] = ()
     earlier: bisect.Earlier | None = None
+    beside: Sequence[Beside] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Another device's part of a search.
+
+    Attributes:
+        known: as the device's own search has it.
+        running: blocks that it has been given and will run, by (newer commit, older commit).
+    """
+
+    known: Known
+    running: Mapping[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +108,24 @@ UNTOLD = Step(bisect.Outcome.INCONCLUSIVE.value, {"probability": 0.0, "reason": 
 
 def step(known: Known, rule: settings.BisectSettings) -> Step:
     """One look at a search."""
-    if not known.shown and (kept := _measurable(known.line, _unmeasurable(known))) < len(known.line):
+    if (kept := _reach(known)) < len(known.line):
         inner = dataclasses.replace(known, line=known.line[:kept])
         return dataclasses.replace(step(inner, rule) if kept > 1 else UNTOLD, beyond=known.line[kept:])
-    whole = _search(known, rule)
-    search = _of_what_is_built(whole) if whole.builds >= rule.max_builds else whole
-    told = bisect.posterior(search)
-    found = _found(known, search, told, whole.builds)
+    whole = _fleet(known, rule)
+    search = whole.of_what_is_built() if whole.builds >= rule.max_builds else whole
+    told = search.posterior()
+    found = _found(known, search.own, told, whole.builds)
     if told.outcome is None and _stuck(known):
         return _inconclusive(found, STUCK)
     if told.outcome is bisect.Outcome.INCONCLUSIVE:
         return _inconclusive(found, NO_MORE_BLOCKS)
-    if told.outcome is not bisect.posterior(whole).outcome:
+    if told.outcome is not whole.posterior().outcome:
         return _inconclusive(found, NO_MORE_BUILDS)
     if told.outcome is not None:
         return Step(told.outcome.value, found, {})
     weighed = _weighed(known, told)
     if weighed.probability >= rule.confidence:
-        return Step(bisect.Outcome.FOUND.value, _found(known, search, weighed, whole.builds), {})
+        return Step(bisect.Outcome.FOUND.value, _found(known, search.own, weighed, whole.builds), {})
     return Step(RUNNING, found, _wanted(known, search))
 
 
@@ -173,17 +188,17 @@ def _measurable(line: Sequence[str], useless: Collection[str]) -> int:
     return next((place + 1 for place in range(len(line) - 1, 0, -1) if line[place] not in useless), 1)
 
 
+def _reach(known: Known) -> int:
+    """How many commits of its line are searched: all, where the last is known to be bad."""
+    return len(known.line) if known.shown else _measurable(known.line, _unmeasurable(known))
+
+
 def _unmeasurable(known: Known) -> Collection[str]:
     return known.unbuildable | {pair.useless for pair in known.pairs if pair.useless}
 
 
 def _inconclusive(found: model.JsonObject, reason: str) -> Step:
     return Step(bisect.Outcome.INCONCLUSIVE.value, {**found, "reason": reason}, {})
-
-
-def _of_what_is_built(search: bisect.Search) -> bisect.Search:
-    """A search that may build no more: what is not built counts as what does not build."""
-    return search.with_unbuildable(*(set(range(search.commits + 1)) - search.ready))
 
 
 def _weighed(known: Known, told: bisect.Posterior) -> bisect.Posterior:
@@ -209,9 +224,9 @@ def _weighed(known: Known, told: bisect.Posterior) -> bisect.Posterior:
     return dataclasses.replace(told, culprits=(named,), probability=weighed, by_commit=tuple(by_commit))
 
 
-def _wanted(known: Known, search: bisect.Search) -> Mapping[tuple[str, str], int]:
-    first = next((pair for pair in _asked_first(known, search) if pair not in search.pairs()), None)
-    blocks = [bisect.Measurement(*first)] * BATCH if first else bisect.next_measurements(search, BATCH)
+def _wanted(known: Known, search: fleet.Fleet) -> Mapping[tuple[str, str], int]:
+    first = next((pair for pair in _asked_first(known, search.own) if pair not in search.own.pairs()), None)
+    blocks = [bisect.Measurement(*first)] * BATCH if first else search.next_measurements(BATCH)
     wanted = Counter((one.newer, one.older) for one in blocks)
     return {(known.line[newer], known.line[older]): count for (newer, older), count in wanted.items()}
 
@@ -224,6 +239,21 @@ def _asked_first(known: Known, search: bisect.Search) -> Iterator[tuple[int, int
             yield place, before
             if before:
                 yield before, 0
+
+
+def _fleet(known: Known, rule: settings.BisectSettings) -> fleet.Fleet:
+    """The search with what other devices know of the line, where they search as much of it."""
+    own = dataclasses.replace(known, beside=())
+    others = [one for one in known.beside if _reach(one.known) == len(known.line)]
+    alike = [dataclasses.replace(one, known=dataclasses.replace(one.known, line=known.line)) for one in others]
+    return fleet.Fleet(_search(own, rule), tuple(_other(one, rule) for one in alike))
+
+
+def _other(beside: Beside, rule: settings.BisectSettings) -> fleet.Other:
+    place = {commit: number for number, commit in enumerate(beside.known.line)}
+    here = {pair: blocks for pair, blocks in beside.running.items() if place.keys() >= set(pair)}
+    running = [bisect.Measurement(place[newer], place[older]) for (newer, older), count in here.items() for _ in range(count)]
+    return fleet.Other(_search(beside.known, rule), tuple(running))
 
 
 def _search(known: Known, rule: settings.BisectSettings) -> bisect.Search:

@@ -25,6 +25,7 @@ NOT_YET, RUNNING, DEFERRED, IMPOSSIBLE, FOUND = "", "running", "deferred", "impo
 STOPPED = "stopped"  # because the finding was accepted
 UNSEARCHED = (NOT_YET, RUNNING, DEFERRED)
 BAD = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
+FLEET = 8  # devices that search together at most: each look takes as much longer as there are more
 LAY_OUT = "set builds.layout to what it heeds, or have build.sh heed AIBENCHD_LAYOUT_SEED"
 
 
@@ -99,12 +100,18 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """An open finding, whose search is in the state that is named; ``waits``: whether that has blocks to run."""
+    """An open finding, whose search is in the state that is named.
+
+    Attributes:
+        waits: whether its search has blocks to run.
+        build: of its treatment.
+    """
 
     finding: int
     suspect: Suspect
     search: str
     waits: bool = False
+    build: int = 0
 
     @property
     def goes_on(self) -> bool:
@@ -207,6 +214,21 @@ def lead_of(confirmed: Sequence[Confirmed], devices: Collection[str]) -> Confirm
     """
     able = [one for one in confirmed if one.suspect.cell.device in devices] or confirmed
     return next((one for one in able if one.search == RUNNING), None) or max(able, key=_clearness)
+
+
+def together(confirmed: Sequence[Confirmed], devices: Collection[str]) -> list[Confirmed]:
+    """Of findings of one range and fault, those that are searched at once: that which leads, and it on other ``devices``.
+
+    These are of the same benchmark, of builds for the same platform, so that one serves all; the clearest of each device, and
+    those that run first. What is no matter of time is searched by one alone.
+    """
+    lead = lead_of(confirmed, devices)
+    found = {lead.suspect.cell.device: lead}
+    like = (one for one in confirmed if one.build == lead.build and one.suspect.cell.benchmark == lead.suspect.cell.benchmark)
+    for one in sorted(like, key=lambda one: (one.search == RUNNING, _clearness(one)), reverse=True):
+        if lead.suspect.slower and one.suspect.cell.device in devices:
+            found.setdefault(one.suspect.cell.device, one)
+    return list(found.values())[:FLEET]
 
 
 def by_range(confirmed: Iterable[Confirmed]) -> dict[tuple[Range, Fault], list[Confirmed]]:

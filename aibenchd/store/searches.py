@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +43,7 @@ class Searched:
     """
 
     finding: int
+    device: str
     repository: str
     slower: bool
     verdict: model.Verdict
@@ -85,6 +86,11 @@ class Step:
         return self.undecided and (self.quota is None or self.blocks < self.quota)
 
     @property
+    def left(self) -> int:
+        """Blocks that it was given and has to run."""
+        return self.quota - self.blocks if self.undecided and self.quota is not None else 0
+
+    @property
     def undecided(self) -> bool:
         """Whether it may be given blocks."""
         return self.state in UNDECIDED
@@ -101,13 +107,16 @@ def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
         sa.or_(step.c.quota.is_(None), step.c.blocks < step.c.quota),
     )
     rows = connection.execute(
-        findings.suspects(_f.c.id.label("finding"), _f.c.search, waits.label("waits"))
+        findings.suspects(_f.c.id.label("finding"), _f.c.search, waits.label("waits"), _e.c.treatment_build)
         .join(_f, _f.c.suspect == _e.c.id)
         .where(_f.c.state == suspicion.OPEN, _f.c.search.in_(suspicion.UNSEARCHED))
         .order_by(_f.c.id.desc())  # those of devices that are gone may wait for ever
         .limit(LIMIT)
     ).all()
-    return [suspicion.Confirmed(row.finding, findings.suspect_of(row), row.search, bool(row.waits)) for row in reversed(rows)]
+    return [
+        suspicion.Confirmed(row.finding, findings.suspect_of(row), row.search, bool(row.waits), row.treatment_build)
+        for row in reversed(rows)
+    ]
 
 
 def to_stop(connection: sa.Connection) -> dict[int, model.Json]:
@@ -116,13 +125,14 @@ def to_stop(connection: sa.Connection) -> dict[int, model.Json]:
     return {row.id: row.culprits for row in connection.execute(sa.select(_f.c.id, _f.c.culprits).where(*running).limit(LIMIT))}
 
 
-def named(connection: sa.Connection, of: suspicion.Range, fault: suspicion.Fault) -> Sequence[str]:
+def named(connection: sa.Connection, of: suspicion.Range, fault: suspicion.Fault, but: Collection[int] = ()) -> Sequence[str]:
     """The commits at fault that ended searches of two commits and one fault have named, the merges around them too.
 
-    Those of the most findings first; of a group of neighbours the last, which can be measured. None where none was found.
+    Those of the most findings first; of a group of neighbours the last, which can be measured. None where none was found. What
+    the findings ``but`` have named is left out.
     """
     rows = connection.execute(
-        findings.suspects(_f.c.culprits)
+        findings.suspects(_f.c.id.label("finding"), _f.c.culprits)
         .join(_f, _f.c.suspect == _e.c.id)
         .where(_p.c.repository == of.repository, _p.c.treatment == of.treatment, _p.c.control == of.control, _f.c.search == FOUND)
         .order_by(_f.c.id)
@@ -130,7 +140,7 @@ def named(connection: sa.Connection, of: suspicion.Range, fault: suspicion.Fault
     counted = Counter(
         (*culprit.get("within", ()), culprit["commits"][-1])
         for row in rows
-        if findings.suspect_of(row).fault is fault
+        if findings.suspect_of(row).fault is fault and row.finding not in but
         for culprit in row.culprits["culprits"]
     )
     return [commit for path, _ in counted.most_common(CHECKED) for commit in path]
@@ -162,6 +172,7 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
     blocks = [block for some in shown for block in some]
     return Searched(
         finding=finding,
+        device=row.device,
         repository=row.repository,
         slower=suspect.slower,
         verdict=model.Verdict(row.verdict),
@@ -176,6 +187,48 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
         shown=findings.log_ratios(blocks),
         earlier=noises.newest_blocks(connection, suspect.cell, before=row.id),
     )
+
+
+def beside(connection: sa.Connection, finding: int) -> list[Searched]:
+    """The searches for the same change on other devices, or by other backends, that have something to say or go on.
+
+    Of the same two commits and benchmark, by builds for the same platform; none where it is no matter of time.
+    """
+    of_finding = findings.suspects(_f.c.id.label("finding"), _e.c.treatment_build).join(_f, _f.c.suspect == _e.c.id)
+    own = connection.execute(of_finding.where(_f.c.id == finding)).one()
+    step = _e.alias("step")
+    pair = _p.alias("pair")
+    measured = (
+        sa.select(sa.func.coalesce(sa.func.sum(step.c.blocks), 0))
+        .join(pair, pair.c.id == step.c.pair)
+        .where(step.c.finding == _f.c.id, pair.c.run_type == model.RunType.REGRESS)
+        .correlate(_f)
+        .scalar_subquery()
+    )
+    runs = _f.c.search == suspicion.RUNNING
+    rows = connection.execute(
+        of_finding.where(
+            _e.c.treatment_build == own.treatment_build,
+            _e.c.benchmark == own.benchmark,
+            _p.c.treatment == own.treatment,
+            _p.c.control == own.control,
+            _f.c.id != finding,
+            _f.c.state.in_((suspicion.OPEN, suspicion.ACCEPTED)),
+            sa.or_(runs, measured > 0),
+        )
+        .order_by(runs.desc(), measured.desc(), _f.c.id)
+        .limit(suspicion.FLEET - 1)
+    )
+    alike = [row.finding for row in rows if findings.suspect_of(row).slower and findings.suspect_of(own).slower]
+    return [searched(connection, one) for one in alike]
+
+
+def blocks_by_device(searched: Iterable[Searched]) -> dict[str, int]:
+    """Valid blocks that were measured for searches."""
+    found: Counter[str] = Counter()
+    for one in searched:
+        found[one.device] += sum(len(step.ratios) for step in one.steps)
+    return dict(found)
 
 
 def give(transaction: store.Transaction, finding: int, wanted: Mapping[tuple[str, str], int | None]) -> None:

@@ -55,7 +55,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """Of one search: the share of devices that are right, what they took together, and the blocks until the first and the last."""
+    """Of one search.
+
+    Attributes:
+        right: share of the devices.
+        blocks, builds: of all devices together.
+        first, last: block times until the search of one device had ended, and of all.
+    """
 
     right: float
     blocks: int
@@ -118,11 +124,7 @@ def run(job: Job) -> Result:
         given: dict[int, tuple[bisect.Measurement, ...]] = {}
         for number, one in enumerate(devices):
             if one.searching:
-                others = [
-                    fleet.Other(other.search, given.get(at, ()), other.searching)
-                    for at, other in enumerate(devices)
-                    if at != number
-                ]
+                others = [fleet.Other(other.search, given.get(at, ())) for at, other in enumerate(devices) if at != number]
                 given[number] = fleet.Fleet(one.search, tuple(others)).next_measurements(searching.BATCH)
                 one.searching = bool(given[number])
                 if not one.searching and not first:

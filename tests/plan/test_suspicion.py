@@ -139,3 +139,27 @@ def test_a_device_that_is_gone_searches_nothing_while_another_can() -> None:
     assert suspicion.lead_of(both, {"host", "phone"}).finding == 1
     assert suspicion.lead_of(both, {"phone"}).finding == 2
     assert suspicion.lead_of(both, {"other"}).finding == 1
+
+
+def on(number: int, device: str, search: str = "", **facts: Any) -> suspicion.Confirmed:
+    """A finding on a device, of a benchmark and a build."""
+    own = suspect(number, 1, 5, **{name: facts[name] for name in ("low", "high", "verdict") if name in facts})
+    cell = suspicion.Cell("engine", facts.get("benchmark", "d" * 64), device, "", "net")
+    return suspicion.Confirmed(number, dataclasses.replace(own, cell=cell), search, build=facts.get("build", 1))
+
+
+def test_devices_that_show_the_same_are_searched_at_once() -> None:
+    lead, same = on(1, "host", low=0.045, high=0.055), on(2, "phone")
+    others = [on(3, "phone", low=0.02, high=0.08), on(4, "lost"), on(5, "box", benchmark="e" * 64), on(6, "tablet", build=2)]
+    devices = {"host", "phone", "box", "tablet"}
+    assert suspicion.together([*others, same, lead], devices) == [lead, same]
+    running = on(7, "phone", suspicion.RUNNING, low=0.01, high=0.09)
+    assert suspicion.together([lead, same, running], devices) == [running, lead]
+    many = [on(number, f"phone{number}") for number in range(1, 20)]
+    assert len(suspicion.together(many, {one.suspect.cell.device for one in many})) == suspicion.FLEET
+
+
+def test_what_is_no_matter_of_time_is_searched_by_one_device() -> None:
+    broken = {"low": None, "high": None, "verdict": model.Verdict.BROKEN}
+    both = [on(1, "host", **broken), on(2, "phone", **broken)]
+    assert len(suspicion.together(both, {"host", "phone"})) == 1
