@@ -204,14 +204,22 @@ class VerifySettings(Model):
     ] = None
 
 
+def _no_percentage(value: Any) -> Any:
+    if isinstance(value, int | float) and 1 < value <= 100:
+        raise ValueError(f"expected a probability, below 1: {value:g} % is {value / 100:g}")
+    return value
+
+
 class BisectSettings(Model):
     """How the commits at fault are found, where several are between the control and a confirmed regression."""
 
     enabled: Annotated[bool, Field(description="measure the commits between")] = True
     confidence: Annotated[
-        float, Field(gt=0.5, lt=1, description="ends when it is so probable that all culprits are named and no other commit")
+        float,
+        Field(gt=0.5, lt=1, description="ends when it is so probable that all culprits are named and no other commit"),
+        pydantic.BeforeValidator(_no_percentage),
     ] = 0.97
-    max_blocks: Annotated[int, Field(ge=1, le=100_000, description="budget of one search")] = 500
+    max_blocks: Annotated[int, Field(ge=1, le=100_000, description="budget of one search, on each device")] = 500
     max_builds: Annotated[int, Field(ge=0, le=10_000, description="revisions that one search may have built")] = 40
 
 

@@ -594,6 +594,22 @@ async def test_what_was_built_or_failed_before_a_search_is_none_of_its_builds(jo
     assert known.unbuildable == {"c4", "c6"}
 
 
+async def test_a_merge_that_brought_in_more_commits_than_one_question_may_name_is_searched(journal: store.Store) -> None:
+    many = [f"s{number}" for number in range(40_000)]  # SQLite takes 32,766 parameters
+
+    def write(tx: store.Transaction) -> None:
+        statusd.finding(tx, Line(tx, 4).compared(3, 0, **SLOWER), state="open", verified_at=statusd.NOW)
+        tx.connection.execute(schema.revisions.update().where(schema.revisions.c.commit == "c2").values(parents=["c1", "s39999"]))
+        merged = {"repository": "engine", "commit": "c2", "onto": "c1", "sides": [["c0", *many]]}
+        tx.connection.execute(schema.merges.insert().values(merged))
+        statusd.build(tx, "s35000", state="failed", queued_at=statusd.NOW)
+
+    await journal.write(write)
+    known = await journal.read(lambda connection: searches.searched(connection, 1))
+    assert known.within.commits(known.line) == {"c0", "c1", "c2", "c3", *many}
+    assert known.unbuildable == {"s35000"}
+
+
 async def test_a_search_begins_with_the_noise_of_what_was_measured_before(journal: store.Store) -> None:
     """Not of the experiments that began it, nor of its own: their blocks are its evidence."""
 

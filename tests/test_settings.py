@@ -260,6 +260,8 @@ FAULTS = [
         "repositories[0].baseline",
         "the rule 'pinned' needs a commit to pin to",
     ),
+    ("bisect: {confidence: 97}", 1, "bisect.confidence", "expected a probability, below 1: 97 % is 0.97"),
+    ("bisect: {confidence: 1}", 1, "bisect.confidence", "less than 1"),
     ("user_string: a\nuser_string: b", 2, "user_string", "is given twice, first in line 1, column 1"),
 ]
 

@@ -109,6 +109,9 @@ def _suspected(out: screen.Screen, found: dict[str, Any], commits: dict[str, Any
     for merge in found.get("merges", ()):
         said = f"{merge['search']}; {merge['reason']}" if merge["reason"] else merge["search"]
         out.line(f"  inside merge {merge['commit'][: pages.SHORT]}, commits {merge['commits']}: {said}")
+    if found.get("devices"):
+        blocks = ", ".join(f"{device} ({count})" for device, count in found["devices"].items())
+        out.line(f"  searched on, with blocks: {blocks}; commits built for all: {found.get('builds', 0)}")
     if found.get("reason"):
         out.line(f"  search: {found['reason']}")
 
@@ -184,12 +187,12 @@ def _span(one: dict[str, Any], unit: str) -> str:
 
 
 def _culprits(finding: dict[str, Any]) -> str:
-    """The commits at fault, each group with its probability; or how the search for them stands."""
+    """The commits at fault, each group with its probability; or how the search for them stands, and on how many devices."""
     found = finding["culprits"] or {}
     named = [f"{_named(culprit)} {culprit['probability']:.0%}" for culprit in found.get("culprits", ())]
-    if finding["search"] == "found":
-        return ", ".join(named)
-    return ", ".join([finding["search"], *named]) if finding["search"] else ""
+    several = [f"on {len(found['devices'])} devices"] if len(found.get("devices", ())) > 1 else []
+    stands = [] if finding["search"] in ("", "found") else [finding["search"]]
+    return ", ".join([*stands, *named, *several]) if finding["search"] else ""
 
 
 def _named(culprit: dict[str, Any]) -> str:

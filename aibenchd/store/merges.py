@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,6 +12,7 @@ from aibenchd import model
 from aibenchd.store import revisions, schema, store
 
 STATE = "side"  # of the revisions that a merge brought in
+AT_ONCE = 10_000  # commits that one question names: SQLite takes 32,766 parameters
 
 _m, _r = schema.merges, schema.revisions
 
@@ -58,11 +59,19 @@ def known(connection: sa.Connection, repository: str, line: Sequence[str]) -> Kn
     return Known(frozenset(merges), sides)
 
 
+def parts(commits: Collection[str]) -> Iterator[Sequence[str]]:
+    """As many as one question may name, until all have been."""
+    ordered = list(commits)
+    return (ordered[at : at + AT_ONCE] for at in range(0, len(ordered), AT_ONCE))
+
+
 def _merges(connection: sa.Connection, repository: str, commits: Collection[str]) -> set[str]:
-    own = (_r.c.repository == repository, _r.c.commit.in_(commits))
-    return {row.commit for row in connection.execute(sa.select(_r.c.commit, _r.c.parents).where(*own)) if len(row.parents) > 1}
+    own = sa.select(_r.c.commit, _r.c.parents).where(_r.c.repository == repository)
+    rows = (row for some in parts(commits) for row in connection.execute(own.where(_r.c.commit.in_(some))))
+    return {row.commit for row in rows if len(row.parents) > 1}
 
 
 def _sides(connection: sa.Connection, repository: str, merges: Collection[str]) -> Sides:
-    rows = connection.execute(sa.select(_m).where(_m.c.repository == repository, _m.c.commit.in_(merges)))
+    own = sa.select(_m).where(_m.c.repository == repository)
+    rows = (row for some in parts(merges) for row in connection.execute(own.where(_m.c.commit.in_(some))))
     return {(row.commit, row.onto): row.sides for row in rows}

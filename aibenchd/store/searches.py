@@ -159,15 +159,14 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
     within = merges.known(connection, row.repository, line)
     suspect = findings.suspect_of(row)
     began = row.verified_at or row.found_at
-    made = connection.execute(
-        sa.select(_b.c.commit, _b.c.state, _b.c.queued_at).where(
-            _b.c.repository == build.repository,
-            _b.c.framework == build.framework,
-            _b.c.platform == build.platform,
-            _b.c.copy == 0,
-            _b.c.commit.in_(within.commits(line)),
-        )
-    ).all()
+    of_platform = sa.select(_b.c.commit, _b.c.state, _b.c.queued_at).where(
+        _b.c.repository == build.repository, _b.c.framework == build.framework, _b.c.platform == build.platform, _b.c.copy == 0
+    )
+    made = [
+        one
+        for commits in merges.parts(within.commits(line))
+        for one in connection.execute(of_platform.where(_b.c.commit.in_(commits)))
+    ]
     shown = [findings.valid_blocks(connection, experiment) for experiment in (row.id, *_verifying(connection, finding))]
     blocks = [block for some in shown for block in some]
     return Searched(

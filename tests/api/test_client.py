@@ -51,6 +51,8 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
             "culprits": [culprit | {"within": ["b" * 40, "c" * 40]}],
             "by_commit": {"e" * 40: 0.9, "d" * 40: 0.083, "c" * 40: 0.017},
             "merges": [{"commit": "b" * 40, "base": "a" * 40, "commits": 3, "search": "inconclusive", "reason": "too dear"}],
+            "devices": {"lab-host": 24, "phone": 20},
+            "builds": 7,
             "reason": "its budget is spent",
         }
         statusd.finding(tx, first, state="open", search="found", culprits=found)
@@ -110,12 +112,16 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
                 "eeeeeeeeeeee faster, or so (Eve)",
                 " 90.0% eeeeeeeeeeee",
                 "inside merge bbbbbbbbbbbb, commits 3: inconclusive; too dear",
+                "searched on, with blocks: lab-host (24), phone (20); commits built for all: 7",
                 "search: its budget is spent",
                 "its blocks: aibenchctl show 1",
                 "once more:  aibenchctl ab bbbbbbbbbbbb aaaaaaaaaaaa --benchmark squeeze --device lab-host --wait",
             ],
         ),
-        ("findings", ["open", "regressed", "dddddddddddd/eeeeeeeeeeee (merged by bbbbbbbbbbbb > cccccccccccc) 98%"]),
+        (
+            "findings",
+            ["open", "regressed", "dddddddddddd/eeeeeeeeeeee (merged by bbbbbbbbbbbb > cccccccccccc) 98%, on 2 devices"],
+        ),
         ("builds", ["built"]),
         ("log build 1", ["cc -c a.c"]),
         ("sinks", ["lab", "paused"]),
