@@ -1,14 +1,14 @@
 """Several devices that search one line of commits together: what one of them measures tells all of them where to look.
 
 Each device has levels, sizes and noise of its own, as :mod:`aibenchd.plan.bisect` has them. What they have in common is *where*
-the changes are, mostly: of what changes the time on a device, :data:`COMMON` comes from commits that change it everywhere, but
-for one device in ten (:data:`SHOWS`), and the rest is a device's own. So two devices that regressed between the same two commits
-have the same culprit with a prior probability of about 96 %, and a device whose culprit is another one says so by its blocks.
+the changes are: all but :data:`APART` of a device's changes are common ones, and as few of the common ones does it not show. One
+device in ten (:data:`ALONE`) has nothing in common with the others: so two that regressed between the same two commits have the
+same culprit with a prior probability of about 94 %, and a few blocks of its own are needed to say so of any device.
 
 **The posterior** is over the sets of gaps with a common change. Given such a set, the devices are independent, and each is a
 chain whose forward-backward recursion gives the likelihood of the set, and that of each larger by one gap. The sets are looked
 at best first, from the empty one on, until those that were not are of no weight: exact but for these. The culprits of a device
-are where its own levels jump, so that the search of each ends by itself; a device alone has the posterior that it always had.
+are where its own levels jump, so that the search of each ends by itself; with no other it has the posterior that it always had.
 
 **The choice** of each device is that of :func:`aibenchd.plan.bisect.chosen`, once the blocks that others are running have told:
 of its own levels, a block of another device tells as much as one of its own whose noise is so much larger as its sizes are. A
@@ -30,8 +30,8 @@ import numpy as np
 
 from aibenchd.plan import bisect
 
-COMMON = 0.8  # of the changes on a device
-SHOWS = 0.9  # of the devices, a common change
+ALONE = 0.1  # of the devices: their changes are all their own
+APART = 0.05  # of another device's changes: its own; and of the common ones, not shown
 LOOKED_AT = 24  # sets of common changes, at most
 UNSEEN = 1e-3  # weight of the sets that need not be looked at
 SLIGHT = 0.02  # weight of a set that the choice does without
@@ -97,7 +97,7 @@ class Fleet:
 
 @dataclass(frozen=True, eq=False)
 class _Mixed(bisect.Told):
-    """A device's levels over sets of common changes: ``told`` of each, and its ``weights``, which sum to 1."""
+    """A device's levels by several priors: ``told`` by each, and their ``weights``, which sum to 1."""
 
     levels: bisect.Floats
     told: Sequence[bisect.Recursion]
@@ -105,49 +105,120 @@ class _Mixed(bisect.Told):
 
     @functools.cached_property
     def by_jump(self) -> bisect.Floats:
-        found: bisect.Floats = sum(weight * one.by_jump for one, weight in zip(self.told, self.weights, strict=True))  # type: ignore[assignment]
+        found: bisect.Floats = np.tensordot(self.weights, [one.by_jump for one in self.told], 1)
         return found
 
     @functools.cached_property
     def moments(self) -> tuple[bisect.Floats, bisect.Floats]:
         least = min(SLIGHT, max(self.weights))
-        kept = [(one.moments, weight) for one, weight in zip(self.told, self.weights, strict=True) if weight >= least]
-        whole = sum(weight for _, weight in kept)
-        means, second = (sum(weight / whole * one[order] for one, weight in kept) for order in (0, 1))
-        return means, second  # type: ignore[return-value]
+        kept = [(weight, one.moments) for weight, one in zip(self.weights, self.told, strict=True) if weight >= least]
+        weights = np.array([weight for weight, _ in kept])
+        weights /= weights.sum()
+        means, second = (np.tensordot(weights, [one[order] for _, one in kept], 1) for order in (0, 1))
+        return means, second
 
 
 @dataclass(frozen=True, eq=False)
 class _Set:
-    """A set of gaps with a common change, as a mask of shape (gaps,), and what each device's chain says given it."""
+    """A set of gaps with a common change, as a mask of shape (gaps,).
+
+    Attributes:
+        log_weight: of its posterior, up to a constant.
+        told: by each device, if it is not alone.
+        shares: probability of each device that it is not.
+    """
 
     common: bisect.Bools
     log_weight: float
     told: Sequence[bisect.Recursion]
+    shares: Sequence[float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Devices:
+    """The chains of all devices over the same sites, and what each says if it is ``alone``."""
+
+    chains: Sequence[bisect.Chain]
+    alone: Sequence[bisect.Recursion]
+
+    @classmethod
+    def of(cls, searches: Sequence[bisect.Search]) -> _Devices:
+        sites = {place for search in searches for pair in search.pairs() for place in pair}
+        chains = [bisect.Chain.of(search, also=sites) for search in searches]
+        seen = [float(chain.recursion(None).jumped.sum()) for chain in chains]
+        changes = bisect.changes(chains[0].sites, sum(seen) / len(seen))
+        chains = [dataclasses.replace(chain, changes=changes) for chain in chains]
+        return cls(chains, [chain.recursion(None) for chain in chains])
+
+    @property
+    def changes(self) -> bisect.Floats:
+        """Prior probability of a common change in each gap, and of one on a device that is alone; shape (gaps,)."""
+        return self.chains[0].changes
+
+    def rates(self, common: bisect.Bools) -> bisect.Floats:
+        """Probability that the levels of a device jump in each gap that is not alone, where these changes are common."""
+        found: bisect.Floats = np.where(common, 1 - APART, APART * self.changes)
+        return found
+
+    def looked_at(self, common: bisect.Bools) -> tuple[_Set, bisect.Floats]:
+        """A set of common changes, and the logarithms of the weights of those with one more; shape (gaps,)."""
+        rates, everywhere = self.rates(common), self.rates(np.ones_like(common))
+        told = [chain.weighed(_weights(chain, rates)) for chain in self.chains]
+        log_prior = _log_prior(common, self.changes)
+        logs = [one.log_mass + math.log(1 - ALONE) for one in told]
+        alone = [one.log_mass + math.log(ALONE) for one in self.alone]
+        sums = [np.logaddexp(*both) for both in zip(logs, alone, strict=True)]
+        larger = log_prior + np.log(self.changes) - np.log1p(-self.changes)
+        for chain, one, log, by_itself in zip(self.chains, told, logs, alone, strict=True):
+            larger = larger + np.logaddexp(log + _log_factors(one, _weights(chain, everywhere) * chain.likelihoods), by_itself)
+        shares = [math.exp(log - whole) for log, whole in zip(logs, sums, strict=True)]
+        return _Set(common, log_prior + math.fsum(sums), told, shares), larger
+
+    def best_first(self) -> tuple[list[_Set], list[float]]:
+        """The sets of common changes that were looked at, and the logarithms of the weights of those that were not."""
+        nothing = np.zeros(len(self.changes), dtype=bool)
+        found: list[_Set] = []
+        known = {nothing.tobytes()}
+        queue: list[tuple[float, bytes]] = [(-math.inf, nothing.tobytes())]
+        while queue and len(found) < LOOKED_AT and not _is_little([-one for one, _ in queue], found):
+            one, larger = self.looked_at(np.frombuffer(heapq.heappop(queue)[1], dtype=bool))
+            found.append(one)
+            for gap in np.flatnonzero(~one.common):
+                more = one.common.copy()
+                more[gap] = True
+                if (key := more.tobytes()) not in known:
+                    known.add(key)
+                    heapq.heappush(queue, (-float(larger[gap]), key))
+        return found, [-one for one, _ in queue]
 
 
 @dataclass(frozen=True, eq=False)
 class _Together:
-    """The chains of all devices over the same sites.
+    """All that the devices say together.
 
     Attributes:
-        common, own: prior probability of a common change in each gap, and of one that is a device's own; shape (gaps,).
         sets: those that were looked at.
         weights: theirs among all that are known, looked at or not.
     """
 
-    chains: Sequence[bisect.Chain]
-    common: bisect.Floats
-    own: bisect.Floats
+    devices: _Devices
     sets: Sequence[_Set]
     weights: Sequence[float]
+
+    @property
+    def chains(self) -> Sequence[bisect.Chain]:
+        return self.devices.chains
 
     @functools.cached_property
     def told(self) -> Sequence[_Mixed]:
         """Of each device."""
+        return [self._told(device) for device in range(len(self.chains))]
+
+    def _told(self, device: int) -> _Mixed:
         seen = math.fsum(self.weights)
-        weights = [weight / seen for weight in self.weights]
-        return [_Mixed(chain.levels, [one.told[at] for one in self.sets], weights) for at, chain in enumerate(self.chains)]
+        common = [weight / seen * one.shares[device] for weight, one in zip(self.weights, self.sets, strict=True)]
+        told = [*(one.told[device] for one in self.sets), self.devices.alone[device]]
+        return _Mixed(self.chains[device].levels, told, [*common, max(0.0, 1 - math.fsum(common))])
 
     @functools.cached_property
     def suspects(self) -> bisect.Bools:
@@ -163,14 +234,13 @@ class _Together:
     @property
     def certainty(self) -> float:
         """Probability that the own device's levels jump in these gaps, and in no other."""
-        by_itself = self.likely.log_mass - _log_prior(self.suspects, self.chains[0].changes)
-        return math.fsum(
-            weight * math.exp(by_itself + _log_prior(self.suspects, self._rates(one.common)) - one.told[0].log_mass)
-            for one, weight in zip(self.sets, self.weights, strict=True)
-        )
-
-    def _rates(self, common: bisect.Bools) -> bisect.Floats:
-        return np.where(common, SHOWS, self.own)
+        evidence = self.likely.log_mass - _log_prior(self.suspects, self.devices.changes)
+        alone = math.exp(self.likely.log_mass - self.devices.alone[0].log_mass)
+        found = 0.0
+        for one, weight in zip(self.sets, self.weights, strict=True):
+            common = math.exp(evidence + _log_prior(self.suspects, self.devices.rates(one.common)) - one.told[0].log_mass)
+            found += weight * (one.shares[0] * common + (1 - one.shares[0]) * alone)
+        return found
 
     @functools.cached_property
     def noises(self) -> Sequence[float]:
@@ -181,43 +251,12 @@ class _Together:
 
 @functools.lru_cache(maxsize=4)
 def _together(searches: tuple[bisect.Search, ...]) -> _Together:
-    """All that the devices say together; the own one is the first."""
-    sites = {place for search in searches for pair in search.pairs() for place in pair}
-    chains = [bisect.Chain.of(search, also=sites) for search in searches]
-    seen = [float(chain.recursion(None).jumped.sum()) for chain in chains]
-    changes = bisect.changes(chains[0].sites, sum(seen) / len(seen))
-    chains = [dataclasses.replace(chain, changes=changes) for chain in chains]
-    common, own = COMMON * changes, (1 - COMMON * SHOWS) * changes
-    looked_at, left = _best_first(chains, common, own)
+    """The own device is the first."""
+    devices = _Devices.of(searches)
+    looked_at, left = devices.best_first()
     logs = np.array([*(one.log_weight for one in looked_at), *left])
     weights = np.exp(logs - logs.max())
-    return _Together(chains, common, own, looked_at, (weights / weights.sum())[: len(looked_at)].tolist())
-
-
-def _best_first(chains: Sequence[bisect.Chain], common: bisect.Floats, own: bisect.Floats) -> tuple[list[_Set], list[float]]:
-    """The sets of common changes that were looked at, and the logarithms of the weights of those that were not."""
-    by_itself = [_weights(chain, own) for chain in chains]
-    shown = [_weights(chain, np.full_like(own, SHOWS)) for chain in chains]
-    nothing = np.zeros(len(common), dtype=bool)
-    found: list[_Set] = []
-    known = {nothing.tobytes()}
-    queue: list[tuple[float, bytes]] = [(-math.inf, nothing.tobytes())]
-    while queue and len(found) < LOOKED_AT:
-        at = np.frombuffer(heapq.heappop(queue)[1], dtype=bool)
-        weights = [np.where(at[:, None], both, alone) for both, alone in zip(shown, by_itself, strict=True)]
-        told = [chain.weighed(one) for chain, one in zip(chains, weights, strict=True)]
-        log_weight = _log_prior(at, common) + math.fsum(one.log_mass for one in told)
-        found.append(_Set(at, log_weight, told))
-        factors = np.log(common) - np.log1p(-common) + sum(map(_log_factors, chains, told, shown))
-        for gap in np.flatnonzero(~at):
-            larger = at.copy()
-            larger[gap] = True
-            if (key := larger.tobytes()) not in known:
-                known.add(key)
-                heapq.heappush(queue, (-(log_weight + float(factors[gap])), key))
-        if _is_little([-one for one, _ in queue], [one.log_weight for one in found]):
-            break
-    return found, [-one for one, _ in queue]
+    return _Together(devices, looked_at, (weights / weights.sum())[: len(looked_at)].tolist())
 
 
 def _weights(chain: bisect.Chain, rates: bisect.Floats) -> bisect.Floats:
@@ -226,11 +265,11 @@ def _weights(chain: bisect.Chain, rates: bisect.Floats) -> bisect.Floats:
     return found
 
 
-def _log_factors(chain: bisect.Chain, told: bisect.Recursion, shown: bisect.Floats) -> bisect.Floats:
-    """By how much likelier a device's blocks are with a common change in each gap, in logarithms; shape (gaps,)."""
-    with_it = (shown * chain.likelihoods * told.around).sum(axis=1)
-    without = (told.weights * told.around).sum(axis=1)
-    found: bisect.Floats = np.log(np.maximum(with_it, bisect.TINY)) - np.log(np.maximum(without, bisect.TINY))
+def _log_factors(told: bisect.Recursion, weights: bisect.Floats) -> bisect.Floats:
+    """By how much likelier a device's blocks are with other weights in one gap each, in logarithms; shape (gaps,)."""
+    other = (weights * told.around).sum(axis=1)
+    own = (told.weights * told.around).sum(axis=1)
+    found: bisect.Floats = np.log(np.maximum(other, bisect.TINY)) - np.log(np.maximum(own, bisect.TINY))
     return found
 
 
@@ -238,10 +277,10 @@ def _log_prior(jumps: bisect.Bools, rates: bisect.Floats) -> float:
     return float(np.log(np.where(jumps, rates, 1 - rates)).sum())
 
 
-def _is_little(left: Sequence[float], looked_at: Sequence[float]) -> bool:
-    """Whether the sets that were not looked at have no weight beside the others; both are logarithms."""
-    if not left:
-        return True
-    most = max(*left, *looked_at)
+def _is_little(left: Sequence[float], looked_at: Sequence[_Set]) -> bool:
+    """Whether the sets that were not looked at, of which the logarithms are known, have no weight beside the others."""
+    if not looked_at:
+        return False
+    most = max(*left, *(one.log_weight for one in looked_at))
     unseen = math.fsum(math.exp(one - most) for one in left)
-    return unseen < UNSEEN * (unseen + math.fsum(math.exp(one - most) for one in looked_at))
+    return unseen < UNSEEN * (unseen + math.fsum(math.exp(one.log_weight - most) for one in looked_at))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", nargs="*", type=int, help="their numbers, from 0 (all)")
     given = parser.parse_args()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the processes: they are as many as were asked for
     tapes = sorted(path.stem for path in bench_decide.NOISE.glob("*.jsonl"))
     print(f"{bench_bisect.COMMITS} commits, a build costs {given.price:g} blocks, {given.runs} runs a row")
     print(f"{'culprits':28} devices  {'right, %':11} {'blocks':12} {'builds':12} {'first':12} {'last':12} {'wall'}")
