@@ -70,8 +70,9 @@ debian: # install what is missing where we are root, else say what it is; not ev
 bench-decide: $(VENV)/.dev ## false alarms, power and trials to a verdict: ours, other rules, and the limit; takes minutes
 	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_decide
 
-bench-search: $(VENV)/.dev ## how often the right commits are named, at what price, and how soon a creep is seen; takes minutes
+bench-search: $(VENV)/.dev ## how often the right commits are named, at what price, on how many devices, and how soon a creep is seen; takes minutes
 	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_bisect
+	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_fleet
 	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_creep
 
 # As root. The configuration that is there is never written over. DESTDIR shows what would be installed, and where; the

@@ -78,7 +78,7 @@ class Fleet:
         if not self.others:
             return bisect.posterior(self.own)
         together = _together(self.searches)
-        return bisect.named(self.own, together.chains[0], together.told[0], together.certainty)
+        return bisect.named(self.own, together.chain, together.told, together.certainty)
 
     def next_measurements(self, count: int) -> tuple[bisect.Measurement, ...]:
         """The next blocks of the own device; none once its search has ended."""
@@ -87,7 +87,7 @@ class Fleet:
         if self.posterior().outcome is not None:
             return ()
         together = _together(self.searches)
-        chain, told = together.chains[0], together.told[0]
+        chain, told = together.chain, together.told
         ready = self.ready
         spent = self.builds + len(ready - frozenset[int]().union(*(search.ready for search in self.searches)))
         prices = bisect.Prices(ready, self.own.max_builds - spent, self.own.build_price)
@@ -124,14 +124,16 @@ class _Set:
 
     Attributes:
         log_weight: of its posterior, up to a constant.
-        told: by each device, if it is not alone.
+        told: by the own device, if it is not alone.
         shares: probability of each device that it is not.
+        sizes: of the changes on each device, if it is not; as of :func:`_size`.
     """
 
     common: bisect.Bools
     log_weight: float
-    told: Sequence[bisect.Recursion]
+    told: bisect.Recursion
     shares: Sequence[float]
+    sizes: Sequence[bisect.Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +174,7 @@ class _Devices:
         for chain, one, log, by_itself in zip(self.chains, told, logs, alone, strict=True):
             larger = larger + np.logaddexp(log + _log_factors(one, _weights(chain, everywhere) * chain.likelihoods), by_itself)
         shares = [math.exp(log - whole) for log, whole in zip(logs, sums, strict=True)]
-        return _Set(common, log_prior + math.fsum(sums), told, shares), larger
+        return _Set(common, log_prior + math.fsum(sums), told[0], shares, list(map(_size, told))), larger
 
     def best_first(self) -> tuple[list[_Set], list[float]]:
         """The sets of common changes that were looked at, and the logarithms of the weights of those that were not."""
@@ -206,30 +208,32 @@ class _Together:
     weights: Sequence[float]
 
     @property
-    def chains(self) -> Sequence[bisect.Chain]:
-        return self.devices.chains
+    def chain(self) -> bisect.Chain:
+        """Of the own device."""
+        return self.devices.chains[0]
 
     @functools.cached_property
-    def told(self) -> Sequence[_Mixed]:
-        """Of each device."""
-        return [self._told(device) for device in range(len(self.chains))]
+    def told(self) -> _Mixed:
+        """Of the own device."""
+        told = [*(one.told for one in self.sets), self.devices.alone[0]]
+        return _Mixed(self.chain.levels, told, self._mixture(0))
 
-    def _told(self, device: int) -> _Mixed:
+    def _mixture(self, device: int) -> list[float]:
+        """Probability of each set, if the device is not alone, and at last that it is."""
         seen = math.fsum(self.weights)
         common = [weight / seen * one.shares[device] for weight, one in zip(self.weights, self.sets, strict=True)]
-        told = [*(one.told[device] for one in self.sets), self.devices.alone[device]]
-        return _Mixed(self.chains[device].levels, told, [*common, max(0.0, 1 - math.fsum(common))])
+        return [*common, max(0.0, 1 - math.fsum(common))]
 
     @functools.cached_property
     def suspects(self) -> bisect.Bools:
         """The gaps where the own device's levels jump, more likely than not."""
-        found: bisect.Bools = self.told[0].jumped > 0.5
+        found: bisect.Bools = self.told.jumped > 0.5
         return found
 
     @functools.cached_property
     def likely(self) -> bisect.Recursion:
         """The own device's chain with jumps in these gaps and in no other; how it came to them makes no difference then."""
-        return self.chains[0].recursion(self.suspects)
+        return self.chain.recursion(self.suspects)
 
     @property
     def certainty(self) -> float:
@@ -238,18 +242,24 @@ class _Together:
         alone = math.exp(self.likely.log_mass - self.devices.alone[0].log_mass)
         found = 0.0
         for one, weight in zip(self.sets, self.weights, strict=True):
-            common = math.exp(evidence + _log_prior(self.suspects, self.devices.rates(one.common)) - one.told[0].log_mass)
+            common = math.exp(evidence + _log_prior(self.suspects, self.devices.rates(one.common)) - one.told.log_mass)
             found += weight * (one.shares[0] * common + (1 - one.shares[0]) * alone)
         return found
 
     @functools.cached_property
     def noises(self) -> Sequence[float]:
         """Of each device, the variance of a block of the own one that would tell as much of its levels as one of that one."""
-        sizes = [max(one.typical, 1e-300) for one in self.told]
-        return [chain.noise.variance * sizes[0] / size for chain, size in zip(self.chains, sizes, strict=True)]
+        sizes = [self._typical(device) for device in range(len(self.devices.chains))]
+        return [chain.noise.variance * sizes[0] / size for chain, size in zip(self.devices.chains, sizes, strict=True)]
+
+    def _typical(self, device: int) -> float:
+        """Squared size of a device's changes."""
+        sizes = [*(one.sizes[device] for one in self.sets), _size(self.devices.alone[device])]
+        squares, changes = np.tensordot(self._mixture(device), sizes, 1)
+        return max(float(squares / max(changes, 1e-300)), 1e-300)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)  # each holds some megabytes
 def _together(searches: tuple[bisect.Search, ...]) -> _Together:
     """The own device is the first."""
     devices = _Devices.of(searches)
@@ -271,6 +281,11 @@ def _log_factors(told: bisect.Recursion, weights: bisect.Floats) -> bisect.Float
     own = (told.weights * told.around).sum(axis=1)
     found: bisect.Floats = np.log(np.maximum(other, bisect.TINY)) - np.log(np.maximum(own, bisect.TINY))
     return found
+
+
+def _size(told: bisect.Recursion) -> bisect.Floats:
+    """Expected sum of the squared changes of a device, and their expected number; shape (2,)."""
+    return np.array([(told.by_jump @ told.jumps**2).sum(), told.jumped.sum()])
 
 
 def _log_prior(jumps: bisect.Bools, rates: bisect.Floats) -> float:

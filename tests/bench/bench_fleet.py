@@ -168,7 +168,7 @@ def row(kind: Kind, results: Sequence[Result], price: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="search for planted changes on several devices at once")
-    parser.add_argument("--runs", type=int, default=40, help="of each row (%(default)s)")
+    parser.add_argument("--runs", type=int, default=24, help="of each row (%(default)s)")
     parser.add_argument("--price", type=float, default=20.0, help="of a build, in blocks (%(default)s)")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
