@@ -292,7 +292,8 @@ class Weeks:
         spread = {commit(52): 0.46, commit(51): 0.27, commit(50): 0.14, commit(49): 0.08, commit(48): 0.05}
         running = {"culprits": [], "probability": 0.46, "commits": 8, "blocks": 31, "builds": 4, "by_commit": spread}
         times = {"found_at": BEGAN + timedelta(hours=6 * 52 + 2), "verified_at": BEGAN + timedelta(hours=6 * 52 + 3)}
-        facts = {"state": "open", "search": "running", "culprits": running, "evidence": 6.1} | times
+        told = running | {"devices": {"phone-a": 31, "phone-b": 24}}
+        facts = {"state": "open", "search": "running", "culprits": told, "evidence": 6.1} | times
         second = statusd.finding(self.tx, self.made["mobilenet_v2", "phone-a", "cpu", 52], **facts)
         for number in (50, 51):
             step = statusd.pair(self.tx, commit(number), commit(48), run_type="regress")

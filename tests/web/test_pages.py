@@ -96,6 +96,12 @@ async def test_what_cannot_be_shown_says_why(
     assert words in await text_of(client, dashboard.url + path, code)
 
 
+async def test_a_finding_says_on_which_devices_its_commits_are_searched(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
+) -> None:
+    assert "Searched on phone-a (31 blocks), phone-b (24 blocks)." in await text_of(client, f"{dashboard.url}/findings/2")
+
+
 async def test_the_api_can_be_read_there_and_nothing_be_posted(
     dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
 ) -> None:
