@@ -259,7 +259,7 @@ class _Together:
         return max(float(squares / max(changes, 1e-300)), 1e-300)
 
 
-@functools.lru_cache(maxsize=2)  # each holds some megabytes
+@functools.lru_cache(maxsize=1)  # it holds some megabytes
 def _together(searches: tuple[bisect.Search, ...]) -> _Together:
     """The own device is the first."""
     devices = _Devices.of(searches)
