@@ -2,8 +2,8 @@
 
 Each device has levels, sizes and noise of its own, as :mod:`aibenchd.plan.bisect` has them. What they have in common is *where*
 the changes are: all but :data:`APART` of a device's changes are common ones, and as few of the common ones does it not show. One
-device in ten (:data:`ALONE`) has nothing in common with the others: so two that regressed between the same two commits have the
-same culprit with a prior probability of about 94 %, and a few blocks of its own are needed to say so of any device.
+device in ten (:data:`ALONE`) has nothing in common with the others, so that the commit which others have named is not believed of
+any device before a few blocks of its own have shown it.
 
 **The posterior** is over the sets of gaps with a common change. Given such a set, the devices are independent, and each is a
 chain whose forward-backward recursion gives the likelihood of the set, and that of each larger by one gap. The sets are looked
@@ -13,6 +13,26 @@ are where its own levels jump, so that the search of each ends by itself; with n
 **The choice** of each device is that of :func:`aibenchd.plan.bisect.chosen`, once the blocks that others are running have told:
 of its own levels, a block of another device tells as much as one of its own whose noise is so much larger as its sizes are. A
 build serves all, and is paid for by the first.
+
+**Measured** (``make bench-search``: 128 commits, ``min_effect`` 1 %, recorded noise of 1.3 to 1.8 % a block, a build at the price
+of 20 blocks, four blocks at a time, sizes of 1 to 5 % of each device's own, 24 searches a row): the share of devices whose
+commits were named exactly; the blocks of all devices together, and the builds; and how many blocks' time it took until the first
+device was through, and until the last one was.
+
+===========================  =======  =========  ========  ==========  ========  =========
+culprits                     devices  right, %   blocks    builds      first     last
+===========================  =======  =========  ========  ==========  ========  =========
+one                          1        100 ± 4.2  66 ± 9    7.1 ± 0.1   66 ± 9    66 ± 9
+one                          2        100 ± 4.2  77 ± 8    7.5 ± 0.3   34 ± 1    43 ± 7
+one                          4        100 ± 4.2  122 ± 10  7.8 ± 0.3   27 ± 1    39 ± 9
+two                          1        92 ± 5.8   126 ± 12  12.1 ± 0.5  126 ± 12  126 ± 12
+two                          2        96 ± 4.2   168 ± 16  12.3 ± 0.2  77 ± 6    91 ± 11
+one each, and not the same   2        98 ± 4.2   164 ± 10  12.5 ± 0.3  66 ± 4    97 ± 7
+one, and another on one      4        100 ± 4.2  186 ± 11  13.0 ± 0.2  33 ± 2    84 ± 8
+===========================  =======  =========  ========  ==========  ========  =========
+
+Of four devices that have one culprit half were through after 28 blocks' time, four blocks for each of seven builds: what is left
+is what halving takes. The slowest were those where it is a change of 1 or 2 % that one device has to show by itself.
 
 Pure; imports numpy, and only what searches should import it.
 """
