@@ -198,3 +198,28 @@ def test_blocks_name_a_commit_the_sooner_the_quieter_it_was_before() -> None:
     quiet, noisy = (searching.step(dataclasses.replace(few, earlier=one), RULE) for one in earlier)
     assert quiet.search == "found"
     assert noisy.search == "running"
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_what_another_device_measured_of_a_line_counts_inside_of_merges_too(shown: bool) -> None:
+    rng = random.Random(11)
+
+    def measured(newer: int, older: int, blocks: int) -> searching.Pair:
+        change = 0.06 * (older < 4 <= newer)
+        return searching.Pair(LINE[newer], LINE[older], [change + rng.gauss(0, 0.005) for _ in range(blocks)])
+
+    own = dataclasses.replace(known([measured(8, 0, 6)]), shown=known([]).shown if shown else ())
+    told = dataclasses.replace(own, pairs=[measured(4, 3, 12), measured(4, 0, 12), measured(3, 0, 12), measured(8, 0, 6)])
+    running = {(LINE[4], LINE[3]): 2, ("another line", "of its merge"): 4}
+    step = searching.step(dataclasses.replace(own, beside=[searching.Beside(told, running)]), RULE)
+    (named,) = step.found["culprits"]  # type: ignore[misc, union-attr]
+    assert named["commits"] == [LINE[4]]  # type: ignore[index, call-overload]
+    assert 0.8 < named["probability"] < 1  # type: ignore[index, call-overload, operator]
+    assert {commit for pair in step.wanted for commit in pair} <= {LINE[0], LINE[3], LINE[4]}
+    assert step.found["builds"] == 2  # whoever asked for them
+    assert step.found["blocks"] == 6
+    alone = searching.step(own, RULE)
+    assert alone.found["probability"] < 0.5  # type: ignore[operator]
+    shorter = dataclasses.replace(told, unbuildable=frozenset({LINE[8]}))
+    if not shown:  # it searches another line then
+        assert searching.step(dataclasses.replace(own, beside=[searching.Beside(shorter, {})]), RULE) == alone
