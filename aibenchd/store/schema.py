@@ -206,6 +206,7 @@ experiments = sa.Table(
     sa.Column("seconds_left", sa.Integer),
     sa.Column("wave", sa.Integer, nullable=False, server_default="0"),  # aibenchd.plan.order.wave of these seconds
     sa.Column("out_of_reach", sa.Boolean, nullable=False, server_default="0"),  # whether its budget will hardly decide it
+    sa.Column("in_tail", sa.Boolean, nullable=False, server_default="0"),  # whether its verdict is of the slow iterations alone
     sa.UniqueConstraint("pair", "benchmark", "device", "backend"),
     # The next block of a device is the first row of this index: highest priority, not in vain, newest pair, soonest done, least
     # measured, by lot.
@@ -321,6 +322,7 @@ noises = sa.Table(
     sa.Column("degrees", sa.Float),  # of freedom, of a Student law with such tails
     sa.Column("expected", sa.Float),  # blocks to a verdict where nothing changed
     sa.Column("seconds", sa.Float),  # that a block takes
+    sa.Column("summary", sa.JSON),  # model.Summary of the cell's next experiments; NULL: as ever
     sqlite_with_rowid=False,
 )
 
@@ -364,6 +366,8 @@ blocks = sa.Table(
     sa.Column("stratum", sa.Integer, nullable=False, server_default="0"),  # one more at each change of the fingerprint
     sa.Column("fingerprint", sa.Integer, sa.ForeignKey("fingerprints.id")),
     sa.Column("conditions", sa.JSON),  # the device's state before it and after it
+    sa.Column("treatment_tail", sa.Float),  # the number of each process's slow iterations, where they are judged beside
+    sa.Column("control_tail", sa.Float),
     sqlite_with_rowid=False,
 )
 
