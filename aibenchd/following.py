@@ -389,10 +389,19 @@ class Histories:
         self._seen_until = found.until
 
     async def _note_noise(self, cell: suspicion.Cell) -> None:
-        newest = await self._store.read(functools.partial(noises.newest_blocks, cell=cell))
-        facts = await anyio.to_thread.run_sync(_noise, newest)
+        """How noisy a cell is, and which number of a process its next experiments are decided on."""
+        newest, history, now = await self._store.read(
+            lambda connection: (
+                noises.newest_blocks(connection, cell),
+                noises.newest_iterations(connection, cell),
+                noises.now(connection, cell),
+            )
+        )
+        facts, chosen = await anyio.to_thread.run_sync(_noise, newest, history, now)
+        if chosen != now:
+            log.info("decided on another number from now on", cell=cell.identifier, device=cell.device, summary=chosen)
         if facts:
-            await self._store.write(functools.partial(noises.put, cell=cell, facts=facts))
+            await self._store.write(functools.partial(noises.put, cell=cell, facts=facts, summary=chosen))
 
     async def _creep(self, cell: suspicion.Cell) -> None:
         if not self._current().creep.enabled:
@@ -445,7 +454,9 @@ def _measured(connection: sa.Connection, experiment: int) -> _Measured:
 def _explained(connection: sa.Connection, experiment: int) -> model.JsonObject:
     from aibenchd.measure import explaining
 
-    return explaining.explained(explaining.Measured(*one) for one in experiments.samples_by_block(connection, experiment))
+    design = experiments.by_id(connection, experiment).design
+    measured = (explaining.Measured(*one) for one in experiments.samples_by_block(connection, experiment))
+    return explaining.explained(measured, design.summary)
 
 
 def _copy(builds_of: str, of: suspicion.Range) -> int:
@@ -461,10 +472,13 @@ def _wanted(history: series.Series, rule: configuration.CreepSettings) -> creepi
     return creeping.wanted(history, rule)
 
 
-def _noise(newest: Sequence[noises.Blocks]) -> dict[str, float | int | None]:
+def _noise(
+    newest: Sequence[noises.Blocks], history: Sequence[Sequence[noises.Iterations]], now: model.Summary
+) -> tuple[dict[str, float | int | None], model.Summary]:
     from aibenchd.measure import outlook
 
-    return outlook.facts(newest)
+    chosen = outlook.chosen(history, now)
+    return outlook.facts(newest, chosen, history), chosen
 
 
 def _weighed(ended: Sequence[findings.Verified]) -> list[suspicion.Ended]:
@@ -568,18 +582,18 @@ def _by_time(
             build_seconds=known.build_seconds,
             block_seconds=known.block_seconds,
             asked_first=named,
-            earlier=_earlier(known.earlier),
+            earlier=_earlier(known.earlier, known.design.summary),
         ),
         rule.model_copy(update={"max_blocks": rule.max_blocks - spent.blocks, "max_builds": rule.max_builds - spent.builds}),
     )
 
 
-def _earlier(measured: Sequence[noises.Blocks]) -> bisect.Earlier | None:
+def _earlier(measured: Sequence[noises.Blocks], rule: model.Summary) -> bisect.Earlier | None:
     """The noise that the search of a culprit starts from. It does not know orders: what a slot adds is noise to it."""
     from aibenchd.measure import outlook
     from aibenchd.plan import bisect
 
-    noise = outlook.noise_of(measured)
+    noise = outlook.noise_of(measured, rule)
     scale = noise.scale if math.isnan(noise.slot) else math.hypot(noise.scale, noise.slot)
     return bisect.Earlier(scale, noise.degrees, noise.blocks) if scale > 0 else None
 

@@ -299,14 +299,15 @@ class Rule:
         return self.alpha > _NEVER
 
 
-_TAIL = 3 / 4  # where the tail of a process begins
+TAIL = 3 / 4  # of a process's iterations, from the fastest on: where the slow ones begin
+TAILED = 8  # iterations of a process: fewer have no tail apart from the rest
 _PARTS = {
     (0.0, 1 / 8): "fastest eighth",
     (0.0, 1 / 2): "fastest half",
     (7 / 16, 9 / 16): "middle eighth",
     (1 / 4, 3 / 4): "middle half",
     (0.0, 1.0): "whole",
-    (_TAIL, 1.0): "slowest quarter",
+    (TAIL, 1.0): "slowest quarter",
 }
 
 
@@ -335,12 +336,16 @@ class Summary:
     @property
     def of_tail(self) -> bool:
         """Whether it is of the tail itself."""
-        return self.low >= _TAIL
+        return self.low >= TAIL
 
     @property
     def tail(self) -> Summary:
         """That of the tail, by itself."""
-        return Summary(self.skip, _TAIL, 1.0, guard=False)
+        return Summary(self.skip, TAIL, 1.0, guard=False)
+
+    def same_number(self, other: Summary) -> bool:
+        """Whether both make the same number of a process."""
+        return (self.skip, self.low, self.high) == (other.skip, other.low, other.high)
 
     @property
     def name(self) -> str:

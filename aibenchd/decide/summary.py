@@ -10,7 +10,6 @@ import numpy as np
 from aibenchd import model
 from aibenchd.decide.sequential import Floats
 
-LEAST = 8  # iterations: fewer have no tail apart from the rest, and so many are left when leading ones are dropped
 DEFAULT = model.Summary()
 
 
@@ -49,7 +48,7 @@ def of_tail(values: Sequence[float], rule: model.Summary = DEFAULT) -> float | N
     Raises:
         ValueError: as :func:`of_process`.
     """
-    if not rule.guarded or len(values) - dropped(len(values), rule.skip) < LEAST:
+    if not rule.guarded or len(values) - dropped(len(values), rule.skip) < model.TAILED:
         return None
     return of_process(values, rule.tail)
 
@@ -66,5 +65,5 @@ def of_each(times: Floats, rule: model.Summary) -> Floats:
 
 
 def dropped(iterations: int, skip: int) -> int:
-    """How many leading ones a rule that skips so many leaves out: no more than half, and so few that enough are left."""
-    return max(0, min(skip, iterations // 2, iterations - LEAST))
+    """How many leading ones a rule that skips so many leaves out: no more than half, and so few that a tail is left."""
+    return max(0, min(skip, iterations // 2, iterations - model.TAILED))

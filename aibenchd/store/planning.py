@@ -636,6 +636,8 @@ def _new_experiment(
     reason: str = "",
 ) -> None:
     key = (cell.selected.digest, cell.device.name, cell.backend)
+    if design.control is None:  # what is steady for the one cell need not be for the other
+        design = dataclasses.replace(design, summary=noises.summary_of(transaction.connection, pair, key))
     written = design_json(design)
     transaction.connection.execute(
         _experiments.insert().values(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -158,14 +159,17 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
             _b.c.commit.in_(within.commits(line)),
         )
     ).all()
-    shown = [findings.valid_blocks(connection, experiment) for experiment in (row.id, *_verifying(connection, finding))]
+    first = findings.valid_blocks(connection, row.id)
+    shown = [findings.in_tail(first) if row.in_tail else first]
+    shown += [findings.valid_blocks(connection, experiment) for experiment in _verifying(connection, finding)]
     blocks = [block for some in shown for block in some]
+    design = experiments.design_of(row.design)
     return Searched(
         finding=finding,
         repository=row.repository,
         slower=suspect.slower,
         verdict=model.Verdict(row.verdict),
-        design=experiments.design_of(row.design),
+        design=dataclasses.replace(design, summary=design.summary.tail) if row.in_tail else design,
         line=line,
         within=within,
         built=frozenset(one.commit for one in made if one.state in ("built", "building", "failed") and one.queued_at < began),

@@ -105,9 +105,9 @@ def test_a_first_look_goes_by_the_history_of_the_cell() -> None:
 
 
 def test_facts_of_a_cell_say_how_long_a_block_and_a_verdict_take() -> None:
-    found = outlook.facts([noises.Blocks(TWO, blocks(20, 0.01)), noises.Blocks(TWO, blocks(10, 0.01, 9.0))])
+    found = outlook.facts([noises.Blocks(TWO, blocks(20, 0.01)), noises.Blocks(TWO, blocks(10, 0.01, 9.0))], TWO.summary)
     assert (found["blocks"], found["seconds"]) == (30, 5.0)
     assert found["scale"] == pytest.approx(0.01, rel=0.4)
     assert isinstance(found["expected"], float)
     assert 3 < found["expected"] < 20
-    assert outlook.facts([noises.Blocks(TWO, [])]) == {}
+    assert outlook.facts([noises.Blocks(TWO, [])], TWO.summary) == {}

@@ -87,7 +87,7 @@ def test_a_cell_that_is_known_says_what_its_next_experiment_takes(
 ) -> None:
     pair = statusd.pair(tx, "a")
     assert noises.expected(tx.connection, pair, KEY, DESIGN | changes, quota) == {}
-    noises.put(tx, CELL, FACTS)
+    noises.put(tx, CELL, FACTS, model.Summary())
     found = noises.expected(tx.connection, pair, KEY, DESIGN | changes, quota)
     assert (found["blocks_left"], found["out_of_reach"]) == (blocks, False)
     assert found["seconds_left"] == pytest.approx(blocks * 5, abs=5)
@@ -99,6 +99,6 @@ def test_a_cell_that_is_known_says_what_its_next_experiment_takes(
 def test_an_experiment_finds_the_noise_of_its_own_cell(tx: store.Transaction) -> None:
     pair, built = statusd.pair(tx, "a"), statusd.build(tx, "a")
     one, other = (statusd.experiment(tx, pair, built, backend=backend) for backend in ("", "cuda"))
-    noises.put(tx, CELL, FACTS | {"degrees": 8.0})
+    noises.put(tx, CELL, FACTS | {"degrees": 8.0}, model.Summary())
     assert noises.of_experiment(tx.connection, one) == noises.Known(40, 0.01, 8.0, None, None, None)
     assert noises.of_experiment(tx.connection, other) is None
