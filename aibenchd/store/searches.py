@@ -164,12 +164,14 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
     shown += [findings.valid_blocks(connection, experiment) for experiment in _verifying(connection, finding)]
     blocks = [block for some in shown for block in some]
     design = experiments.design_of(row.design)
+    if row.in_tail:
+        design = _of_tail(design, row.low)
     return Searched(
         finding=finding,
         repository=row.repository,
         slower=suspect.slower,
         verdict=model.Verdict(row.verdict),
-        design=dataclasses.replace(design, summary=design.summary.tail) if row.in_tail else design,
+        design=design,
         line=line,
         within=within,
         built=frozenset(one.commit for one in made if one.state in ("built", "building", "failed") and one.queued_at < began),
@@ -180,6 +182,15 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
         shown=findings.log_ratios(blocks),
         earlier=noises.newest_blocks(connection, suspect.cell, before=row.id),
     )
+
+
+def _of_tail(design: model.Design, low: float) -> model.Design:
+    """What the search of a change of the slow iterations is judged by; ``low`` is how large that is at the least.
+
+    They are many times as noisy as the others: what is less than half of what is to be explained is not looked for.
+    """
+    rule = dataclasses.replace(design.rule, min_effect=max(design.rule.min_effect, low / 2))
+    return dataclasses.replace(design, summary=design.summary.tail, rule=rule)
 
 
 def give(transaction: store.Transaction, finding: int, wanted: Mapping[tuple[str, str], int | None]) -> None:
