@@ -106,7 +106,7 @@ def _smallest(smallest: list[float | None] | None) -> str:
 def noise(out: screen.Screen, answer: dict[str, Any]) -> None:
     """How noisy benchmarks are, by device."""
     items = answer["noise"]
-    head = ("repository", "device", "benchmark", "backend", "finds", "noise", "second slot", "blocks", "when")
+    head = ("repository", "device", "benchmark", "backend", "finds", "noise", "second slot", "blocks", "when", "decided on")
     rows = [
         (
             item["repository"],
@@ -118,6 +118,7 @@ def noise(out: screen.Screen, answer: dict[str, Any]) -> None:
             _slot(item),
             str(item["blocks"]),
             out.ago(item["measured_at"]),
+            item["decided_on"],
         )
         for item in items
     ]

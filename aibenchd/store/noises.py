@@ -209,10 +209,10 @@ def put(
 
 
 def listing(connection: sa.Connection, device: str | None = None) -> list[dict[str, Any]]:
-    """Of all cells, or of one device's; the noisiest last."""
+    """Of all cells, or of one device's; the noisiest last. ``decided_on`` has the number of a process in words."""
     query = sa.select(_n).where(*([] if device is None else [_n.c.device == device]))
     rows = connection.execute(query.order_by(_n.c.device, _n.c.smallest.nulls_last()).limit(LISTED)).mappings()
-    return [{**row, "measured_at": row["measured_at"].isoformat()} for row in rows]
+    return [{**row, "measured_at": row["measured_at"].isoformat(), "decided_on": _summary(row["summary"]).name} for row in rows]
 
 
 def smallest_by_device(connection: sa.Connection) -> dict[str, tuple[float | None, float | None]]:
