@@ -15,9 +15,8 @@ else becomes its value, a number or a list where it is one. The default is what 
 ``author``             of the commit; ``subject``: the first line of its message
 ``benchmark``          identifier; ``model``, ``device``, ``backend``, ``metric`` (``NET latency``)
 ``verdict``            ``regressed`` or ``broken``, ``reason`` where the numbers do not say it
-``effect``             ``+5.2% [+4.8%, +5.6%]``: treatment / control - 1 of what measured it again, with ``in the tail`` where it is of
-                       the slow iterations alone; ``estimate``, ``low``,
-                       ``high`` are its numbers
+``effect``             ``+5.2% [+4.8%, +5.6%]``: treatment / control - 1 of what measured it again, with ``in the tail`` where
+                       it is of the slow iterations alone; ``estimate``, ``low``, ``high`` are its numbers
 ``operators``          what explains it, the largest change first, with their shares of it
 ``e_value``            of the evidence against no regression; ``promise``: how seldom what is confirmed is none
 ``culprits``           commits that the search has named, with their probabilities; ``mended``: the commit that shows it gone
