@@ -390,18 +390,13 @@ class Histories:
 
     async def _note_noise(self, cell: suspicion.Cell) -> None:
         """How noisy a cell is, and which number of a process its next experiments are decided on."""
-        newest, history, now = await self._store.read(
-            lambda connection: (
-                noises.newest_blocks(connection, cell),
-                noises.newest_iterations(connection, cell),
-                noises.now(connection, cell),
-            )
-        )
-        facts, chosen = await anyio.to_thread.run_sync(_noise, newest, history, now)
-        if chosen != now:
+        known = await self._store.read(functools.partial(_history, cell=cell))
+        facts, chosen = await anyio.to_thread.run_sync(_noise, known)
+        if chosen != known.now:
             log.info("decided on another number from now on", cell=cell.identifier, device=cell.device, summary=chosen)
         if facts:
-            await self._store.write(functools.partial(noises.put, cell=cell, facts=facts, summary=chosen))
+            put = functools.partial(noises.put, cell=cell, facts=facts, summary=chosen, chosen_at=known.due)
+            await self._store.write(put)
 
     async def _creep(self, cell: suspicion.Cell) -> None:
         if not self._current().creep.enabled:
@@ -472,13 +467,32 @@ def _wanted(history: series.Series, rule: configuration.CreepSettings) -> creepi
     return creeping.wanted(history, rule)
 
 
-def _noise(
-    newest: Sequence[noises.Blocks], history: Sequence[Sequence[noises.Iterations]], now: model.Summary
-) -> tuple[dict[str, float | int | None], model.Summary]:
+@dataclass(frozen=True, slots=True)
+class _History:
+    """What is known of a cell, of what was decided on its number ``now`` and of others.
+
+    Attributes:
+        iterations: where they are needed: to choose, or to say of blocks what they are by another number.
+        due: its newest experiment, where its number is to be chosen anew.
+    """
+
+    newest: Sequence[noises.Blocks]
+    iterations: Sequence[Sequence[noises.Iterations]]
+    now: model.Summary
+    due: int | None
+
+
+def _history(connection: sa.Connection, cell: suspicion.Cell) -> _History:
+    newest, now, due = noises.newest_blocks(connection, cell), noises.now(connection, cell), noises.due(connection, cell)
+    needed = due is not None or not all(one.design.summary.same_number(now) for one in newest)
+    return _History(newest, noises.newest_iterations(connection, cell) if needed else (), now, due)
+
+
+def _noise(known: _History) -> tuple[dict[str, float | int | None], model.Summary]:
     from aibenchd.measure import outlook
 
-    chosen = outlook.chosen(history, now)
-    return outlook.facts(newest, chosen, history), chosen
+    chosen = known.now if known.due is None else outlook.chosen(known.iterations, known.now)
+    return outlook.facts(known.newest, chosen, known.iterations), chosen
 
 
 def _weighed(ended: Sequence[findings.Verified]) -> list[suspicion.Ended]:

@@ -18,7 +18,8 @@ from aibenchd.plan import suspicion
 from aibenchd.store import experiments, schema, store
 
 EXPERIMENTS = 10  # the newest, whose blocks are looked at
-TIMED, TIMED_BLOCKS, TIMED_BYTES = 40, 200, 8 << 20  # as many at most, whose iterations are: 8 MiB of them as text
+TIMED, TIMED_BLOCKS, TIMED_BYTES = 40, 200, 4 << 20  # as many at most, whose iterations are: 4 MiB of them as text
+DUE = 30  # blocks after which it is looked again which number a cell is decided on: to read iterations takes up to 0.2 s
 LISTED = 10_000
 CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
 NEWEST = 2**63 - 1  # no experiment has that number
@@ -88,8 +89,11 @@ def summary_of(connection: sa.Connection, pair: int, cell: tuple[str, str, str])
 
 def now(connection: sa.Connection, cell: suspicion.Cell) -> model.Summary:
     """As :func:`summary_of`."""
-    same = (_n.c[name] == getattr(cell, name) for name in ("repository", *CELL))
-    return _summary(connection.scalar(sa.select(_n.c.summary).where(*same)))
+    return _summary(connection.scalar(sa.select(_n.c.summary).where(*_row(cell))))
+
+
+def _row(cell: suspicion.Cell) -> list[sa.ColumnElement[bool]]:
+    return [_n.c[name] == getattr(cell, name) for name in ("repository", *CELL)]
 
 
 def _summary(stored: Mapping[str, Any] | None) -> model.Summary:
@@ -134,16 +138,24 @@ def _blocks(design: Mapping[str, Any], usual: float) -> int:
 
 def newest_blocks(connection: sa.Connection, cell: suspicion.Cell, before: int = NEWEST) -> list[Blocks]:
     """Of the newest experiments of a cell, newest first; of those before one of them."""
-    rows = connection.execute(_newest(cell, before, EXPERIMENTS)).all()
+    rows = connection.execute(_newest(cell, before).limit(EXPERIMENTS)).all()
     found = ((row, experiments.journalled(connection, row.id)) for row in rows)
     return [Blocks(experiments.design_of(row.design), [one for one in blocks if one.valid]) for row, blocks in found]
+
+
+def due(connection: sa.Connection, cell: suspicion.Cell) -> int | None:
+    """The newest experiment of a cell, where enough blocks have been run since its number was last chosen; else None."""
+    chosen = sa.select(_n.c.chosen_at).where(*_row(cell)).scalar_subquery()
+    since = _newest(cell, NEWEST).where(_e.c.id > sa.func.coalesce(chosen, 0)).subquery()
+    blocks, newest = connection.execute(sa.select(sa.func.sum(since.c.blocks), sa.func.max(since.c.id))).one()
+    return newest if (blocks or 0) >= DUE else None
 
 
 def newest_iterations(connection: sa.Connection, cell: suspicion.Cell) -> list[list[Iterations]]:
     """Of the newest experiments of a cell the blocks whose samples are still there, oldest first; bounded."""
     found: list[list[Iterations]] = []
     blocks, size = 0, 0
-    for row in connection.execute(_newest(cell, NEWEST, TIMED)).all():
+    for row in connection.execute(_newest(cell, NEWEST).limit(TIMED)).all():
         size += connection.scalar(_timed(row.id, sa.func.sum(sa.func.length(sa.cast(_s.c["values"], sa.Text))))) or 0
         if size > TIMED_BYTES:
             break
@@ -154,9 +166,9 @@ def newest_iterations(connection: sa.Connection, cell: suspicion.Cell) -> list[l
     return found
 
 
-def _newest(cell: suspicion.Cell, before: int, most: int) -> sa.Select[Any]:
+def _newest(cell: suspicion.Cell, before: int) -> sa.Select[Any]:
     return (
-        sa.select(_e.c.id, _e.c.design)
+        sa.select(_e.c.id, _e.c.design, _e.c.blocks)
         .join(_p, _p.c.id == _e.c.pair)
         .where(
             _p.c.repository == cell.repository,
@@ -169,7 +181,6 @@ def _newest(cell: suspicion.Cell, before: int, most: int) -> sa.Select[Any]:
             _p.c.run_type.not_in(NOT_OF_COMMITS),
         )
         .order_by(_e.c.id.desc())
-        .limit(most)
     )
 
 
@@ -196,14 +207,22 @@ def _timed(experiment: int, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 
 def put(
-    transaction: store.Transaction, cell: suspicion.Cell, facts: Mapping[str, float | int | None], summary: model.Summary
+    transaction: store.Transaction,
+    cell: suspicion.Cell,
+    facts: Mapping[str, float | int | None],
+    summary: model.Summary,
+    chosen_at: int | None = None,
 ) -> None:
     """Keep what is known of a cell now: ``blocks scale degrees slot slot_low slot_high smallest expected seconds``.
 
     With it the number of a process that its next experiments are decided on, which all of these are of.
+
+    Args:
+        chosen_at: its newest experiment, where that number was looked for anew.
     """
     key = {"repository": cell.repository, "device": cell.device, "benchmark": cell.benchmark, "backend": cell.backend}
     values = {"identifier": cell.identifier, "measured_at": datetime.now(UTC), "summary": dataclasses.asdict(summary), **facts}
+    values |= {} if chosen_at is None else {"chosen_at": chosen_at}
     insert = sqlite.insert(_n).values(**key, **values)
     transaction.connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
 

@@ -323,6 +323,7 @@ noises = sa.Table(
     sa.Column("expected", sa.Float),  # blocks to a verdict where nothing changed
     sa.Column("seconds", sa.Float),  # that a block takes
     sa.Column("summary", sa.JSON),  # model.Summary of the cell's next experiments; NULL: as ever
+    sa.Column("chosen_at", sa.Integer),  # its newest experiment when that was last chosen
     sqlite_with_rowid=False,
 )
 

@@ -165,3 +165,18 @@ def test_the_iterations_of_a_cell_are_those_of_its_newest_blocks(tx: store.Trans
     assert [len(blocks) for blocks in noises.newest_iterations(tx.connection, CELL)] == [3, 0]
     monkeypatch.setattr(noises, "TIMED_BYTES", 50)
     assert [len(blocks) for blocks in noises.newest_iterations(tx.connection, CELL)] == [0]
+
+
+def test_a_number_is_chosen_anew_once_enough_blocks_have_been_run(tx: store.Transaction, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noises, "DUE", 5)
+    built = statusd.build(tx, "a")
+    due = []
+    for _ in range(6):
+        ended = {"control_build": built, "verdict": "unchanged", "state": "decided", "design": DESIGN, "blocks": 2}
+        newest = statusd.experiment(tx, statusd.pair(tx, "a"), built, **ended)
+        due.append(noises.due(tx.connection, CELL) == newest)
+        if due[-1]:
+            noises.put(tx, CELL, FACTS, model.Summary(), newest)
+            assert noises.due(tx.connection, CELL) is None
+        noises.put(tx, CELL, FACTS, model.Summary())  # which forgets nothing
+    assert due == [False, False, True, False, False, True]

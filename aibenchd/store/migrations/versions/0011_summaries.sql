@@ -5,6 +5,8 @@ ALTER TABLE experiments ADD COLUMN in_tail BOOLEAN DEFAULT '0' NOT NULL
 
 ALTER TABLE noises ADD COLUMN summary JSON
 
+ALTER TABLE noises ADD COLUMN chosen_at INTEGER
+
 ALTER TABLE blocks ADD COLUMN treatment_tail FLOAT
 
 ALTER TABLE blocks ADD COLUMN control_tail FLOAT
