@@ -34,7 +34,7 @@ PROCESSES = 40  # that a steady state is told by, at the least
 DIFFERENCES = 60  # that a part is chosen by, at the least
 GROUPS = 10
 GAIN = 0.1  # of the noise: a fifth of the blocks
-ERRORS = 3.0
+ERRORS = 2.5
 WITHIN = 3.0  # standard errors of a position's median that are chance
 OF_MEDIAN = 1.2533  # its standard error over that of a mean, of normal values
 

@@ -636,8 +636,10 @@ def _new_experiment(
     reason: str = "",
 ) -> None:
     key = (cell.selected.digest, cell.device.name, cell.backend)
-    if design.control is None:  # what is steady for the one cell need not be for the other
-        design = dataclasses.replace(design, summary=noises.summary_of(transaction.connection, pair, key))
+    summary = noises.summary_of(transaction.connection, pair, key)
+    if design.control is not None:  # what is steady for the one cell need not be for the other, and neither is the older one
+        summary = model.Summary(guard=False)
+    design = dataclasses.replace(design, summary=summary)
     written = design_json(design)
     transaction.connection.execute(
         _experiments.insert().values(
