@@ -47,7 +47,7 @@ async def measured(made: lab.Lab, commit: str) -> tuple[str, int, float]:
     """The verdict on a commit, its blocks, and up to which share of the iterations its number reaches."""
     columns = "e.verdict, e.blocks, json_extract(e.design, '$.summary.high')"
     query = f"SELECT count(*) {TWO_ARMS} AND p.treatment = '{commit}' AND e.state = 'decided'"
-    await made.until(query)
+    await made.until(query, within=3 * lab.WAIT)
     (row,) = made.rows(f"SELECT {columns} {TWO_ARMS} AND p.treatment = '{commit}'")
     return row
 
