@@ -253,7 +253,7 @@ def _delete(path: Path) -> None:
 
 async def test_experiments_of_an_older_journal_are_decided_on_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
-    migrations.upgrade(path, "0010")
+    migrations.upgrade(path, "0011")
     with sqlite3.connect(path) as older:
         older.execute("PRAGMA foreign_keys=OFF")
         older.execute(
