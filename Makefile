@@ -69,6 +69,7 @@ debian: # install what is missing where we are root, else say what it is; not ev
 
 bench-decide: $(VENV)/.dev ## false alarms, power and trials to a verdict: ours, other rules, and the limit; takes minutes
 	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_decide
+	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_tail
 
 bench-search: $(VENV)/.dev ## how often the right commits are named, at what price, on how many devices, and how soon a creep is seen; takes minutes
 	PYTHONPATH=tests/support $(BIN)/python -m tests.bench.bench_bisect

@@ -398,10 +398,14 @@ class Histories:
         self._seen_until = found.until
 
     async def _note_noise(self, cell: suspicion.Cell) -> None:
-        newest = await self._store.read(functools.partial(noises.newest_blocks, cell=cell))
-        facts = await anyio.to_thread.run_sync(_noise, newest)
+        """How noisy a cell is, and which number of a process its next experiments are decided on."""
+        known = await self._store.read(functools.partial(_history, cell=cell))
+        facts, chosen = await anyio.to_thread.run_sync(_noise, known)
+        if chosen != known.now:
+            log.info("decided on another number from now on", cell=cell.identifier, device=cell.device, summary=chosen)
         if facts:
-            await self._store.write(functools.partial(noises.put, cell=cell, facts=facts))
+            put = functools.partial(noises.put, cell=cell, facts=facts, summary=chosen, chosen_at=known.due)
+            await self._store.write(put)
 
     async def _creep(self, cell: suspicion.Cell) -> None:
         if not self._current().creep.enabled:
@@ -454,7 +458,9 @@ def _measured(connection: sa.Connection, experiment: int) -> _Measured:
 def _explained(connection: sa.Connection, experiment: int) -> model.JsonObject:
     from aibenchd.measure import explaining
 
-    return explaining.explained(explaining.Measured(*one) for one in experiments.samples_by_block(connection, experiment))
+    design = experiments.by_id(connection, experiment).design
+    measured = (explaining.Measured(*one) for one in experiments.samples_by_block(connection, experiment))
+    return explaining.explained(measured, design.summary)
 
 
 def _copy(builds_of: str, of: suspicion.Range) -> int:
@@ -470,10 +476,32 @@ def _wanted(history: series.Series, rule: configuration.CreepSettings) -> creepi
     return creeping.wanted(history, rule)
 
 
-def _noise(newest: Sequence[noises.Blocks]) -> dict[str, float | int | None]:
+@dataclass(frozen=True, slots=True)
+class _History:
+    """What is known of a cell, of what was decided on its number ``now`` and of others.
+
+    Attributes:
+        iterations: where they are needed: to choose, or to say of blocks what they are by another number.
+        due: its newest experiment, where its number is to be chosen anew.
+    """
+
+    newest: Sequence[noises.Blocks]
+    iterations: Sequence[Sequence[noises.Iterations]]
+    now: model.Summary
+    due: int | None
+
+
+def _history(connection: sa.Connection, cell: suspicion.Cell) -> _History:
+    newest, now, due = noises.newest_blocks(connection, cell), noises.now(connection, cell), noises.due(connection, cell)
+    needed = due is not None or not all(one.design.summary.same_number(now) for one in newest)
+    return _History(newest, noises.newest_iterations(connection, cell) if needed else (), now, due)
+
+
+def _noise(known: _History) -> tuple[dict[str, float | int | None], model.Summary]:
     from aibenchd.measure import outlook
 
-    return outlook.facts(newest)
+    chosen = known.now if known.due is None else outlook.chosen(known.iterations, known.now)
+    return outlook.facts(known.newest, chosen, known.iterations), chosen
 
 
 def _weighed(ended: Sequence[findings.Verified]) -> list[suspicion.Ended]:
@@ -601,7 +629,7 @@ def _of_line(known: searches.Searched, line: inside.Line) -> searching.Known:
         min_effect=known.design.rule.min_effect,
         build_seconds=known.build_seconds,
         block_seconds=known.block_seconds,
-        earlier=_earlier(known.earlier),
+        earlier=_earlier(known.earlier, known.design.summary),
     )
 
 
@@ -613,12 +641,12 @@ def _other(known: searches.Searched, line: inside.Line, measuring: Collection[st
     return searching.Beside(_of_line(known, line), running)
 
 
-def _earlier(measured: Sequence[noises.Blocks]) -> bisect.Earlier | None:
+def _earlier(measured: Sequence[noises.Blocks], rule: model.Summary) -> bisect.Earlier | None:
     """The noise that the search of a culprit starts from. It does not know orders: what a slot adds is noise to it."""
     from aibenchd.measure import outlook
     from aibenchd.plan import bisect
 
-    noise = outlook.noise_of(measured)
+    noise = outlook.noise_of(measured, rule)
     scale = noise.scale if math.isnan(noise.slot) else math.hypot(noise.scale, noise.slot)
     return bisect.Earlier(scale, noise.degrees, noise.blocks) if scale > 0 else None
 

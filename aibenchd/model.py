@@ -173,7 +173,7 @@ class Series:
 
 
 NETWORK = "NET latency"  # the series that a delay is decided on
-_OTHER_MEASURES = frozenset({"accuracy", "power", "error"})  # a test of these is not decided on the time that it takes
+OTHER_MEASURES = frozenset({"accuracy", "power", "error"})  # a test of these is not decided on the time that it takes
 
 
 def decisive(series: Sequence[Series], metric: str = "delay") -> Series | None:
@@ -182,7 +182,7 @@ def decisive(series: Sequence[Series], metric: str = "delay") -> Series | None:
     A test of accuracy or power is decided on the first series whose metric, or else whose type, has that name.
     """
     sampled = [one for one in series if one.values]
-    if metric in _OTHER_MEASURES:
+    if metric in OTHER_MEASURES:
         named = [one for one in sampled if one.metric == metric] + [one for one in sampled if metric in one.type.lower()]
         return named[0] if named else None
     return next((one for one in sampled if one.key == NETWORK), sampled[0] if sampled else None)
@@ -238,6 +238,7 @@ class Decision:
         estimate, low, high: treatment / control as a ratio minus 1 (0.02 is 2 % slower), and the confidence
             interval that the verdict rests on, valid at any stopping time; NaN for a side that has no bound yet.
         reason: for a person, where the numbers do not say it.
+        in_tail: whether the verdict and its numbers are of the slow iterations alone (:mod:`aibenchd.decide.guard`).
     """
 
     verdict: Verdict | None
@@ -246,6 +247,7 @@ class Decision:
     low: float = float("nan")
     high: float = float("nan")
     reason: str = ""
+    in_tail: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +299,60 @@ class Rule:
         return self.alpha > _NEVER
 
 
+TAIL = 3 / 4  # of a process's iterations, from the fastest on: where the slow ones begin
+TAILED = 8  # iterations of a process: fewer have no tail apart from the rest
+_PARTS = {
+    (0.0, 1 / 8): "fastest eighth",
+    (0.0, 1 / 2): "fastest half",
+    (7 / 16, 9 / 16): "middle eighth",
+    (1 / 4, 3 / 4): "middle half",
+    (0.0, 1.0): "whole",
+    (TAIL, 1.0): "slowest quarter",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How the iterations of a process become one number, the same in both arms; frozen before an experiment's first block.
+
+    It is the mean of those whose rank lies between two shares of all: 0 and 1/8 are the fastest eighth.
+
+    Attributes:
+        skip: leading iterations that are left out, because the program is not steady yet.
+        low, high: the shares.
+        guard: whether the slow iterations, which the number leaves out, are judged beside it.
+    """
+
+    skip: int = 0
+    low: float = 0.0
+    high: float = 1 / 8
+    guard: bool = True
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the tail is judged beside it: a number that has the tail in it needs no other."""
+        return self.guard and self.high < 1
+
+    @property
+    def of_tail(self) -> bool:
+        """Whether it is of the tail itself."""
+        return self.low >= TAIL
+
+    @property
+    def tail(self) -> Summary:
+        """That of the tail, by itself."""
+        return Summary(self.skip, TAIL, 1.0, guard=False)
+
+    def same_number(self, other: Summary) -> bool:
+        """Whether both make the same number of a process."""
+        return (self.skip, self.low, self.high) == (other.skip, other.low, other.high)
+
+    @property
+    def name(self) -> str:
+        """In words, such as ``mean of the fastest eighth``."""
+        return f"mean of the {_PARTS.get((self.low, self.high), f'iterations from {self.low:.1%} to {self.high:.1%}')}"
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """What one arm runs.
@@ -331,6 +387,7 @@ class Design:
         profiled: whether its trials run under a profiler, so that their times say nothing.
         layout: the seed of the memory layout that its builds were made with; then the environment's size is drawn for each
             block too, for that moves the stack. 0: they are laid out as any others.
+        summary: how a process becomes a number, where it is a time.
     """
 
     benchmark: Benchmark
@@ -348,6 +405,7 @@ class Design:
     control: Variant | None = None
     profiled: bool = False
     layout: int = 0
+    summary: Summary = field(default_factory=Summary)
 
     def of(self, arm: ArmName) -> Variant:
         """What ``arm`` runs."""

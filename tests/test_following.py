@@ -210,7 +210,7 @@ async def test_what_a_search_is_given_is_what_it_takes_still(journal: store.Stor
 
     def write(tx: store.Transaction) -> None:
         statusd.finding(tx, Line(tx, 3).compared(2, 0, **SLOWER), state="open", search="running")
-        noises.put(tx, CELL, facts)
+        noises.put(tx, CELL, facts, model.Summary())
         searches.give(tx, 1, {("c1", "c0"): 4})
         tx.connection.execute(e.update().where(e.c.finding == 1).values(state="open", blocks=4, blocks_left=0, seconds_left=0))
         searches.give(tx, 1, {("c1", "c0"): 6})
@@ -731,7 +731,7 @@ async def test_the_noise_of_one_repository_s_programs_is_not_that_of_another_s(j
     facts = {"blocks": 20, "scale": 0.01, "slot": None, "slot_low": None, "slot_high": None, "smallest": 0.02}
     for repository, scale in (("engine", 0.01), ("fork", 0.05), ("engine", 0.02)):
         cell = dataclasses.replace(CELL, repository=repository)
-        await journal.write(lambda tx, cell=cell, scale=scale: noises.put(tx, cell, facts | {"scale": scale}))
+        await journal.write(lambda tx, cell=cell, scale=scale: noises.put(tx, cell, facts | {"scale": scale}, model.Summary()))
     listed = await journal.read(noises.listing)
     assert {one["repository"]: one["scale"] for one in listed} == {"engine": 0.02, "fork": 0.05}
 

@@ -38,7 +38,7 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
             str(item["id"]),
             item["state"],
             item["triage"],
-            item["verdict"],
+            pages.ended(item),
             screen.interval(item),
             item["device"],
             item["backend"],
@@ -58,7 +58,7 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
 def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what and where, how sure, since which commit, and what it is made of."""
     shown = answer["verdict"] if answer["confirmed"] else "dim"
-    out.line(f"finding {answer['id']}: {answer['state']}, {answer['verdict']} {screen.interval(answer)}", shown)
+    out.line(f"finding {answer['id']}: {answer['state']}, {pages.ended(answer)} {screen.interval(answer)}", shown)
     pages.fact_lines(out, [(name, answer[name]) for name in FACTS])
     pages.fact_lines(out, [("reason", answer["reason"]), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
     first = f"experiment {answer['suspect']} {screen.interval(answer['first_seen'])}"

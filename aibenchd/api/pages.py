@@ -106,7 +106,7 @@ def _smallest(smallest: list[float | None] | None) -> str:
 def noise(out: screen.Screen, answer: dict[str, Any]) -> None:
     """How noisy benchmarks are, by device."""
     items = answer["noise"]
-    head = ("repository", "device", "benchmark", "backend", "finds", "noise", "second slot", "blocks", "when")
+    head = ("repository", "device", "benchmark", "backend", "finds", "noise", "second slot", "blocks", "when", "decided on")
     rows = [
         (
             item["repository"],
@@ -118,6 +118,7 @@ def noise(out: screen.Screen, answer: dict[str, Any]) -> None:
             _slot(item),
             str(item["blocks"]),
             out.ago(item["measured_at"]),
+            item["decided_on"],
         )
         for item in items
     ]
@@ -264,6 +265,7 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
     fact_lines(out, [(name, answer[name]) for name in facts])
     fact_lines(out, [(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])
+    fact_lines(out, [("decided on", answer["decided_on"])])
     fact_lines(out, [(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
     builds = [(arm, build) for arm, build in answer["builds"].items() if build]
     fact_lines(out, [(f"{arm} build", f"{build['id']}, {build['state']}, {build['digest'][:SHORT]}") for arm, build in builds])
@@ -582,9 +584,11 @@ def _number(value: float | None) -> str:
 
 
 def ended(item: Mapping[str, Any]) -> str:
-    """How an experiment ended or stands, in a word."""
+    """How an experiment ended or stands, in a word or a few."""
     verdict = str(item["verdict"] or item["state"])
-    return OF_CELLS.get(verdict, verdict) if item["run_type"] == COMPARE else verdict
+    if item["run_type"] == COMPARE:
+        return OF_CELLS.get(verdict, verdict)
+    return f"{verdict} in the tail" if item.get("in_tail") else verdict
 
 
 def _arms(experiment: dict[str, Any]) -> tuple[str, ...]:

@@ -66,10 +66,15 @@ def decided(read: tape.Tape, rule: model.Rule, order: str) -> model.Decision:
     Raises:
         InvalidFileError: its orders are not those of ``order``.
     """
-    from aibenchd.decide import verdict
+    from aibenchd.decide import guard, verdict
 
+    own = rule if read.tails is None else guard.body(rule)
     try:
-        return verdict.decide(read.treatment, read.control, rule, orders=read.orders, kind=order, numbers=read.numbers)
+        found = verdict.decide(read.treatment, read.control, own, orders=read.orders, kind=order, numbers=read.numbers)
+        if read.tails is None:
+            return found
+        spent = len(read.orders) >= rule.max_blocks
+        return guard.decide(found, read.tails, rule, orders=read.orders, kind=order, numbers=read.numbers, spent=spent)
     except ValueError as error:
         raise errors.InvalidFileError([errors.Fault(read.file, str(error))]) from None
 
@@ -99,6 +104,7 @@ def _json(path: str, decision: model.Decision) -> str:
         "estimate": _known(decision.estimate),
         "low": _known(decision.low),
         "high": _known(decision.high),
+        "in_tail": decision.in_tail,
     }
     return json.dumps(facts)
 

@@ -1,7 +1,9 @@
 """Files of blocks: one JSON object a line, ``{"block", "order": "CT" | "TC", "control": […], "treatment": […]}``.
 
 The lists are the iterations of one process each, in any unit. Blocks are in the order in which they ran. A number may be
-missing, of a block that failed; one that is left out for its result makes the verdict a choice.
+missing, of a block that failed; one that is left out for its result makes the verdict a choice. A tape has no history: the
+number of a process is the mean of its fastest eighth, and where all have eight iterations, the slow ones are judged beside
+it (:mod:`aibenchd.decide.guard`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from aibenchd import errors
-from aibenchd.decide import summary
+from aibenchd.decide import guard, summary
 
 LINE_BOUND = 64 << 20  # bytes
 LISTED = 10  # faults of one tape; the rest is counted
@@ -28,17 +30,32 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """Its blocks in order: one number per process, and which arm ran first. ``file`` is its name, for messages."""
+    """Its blocks in order: one number per process, and which arm ran first.
+
+    Attributes:
+        file: its name, for messages.
+        tails: of the treatment's and of the control's processes; None where one of them has too few iterations for it.
+    """
 
     file: str
     treatment: Sequence[float]
     control: Sequence[float]
     orders: Sequence[str]
     numbers: Sequence[int]
+    tails: guard.Tails | None = None
 
     def up_to(self, blocks: int) -> Tape:
         """Its first ``blocks``."""
-        return Tape(self.file, self.treatment[:blocks], self.control[:blocks], self.orders[:blocks], self.numbers[:blocks])
+        tails = self.tails and (self.tails[0][:blocks], self.tails[1][:blocks])
+        return Tape(self.file, self.treatment[:blocks], self.control[:blocks], self.orders[:blocks], self.numbers[:blocks], tails)
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What is made of the iterations of one; ``tail`` is None where they are too few."""
+
+    number: float
+    tail: float | None
 
 
 class _BadLine(ValueError):  # noqa: N818  it says what is wrong with one
@@ -56,7 +73,7 @@ def read(path: str) -> Tape:
         InvalidFileError: with the first lines that are wrong and what was expected there, and how many more are.
     """
     faults: list[errors.Fault] = []
-    blocks: list[tuple[float, float, str]] = []
+    blocks: list[tuple[_Process, _Process, str]] = []
     seen: dict[int, int] = {}
     try:
         with _opened(path) as file:
@@ -77,7 +94,13 @@ def read(path: str) -> Tape:
     if faults:
         raise errors.InvalidFileError(_first(faults))
     treatment, control, orders = zip(*blocks, strict=True)
-    return Tape(path, treatment, control, orders, tuple(seen))
+    tails = _tails(treatment, control)
+    return Tape(path, [one.number for one in treatment], [one.number for one in control], orders, tuple(seen), tails)
+
+
+def _tails(treatment: Sequence[_Process], control: Sequence[_Process]) -> guard.Tails | None:
+    known = [[one.tail for one in arm if one.tail is not None] for arm in (treatment, control)]
+    return (known[0], known[1]) if sum(map(len, known)) == len(treatment) + len(control) else None
 
 
 def _opened(path: str) -> AbstractContextManager[BinaryIO]:
@@ -103,7 +126,7 @@ def _unsorted(path: str, seen: Mapping[int, int]) -> list[errors.Fault]:
     return [errors.Fault(path, f'"block": expected one after {before}, not {name}; {advice}', line=seen[turned[1]], column=1)]
 
 
-def _block(text: str, number: int, seen: dict[int, int]) -> tuple[float, float, str]:
+def _block(text: str, number: int, seen: dict[int, int]) -> tuple[_Process, _Process, str]:
     found = _object(text)
     name = found.get("block")
     if not isinstance(name, int) or isinstance(name, bool) or name < 0:
@@ -113,7 +136,7 @@ def _block(text: str, number: int, seen: dict[int, int]) -> tuple[float, float, 
     seen[name] = number
     if found.get("order") not in ("CT", "TC"):
         raise _BadLine(f'"order": expected "CT" or "TC", not {repr(found.get("order"))[:40]}')
-    return _number(found, "treatment"), _number(found, "control"), found["order"]
+    return _process(found, "treatment"), _process(found, "control"), found["order"]
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -129,14 +152,14 @@ def _object(text: str) -> dict[str, Any]:
     return found
 
 
-def _number(block: dict[str, Any], arm: str) -> float:
+def _process(block: dict[str, Any], arm: str) -> _Process:
     values = block.get(arm)
     if not isinstance(values, list) or not values:
         raise _BadLine(f'"{arm}": expected a list of times of at least one iteration')
     for index, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, int | float) or not _positive(value):
             raise _BadLine(f'"{arm}"[{index}]: expected a positive, finite time, not {str(value)[:40]}')
-    return summary.of_process(values)
+    return _Process(summary.of_process(values), summary.of_tail(values))
 
 
 def _positive(value: float) -> bool:

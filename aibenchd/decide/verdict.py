@@ -202,7 +202,7 @@ def decide(
     within = whole.up_to(min(len(orders), rule.max_blocks))
     spent = len(orders) >= rule.max_blocks or seconds >= rule.max_seconds
     if len(orders) < first_look and not spent:
-        return model.Decision(None, len(orders), _change(_centre(within.units)))
+        return model.Decision(None, len(orders), change(centre(within.units)))
     found = held(within, rule)
     verdict, stop = _reached(found)
     if verdict is not None:
@@ -381,14 +381,14 @@ def _reached(found: Held) -> tuple[model.Verdict | None, int]:
 def _decision(verdict: model.Verdict | None, seen: Experiment, found: Held, rule: model.Rule) -> model.Decision:
     error = 2 * rule.beta if verdict is model.Verdict.UNCHANGED else rule.alpha
     low, high = _bounds(seen, found, rule, error)
-    blocks, centre = len(seen.ratios), _centre(seen.units)
+    blocks, middle = len(seen.ratios), centre(seen.units)
     if verdict is model.Verdict.INCONCLUSIVE and blocks >= 2 * MIXED > 2 * _rarer_order(seen)[-1]:
-        return model.Decision(verdict, blocks, _change(centre), reason=ONE_ORDER)
+        return model.Decision(verdict, blocks, change(middle), reason=ONE_ORDER)
     if low > high:
-        return model.Decision(verdict and model.Verdict.INCONCLUSIVE, blocks, _change(centre), reason=TORN)
+        return model.Decision(verdict and model.Verdict.INCONCLUSIVE, blocks, change(middle), reason=TORN)
     low, high = _said(verdict, low, high, math.log1p(rule.min_effect))
-    inside = float(np.fmin(np.fmax(centre, low), high))
-    return model.Decision(verdict, blocks, _change(inside), _change(low), _change(high))
+    inside = float(np.fmin(np.fmax(middle, low), high))
+    return model.Decision(verdict, blocks, change(inside), change(low), change(high))
 
 
 def _said(verdict: model.Verdict | None, low: float, high: float, margin: float) -> tuple[float, float]:
@@ -419,7 +419,7 @@ def _coin_bounds(seen: Experiment, rule: model.Rule, error: float) -> tuple[floa
     return sequential.bound(units, scale, threshold, -1), sequential.bound(units, scale, threshold, +1)
 
 
-def _change(theta: float) -> float:
+def change(theta: float) -> float:
     """A log ratio as a ratio minus 1; infinite where no float holds it."""
     try:
         return math.expm1(theta)
@@ -427,7 +427,7 @@ def _change(theta: float) -> float:
         return math.inf
 
 
-def _centre(units: sequential.Floats) -> float:
+def centre(units: sequential.Floats) -> float:
     """The Hodges-Lehmann estimate: the median of all means of two."""
     if not units.size:
         return math.nan

@@ -15,6 +15,8 @@ from aibenchd.measure import keeping, placing, profiler, trial
 from aibenchd.plan import order
 
 PADDING = "AIBENCHD_PADDING"
+COLD_START = "NET cold_start"  # the key of what the runners here state
+FIRST = "first_iteration"  # a metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,21 @@ async def run(
         await _condition(bench, design, placed[arm])
         begun.append(arm)
         finished = await trial.run(bench.sides, bench.device, placed[arm])
-        trials.append(await bench.keeper.take(finished, placed[arm], number))
+        trials.append(with_first(await bench.keeper.take(finished, placed[arm], number), design.summary))
     return await bench.keeper.side_by_side(model.Block(number, tuple(trials)), placed)
+
+
+def with_first(ended: model.Trial, rule: model.Summary) -> model.Trial:
+    """A trial with its first iteration as a metric of its own, where leading ones are left out of what is decided on.
+
+    One that says what its cold start costs has that metric already.
+    """
+    keys = {one.key: one for one in ended.series}
+    network = keys.get(model.NETWORK)
+    if not rule.skip or network is None or not network.values or COLD_START in keys:
+        return ended
+    first = model.Series(network.type, FIRST, network.unit, network.values[:1])
+    return dataclasses.replace(ended, series=(*ended.series, first))
 
 
 async def profile(

@@ -29,15 +29,16 @@ class Measured:
 _Numbers = Mapping[model.ArmName, Mapping[int, float]]  # of one series, by arm and block
 
 
-def explained(measured: Iterable[Measured]) -> model.JsonObject:
+def explained(measured: Iterable[Measured], rule: model.Summary = summary.DEFAULT) -> model.JsonObject:
     """Which operators the network's change comes from, where it was measured by operator; and each other quantity's change.
 
     Every interval of one quantity holds with 95 % at once. Changes are treatment less control, in the quantity's unit.
 
     Args:
         measured: all series of valid blocks of two arms.
+        rule: how a process becomes a number, where it is a time.
     """
-    by_key, units = _numbers(measured)
+    by_key, units = _numbers(measured, rule)
     network = by_key.get(model.NETWORK)
     others = {key: numbers for key, numbers in by_key.items() if key != model.NETWORK and not _is_operator(key, units)}
     return {
@@ -47,7 +48,7 @@ def explained(measured: Iterable[Measured]) -> model.JsonObject:
     }
 
 
-def _numbers(measured: Iterable[Measured]) -> tuple[dict[str, _Numbers], dict[str, str]]:
+def _numbers(measured: Iterable[Measured], rule: model.Summary) -> tuple[dict[str, _Numbers], dict[str, str]]:
     """Of each key the one number of each process, and its unit."""
     found: dict[str, dict[model.ArmName, dict[int, float]]] = defaultdict(lambda: {arm: {} for arm in model.ArmName})
     units: dict[str, str] = {}
@@ -55,7 +56,7 @@ def _numbers(measured: Iterable[Measured]) -> tuple[dict[str, _Numbers], dict[st
         values = [value for value in one.series.values if math.isfinite(value)]
         if values:
             timed = one.series.metric == "latency" and min(values) > 0
-            found[one.series.key][one.arm][one.block] = summary.of_process(values) if timed else statistics.median(values)
+            found[one.series.key][one.arm][one.block] = summary.of_process(values, rule) if timed else statistics.median(values)
             units[one.series.key] = one.series.unit
     return dict(found), units
 

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from aibenchd import model
-from aibenchd.decide import multiplicity, summary, verdict
+from aibenchd.decide import guard, multiplicity, summary, verdict
 from aibenchd.store import experiments
 
 BROKEN_AFTER = 3  # blocks in a row in which all arms failed, or the only one
@@ -22,7 +22,7 @@ BOLDNESS = 0.95  # of bets on which arm fails, as in aibenchd.decide.sequential
 Numbers = Mapping[model.ArmName, float | None]
 
 
-def numbers(block: model.Block, metric: str) -> dict[model.ArmName, float | None]:
+def numbers(block: model.Block, metric: str, rule: model.Summary = summary.DEFAULT) -> dict[model.ArmName, float | None]:
     """The one number of each process that is decided on; None for a trial that failed.
 
     Larger is worse in all of them: of an accuracy it is the reciprocal of the median. Of a power it is the median, of an error
@@ -34,11 +34,20 @@ def numbers(block: model.Block, metric: str) -> dict[model.ArmName, float | None
         if one.outcome is not model.Outcome.OK:
             found[one.arm] = None
         else:
-            found[one.arm] = _number(metric, series.values) if series else NO_ERROR
+            found[one.arm] = _number(metric, series.values, rule) if series else NO_ERROR
     return found
 
 
-def _number(metric: str, values: Sequence[float]) -> float:
+def tails(block: model.Block, design: model.Design) -> dict[model.ArmName, float]:
+    """The number of each process's slow iterations, by arm; of none where these are not judged beside the rest."""
+    if design.arms == 1 or design.benchmark.metric in model.OTHER_MEASURES:
+        return {}
+    series = {one.arm: model.decisive(one.series) for one in block.trials if one.outcome is model.Outcome.OK}
+    found = {arm: summary.of_tail(one.values, design.summary) for arm, one in series.items() if one is not None}
+    return {arm: value for arm, value in found.items() if value is not None}
+
+
+def _number(metric: str, values: Sequence[float], rule: model.Summary) -> float:
     match metric:
         case "accuracy":
             return 1 / max(statistics.median(values), LEAST_ACCURACY)
@@ -47,7 +56,7 @@ def _number(metric: str, values: Sequence[float]) -> float:
         case "error":
             return max(values)
         case _:
-            return summary.of_process(values)
+            return summary.of_process(values, rule)
 
 
 def decision(
@@ -236,17 +245,45 @@ def _compared(design: model.Design, blocks: Sequence[experiments.Journalled], fi
     if design.benchmark.metric == "error":
         return _agreeing(design, blocks)
     timed = _timed(blocks)
-    alpha = design.rule.alpha * (OF_TIME if _compares_outputs(design) else 1)
-    return verdict.decide(
+    rule = dataclasses.replace(design.rule, alpha=design.rule.alpha * (OF_TIME if _compares_outputs(design) else 1))
+    found = verdict.decide(
         [block.treatment or 0.0 for block in timed],
         [block.control or 0.0 for block in timed],
-        dataclasses.replace(design.rule, alpha=alpha),
+        guard.body(rule) if _is_guarded(design) else rule,
         orders=[block.order for block in timed],
         numbers=[block.number for block in timed],
         kind=design.order,
         seconds=seconds_of(blocks),
         first_look=first_look,
     )
+    if design.summary.of_tail and found.verdict is not None:
+        return dataclasses.replace(found, reason=found.reason or f"in the tail: {guard.WHERE}")
+    tailed = [(block.treatment_tail, block.control_tail) for block in timed]
+    return _beside_tails(design, blocks, timed, rule, found) if _is_guarded(design) and all(map(all, tailed)) else found
+
+
+def _beside_tails(
+    design: model.Design,
+    blocks: Sequence[experiments.Journalled],
+    timed: Sequence[experiments.Journalled],
+    rule: model.Rule,
+    found: model.Decision,
+) -> model.Decision:
+    """What becomes of a decision once the slow iterations have been looked at too, of which each of ``timed`` has a number."""
+    return guard.decide(
+        found,
+        ([block.treatment_tail or 0.0 for block in timed], [block.control_tail or 0.0 for block in timed]),
+        rule,
+        orders=[block.order for block in timed],
+        numbers=[block.number for block in timed],
+        kind=design.order,
+        spent=len(blocks) >= rule.max_blocks or seconds_of(blocks) >= rule.max_seconds,
+    )
+
+
+def _is_guarded(design: model.Design) -> bool:
+    """Whether a part of alpha is for the slow iterations; that there are enough of them is seen once they have run."""
+    return design.summary.guarded and design.benchmark.metric not in model.OTHER_MEASURES
 
 
 def _timed(blocks: Sequence[experiments.Journalled]) -> list[experiments.Journalled]:

@@ -10,8 +10,10 @@ import math
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
+
 from aibenchd import model
-from aibenchd.decide import prospects
+from aibenchd.decide import choosing, prospects, summary, verdict
 from aibenchd.measure import judging
 from aibenchd.store import experiments, noises
 
@@ -19,17 +21,35 @@ LARGEST = 1e6  # ratio of the arms, either way, that is reckoned with: garbage f
 UNKNOWN = prospects.Noise(math.nan, math.nan, math.nan, math.nan, math.nan, 0, math.nan, clumped=False)
 
 
-def facts(newest: Sequence[noises.Blocks]) -> dict[str, float | int | None]:
+def chosen(history: Sequence[Sequence[noises.Iterations]], now: model.Summary) -> model.Summary:
+    """Which number of a process a cell's next experiments are decided on; see :func:`aibenchd.decide.choosing.chosen`.
+
+    Args:
+        history: blocks of its experiments, oldest first. Those with other numbers of iterations than the experiment's first one,
+            or with times that are none, are left out.
+    """
+    return choosing.chosen(_iterations(history), now)
+
+
+def facts(
+    newest: Sequence[noises.Blocks], rule: model.Summary, history: Sequence[Sequence[noises.Iterations]] = ()
+) -> dict[str, float | int | None]:
     """What is kept of a cell's noise; empty where there are no blocks.
 
     Args:
         newest: of the experiments of one cell, newest first; asked about is the rule of the newest that was to give a verdict.
+        rule: which number of a process is asked about.
+        history: as of :func:`chosen`; where some of the newest were decided on another number, theirs is made from these.
     """
     timed = _timed(newest)
-    if not timed:
+    own = _of(timed, rule)
+    seen = [judging.seen(one.design, one.blocks) for one in own]
+    if len(own) < len(timed):
+        seen = [_seen(one, rule) for one in _iterations(history)] or seen
+    if not seen:
         return {}
-    noise = noise_of(newest)
-    rule = next((one.design.rule for one in newest if one.design.rule.decides), model.Rule())
+    noise = prospects.noise(seen)
+    test = next((one.design.rule for one in timed if one.design.rule.decides), model.Rule())
     return {
         "blocks": noise.blocks,
         "scale": _known(noise.scale),
@@ -37,15 +57,15 @@ def facts(newest: Sequence[noises.Blocks]) -> dict[str, float | int | None]:
         "slot": _known(noise.slot),
         "slot_low": _known(noise.slot_low),
         "slot_high": _known(noise.slot_high),
-        "smallest": _known(prospects.smallest(noise, rule)),
-        "expected": _known(prospects.blocks(noise, rule)),
+        "smallest": _known(prospects.smallest(noise, test)),
+        "expected": _known(prospects.blocks(noise, test)),
         "seconds": statistics.median(block.seconds for one in timed for block in one.blocks),
     }
 
 
-def noise_of(newest: Sequence[noises.Blocks]) -> prospects.Noise:
-    """The noise of the experiments of one cell."""
-    return prospects.noise([judging.seen(one.design, one.blocks) for one in _timed(newest)])
+def noise_of(newest: Sequence[noises.Blocks], rule: model.Summary) -> prospects.Noise:
+    """The noise of those experiments of one cell that were decided on one number of a process."""
+    return prospects.noise([judging.seen(one.design, one.blocks) for one in _of(_timed(newest), rule)])
 
 
 def first_look(design: model.Design, cell: noises.Known | None) -> int:
@@ -112,6 +132,34 @@ def _of_blocks(left: int, seconds: float) -> model.Outlook:
 
 def _timed(newest: Sequence[noises.Blocks]) -> list[noises.Blocks]:
     return [one for one in newest if one.design.benchmark.metric != "error" and one.blocks]
+
+
+def _of(timed: Sequence[noises.Blocks], rule: model.Summary) -> list[noises.Blocks]:
+    return [one for one in timed if one.design.summary.same_number(rule)]
+
+
+def _seen(timed: choosing.Timed, rule: model.Summary) -> verdict.Experiment:
+    """Blocks as they are analysed, by another number than they were."""
+    treatment, control = (np.log(summary.of_each(arm, rule)) for arm in (timed.treatment, timed.control))
+    return verdict.by_coin(treatment - control, np.where(np.array(timed.orders) == "TC", 1.0, -1.0))
+
+
+def _iterations(history: Sequence[Sequence[noises.Iterations]]) -> list[choosing.Timed]:
+    return [_stacked(alike) for blocks in history if (alike := _alike(blocks))]
+
+
+def _alike(blocks: Sequence[noises.Iterations]) -> list[noises.Iterations]:
+    """Those whose processes have as many iterations as the first one's, and times that are some."""
+    wanted = len(blocks[0].treatment) if blocks else 0
+    same = [one for one in blocks if len(one.treatment) == len(one.control) == wanted]
+    return [one for one in same if wanted and all(0 < time < math.inf for arm in (one.treatment, one.control) for time in arm)]
+
+
+def _stacked(blocks: Sequence[noises.Iterations]) -> choosing.Timed:
+    treatment, control = (
+        np.array(arm, dtype=float) for arm in zip(*((one.treatment, one.control) for one in blocks), strict=True)
+    )
+    return choosing.Timed([one.order for one in blocks], treatment, control)
 
 
 def _noise(cell: noises.Known | None) -> prospects.Noise:

@@ -605,7 +605,8 @@ def _judge(
 ) -> _Judged:
     from aibenchd.measure import judging, outlook
 
-    numbers = judging.numbers(block, experiment.design.benchmark.metric)
+    numbers = judging.numbers(block, experiment.design.benchmark.metric, experiment.design.summary)
+    tails = judging.tails(block, experiment.design)
     latest = experiments.Journalled(
         number=block.number,
         order="".join(one.arm.value[0].upper() for one in block.trials),
@@ -616,6 +617,8 @@ def _judge(
         agreements={one.arm: one.agreement for one in block.trials},
         stratum=_stratum(earlier, fingerprint),
         fingerprint=fingerprint,
+        treatment_tail=tails.get(model.ArmName.TREATMENT),
+        control_tail=tails.get(model.ArmName.CONTROL),
     )
     reasons = {one.arm: one.reason for one in block.trials}
     if experiment.design.profiled:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import statistics
 from collections import Counter
@@ -186,7 +185,7 @@ def _of_one(connection: sa.Connection, number: int, reported: Sequence[Mapping[s
         statistics=_statistics(main),
         outputs=_counted(trials, "agreement"),
         outcomes=_counted(trials, "outcome"),
-        explained=_explained(connection, number) if item["control"] and item["blocks"] else None,
+        explained=_explained(connection, item) if item["control"] and item["blocks"] else None,
         series=[_series(one) for one in reported if one is not main],
         log=_log(item, trials),
     )
@@ -222,8 +221,9 @@ def _median(numbers: Sequence[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def _explained(connection: sa.Connection, number: int) -> JsonObject:
+def _explained(connection: sa.Connection, item: views.Item) -> JsonObject:
     from aibenchd.measure import explaining  # it imports numpy
 
-    measured = functools.partial(experiments.samples_by_block, connection, number)
-    return explaining.explained(explaining.Measured(*one) for one in measured())
+    own = model.Summary(**item["design"].get("summary", {}))
+    measured = (explaining.Measured(*one) for one in experiments.samples_by_block(connection, item["id"]))
+    return explaining.explained(measured, own.tail if item["in_tail"] else own)

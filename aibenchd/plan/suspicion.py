@@ -33,6 +33,7 @@ class Fault(enum.StrEnum):
     """What a bad verdict is of. Each is searched apart: what made a program fail need not be what made it slower."""
 
     SLOWER = "slower"
+    TAIL = "slower in its slow iterations alone"
     BROKEN = "broken"
     WRONG = "wrong"  # it computes something else
 
@@ -63,7 +64,7 @@ class Suspect:
 
     Attributes:
         newer, older: positions of its treatment and its control on the branch; None where they are not on it.
-        estimate, low, high: as :class:`aibenchd.model.Decision`; None where unknown.
+        estimate, low, high, in_tail: as :class:`aibenchd.model.Decision`; None where unknown.
     """
 
     experiment: int
@@ -76,6 +77,7 @@ class Suspect:
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
+    in_tail: bool = False
 
     @property
     def slower(self) -> bool:
@@ -87,7 +89,9 @@ class Suspect:
         """What is wrong."""
         if self.verdict is model.Verdict.BROKEN:
             return Fault.BROKEN
-        return Fault.SLOWER if self.slower else Fault.WRONG
+        if not self.slower:
+            return Fault.WRONG
+        return Fault.TAIL if self.in_tail else Fault.SLOWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +165,15 @@ def slower(verdict: model.Verdict | None, low: float | None) -> bool:
 
 
 def sighting_of(suspect: Suspect, known: Iterable[Known]) -> int | None:
-    """The newest finding that a suspect shows again: its commits span that one's, and it is not more than findings explain."""
-    spanned = [one for one in known if one.suspect.cell == suspect.cell and _spans(suspect, one.suspect)]
+    """The newest finding that a suspect shows again: its commits span that one's, and it is not more than findings explain.
+
+    What is slower in its slow iterations alone explains nothing of the others.
+    """
+    spanned = [
+        one
+        for one in known
+        if one.suspect.cell == suspect.cell and _spans(suspect, one.suspect) and (suspect.in_tail or not one.suspect.in_tail)
+    ]
     if not spanned or _exceeds(suspect, spanned):
         return None
     return max(one.finding for one in spanned)

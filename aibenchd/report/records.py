@@ -29,7 +29,11 @@ One object per metric. These fields are in every record; a field that does not a
 ``layout``             seed of the memory layout that both builds were made for, to tell a slow commit from one unlucky layout;
                        null where they are laid out as ever; the ``reason`` says where a build came out as it was before
 ``reason``             of the verdict, where the numbers do not say it; null where ``verdict`` is
+``in_tail``            whether the verdict is of the slow iterations alone, as ``estimate`` then is; null where ``verdict`` is
 ``alpha``              the rule's false alarms, at most; ``min_effect``, the smallest change that matters
+``summary``            how a process becomes the number that is decided on, where it is a time: ``{"name", "skip", "low",
+                       "high", "guard"}``, the mean of the iterations whose rank lies between two shares of all, after ``skip``
+                       leading ones; ``guard``, whether the slow ones are judged beside
 ``blocks``             how many were analysed; null in ``samples``
 ``statistics``         ``{"treatment": {"p50": …}, "control": {…}, "diff": {…}}`` over all samples; diff is treatment - control
 ``num_runs``           how many samples the treatment's statistics are of
@@ -151,7 +155,7 @@ def verdict_records(
             {
                 **common,
                 **_of_key(experiment, arms, key, decision.blocks),
-                **(_of_decision(decision) if key == experiment.decided_on else _UNDECIDED),
+                **(_of_decision(experiment, decision) if key == experiment.decided_on else _UNDECIDED),
             },
         )
         for key in dict.fromkeys([*_keys(arms), experiment.decided_on])
@@ -180,7 +184,7 @@ def confirmed_record(
         **_common(confirmed, backend, time),
         "regressed_types": [confirmed.decided_on],
         **_of_key(confirmed, arms, confirmed.decided_on, decision.blocks),
-        **_of_decision(decision),
+        **_of_decision(confirmed, decision),
         "first_seen": _interval(first),
     }
     return _record(confirmed.installation, "verdict", ("regress", confirmed.id, confirmed.decided_on), fields)
@@ -250,7 +254,7 @@ def alert_record(verified: Experiment, alert: Alert, decision: model.Decision, *
     shown = [one for one in operators if one["status"] != UNCHANGED and one["change"] is not None]
     fields = {
         **{name: common[name] for name in ("time", "experiment", "repository", "commit", "control_commit", "model", "benchmark")},
-        **_of_decision(decision),
+        **_of_decision(verified, decision),
         "event": alert.event,
         "finding": alert.finding,
         "author": alert.author,
@@ -282,7 +286,7 @@ def status_record(
 
 _Arms = Mapping[model.ArmName, Mapping[str, Sequence[model.Series]]]  # arm -> key -> one series per trial
 
-_UNDECIDED: model.JsonObject = {"verdict": None, "reason": None, "estimate": None, "low": None, "high": None}
+_UNDECIDED: model.JsonObject = dict.fromkeys(("verdict", "reason", "estimate", "low", "high", "in_tail"))
 
 
 def _record(installation: str, kind: str, name: Sequence[str | int], fields: model.JsonObject) -> model.Record:
@@ -317,6 +321,7 @@ def _common(experiment: Experiment, backend: str, time: datetime) -> dict[str, m
         **_of_benchmark(design.benchmark),
         "alpha": design.rule.alpha,
         "min_effect": design.rule.min_effect,
+        "summary": {"name": design.summary.name, **dataclasses.asdict(design.summary)},
         "user_identifier": experiment.user_identifier,
         "user": experiment.user,
         "meta": _finite(experiment.meta),
@@ -339,9 +344,10 @@ def _of_key(experiment: Experiment, arms: _Arms, key: str, blocks: int) -> dict[
     return {**_of_series(experiment, arms, key), "block": None, "blocks": blocks, "values": values}
 
 
-def _of_decision(decision: model.Decision) -> dict[str, model.Json]:
+def _of_decision(experiment: Experiment, decision: model.Decision) -> dict[str, model.Json]:
     verdict = decision.verdict.value if decision.verdict else None
-    return {"verdict": verdict, "reason": decision.reason, **_interval(decision)}
+    in_tail = decision.in_tail or experiment.design.summary.of_tail
+    return {"verdict": verdict, "reason": decision.reason, **_interval(decision), "in_tail": in_tail}
 
 
 def _interval(decision: model.Decision) -> dict[str, model.Json]:

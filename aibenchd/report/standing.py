@@ -17,7 +17,7 @@ class Cell:
     """The newest experiment of a commit in one cell.
 
     Attributes:
-        state, verdict, reason, estimate: of the experiment.
+        state, verdict, reason, estimate, in_tail: of the experiment.
         finding, finding_state, unverified: that it began, where it did; whether no one measured that again.
         sighted: whether it shows what an older commit's finding has shown.
     """
@@ -32,6 +32,7 @@ class Cell:
     finding_state: str | None = None
     unverified: bool = False
     sighted: bool = False
+    in_tail: bool = False
 
     @property
     def group(self) -> str:
@@ -99,7 +100,8 @@ def of(cells: Iterable[Cell]) -> Standing | None:
 
 def _failed(worst: Cell, others: int) -> str:
     change = "" if worst.estimate is None else f" {worst.estimate:+.1%}"
-    text = f"{worst.verdict}{change}: {worst.benchmark} on {worst.device}"
+    where = " in the tail" if worst.in_tail else ""
+    text = f"{worst.verdict}{change}{where}: {worst.benchmark} on {worst.device}"
     return f"{text}, and {others} more" if others else text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -86,6 +87,7 @@ def experiment(
     design = {
         **like.design,
         "rule": {**like.design["rule"], "e_value": 0.0, **(rule or {})},
+        "summary": dataclasses.asdict(_summary(like, finding)),
         "profiled": profiled,
         "seed": seed_of(pair, (like.benchmark, like.device, like.backend)),
         "layout": layout,
@@ -112,6 +114,14 @@ def experiment(
         .returning(_e.c.id)
     ).scalar_one()
     return number
+
+
+def _summary(like: sa.Row[Any], finding: int | None) -> model.Summary:
+    """That of an experiment; of what serves a finding, of the part of the iterations that it is of, and of no other."""
+    own = model.Summary(**like.design.get("summary", {}))
+    if finding is None:
+        return own
+    return own.tail if like.in_tail else dataclasses.replace(own, guard=False)
 
 
 def build(transaction: store.Transaction, like: int, rank: int, *, commit: str = "", copy: int = 0) -> int:

@@ -60,6 +60,7 @@ class Journalled:
         stratum, fingerprint: the number of what the device was like, in the experiment and in the journal. A ratio is taken
             within a block, and what is expected of one only has to rest on those before it: so whatever a change of stratum
             does to their noise, no false alarm comes of it, and none of them need be left out.
+        treatment_tail, control_tail: the number of each process's slow iterations; None where these are not judged.
     """
 
     number: int
@@ -71,6 +72,8 @@ class Journalled:
     agreements: Mapping[model.ArmName, model.Agreement] = field(default_factory=dict)
     stratum: int = 0
     fingerprint: int | None = None
+    treatment_tail: float | None = None
+    control_tail: float | None = None
 
 
 def next_of(
@@ -130,6 +133,7 @@ def design_of(stored: Mapping[str, Any]) -> model.Design:
     return model.Design(
         benchmark=model.Benchmark(**parts.pop("benchmark")),
         rule=model.Rule(**parts.pop("rule")),
+        summary=model.Summary(**parts.pop("summary", {})),
         control=None if control is None else model.Variant(**{**control, "benchmark": model.Benchmark(**control["benchmark"])}),
         **parts,
     )
@@ -157,6 +161,8 @@ def journalled(connection: sa.Connection, experiment: int) -> list[Journalled]:
             agreements.get(row.number, {}),
             row.stratum,
             row.fingerprint,
+            row.treatment_tail,
+            row.control_tail,
         )
         for row in rows
     ]
@@ -188,6 +194,8 @@ def journal(
             valid=analysed.valid,
             treatment=analysed.treatment,
             control=analysed.control,
+            treatment_tail=analysed.treatment_tail,
+            control_tail=analysed.control_tail,
             started_at=started,
             finished_at=finished,
             stratum=analysed.stratum,
@@ -247,6 +255,7 @@ def decide(transaction: store.Transaction, experiment: int, decision: model.Deci
             verdict=decision.verdict,
             reason=decision.reason or _experiments.c.reason,
             decided_at=datetime.now(UTC),
+            in_tail=decision.in_tail,
             **_interval(decision),
         )
     )

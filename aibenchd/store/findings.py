@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -382,7 +383,9 @@ def mended(transaction: store.Transaction, mend: Mend) -> None:
 def decision_of(connection: sa.Connection, experiment: int) -> model.Decision:
     """What an experiment ended with, or has come to."""
     row = connection.execute(
-        sa.select(_e.c.verdict, _e.c.blocks, _e.c.estimate, _e.c.low, _e.c.high, _e.c.reason).where(_e.c.id == experiment)
+        sa.select(*(_e.c[name] for name in ("verdict", "blocks", "estimate", "low", "high", "reason", "in_tail"))).where(
+            _e.c.id == experiment
+        )
     ).one()
     return decision(row)
 
@@ -390,7 +393,8 @@ def decision_of(connection: sa.Connection, experiment: int) -> model.Decision:
 def decision(row: Any) -> model.Decision:
     """Of a row that has the columns of an experiment."""
     estimate, low, high = (math.nan if value is None else value for value in (row.estimate, row.low, row.high))
-    return model.Decision(model.Verdict(row.verdict) if row.verdict else None, row.blocks, estimate, low, high, row.reason)
+    verdict = model.Verdict(row.verdict) if row.verdict else None
+    return model.Decision(verdict, row.blocks, estimate, low, high, row.reason, row.in_tail)
 
 
 def fingerprint_of(connection: sa.Connection, experiment: int) -> Mapping[str, str]:
@@ -419,6 +423,7 @@ def suspects(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
         _e.c.estimate,
         _e.c.low,
         _e.c.high,
+        _e.c.in_tail,
         _e.c.control_build,
         _p.c.repository,
         _p.c.treatment,
@@ -460,11 +465,17 @@ def suspect_of(row: sa.Row[Any]) -> suspicion.Suspect:
         estimate=row.estimate,
         low=row.low,
         high=row.high,
+        in_tail=row.in_tail,
     )
 
 
 def valid_blocks(connection: sa.Connection, experiment: int) -> list[experiments.Journalled]:
     return [block for block in experiments.journalled(connection, experiment) if block.valid]
+
+
+def in_tail(blocks: Iterable[experiments.Journalled]) -> list[experiments.Journalled]:
+    """Blocks by the numbers of their slow iterations."""
+    return [dataclasses.replace(one, treatment=one.treatment_tail, control=one.control_tail) for one in blocks]
 
 
 def log_ratios(blocks: Iterable[experiments.Journalled]) -> list[float]:

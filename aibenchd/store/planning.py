@@ -21,6 +21,8 @@ ORPHANS = 100
 CALIBRATION_PRIORITY = 1_000  # as a person's request
 CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
 NEW_CELL = "no control: measured here for the first time; the next revision is compared with one"
+# What two cells are compared by: what is steady for the one need not be for the other, and neither is the older.
+OF_CELLS = model.Summary(guard=False)
 PROCESSES_APART = 10  # at least, of each of two cells on two devices
 SAME_PROGRAMS = "no control: its programs are the same as these, and it has not been measured here before"
 CONTROL_DOES_NOT_BUILD = schema.CONTROL_DOES_NOT_BUILD
@@ -129,7 +131,7 @@ def compare(
     for one, other in arms:
         rank = one.repository.priority + one.cell.selected.selection.priority + priority
         own = design_of(one.cell, one.repository.framework, experiment, 2, again.seed_of(pair, one.cell.key))
-        design = dataclasses.replace(own, arms=2, control=_variant(other))
+        design = dataclasses.replace(own, arms=2, control=_variant(other), summary=OF_CELLS)
         builds_of = [_wanted(transaction, side.repository, side.commit, side.cell, rank) for side in (one, other)]
         _new_experiment(transaction, pair, one.cell, design, builds_of[0], builds_of[1], rank, now)
     transaction.announce("experiment.planned", pair=pair, count=len(arms))
@@ -162,7 +164,7 @@ def compare_apart(
         for side in sides:
             rank = repository.priority + side.cell.selected.selection.priority + priority
             own = design_of(side.cell, repository.framework, experiment, 1, again.seed_of(pair, side.cell.key))
-            design = dataclasses.replace(own, blocks=max(own.blocks, PROCESSES_APART))
+            design = dataclasses.replace(own, blocks=max(own.blocks, PROCESSES_APART), summary=OF_CELLS)
             build = _wanted(transaction, repository, commit, side.cell, rank)
             _new_experiment(transaction, pair, side.cell, design, build, None, rank, now)
         transaction.announce("experiment.planned", pair=pair, count=len(sides))
@@ -211,7 +213,8 @@ def calibrate(
     pair = again.new_pair(transaction, first.repository.name, *commits, model.RunType.SELFCHECK, request=request, priority=rank)
     for side in sides:
         own = design_of(side.cell, side.repository.framework, experiment, 2, again.seed_of(pair, side.cell.key))
-        design = dataclasses.replace(own, arms=2, rule=model.Rule.of_blocks(blocks, own.rule.min_effect))
+        rule, summary = model.Rule.of_blocks(blocks, own.rule.min_effect), _summary(transaction, pair, side.cell)
+        design = dataclasses.replace(own, arms=2, rule=rule, summary=summary)
         build = _wanted(transaction, side.repository, side.commit, side.cell, rank)
         _new_experiment(transaction, pair, side.cell, design, build, build, rank, now)
     transaction.announce("experiment.planned", pair=pair, count=len(sides))
@@ -604,12 +607,18 @@ def _add(
     reason: str,
 ) -> None:
     for cell in cells:
-        design = design_of(cell, repository.framework, experiment, 1 if control is None else 2, again.seed_of(pair, cell.key))
+        own = design_of(cell, repository.framework, experiment, 1 if control is None else 2, again.seed_of(pair, cell.key))
+        design = dataclasses.replace(own, summary=_summary(transaction, pair, cell))
         rank = repository.priority + cell.selected.selection.priority + priority
         build = _wanted(transaction, repository, treatment, cell, rank)
         against = None if control is None or design.arms == 1 else _wanted(transaction, repository, control, cell, rank)
         _new_experiment(transaction, pair, cell, design, build, against, rank, now, reason)
     transaction.announce("experiment.planned", pair=pair, count=len(cells))
+
+
+def _summary(transaction: store.Transaction, pair: int, cell: coverage.Cell) -> model.Summary:
+    """Which number of a process is decided on, by what the cell has shown up to now."""
+    return noises.summary_of(transaction.connection, pair, (cell.selected.digest, cell.device.name, cell.backend))
 
 
 def _wanted(

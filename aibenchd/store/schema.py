@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0011"  # the newest migration: what this code reads and writes
+VERSION = "0012"  # the newest migration: what this code reads and writes
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -206,6 +206,7 @@ experiments = sa.Table(
     sa.Column("seconds_left", sa.Integer),
     sa.Column("wave", sa.Integer, nullable=False, server_default="0"),  # aibenchd.plan.order.wave of these seconds
     sa.Column("out_of_reach", sa.Boolean, nullable=False, server_default="0"),  # whether its budget will hardly decide it
+    sa.Column("in_tail", sa.Boolean, nullable=False, server_default="0"),  # whether its verdict is of the slow iterations alone
     sa.UniqueConstraint("pair", "benchmark", "device", "backend"),
     # The next block of a device is the first row of this index: highest priority, not in vain, newest pair, soonest done, least
     # measured, by lot.
@@ -321,6 +322,8 @@ noises = sa.Table(
     sa.Column("degrees", sa.Float),  # of freedom, of a Student law with such tails
     sa.Column("expected", sa.Float),  # blocks to a verdict where nothing changed
     sa.Column("seconds", sa.Float),  # that a block takes
+    sa.Column("summary", sa.JSON),  # model.Summary of the cell's next experiments; NULL: as ever
+    sa.Column("chosen_at", sa.Integer),  # its newest experiment when that was last chosen
     sqlite_with_rowid=False,
 )
 
@@ -364,6 +367,8 @@ blocks = sa.Table(
     sa.Column("stratum", sa.Integer, nullable=False, server_default="0"),  # one more at each change of the fingerprint
     sa.Column("fingerprint", sa.Integer, sa.ForeignKey("fingerprints.id")),
     sa.Column("conditions", sa.JSON),  # the device's state before it and after it
+    sa.Column("treatment_tail", sa.Float),  # the number of each process's slow iterations, where they are judged beside
+    sa.Column("control_tail", sa.Float),
     sqlite_with_rowid=False,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,15 +168,20 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
         for commits in merges.parts(within.commits(line))
         for one in connection.execute(of_platform.where(_b.c.commit.in_(commits)))
     ]
-    shown = [findings.valid_blocks(connection, experiment) for experiment in (row.id, *_verifying(connection, finding))]
+    first = findings.valid_blocks(connection, row.id)
+    shown = [findings.in_tail(first) if row.in_tail else first]
+    shown += [findings.valid_blocks(connection, experiment) for experiment in _verifying(connection, finding)]
     blocks = [block for some in shown for block in some]
+    design = experiments.design_of(row.design)
+    if row.in_tail:
+        design = _of_tail(design, row.low)
     return Searched(
         finding=finding,
         device=row.device,
         repository=row.repository,
         slower=suspect.slower,
         verdict=model.Verdict(row.verdict),
-        design=experiments.design_of(row.design),
+        design=design,
         line=line,
         within=within,
         built=frozenset(one.commit for one in made if one.state in ("built", "building", "failed") and one.queued_at < began),
@@ -211,6 +217,7 @@ def beside(connection: sa.Connection, finding: int) -> list[Searched]:
             _e.c.benchmark == own.benchmark,
             _p.c.treatment == own.treatment,
             _p.c.control == own.control,
+            _e.c.in_tail == own.in_tail,
             _f.c.id != finding,
             _f.c.state.in_((suspicion.OPEN, suspicion.ACCEPTED)),
             sa.or_(runs, measured > 0),
@@ -228,6 +235,15 @@ def blocks_by_device(searched: Iterable[Searched]) -> dict[str, int]:
     for one in searched:
         found[one.device] += sum(len(step.ratios) for step in one.steps)
     return dict(found)
+
+
+def _of_tail(design: model.Design, low: float) -> model.Design:
+    """What the search of a change of the slow iterations is judged by; ``low`` is how large that is at the least.
+
+    They are many times as noisy as the others: what is less than half of what is to be explained is not looked for.
+    """
+    rule = dataclasses.replace(design.rule, min_effect=max(design.rule.min_effect, low / 2))
+    return dataclasses.replace(design, summary=design.summary.tail, rule=rule)
 
 
 def give(transaction: store.Transaction, finding: int, wanted: Mapping[tuple[str, str], int | None]) -> None:

@@ -102,6 +102,7 @@ def of_cell(connection: sa.Connection, cell: suspicion.Cell) -> Series:
             _e.c.verdict.not_in(SILENT),
             _e.c.control_build.is_not(None),
             _p.c.run_type.in_(OF_SERIES),
+            ~_of_tail(),
             older.c.position < newer.c.position,
         )
         .order_by(_e.c.id.desc())
@@ -130,6 +131,11 @@ def compare(transaction: store.Transaction, series: Series, older: str, newer: s
     rank = like.priority + PRIORITY
     arms = [again.build(transaction, like.treatment_build, rank, commit=commit) for commit in (newer, older)]
     again.experiment(transaction, like, pair, arms, rank)
+
+
+def _of_tail() -> sa.ColumnElement[bool]:
+    """Whether what was compared are the slow iterations alone: their ratio is none of the series'."""
+    return sa.or_(_e.c.in_tail, sa.func.coalesce(_e.c.design["summary"]["low"].as_float(), 0.0) >= model.TAIL)
 
 
 def _edge(row: sa.Row[Any]) -> Edge:

@@ -48,7 +48,9 @@ def cells(connection: sa.Connection, told: Told, devices: Collection[str], unver
     sighted = sa.exists().where(schema.sightings.c.experiment == _e.c.id).label("sighted")
     columns = (_e.c.benchmark.label("digest"), _e.c.backend, _e.c.identifier, _e.c.device, _e.c.state, _e.c.verdict, _e.c.reason)
     rows = connection.execute(
-        sa.select(*columns, _e.c.estimate, sighted, _f.c.id, _f.c.state.label("finding_state"), _f.c.reason.label("why"))
+        sa.select(
+            *columns, _e.c.estimate, _e.c.in_tail, sighted, _f.c.id, _f.c.state.label("finding_state"), _f.c.reason.label("why")
+        )
         .join(_p, _p.c.id == _e.c.pair)
         .outerjoin(_f, _f.c.suspect == _e.c.id)
         .where(
@@ -73,6 +75,7 @@ def cells(connection: sa.Connection, told: Told, devices: Collection[str], unver
             row.finding_state,
             row.why in unverified,
             row.sighted,
+            row.in_tail,
         )
         for row in newest.values()
     ]

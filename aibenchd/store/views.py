@@ -57,6 +57,7 @@ _OF_EXPERIMENT: tuple[sa.ColumnElement[Any], ...] = (
     _e.estimate,
     _e.low,
     _e.high,
+    _e.in_tail,
     _e.blocks.label("block_count"),
     *(sa.case((_UNDECIDED, column)).label(column.name) for column in _LEFT),
     _e.priority,
@@ -243,18 +244,35 @@ def experiment(connection: sa.Connection, number: int) -> Item | None:
     """One experiment, whole; None where there is none.
 
     With its design, builds, newest blocks with their trials, and results; what its device was in them (``fingerprints`` by
-    number), and the trials that do not count (``excluded``, by cause and arm).
+    number), and the trials that do not count (``excluded``, by cause and arm). ``decided_on`` says which number of a process is,
+    and what becomes of its slow iterations; empty where that is no time.
     """
     row = connection.execute(_experiments(_e.design, _e.round, _e.finding).where(_e.id == number)).mappings().one_or_none()
     if row is None:
         return None
     return _item(row) | {
+        "decided_on": _decided_on(connection, number, row["design"]),
         "builds": _builds_of(connection, number),
         "blocks": _blocks_of(connection, number),
         "results": _results_of(connection, number),
         "fingerprints": _fingerprints_of(connection, number),
         "excluded": _excluded(connection, number),
     }
+
+
+def _decided_on(connection: sa.Connection, number: int, design: Mapping[str, Any]) -> str:
+    if design.get("benchmark", {}).get("test", {}).get("metric") in model.OTHER_MEASURES:
+        return ""
+    summary = model.Summary(**design.get("summary", {}))
+    said = f"{summary.name} of a process's iterations" + (f", without the first {summary.skip}" if summary.skip else "")
+    if not summary.guarded or design.get("arms") == 1:
+        return said
+    table = schema.blocks.c
+    counts = (sa.func.count(), sa.func.count(table.treatment_tail), sa.func.count(table.control_tail))
+    blocks, *tails = connection.execute(sa.select(*counts).where(table.experiment == number, table.valid)).one()
+    if blocks > min(tails):
+        return f"{said}; the slow ones are not judged: a process needs {model.TAILED} for it"
+    return f"{said}; the slowest quarter is judged beside it"
 
 
 def samples(connection: sa.Connection, number: int) -> dict[str, list[float]]:

@@ -35,6 +35,31 @@ def test_each_tape_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert 0 < line["blocks"] <= 40
 
 
+@pytest.mark.parametrize(("iterations", "verdict"), [(20, "regressed"), (7, "unchanged")])
+def test_a_tail_is_judged_where_all_processes_have_one(
+    iterations: int, verdict: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def process(number: int, slow: float) -> list[float]:
+        return [(100 + number % 3 / 10 + place / 100) * (slow if place % 5 == 4 else 1) for place in range(iterations)]
+
+    lines = [
+        {
+            "block": number,
+            "order": "TC" if number * 7 % 3 else "CT",
+            "control": process(number, 1),
+            "treatment": process(number + 1, 2),
+        }
+        for number in range(40)
+    ]
+    path = tmp_path / "tape"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert cli.main(["decide", "--json", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["in_tail"]) == (verdict, verdict == "regressed")
+    assert cli.main(["decide", str(path)]) == 0
+    assert ("in the tail: the slowest quarter" in capsys.readouterr().out) is found["in_tail"]
+
+
 def test_for_a_person_it_is_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["decide", str(tape(tmp_path / "slow", 1.1))]) == 0
     assert "regressed after" in capsys.readouterr().out

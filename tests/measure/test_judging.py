@@ -297,3 +297,66 @@ def test_outputs_that_are_wrong_are_evidence_enough_though_it_seems_slower_too()
     wrong = [agreeing(number, WRONG, RIGHT) for number in range(WRONG_OPENING)]
     assert judging.evidence(TWO, wrong, slower=True) == judging.evidence(TWO, wrong, slower=False)
     assert judging.evidence(TWO, blocks(1.1, 30), slower=True) > math.log(100)
+
+
+# ---------------------------------------------------------------- the slow iterations
+
+
+def trial(arm: model.ArmName, values: tuple[float, ...], outcome: model.Outcome = model.Outcome.OK) -> model.Trial:
+    series = (model.Series("NET", "latency", "us", values),)
+    return model.Trial(arm, outcome, datetime(2026, 3, 2, tzinfo=UTC), series=series)
+
+
+def test_slow_iterations_have_a_number_where_they_are_judged() -> None:
+    eight = tuple(float(time) for time in range(1, 9))
+    both = model.Block(0, (trial(model.ArmName.TREATMENT, eight), trial(model.ArmName.CONTROL, eight[:7])))
+    assert judging.tails(both, TWO) == {model.ArmName.TREATMENT: 7.5}
+    assert judging.tails(both, ONE) == {}
+    assert judging.tails(both, dataclasses.replace(TWO, summary=model.Summary(high=1.0))) == {}
+    power = model.Benchmark({"name": "net"}, {"identifier": "net", "metric": "power"})
+    assert judging.tails(both, dataclasses.replace(TWO, benchmark=power)) == {}
+    failed = model.Block(0, (trial(model.ArmName.TREATMENT, eight, model.Outcome.FAILED),))
+    assert judging.tails(failed, TWO) == {}
+
+
+def test_the_number_is_that_of_the_design() -> None:
+    block = model.Block(0, (trial(model.ArmName.TREATMENT, (9.0, 1.0, 2.0, 3.0)),))
+    assert judging.numbers(block, "delay", model.Summary(high=1.0)) == {model.ArmName.TREATMENT: pytest.approx(3.75)}
+
+
+def tailed(count: int, tail: float | None) -> list[experiments.Journalled]:
+    """As quick as ever, but for tails of that ratio."""
+    return [
+        dataclasses.replace(one, treatment_tail=tail and 130.0 * tail * (1 + number % 3 / 500), control_tail=130.0)
+        for number, one in enumerate(blocks(1.0, count))
+    ]
+
+
+def test_a_tail_that_is_slower_makes_a_regression() -> None:
+    found = judge(TWO, tailed(30, 1.5))
+    assert (found.verdict, found.in_tail) == (model.Verdict.REGRESSED, True)
+    assert found.low <= 0.5 <= found.high or found.high != found.high
+    assert judge(TWO, tailed(8, 1.5)).verdict is None  # it goes on while the tail looks so
+    assert judge(TWO, tailed(8, 1.0)).verdict is model.Verdict.UNCHANGED
+
+
+def test_without_tails_in_all_blocks_there_is_no_guard() -> None:
+    partly = [*tailed(10, 1.5)[:9], tailed(10, None)[9]]
+    assert judge(TWO, partly).verdict is model.Verdict.UNCHANGED
+    alone = dataclasses.replace(TWO, summary=model.Summary(guard=False))
+    assert judge(alone, tailed(30, 1.5)).verdict is model.Verdict.UNCHANGED
+
+
+def test_a_budget_that_is_spent_by_blocks_that_are_not_valid_ends_the_waiting() -> None:
+    failed = [block(number, None, None) for number in (0, 2)]
+    so_far = [dataclasses.replace(one, number=one.number + 3) for one in tailed(8, 1.5)]
+    design = dataclasses.replace(TWO, rule=dataclasses.replace(RULE, max_blocks=10))
+    found = judge(design, [*failed, *so_far])
+    assert (found.verdict, found.in_tail) == (model.Verdict.UNCHANGED, False)
+    assert "slowest iterations looked slower" in found.reason
+
+
+def test_what_measures_a_tail_says_so() -> None:
+    design = dataclasses.replace(TWO, summary=TWO.summary.tail)
+    found = judge(design, blocks(1.4, 30))
+    assert (found.verdict, found.reason) == (model.Verdict.REGRESSED, "in the tail: the slowest quarter of the iterations")

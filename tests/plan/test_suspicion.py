@@ -49,6 +49,19 @@ def test_what_is_more_than_findings_explain_is_new() -> None:
     assert suspicion.sighting_of(within, both[:1]) is None
 
 
+def test_what_is_slower_in_its_tail_alone_explains_nothing_of_the_rest() -> None:
+    of_tail = known(7, 3, 4, low=0.3, high=0.5, in_tail=True)
+    assert suspicion.sighting_of(suspect(9, 1, 6), [of_tail]) is None
+    assert suspicion.sighting_of(suspect(9, 1, 6, in_tail=True), [of_tail]) == 7
+    assert suspicion.sighting_of(suspect(9, 1, 6, in_tail=True), [known(7, 3, 4)]) == 7  # all of it is slower, and so is its tail
+
+
+def test_a_change_of_the_tail_is_searched_apart() -> None:
+    whole, tail = (suspicion.Confirmed(n, suspect(n, 1, 2, in_tail=n == 2), suspicion.NOT_YET) for n in (1, 2))
+    assert tail.suspect.fault is suspicion.Fault.TAIL
+    assert len(suspicion.by_range([whole, tail])) == 2
+
+
 def test_another_cell_shows_nothing_of_a_finding() -> None:
     elsewhere = suspicion.Cell("engine", "d" * 64, "phone", "cpu", "net")
     other = suspicion.Known(

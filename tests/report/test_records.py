@@ -42,6 +42,20 @@ def test_verdict_is_said_of_the_metric_that_is_decided_on_alone(verdicts: list[m
     assert network["blocks"] == operator["blocks"] == 2
 
 
+@pytest.mark.parametrize(
+    ("summary", "in_tail", "said"),
+    [(model.Summary(), False, False), (model.Summary(), True, True), (model.Summary(skip=3).tail, False, True)],
+)
+def test_a_verdict_says_which_part_of_the_iterations_it_is_of(
+    experiment: records.Experiment, summary: model.Summary, in_tail: bool, said: bool
+) -> None:
+    own = dataclasses.replace(experiment, design=dataclasses.replace(experiment.design, summary=summary))
+    decision = model.Decision(model.Verdict.REGRESSED, 20, 0.4, 0.3, 0.5, in_tail=in_tail)
+    (record,) = records.verdict_records(own, decision, {}, backend="", time=NOW)
+    assert record.payload["in_tail"] is said
+    assert record.payload["summary"] == {"name": summary.name, **dataclasses.asdict(summary)}
+
+
 def test_statistics_are_of_all_samples_and_values_of_each_trial(verdicts: list[model.Record]) -> None:
     payload = verdicts[0].payload
     assert payload["num_runs"] == 6

@@ -75,3 +75,9 @@ def test_an_error_says_why() -> None:
 def test_what_is_under_way_is_nothing_new() -> None:
     assert standing.of([cell(), cell()]) == standing.of([FINE, cell()])
     assert standing.of([FAILED, cell()]) == standing.of([FAILED, FINE])
+
+
+def test_what_is_slower_in_its_tail_alone_is_told_so() -> None:
+    found = standing.of([bad(suspicion.OPEN, in_tail=True)])
+    assert found is not None
+    assert found.text.startswith("regressed +5.2% in the tail: squeeze on lab")

@@ -13,8 +13,8 @@ import statusd
 
 from aibenchd import events, model, settings
 from aibenchd.devices import base
-from aibenchd.plan import coverage, planner
-from aibenchd.store import builds, experiments, planning, requests, revisions, schema, store
+from aibenchd.plan import coverage, planner, suspicion
+from aibenchd.store import builds, experiments, noises, planning, requests, revisions, schema, store
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DEVICE = base.DeviceSettings(name="host", kind="local")
@@ -285,3 +285,25 @@ async def test_a_comparison_has_a_build_made_again_that_was_evicted(journal: sto
     waiting = await journal.read(lambda connection: builds.next_of(connection, ["engine"], []))
     assert waiting is not None
     assert waiting.commit == "a"
+
+
+async def test_a_cell_is_measured_by_the_number_that_its_history_chose_and_two_cells_by_one(journal: store.Store) -> None:
+    chosen, net = model.Summary(skip=2, high=1.0), cell("net")
+
+    def write(tx: store.Transaction) -> None:
+        two = sides(tx)
+        for own in (net, *(side.cell for side in two)):
+            where = suspicion.Cell("engine", own.selected.digest, own.device.name, own.backend, "net")
+            noises.put(tx, where, {"blocks": 9}, chosen)
+        planning.compare(tx, [two], EXPERIMENT, 1_000, "someone")
+        first, second = line(tx, "c", "d")
+        planned(tx, planner.PlanPair(second, first, (net,)))
+
+    await journal.write(write)
+    rows = await journal.read(
+        lambda connection: connection.execute(
+            sa.select(schema.pairs.c.run_type, schema.experiments.c.design).join(schema.experiments)
+        ).all()
+    )
+    found = {row.run_type: experiments.design_of(row.design).summary for row in rows}
+    assert found == {"benchmark": chosen, "compare": planning.OF_CELLS}

@@ -10,8 +10,9 @@ import anyio
 import pytest
 import sqlalchemy as sa
 
-from aibenchd import errors, events
-from aibenchd.store import migrations, schema, store
+from aibenchd import errors, events, model
+from aibenchd.plan import suspicion
+from aibenchd.store import experiments, migrations, noises, schema, store
 
 
 @pytest.fixture
@@ -248,3 +249,22 @@ async def test_a_daemon_that_begins_to_write_meanwhile_is_told(tmp_path: Path) -
 def _delete(path: Path) -> None:
     with store.reading(path) as connection:
         connection.execute(schema.repositories.delete())
+
+
+async def test_experiments_of_an_older_journal_are_decided_on_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    migrations.upgrade(path, "0011")
+    with sqlite3.connect(path) as older:
+        older.execute("PRAGMA foreign_keys=OFF")
+        older.execute(
+            "INSERT INTO blocks (experiment, number, \"order\", valid, started_at, finished_at) VALUES (1, 0, 'TC', 1, 1, 2)"
+        )
+        older.execute(
+            "INSERT INTO noises (repository, device, benchmark, backend, identifier, blocks, measured_at)"
+            " VALUES ('engine', 'host', 'd', '', 'net', 9, 1)"
+        )
+    migrations.upgrade(path)
+    async with store.opened(path, events.Events()) as opened:
+        (block,) = await opened.read(lambda connection: experiments.journalled(connection, 1))
+        now = await opened.read(lambda connection: noises.now(connection, suspicion.Cell("engine", "d", "host", "", "net")))
+    assert (block.treatment_tail, block.control_tail, now) == (None, None, model.Summary())

@@ -15,8 +15,8 @@ else becomes its value, a number or a list where it is one. The default is what 
 ``author``             of the commit; ``subject``: the first line of its message
 ``benchmark``          identifier; ``model``, ``device``, ``backend``, ``metric`` (``NET latency``)
 ``verdict``            ``regressed`` or ``broken``, ``reason`` where the numbers do not say it
-``effect``             ``+5.2% [+4.8%, +5.6%]``: treatment / control - 1 of what measured it again; ``estimate``, ``low``,
-                       ``high`` are its numbers
+``effect``             ``+5.2% [+4.8%, +5.6%]``: treatment / control - 1 of what measured it again, with ``in the tail`` where
+                       it is of the slow iterations alone; ``estimate``, ``low``, ``high`` are its numbers
 ``operators``          what explains it, the largest change first, with their shares of it
 ``e_value``            of the evidence against no regression; ``promise``: how seldom what is confirmed is none
 ``culprits``           commits that the search has named, with their probabilities; ``mended``: the commit that shows it gone
@@ -164,9 +164,9 @@ def _effect(payload: Mapping[str, Any]) -> str:
     if payload["estimate"] is None:
         return ""
     text = f"{payload['estimate']:+.1%}"
-    if payload["low"] is None or payload["high"] is None:
-        return text
-    return f"{text} [{payload['low']:+.1%}, {payload['high']:+.1%}]"
+    if payload["low"] is not None and payload["high"] is not None:
+        text += f" [{payload['low']:+.1%}, {payload['high']:+.1%}]"
+    return f"{text} in the tail" if payload["in_tail"] else text
 
 
 def _operators(payload: Mapping[str, Any]) -> str:

@@ -47,6 +47,13 @@ def sent(record: model.Record, **keys: Any) -> Any:
     return json.loads(opened(**keys).body([record], "t0ken"))
 
 
+def test_a_change_of_the_tail_is_told_so(experiment: records.Experiment) -> None:
+    decided = model.Decision(model.Verdict.REGRESSED, 20, 0.4, 0.3, 0.5, in_tail=True)
+    told = records.Alert("confirmed", 7, "Jane", "Fold constants", None, "", {})
+    record = records.alert_record(experiment, told, decided, backend="mkl", time=experiment.treatment.time)
+    assert "+40.0% [+30.0%, +50.0%] in the tail" in json.dumps(sent(record))
+
+
 def test_the_default_is_a_text_that_says_all_a_person_needs(alert: Alert) -> None:
     """Slack, Mattermost and Teams document one key, ``text``; Slack cuts it at 40,000 characters, Mattermost at 16,383."""
     body = sent(alert(), link="https://bench.example.org/findings/")
