@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import statusd
 
 from aibenchd import creeping, events, following, model, settings
-from aibenchd.plan import suspicion
+from aibenchd.plan import searching, suspicion
 from aibenchd.report import recording
 from aibenchd.store import findings, noises, outbox, planning, profiles, schema, searches, selfchecks, series, store, triage
 
@@ -152,6 +152,76 @@ async def test_a_regression_that_was_mended_hides_no_later_one(journal: store.St
     await follower(journal).look()
     assert await rows(journal, f.c.suspect) == [(1,), (4,)]
     assert await journal.read(lambda connection: connection.scalars(sa.select(schema.sightings.c.experiment)).all()) == [2]
+
+
+async def test_a_benchmark_in_flight_joins_what_an_anchor_has_found_and_is_let_go_where_another_is_named(
+    journal: store.Store,
+) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 10)
+        statusd.finding(tx, line.compared(9, 0, of={"run_type": "anchor"}, **SLOWER), state="open", search="running")
+        line.compared(5, 4, **SLOWER)
+
+    await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    assert await rows(journal, f.c.id) == [(1,)]
+    sighted = sa.select(schema.sightings.c.experiment, schema.sightings.c.finding)
+    assert await journal.read(lambda connection: connection.execute(sighted).all()) == [(2, 1)]
+
+    def names(tx: store.Transaction, commit: str) -> None:
+        culprit = {"commits": [commit], "within": [], "probability": 1.0, "effect": 0.05, "low": 0.04, "high": 0.06}
+        searches.found(tx, 1, "found", {"culprits": [culprit], "commits": 9})
+        findings.released(tx, 1)
+
+    await journal.write(lambda tx: names(tx, "c5"))
+    await one.look()
+    assert await rows(journal, f.c.id) == [(1,)]
+    await journal.write(lambda tx: names(tx, "c6"))
+    await one.look()
+    assert await rows(journal, f.c.suspect) == [(1,), (2,)]
+
+
+async def test_a_drift_over_findings_is_what_they_do_not_explain(journal: store.Store) -> None:
+    """Two findings of 3 % each, and an old control: 12 % are more than these explain, 7 % are not."""
+
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 10)
+        for newer in (3, 5):
+            own = SLOWER | {"estimate": 0.03, "low": 0.025, "high": 0.035}
+            finding = statusd.finding(tx, line.compared(newer, newer - 1, **own), state="open", search="found")
+            again = {"run_type": "verify"}
+            line.compared(newer, newer - 1, of=again, finding=finding, **own)
+            only = {"commits": [f"c{newer}"], "within": [], "probability": 1.0, "effect": 0.03, "low": 0.02, "high": 0.04}
+            searches.found(tx, finding, "found", {"culprits": [only], "commits": 1})
+        line.compared(9, 0, of={"run_type": "anchor"}, **SLOWER | {"estimate": 0.12, "low": 0.1, "high": 0.14})
+
+    await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    again = (await verifying(journal))[3]
+    design = (await rows(journal, e.c.design, id=again))[0][0]
+    assert design["rule"]["known"] == pytest.approx(1.035**2 - 1)
+    await journal.write(lambda tx: ended(tx, again, "regressed", 0.12, low=0.11, high=0.13))
+    await one.look()
+    ((state, reason, explained),) = await rows(journal, f.c.state, f.c.reason, f.c.explained, id=3)
+    assert state == "open"
+    assert "of it findings 1, 2 explain +6.1% ± 1.0%; +5.6% (+3.6% … +7.6%) is left" in reason
+    assert explained["findings"]["of"] == [1, 2]
+    known = (await journal.read(lambda connection: searches.searched(connection, 3))).known
+    assert known == pytest.approx({"c3": math.log1p(0.03), "c5": math.log1p(0.03)})
+    own = [one.confirmed for one in await journal.read(lambda connection: findings.known(connection, CELL)) if one.finding == 3]
+    assert [one and one.estimate for one in own] == [pytest.approx(1.12 / 1.03**2 - 1)]  # what is left, for what comes later
+
+
+async def test_what_is_known_is_not_searched_again(journal: store.Store) -> None:
+    line = [f"c{place}" for place in range(10)]
+    whole = [math.log1p(0.12)] * 12
+    known = searching.Known(line, frozenset(line), frozenset(), [], whole, 0.02)
+    rule = settings.BisectSettings()
+    without = searching.step(known, rule)
+    taken_off = searching.step(dataclasses.replace(known, known={"c3": math.log1p(0.12)}), rule)
+    assert (without.search, taken_off.search) == ("running", "no culprit")
 
 
 async def test_a_budget_that_is_spent_refutes_nothing(journal: store.Store) -> None:
@@ -608,6 +678,26 @@ async def test_an_anchor_that_came_to_nothing_is_not_tried_at_each_commit(journa
     wanted = creeping.wanted(await journal.read(lambda connection: series.of_cell(connection, CELL)), rule)
     assert wanted is not None
     assert wanted.older == "c1"  # c0 does not build any more
+
+
+async def test_an_anchor_begins_after_the_newest_known_change(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 14)
+        for newer in range(1, 12):
+            line.compared(newer, newer - 1, **statusd.decided("unchanged") | {"estimate": 0.0, "low": -0.05, "high": 0.05})
+        found = line.compared(4, 1, **SLOWER)
+        statusd.finding(tx, found, state="open", search="running")
+
+    await journal.write(write)
+    rule = settings.CreepSettings()
+    wanted = creeping.wanted(await journal.read(lambda connection: series.of_cell(connection, CELL)), rule)
+    assert wanted is not None
+    assert (wanted.older, wanted.newer) == ("c4", "c11")
+    only = {"commits": ["c3"], "within": [], "probability": 1.0, "effect": 0.05, "low": 0.04, "high": 0.06}
+    await journal.write(lambda tx: searches.found(tx, 1, "found", {"culprits": [only], "commits": 3}))
+    wanted = creeping.wanted(await journal.read(lambda connection: series.of_cell(connection, CELL)), rule)
+    assert wanted is not None
+    assert (wanted.older, wanted.newer) == ("c3", "c11")
 
 
 async def test_what_is_decided_while_one_looks_is_seen_by_the_next_look(journal: store.Store) -> None:

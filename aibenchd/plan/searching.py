@@ -8,7 +8,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aibenchd import model, settings
 from aibenchd.plan import bisect
@@ -55,6 +55,7 @@ class Known:
         asked_first: commits that another search has named: they are laid against the one before them before anything else, and
             have prior weight. What the blocks show is evidence like all other.
         earlier: the noise of what was measured there before; None where unknown.
+        known: by commit, what it is known to do, as a log ratio: it is taken off all blocks over it; the search is for others.
     """
 
     line: Sequence[str]
@@ -67,6 +68,7 @@ class Known:
     block_seconds: float = 0.0
     asked_first: Collection[str] = ()
     earlier: bisect.Earlier | None = None
+    known: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,8 @@ def _search(known: Known, rule: settings.BisectSettings) -> bisect.Search:
     before = dict(zip(usable[1:], usable, strict=False))
     # What lies between two commits may be built by now, or the line be another one: such a pair says nothing any more.
     measured = [pair for pair in known.pairs if pair.newer in before and pair.older in (known.line[0], before[pair.newer])]
-    evidence = [bisect.Evidence(last, 0, tuple(known.shown)), *(_evidence(pair, place) for pair in measured)]
+    whole = Pair(known.line[last], known.line[0], known.shown)
+    evidence = [_evidence(pair, place, known.known) for pair in (whole, *measured)]
     return bisect.Search(
         commits=last,
         evidence=tuple(one for one in evidence if one.ratios),
@@ -266,8 +269,10 @@ def _stuck(known: Known) -> bool:
     return bool(ends & known.unbuildable) or any(pair.useless and {pair.newer, pair.older} == ends for pair in known.pairs)
 
 
-def _evidence(pair: Pair, place: Mapping[str, int]) -> bisect.Evidence:
-    return bisect.Evidence(place[pair.newer], place[pair.older], tuple(pair.ratios))
+def _evidence(pair: Pair, place: Mapping[str, int], known: Mapping[str, float]) -> bisect.Evidence:
+    newer, older = place[pair.newer], place[pair.older]
+    over = sum(change for commit, change in known.items() if older < place.get(commit, older) <= newer)
+    return bisect.Evidence(newer, older, tuple(ratio - over for ratio in pair.ratios))
 
 
 def _price(known: Known) -> float:
