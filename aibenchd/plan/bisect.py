@@ -67,6 +67,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aibenchd.plan import drift
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -83,6 +85,7 @@ EXPECTED = (CULPRITS + 1) / (LINES + 1)  # culprits on the line, where one shows
 RUNS = np.array([1, 2, 4, 8, 16, 32])  # blocks that a build may be meant for
 TINY = 1e-200  # keeps the chain from breaking where nothing explains the blocks
 TAIL = 0.05  # of an effect's interval, on either side
+DRIFTING = 0.99  # probability of a drift at which a search for culprits ends
 
 
 class Outcome(enum.StrEnum):
@@ -90,6 +93,7 @@ class Outcome(enum.StrEnum):
 
     FOUND = "found"
     NO_CULPRIT = "no culprit"
+    MANY_SMALL = "many small ones"  # a drift, none of whose commits can be named
     INCONCLUSIVE = "inconclusive"  # at budget
 
 
@@ -294,12 +298,16 @@ class Posterior:
         culprits: where each change most likely is, by place; none where most likely nothing changed.
         probability: that these are the culprits, all of them, and no other commit.
         by_commit: of each commit 1 to ``commits``, that it is a culprit; shape (commits,). Sums to their expected number.
+        drifts: probability that there is no culprit, but many small changes; see :mod:`aibenchd.plan.drift`.
+        spread: of a search that ended so, how they are spread over the line.
     """
 
     outcome: Outcome | None
     culprits: tuple[Culprit, ...]
     probability: float
     by_commit: tuple[float, ...]
+    drifts: float = 0.0
+    spread: tuple[drift.Share, ...] = ()
 
 
 def posterior(search: Search) -> Posterior:
@@ -317,8 +325,12 @@ def posterior(search: Search) -> Posterior:
             share = len(group) / (last + 1 - first)
             probability *= share
             culprits.append(Culprit(group, float(probable) * share, *told.effect(gap)))
+    drifts = _drifts(search)
+    if drifts >= DRIFTING:
+        return Posterior(Outcome.MANY_SMALL, (), drifts, (), drifts, drift.spread(chain.sites, chain.levels, chain.at_site))
+    probability *= 1 - drifts
     outcome = _outcome(search, probability, found=bool(culprits))
-    return Posterior(outcome, tuple(culprits), min(probability, 1.0), tuple(by_commit))
+    return Posterior(outcome, tuple(culprits), min(probability, 1.0), tuple(by_commit), drifts)
 
 
 def next_measurements(search: Search, count: int = 1, pending: Sequence[Measurement] = ()) -> tuple[Measurement, ...]:
@@ -363,6 +375,13 @@ def _read(search: Search) -> tuple[_Chain, _Recursion, _Recursion]:
     chain = dataclasses.replace(chain, changes=_changes(chain.sites, float(chain.recursion(None).jumped.sum())))
     told = chain.recursion(None)
     return chain, told, chain.recursion(told.jumped > 0.5)
+
+
+@functools.lru_cache(maxsize=4)
+def _drifts(search: Search) -> float:
+    chain, told, _ = _read(search)
+    ramp = drift.log_mass(chain.sites, chain.levels, chain.at_site, chain.in_gap, chain.prior, math.log1p(search.min_effect))
+    return drift.share(ramp, told.log_mass)
 
 
 def _changes(sites: Sequence[int], seen: float) -> Floats:

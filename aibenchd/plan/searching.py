@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aibenchd import model, settings
-from aibenchd.plan import bisect
+from aibenchd.plan import bisect, drift
 
 # Blocks that a search is given at once: fewer looks, and a commit that must be built is worth it only with some. A culprit in 128
 # commits costs 207 blocks, builds included, one block at a time, 219 by four, 245 by eight (errors of 10, on the same 24 lines).
@@ -22,10 +22,12 @@ USUAL_PRICE = 20.0
 # built, with a culprit of 6 % and noise of 1 or 2 % a block: a right answer takes 5 or 6 blocks, a whole search 15 or 45.
 # A wrong one was believed in 3 of 60 searches where noise of 2 % hides a culprit of 3 %.
 SAME = 0.5
+SHORT = 12  # characters of a commit
 SHOWN = 10  # commits that are listed with their probabilities
 RUNNING = "running"
 NO_MORE_BLOCKS = "its budget of blocks is spent (bisect.max_blocks)"
 NO_MORE_BUILDS = "its budget of builds is spent (bisect.max_builds), and what is built tells no more"
+NONE_ALONE = "many commits changed it, each by less than can be found"
 STUCK = "one of the two ends cannot be measured"
 
 
@@ -106,6 +108,8 @@ def step(known: Known, rule: settings.BisectSettings) -> Step:
         return _inconclusive(found, STUCK)
     if told.outcome is bisect.Outcome.INCONCLUSIVE:
         return _inconclusive(found, NO_MORE_BLOCKS)
+    if told.outcome is bisect.Outcome.MANY_SMALL:
+        return Step(told.outcome.value, {**found, "reason": _said(known, told.spread)}, {})
     if told.outcome is not bisect.posterior(whole).outcome:
         return _inconclusive(found, NO_MORE_BUILDS)
     if told.outcome is not None:
@@ -186,6 +190,13 @@ def _inconclusive(found: model.JsonObject, reason: str) -> Step:
 def _of_what_is_built(search: bisect.Search) -> bisect.Search:
     """A search that may build no more: what is not built counts as what does not build."""
     return search.with_unbuildable(*(set(range(search.commits + 1)) - search.ready))
+
+
+def _said(known: Known, spread: Sequence[drift.Share]) -> str:
+    """How a drift is spread over its commits, for a person."""
+    short = [commit[:SHORT] for commit in known.line]
+    parts = (f"{one.share:.0%} of it by {short[one.place]} ({short[one.first]} … {short[one.last]})" for one in spread)
+    return "; ".join((NONE_ALONE, ", ".join(parts))) if spread else NONE_ALONE
 
 
 def _weighed(known: Known, told: bisect.Posterior) -> bisect.Posterior:
@@ -282,7 +293,7 @@ def _price(known: Known) -> float:
 
 
 def _found(known: Known, search: bisect.Search, told: bisect.Posterior, builds: int) -> model.JsonObject:
-    likeliest = sorted(zip(told.by_commit, known.line[1:], strict=True), reverse=True)[:SHOWN]
+    likeliest = sorted(zip(told.by_commit, known.line[1:], strict=False), reverse=True)[:SHOWN]
     return {
         "culprits": [
             {
@@ -300,4 +311,8 @@ def _found(known: Known, search: bisect.Search, told: bisect.Posterior, builds: 
         "blocks": search.blocks - len(known.shown),
         "builds": builds,
         "by_commit": {commit: round(probability, 4) for probability, commit in likeliest},
+        "spread": [
+            {"share": one.share, "commit": known.line[one.place], "first": known.line[one.first], "last": known.line[one.last]}
+            for one in told.spread
+        ],
     }
