@@ -380,7 +380,8 @@ def _read(search: Search) -> tuple[_Chain, _Recursion, _Recursion]:
 @functools.lru_cache(maxsize=4)
 def _drifts(search: Search) -> float:
     chain, told, _ = _read(search)
-    ramp = drift.log_mass(chain.sites, chain.levels, chain.at_site, chain.in_gap, chain.prior, math.log1p(search.min_effect))
+    grid = (chain.places, chain.sites, chain.levels)
+    ramp = drift.log_mass(*grid, chain.at_site, chain.in_gap, chain.prior, math.log1p(search.min_effect))
     return drift.share(ramp, told.log_mass)
 
 

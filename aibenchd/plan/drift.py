@@ -1,10 +1,10 @@
 """Whether what changed along a line is many small changes, which no search can name one by one; and how they are spread.
 
 **The alternative.** Beside the jumps of :mod:`aibenchd.plan.bisect` the log time may rise, or fall, as a ramp: straight from one
-commit to a later one, flat before and after it. It is so wide that no commit does more than :data:`STEEPEST` of ``min_effect``,
-a third of it, of which a budget of blocks finds none, and :data:`NARROWEST` commits at least. Its height has the density
-of a culprit's size, its ends are as likely anywhere on a grid, and as changes need not be equal the levels may lie beside
-the ramp by :data:`BESIDE` of ``min_effect``. A culprit makes a commit's neighbours differ; a ramp makes every commit between
+commit to a later one, flat before and after it. It is so wide that no commit does more than :data:`STEEPEST` of
+``min_effect``, a third of it, of which a budget of blocks finds none, and over :data:`NARROWEST` commits that can be measured.
+Its height has the density of a culprit's size, its ends are as likely anywhere on a grid, and as changes need not be equal
+the levels may lie beside the ramp by :data:`BESIDE` of it. A culprit makes neighbours differ; a ramp makes every commit between
 its ends an intermediate one. So a few commits that were measured tell them apart, and the likelihoods are compared as
 Bayes has it: :data:`DRIFTS` is how often a change that shows is a drift, before anything was measured.
 
@@ -48,13 +48,16 @@ class Share:
     last: int
 
 
-def log_mass(sites: Sequence[int], levels: Floats, at_site: Floats, in_gap: Floats, sizes: Floats, margin: float) -> float:
+def log_mass(
+    places: Sequence[int], sites: Sequence[int], levels: Floats, at_site: Floats, in_gap: Floats, sizes: Floats, margin: float
+) -> float:
     """Log evidence of a ramp, up to the constant that bisection's has; -infinite where the line is too short for one.
 
     Args:
+        places: commits that may be measured, rising: of a ramp between neighbours among them nothing can be told.
         margin: the log ratio of ``min_effect``.
     """
-    ends = _ends(sites[-1])
+    ends = _ends(places)
     zero = int(np.argmin(np.abs(levels)))
     step = float(levels[1] - levels[0])
     heights = np.arange(len(levels)) - zero  # in steps
@@ -102,11 +105,11 @@ def _share(of: float, places: Sequence[int], means: Floats, errors: Floats) -> S
     return Share(of, min(max(round(place), first + 1), last), first + 1, last)
 
 
-def _ends(commits: int) -> Ints:
+def _ends(places: Sequence[int]) -> Ints:
     """Commits between which a ramp may lie: the last before it and its last; shape (ramps, 2)."""
-    grid = np.unique(np.rint(np.linspace(0, commits, min(ENDS, commits) + 1)).astype(np.int64))
+    grid = np.unique(np.rint(np.linspace(0, len(places) - 1, ENDS + 1)).astype(np.int64))
     pairs = [pair for pair in itertools.combinations(grid.tolist(), 2) if pair[1] - pair[0] >= NARROWEST]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return np.array(places, dtype=np.int64)[np.array(pairs, dtype=np.int64).reshape(-1, 2)]
 
 
 def _beside(logs: Floats, width: float) -> Floats:

@@ -101,6 +101,7 @@ def test_the_spread_is_bounded_by_what_is_sure() -> None:
 def test_a_ramp_has_no_evidence_where_none_fits() -> None:
     levels = np.linspace(-0.1, 0.1, 101)
     flat, jumps = np.zeros((2, 101)), np.zeros((1, 201))
-    assert drift.log_mass((0, 8), levels, flat, jumps, np.full(201, 1e-3), 1e-4) == -math.inf
+    for places, margin in ((range(9), 1e-4), ((0, 3, 8), 0.1)):
+        assert drift.log_mass(places, (0, 8), levels, flat, jumps, np.full(201, 1e-3), margin) == -math.inf
     assert drift.share(-math.inf, 0.0) == 0
     assert drift.share(0.0, 0.0) == pytest.approx(drift.DRIFTS)
