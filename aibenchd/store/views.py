@@ -201,9 +201,12 @@ def devices(connection: sa.Connection) -> dict[str, Item]:
 
 
 def queues(connection: sa.Connection) -> dict[str, Item]:
-    """By device, what it is expected to be busy with: ``experiments blocks seconds``, of those of which that is known."""
+    """By device, what it is expected to be busy with: ``experiments blocks seconds``, of those of which that is known.
+
+    All are 0 of one that had something once.
+    """
     table = schema.queues.c
-    query = sa.select(table.device, table.experiments, table.blocks, table.seconds).where(table.experiments > 0)
+    query = sa.select(table.device, table.experiments, table.blocks, table.seconds)
     return {row.pop("device"): row for row in _items(connection, query)}
 
 
