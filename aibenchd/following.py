@@ -75,7 +75,8 @@ class Following:
     async def look(self) -> None:
         """Do whatever there is to do now."""
         await self._let_lapse()
-        broken = await each((await self._store.read(searches.to_stop)).items(), self._stop)
+        broken = await each(await self._accepted(), self._tell_accepted)
+        broken += await each((await self._store.read(searches.to_stop)).items(), self._stop)
         broken += await each(await self._suspects(), self._take_up)
         broken += await each(await self._verified(), self._settle)
         broken += await self._look_for_mends()
@@ -90,6 +91,18 @@ class Following:
         now = datetime.now(UTC)
         if ended := await self._store.read(functools.partial(triage.lapsed, now=now)):
             await self._store.write(functools.partial(triage.lapse, findings=ended, now=now))
+
+    async def _accepted(self) -> list[triage.Accepted]:
+        return await self._store.read(functools.partial(triage.accepted, since=datetime.now(UTC) - LOOK_BACK))
+
+    async def _tell_accepted(self, one: triage.Accepted) -> None:
+        left = await self._told(one.finding, "accepted", number=one.number, by=one.by, why=one.why)
+
+        def write(tx: store.Transaction) -> None:
+            triage.told(tx, one.number)
+            self._recorder.queue(tx, left)
+
+        await self._store.write(write)
 
     async def _stop(self, accepted: tuple[int, model.Json]) -> None:
         """End the search of a finding that was accepted; what it found so far is kept."""

@@ -275,6 +275,29 @@ async def test_a_profile_goes_behind_what_measures_suspects_again_and_before_sea
     assert [row.run_type for row in order] == ["verify", "profile", "regress", "benchmark"]
 
 
+async def test_of_a_commit_that_regresses_in_many_cells_the_clearest_few_are_profiled(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 2)
+        pair = statusd.pair(tx, "c1", "c0")
+        for number in range(7):
+            facts = {"backend": f"b{number}", "estimate": 0.05 + number / 100, "low": 0.03, "high": 0.2}
+            finding = statusd.finding(tx, line.of_pair(pair, 1, 0, **SLOWER | facts), state="open", verified_at=statusd.NOW)
+            again = statusd.pair(tx, "c1", "c0", run_type="verify")
+            line.of_pair(again, 1, 0, finding=finding, **SLOWER | facts)
+
+    def ask(tx: store.Transaction) -> None:
+        for finding in profiles.wanted(tx.connection, statusd.NOW):
+            profiles.ask(tx, finding)
+
+    await journal.write(write)
+    assert await journal.read(lambda connection: profiles.wanted(connection, statusd.NOW)) == [7, 6, 5, 4]
+    await journal.write(ask)
+    assert await journal.read(lambda connection: profiles.wanted(connection, statusd.NOW)) == []
+    left_out = await journal.read(lambda connection: profiles.of_finding(connection, 1))
+    assert left_out is not None
+    assert left_out["reason"] == "the 4 clearest findings of its commit are"
+
+
 async def test_what_a_search_is_given_is_what_it_takes_still(journal: store.Store) -> None:
     facts: dict[str, float | int | None] = {"blocks": 40, "scale": 0.01, "expected": 30.0, "seconds": 5.0}
 
@@ -389,6 +412,23 @@ async def test_what_is_confirmed_is_one_message(journal: store.Store) -> None:
     assert (facts["author"], facts["subject"], facts["commit"], facts["control_commit"]) == ("someone", "change 1", "c1", "c0")
     assert facts["promise"] == "at a false discovery rate of 0.05"
     assert math.log(facts["e_value"]) == pytest.approx((await rows(journal, f.c.evidence))[0][0])
+
+
+async def test_what_is_accepted_is_one_message_each_time(journal: store.Store) -> None:
+    one = follower(journal, sinks=[WEBHOOK])
+    await confirmed(journal, one)
+
+    async def made(action: str) -> None:
+        wanted = triage.Wanted(1, action, "eve", "worth it")
+        await journal.write(lambda tx: triage.apply(tx, wanted, datetime.now(UTC)))
+        await one.look()
+
+    for action in (triage.ACCEPT, triage.REOPEN, triage.ACCEPT):
+        await made(action)
+    await one.look()
+    told = [record for record in await journal.read(waiting) if record.payload["event"] == "accepted"]
+    assert len({record.id for record in told}) == len(told) == 2
+    assert (told[0].payload["by"], told[0].payload["why"]) == ("eve", "worth it")
 
 
 async def test_the_culprit_among_many_is_a_message_of_its_own(journal: store.Store) -> None:

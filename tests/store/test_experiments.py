@@ -1,6 +1,7 @@
 """Whose block is next, and what an experiment is expected to take before its first one."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -102,3 +103,8 @@ def test_an_experiment_finds_the_noise_of_its_own_cell(tx: store.Transaction) ->
     noises.put(tx, CELL, FACTS | {"degrees": 8.0})
     assert noises.of_experiment(tx.connection, one) == noises.Known(40, 0.01, 8.0, None, None, None)
     assert noises.of_experiment(tx.connection, other) is None
+
+
+def test_a_side_without_a_bound_is_null() -> None:
+    decision = model.Decision(None, 3, 0.1, -math.inf, math.inf)
+    assert experiments._interval(decision) == {"estimate": 0.1, "low": None, "high": None}
