@@ -85,7 +85,7 @@ EXPECTED = (CULPRITS + 1) / (LINES + 1)  # culprits on the line, where one shows
 RUNS = np.array([1, 2, 4, 8, 16, 32])  # blocks that a build may be meant for
 TINY = 1e-200  # keeps the chain from breaking where nothing explains the blocks
 TAIL = 0.05  # of an effect's interval, on either side
-DRIFTING = 0.99  # probability of a drift at which a search for culprits ends
+DRIFTING = 0.998  # probability of a drift at which a search for culprits ends
 
 
 class Outcome(enum.StrEnum):
