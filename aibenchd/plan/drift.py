@@ -11,6 +11,9 @@ Bayes has it: :data:`DRIFTS` is how often a change that shows is a drift, before
 **The spread** asks no ramp. Where the level is sure to be below a share of the whole, that share lies after; where it is sure to
 be above, before. So its place lies between the last commit of the first kind and the first of the second, each at 95 %.
 
+**Measured** (as ``make bench-search``): of 120 drifts of 30 to 60 commits by 0.1 to 0.3 % each, even or uneven, all
+ended as such, after 88 blocks and 5.7 builds on average; the intervals held the true places in 94 to 97 %.
+
 Arrays are as :class:`aibenchd.plan.bisect` has them: ``sites`` are the measured commits, rising, with both ends of the line;
 ``levels`` is the grid of log times over that of the good end; ``at_site`` has shape (sites, levels), ``in_gap`` and
 ``sizes`` are of jumps, on 2 * levels - 1 steps.
