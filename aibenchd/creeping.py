@@ -5,6 +5,8 @@ Imports numpy: only what looks at series should import it.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from aibenchd import model
@@ -25,22 +27,46 @@ class Wanted:
 
 
 def wanted(series: stored.Series, rule: configuration.CreepSettings) -> Wanted | None:
-    """What to measure: the commit before a drift against the newest, or the oldest where levels have become too loose."""
+    """What to measure: the commit before a drift against the newest, or the oldest where levels have become too loose.
+
+    Not across known changes, but between two of them, or from the newest on: what is compared then is the drift and nothing
+    else, with an interval of its own. To take known effects off would add their errors to it, and a change that was
+    confirmed because it is large is taken for too large. What drifted on either side of a known change is two drifts, each
+    of which has to matter.
+    """
     if series.pending or not series.edges or _measured_of_late(series):
         return None
     buildable = series.commits.keys() - series.unbuildable
     if len(buildable) < 2:
         return None
     edges, min_effect = _edges(series), series.edges[0].rule.min_effect
-    release, newest = min(buildable), max(buildable)
+    stretches = _stretches(buildable, series.known)
+    if not stretches:
+        return None
     found = creep.detect(edges, series.known, min_effect=min_effect, run_length=rule.run_length)
     if found.compare is not None:
-        since = max((place for place in buildable if place <= found.compare.older), default=release)
-        if since < newest and not _known(series, since, newest):
-            return Wanted(series.commits[since], series.commits[newest], f"it has crept up by {found.estimate:.1%}")
+        since = max((place for place in buildable if place <= found.compare.older), default=min(buildable))
+        crept = [(max(first, since), last) for first, last in stretches if last > since]
+        older, newer = max(crept, key=lambda one: (one[1] - one[0], one), default=(since, since))
+        if older < newer and not _known(series, older, newer):
+            return Wanted(series.commits[older], series.commits[newer], f"it has crept up by {found.estimate:.1%}")
+    release, newest = stretches[-1]
+    if newest < max(buildable):
+        return None
     if creep.anchor_due(edges, release, series.known, min_effect=min_effect) and not _known(series, release, newest):
         return Wanted(series.commits[release], series.commits[newest], "its level is known too loosely")
     return None
+
+
+def _stretches(places: Collection[int], known: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """First and last of the neighbours among places between which nothing is known to have changed, two at least; in order."""
+    found: list[tuple[int, int]] = []
+    for one, two in itertools.pairwise(sorted(places)):
+        if any(older < two and one < newer for older, newer in known):
+            continue
+        first = found.pop()[0] if found and found[-1][1] == one else one
+        found.append((first, two))
+    return found
 
 
 def levels(series: stored.Series, rule: configuration.CreepSettings) -> model.JsonObject:

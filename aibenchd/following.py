@@ -75,7 +75,8 @@ class Following:
     async def look(self) -> None:
         """Do whatever there is to do now."""
         await self._let_lapse()
-        broken = await each((await self._store.read(searches.to_stop)).items(), self._stop)
+        broken = await each(await self._accepted(), self._tell_accepted)
+        broken += await each((await self._store.read(searches.to_stop)).items(), self._stop)
         broken += await each(await self._suspects(), self._take_up)
         broken += await each(await self._verified(), self._settle)
         broken += await self._look_for_mends()
@@ -90,6 +91,18 @@ class Following:
         now = datetime.now(UTC)
         if ended := await self._store.read(functools.partial(triage.lapsed, now=now)):
             await self._store.write(functools.partial(triage.lapse, findings=ended, now=now))
+
+    async def _accepted(self) -> list[triage.Accepted]:
+        return await self._store.read(functools.partial(triage.accepted, since=datetime.now(UTC) - LOOK_BACK))
+
+    async def _tell_accepted(self, one: triage.Accepted) -> None:
+        left = await self._told(one.finding, "accepted", number=one.number, by=one.by, why=one.why)
+
+        def write(tx: store.Transaction) -> None:
+            triage.told(tx, one.number)
+            self._recorder.queue(tx, left)
+
+        await self._store.write(write)
 
     async def _stop(self, accepted: tuple[int, model.Json]) -> None:
         """End the search of a finding that was accepted; what it found so far is kept."""
@@ -106,11 +119,14 @@ class Following:
     async def _take_up(self, suspects: Sequence[suspicion.Suspect]) -> None:
         """Suspects of one pair of commits: new ones, and what is known already."""
         fresh: dict[suspicion.Cell, suspicion.Suspect] = {}
+        known: dict[int, float] = {}
         for suspect in suspects:
             standing = await self._store.read(functools.partial(findings.standing, suspect=suspect))
-            finding = suspicion.sighting_of(suspect, standing)
+            finding = suspicion.sighting_of(suspect, standing, searched=self._current().bisect.enabled)
             if finding is None:
                 fresh.setdefault(suspect.cell, suspect)  # at the next look another one of its cell is a sighting of this
+                if found := suspicion.explained(suspect, standing):
+                    known[suspect.experiment] = found.effect.high
             else:
                 await self._store.write(functools.partial(findings.sighted, finding=finding, experiment=suspect.experiment))
         own, of = list(fresh.values()), suspects[0].of
@@ -119,7 +135,7 @@ class Following:
         elif not self._current().verify.enabled:
             await self._leave(own, NOT_VERIFIED)
         elif own:
-            await self._verify(of, own)
+            await self._verify(of, own, known)
 
     async def _leave(self, suspects: Sequence[suspicion.Suspect], reason: str) -> None:
         def write(tx: store.Transaction) -> None:
@@ -128,7 +144,8 @@ class Following:
 
         await self._store.write(write)
 
-    async def _verify(self, of: suspicion.Range, suspects: Sequence[suspicion.Suspect]) -> None:
+    async def _verify(self, of: suspicion.Range, suspects: Sequence[suspicion.Suspect], known: Mapping[int, float]) -> None:
+        """Measure suspects again; ``known``: by experiment, what findings explain of it, at most, as a ratio minus 1."""
         rule = self._current().verify
         paged = None if rule.pages_a_month is None else await self._paged(rule.pages_a_month, len(suspects))
 
@@ -136,7 +153,8 @@ class Following:
             added = {findings.add(tx, one.experiment, suspicion.SUSPECT): one.experiment for one in suspects}
             family = findings.family(tx.connection, of).findings
             e_value = family / rule.false_discovery_rate if paged is None else paged
-            findings.verify(tx, of, added, e_value, _copy(rule.builds, of))
+            at_most = {finding: known.get(experiment, 0.0) for finding, experiment in added.items()}
+            findings.verify(tx, of, added, e_value, _copy(rule.builds, of), at_most)
             crashpoints.reach("verify.before-commit")
 
         await self._store.write(write)
@@ -195,11 +213,16 @@ class Following:
 
     async def _conclude(self, settled: suspicion.Settled, verified: findings.Verified) -> None:
         left, explained = [], None
+        within = await self._store.read(functools.partial(_within, verified=verified))
+        whole = suspicion.Effect.of(verified)
+        settled = suspicion.beyond(settled, within, whole) if settled.state == suspicion.OPEN else settled
         if settled.state == suspicion.OPEN:
             measured = await self._store.read(functools.partial(_measured, experiment=verified.verify))
             facts = dataclasses.replace(measured, decision=dataclasses.replace(measured.decision, reason=settled.reason))
             first = await self._store.read(functools.partial(findings.decision_of, experiment=verified.suspect))
             explained = await self._store.read(functools.partial(_explained, experiment=verified.verify))
+            if within and whole:
+                explained = {**explained, "findings": within.as_json(whole)}
             confirmed = findings.Confirmed(settled.finding, verified.verify, settled.evidence, explained)
             left = [
                 await anyio.to_thread.run_sync(
@@ -361,6 +384,7 @@ class Following:
                 if step.undecided and not step.blocks:
                     searches.cancel(tx, step.experiment, SEARCH_ENDED)
             searches.found(tx, finding, search, found)
+            findings.released(tx, finding)
 
         await self._store.write(write)
         log.info("search ended", finding=finding, search=search, found=found)
@@ -453,6 +477,13 @@ def _measured(connection: sa.Connection, experiment: int) -> _Measured:
     series, backend = experiments.measured(connection, experiment, model.Block(whole.blocks, ()))
     decision = findings.decision_of(connection, experiment)
     return _Measured(whole, decision, series, backend, findings.fingerprint_of(connection, experiment))
+
+
+def _within(connection: sa.Connection, verified: findings.Verified) -> suspicion.Explained | None:
+    """What other findings explain of one that was measured again."""
+    suspect = findings.suspect(connection, verified.suspect)
+    standing = findings.standing(connection, suspect)
+    return suspicion.explained(suspect, [one for one in standing if one.finding != verified.finding])
 
 
 def _explained(connection: sa.Connection, experiment: int) -> model.JsonObject:
@@ -630,6 +661,7 @@ def _of_line(known: searches.Searched, line: inside.Line) -> searching.Known:
         build_seconds=known.build_seconds,
         block_seconds=known.block_seconds,
         earlier=_earlier(known.earlier, known.design.summary),
+        known=known.known,
     )
 
 

@@ -279,6 +279,7 @@ class Rule:
         max_seconds: the budget in seconds since the first block.
         e_value: that a regression must have besides (:func:`aibenchd.decide.multiplicity.log_e_values`): one of many suspects
             that are measured again is called one where it would be chosen among all of them.
+        known: what findings that stand explain of the ratio, at most, as a ratio minus 1: *regressed* is slower than that.
     """
 
     alpha: float = 0.01
@@ -287,6 +288,7 @@ class Rule:
     max_blocks: int = 60
     max_seconds: float = 3600.0
     e_value: float = 0.0
+    known: float = 0.0
 
     @classmethod
     def of_blocks(cls, blocks: int, min_effect: float) -> Rule:

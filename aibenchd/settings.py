@@ -40,7 +40,27 @@ LAYOUT = {
 Alpha = Annotated[float, Field(gt=0, lt=0.5, description="false alarms, at most, per experiment: 0.01 is one in a hundred")]
 Beta = Annotated[float, Field(gt=0, lt=0.5, description="changes of min_effect that are called unchanged, at most")]
 MinEffect = Annotated[float, Field(gt=0, lt=1, description="the smallest change that matters: 0.02 is 2 %")]
-MaxBlocks = Annotated[int, Field(ge=1, le=1_000_000, description="blocks after which an experiment ends as inconclusive")]
+MOST_BLOCKS = 1_000  # a look weighs each block with each other: 0.1 s at 300, seconds at 1,000, and then as their third power
+
+
+def _can_be_looked_at(blocks: int) -> int:
+    if blocks > MOST_BLOCKS:
+        raise ValueError(
+            f"expected at most {MOST_BLOCKS:,}, not {blocks:,}: all blocks are weighed together after each, which takes seconds "
+            "from there on; where so many decide nothing, a larger min_effect or a quieter device does"
+        )
+    return blocks
+
+
+MaxBlocks = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="blocks after which an experiment ends as inconclusive",
+        json_schema_extra={"maximum": MOST_BLOCKS},  # which the validator says better
+    ),
+    pydantic.AfterValidator(_can_be_looked_at),
+]
 MaxTime = Annotated[quantities.Interval, Field(description="time since its first block after which it ends as inconclusive")]
 Order = Annotated[Literal["coin", "pairs"], Field(description="of the arms in a block: a fair coin, or balanced pairs of blocks")]
 TrialTimeout = Annotated[quantities.Interval, Field(description="of one trial; past it the program is killed with its children")]
@@ -147,6 +167,11 @@ class BuildSettings(Model):
         for name, text in layout.items():
             if other := next((one for one in re.findall(r"(?<!\$)\{[^}]*\}?", text) if one != "{seed}"), None):
                 raise ValueError(f"{name}: expected no placeholder but {{seed}}, found {other!r}")
+        if layout and not any("{seed}" in text for text in layout.values()):
+            raise ValueError(
+                "expected {seed} in one of them, such as LDFLAGS: -fuse-ld=lld -Wl,--shuffle-sections=*={seed}: without it every "
+                "build is laid out alike; {} is for a build.sh that heeds AIBENCHD_LAYOUT_SEED"
+            )
         return layout
 
 
@@ -202,6 +227,15 @@ class VerifySettings(Model):
         float | None,
         Field(gt=0, description="in place of the rate: so many confirmed regressions a month are none, at most, on average"),
     ] = None
+
+    @pydantic.model_validator(mode="after")
+    def _has_one_promise(self) -> Self:
+        if self.pages_a_month is not None and "false_discovery_rate" in self.model_fields_set:
+            raise ValueError(
+                "choose one: expected pages_a_month, a number of false ones a month, or false_discovery_rate, their share of "
+                "each commit's; take the other out"
+            )
+        return self
 
 
 def _no_percentage(value: Any) -> Any:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import statusd
 
 from aibenchd import creeping, events, following, model, settings
-from aibenchd.plan import suspicion
+from aibenchd.plan import searching, suspicion
 from aibenchd.report import recording
 from aibenchd.store import findings, noises, outbox, planning, profiles, schema, searches, selfchecks, series, store, triage
 
@@ -154,6 +154,76 @@ async def test_a_regression_that_was_mended_hides_no_later_one(journal: store.St
     assert await journal.read(lambda connection: connection.scalars(sa.select(schema.sightings.c.experiment)).all()) == [2]
 
 
+async def test_a_benchmark_in_flight_joins_what_an_anchor_has_found_and_is_let_go_where_another_is_named(
+    journal: store.Store,
+) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 10)
+        statusd.finding(tx, line.compared(9, 0, of={"run_type": "anchor"}, **SLOWER), state="open", search="running")
+        line.compared(5, 4, **SLOWER)
+
+    await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    assert await rows(journal, f.c.id) == [(1,)]
+    sighted = sa.select(schema.sightings.c.experiment, schema.sightings.c.finding)
+    assert await journal.read(lambda connection: connection.execute(sighted).all()) == [(2, 1)]
+
+    def names(tx: store.Transaction, commit: str) -> None:
+        culprit = {"commits": [commit], "within": [], "probability": 1.0, "effect": 0.05, "low": 0.04, "high": 0.06}
+        searches.found(tx, 1, "found", {"culprits": [culprit], "commits": 9})
+        findings.released(tx, 1)
+
+    await journal.write(lambda tx: names(tx, "c5"))
+    await one.look()
+    assert await rows(journal, f.c.id) == [(1,)]
+    await journal.write(lambda tx: names(tx, "c6"))
+    await one.look()
+    assert await rows(journal, f.c.suspect) == [(1,), (2,)]
+
+
+async def test_a_drift_over_findings_is_what_they_do_not_explain(journal: store.Store) -> None:
+    """Two findings of 3 % each, and an old control: 12 % are more than these explain, 7 % are not."""
+
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 10)
+        for newer in (3, 5):
+            own = SLOWER | {"estimate": 0.03, "low": 0.025, "high": 0.035}
+            finding = statusd.finding(tx, line.compared(newer, newer - 1, **own), state="open", search="found")
+            again = {"run_type": "verify"}
+            line.compared(newer, newer - 1, of=again, finding=finding, **own)
+            only = {"commits": [f"c{newer}"], "within": [], "probability": 1.0, "effect": 0.03, "low": 0.02, "high": 0.04}
+            searches.found(tx, finding, "found", {"culprits": [only], "commits": 1})
+        line.compared(9, 0, of={"run_type": "anchor"}, **SLOWER | {"estimate": 0.12, "low": 0.1, "high": 0.14})
+
+    await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    again = (await verifying(journal))[3]
+    design = (await rows(journal, e.c.design, id=again))[0][0]
+    assert design["rule"]["known"] == pytest.approx(1.035**2 - 1)
+    await journal.write(lambda tx: ended(tx, again, "regressed", 0.12, low=0.11, high=0.13))
+    await one.look()
+    ((state, reason, explained),) = await rows(journal, f.c.state, f.c.reason, f.c.explained, id=3)
+    assert state == "open"
+    assert "of it findings 1, 2 explain +6.1% ± 1.0%; +5.6% (+3.6% … +7.6%) is left" in reason
+    assert explained["findings"]["of"] == [1, 2]
+    known = (await journal.read(lambda connection: searches.searched(connection, 3))).known
+    assert known == pytest.approx({"c3": math.log1p(0.03), "c5": math.log1p(0.03)})
+    own = [one.confirmed for one in await journal.read(lambda connection: findings.known(connection, CELL)) if one.finding == 3]
+    assert [one and one.estimate for one in own] == [pytest.approx(1.12 / 1.03**2 - 1)]  # what is left, for what comes later
+
+
+async def test_what_is_known_is_not_searched_again(journal: store.Store) -> None:
+    line = [f"c{place}" for place in range(10)]
+    whole = [math.log1p(0.12)] * 12
+    known = searching.Known(line, frozenset(line), frozenset(), [], whole, 0.02)
+    rule = settings.BisectSettings()
+    without = searching.step(known, rule)
+    taken_off = searching.step(dataclasses.replace(known, known={"c3": math.log1p(0.12)}), rule)
+    assert (without.search, taken_off.search) == ("running", "no culprit")
+
+
 async def test_a_budget_that_is_spent_refutes_nothing(journal: store.Store) -> None:
     await journal.write(lambda tx: Line(tx, 2).compared(1, 0, **SLOWER))
     one = follower(journal)
@@ -203,6 +273,29 @@ async def test_a_profile_goes_behind_what_measures_suspects_again_and_before_sea
     by_type = sa.select(p.c.run_type, e.c.priority).join(p, p.c.id == e.c.pair).order_by(e.c.priority.desc()).distinct()
     order = await journal.read(lambda connection: connection.execute(by_type).all())
     assert [row.run_type for row in order] == ["verify", "profile", "regress", "benchmark"]
+
+
+async def test_of_a_commit_that_regresses_in_many_cells_the_clearest_few_are_profiled(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 2)
+        pair = statusd.pair(tx, "c1", "c0")
+        for number in range(7):
+            facts = {"backend": f"b{number}", "estimate": 0.05 + number / 100, "low": 0.03, "high": 0.2}
+            finding = statusd.finding(tx, line.of_pair(pair, 1, 0, **SLOWER | facts), state="open", verified_at=statusd.NOW)
+            again = statusd.pair(tx, "c1", "c0", run_type="verify")
+            line.of_pair(again, 1, 0, finding=finding, **SLOWER | facts)
+
+    def ask(tx: store.Transaction) -> None:
+        for finding in profiles.wanted(tx.connection, statusd.NOW):
+            profiles.ask(tx, finding)
+
+    await journal.write(write)
+    assert await journal.read(lambda connection: profiles.wanted(connection, statusd.NOW)) == [7, 6, 5, 4]
+    await journal.write(ask)
+    assert await journal.read(lambda connection: profiles.wanted(connection, statusd.NOW)) == []
+    left_out = await journal.read(lambda connection: profiles.of_finding(connection, 1))
+    assert left_out is not None
+    assert left_out["reason"] == "the 4 clearest findings of its commit are"
 
 
 async def test_what_a_search_is_given_is_what_it_takes_still(journal: store.Store) -> None:
@@ -319,6 +412,23 @@ async def test_what_is_confirmed_is_one_message(journal: store.Store) -> None:
     assert (facts["author"], facts["subject"], facts["commit"], facts["control_commit"]) == ("someone", "change 1", "c1", "c0")
     assert facts["promise"] == "at a false discovery rate of 0.05"
     assert math.log(facts["e_value"]) == pytest.approx((await rows(journal, f.c.evidence))[0][0])
+
+
+async def test_what_is_accepted_is_one_message_each_time(journal: store.Store) -> None:
+    one = follower(journal, sinks=[WEBHOOK])
+    await confirmed(journal, one)
+
+    async def made(action: str) -> None:
+        wanted = triage.Wanted(1, action, "eve", "worth it")
+        await journal.write(lambda tx: triage.apply(tx, wanted, datetime.now(UTC)))
+        await one.look()
+
+    for action in (triage.ACCEPT, triage.REOPEN, triage.ACCEPT):
+        await made(action)
+    await one.look()
+    told = [record for record in await journal.read(waiting) if record.payload["event"] == "accepted"]
+    assert len({record.id for record in told}) == len(told) == 2
+    assert (told[0].payload["by"], told[0].payload["why"]) == ("eve", "worth it")
 
 
 async def test_the_culprit_among_many_is_a_message_of_its_own(journal: store.Store) -> None:
@@ -700,6 +810,26 @@ async def test_an_anchor_that_came_to_nothing_is_not_tried_at_each_commit(journa
     wanted = creeping.wanted(await journal.read(lambda connection: series.of_cell(connection, CELL)), rule)
     assert wanted is not None
     assert wanted.older == "c1"  # c0 does not build any more
+
+
+async def test_an_anchor_begins_after_the_newest_known_change(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 14)
+        for newer in range(1, 12):
+            line.compared(newer, newer - 1, **statusd.decided("unchanged") | {"estimate": 0.0, "low": -0.05, "high": 0.05})
+        found = line.compared(4, 1, **SLOWER)
+        statusd.finding(tx, found, state="open", search="running")
+
+    await journal.write(write)
+    rule = settings.CreepSettings()
+    wanted = creeping.wanted(await journal.read(lambda connection: series.of_cell(connection, CELL)), rule)
+    assert wanted is not None
+    assert (wanted.older, wanted.newer) == ("c4", "c11")
+    only = {"commits": ["c3"], "within": [], "probability": 1.0, "effect": 0.05, "low": 0.04, "high": 0.06}
+    await journal.write(lambda tx: searches.found(tx, 1, "found", {"culprits": [only], "commits": 3}))
+    wanted = creeping.wanted(await journal.read(lambda connection: series.of_cell(connection, CELL)), rule)
+    assert wanted is not None
+    assert (wanted.older, wanted.newer) == ("c3", "c11")
 
 
 async def test_what_is_decided_while_one_looks_is_seen_by_the_next_look(journal: store.Store) -> None:

@@ -396,7 +396,7 @@ def names(asked: Call) -> int:
 
     (kind,) = asked.arguments
     for name in naming.of(asked.daemon, kind):
-        print(name)
+        print(screen.printable(name))
     return DONE
 
 

@@ -30,6 +30,7 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
         "treatment",
         "control",
         "culprit",
+        "by",
         "found",
         "reason",
     )
@@ -46,6 +47,7 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
             item["treatment"][: pages.SHORT],
             (item["control"] or "")[: pages.SHORT],
             _culprits(item),
+            _whose(item),
             out.ago(item["found_at"]),
             item["reason"],
         )
@@ -193,6 +195,16 @@ def _culprits(finding: dict[str, Any]) -> str:
     several = [f"on {len(found['devices'])} devices"] if len(found.get("devices", ())) > 1 else []
     stands = [] if finding["search"] in ("", "found") else [finding["search"]]
     return ", ".join([*stands, *named, *several]) if finding["search"] else ""
+
+
+def _whose(finding: dict[str, Any]) -> str:
+    """Subject and author of the commit at fault, where one is named; of several the first, and how many more."""
+    named = [culprit["commits"][-1] for culprit in (finding["culprits"] or {}).get("culprits", ())]
+    known = [finding["commits"][commit] for commit in named if commit in finding["commits"]]
+    if not known:
+        return ""
+    more = f", and {len(named) - 1} more" if len(named) > 1 else ""
+    return f"{known[0]['subject']} ({known[0]['author']}){more}"
 
 
 def _named(culprit: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ def text(
     counts: views.Counts, queues: Mapping[str, views.Item], depths: Sequence[outbox.Depth], notices: Sequence[board.Notice]
 ) -> str:
     """All metrics of the daemon."""
-    return render((*_journal(counts), _queued(queues), *_outbox(depths), *_board(notices), *_process()))
+    return render((*_journal(counts), _queued(queues, notices), *_outbox(depths), *_board(notices), *_process()))
 
 
 def render(families: Iterable[Family]) -> str:
@@ -75,12 +75,15 @@ def _journal(counts: views.Counts) -> Iterator[Family]:
     )
 
 
-def _queued(queues: Mapping[str, views.Item]) -> Family:
+def _queued(queues: Mapping[str, views.Item], notices: Sequence[board.Notice]) -> Family:
+    """Of each device that there is, or had something to do: 0 where it has nothing."""
+    devices = (name for kind, _, name in (one.unit.partition("/") for one in notices) if kind == "device")
+    seconds = dict.fromkeys(devices, 0) | {name: one["seconds"] for name, one in queues.items()}
     return Family(
         "aibenchd_queue_seconds",
         "gauge",
         "Device time that undecided experiments are expected to take, of those of which that is known.",
-        [({"device": device}, queue["seconds"]) for device, queue in sorted(queues.items())],
+        [({"device": device}, left) for device, left in sorted(seconds.items())],
     )
 
 

@@ -328,7 +328,7 @@ def _devices(house: server.House, connection: sa.Connection, counts: views.Count
             **_identity(known.get(name, never)),
             "experiments": counts.by_state(name),
             "smallest": smallest.get(name),  # change that is found: of the quietest benchmark, and of the noisiest
-            "left": queues.get(name),  # what it is expected to be busy with
+            "left": left if (left := queues.get(name)) and left["experiments"] else None,  # what it is expected to be busy with
         }
         for name, facts in (configured | leaving).items()
     ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import curses
 import os
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from aibenchd.api import call, findings, pages, screen
 
@@ -27,6 +30,7 @@ KEYS = "1-6 or Tab: page   arrows, PgUp, PgDn, Home, End: scroll   space: hold  
 HERE_SECONDS, AFAR_SECONDS = 2.0, 10.0  # between two looks; afar each takes a session of ssh
 TICK_MILLISECONDS = 200
 SIDEWAYS = 8  # columns
+SAID = 4096  # bytes of what was written to standard error that are looked at
 FIRST_COLOUR = 30  # of a terminal's codes
 
 
@@ -45,14 +49,17 @@ class Lines(screen.Screen):
 class View:
     """What is shown, and how far it is scrolled; knows no terminal.
 
+    Args:
+        aside: what was last written to standard error meanwhile, which is no part of the screen.
+
     Attributes:
         page: index into :data:`PAGES`.
         lines: of that page, with their styles.
         trouble: why they are not of now; empty where they are.
     """
 
-    def __init__(self, daemon: call.Daemon) -> None:
-        self._daemon = daemon
+    def __init__(self, daemon: call.Daemon, aside: Callable[[], str] = str) -> None:
+        self._daemon, self._aside = daemon, aside
         self.page, self.row, self.column = 0, 0, 0
         self.held, self.trouble = False, ""
         self.lines: list[tuple[str, str]] = []
@@ -64,7 +71,7 @@ class View:
         try:
             show(out, self._daemon.get(target))
         except (call.Unreachable, call.Refused) as error:
-            self.trouble = str(error)
+            self.trouble = ": ".join(filter(None, (str(error), self._aside())))
             return
         self.lines, self.trouble = out.kept, ""
 
@@ -99,9 +106,33 @@ def run(daemon: call.Daemon, *, seconds: float) -> None:
     if not (os.isatty(0) and os.isatty(1)):
         raise OSError("'top' needs a terminal; see 'status --watch', or 'events'")
     try:
-        curses.wrapper(_loop, View(daemon), seconds)
+        with _kept_aside() as aside:
+            curses.wrapper(_loop, View(daemon, aside), seconds)
     except curses.error as error:
         raise OSError(f"this terminal ({os.environ.get('TERM', 'TERM is not set')}) cannot be drawn on: {error}") from None
+
+
+@contextlib.contextmanager
+def _kept_aside() -> Iterator[Callable[[], str]]:
+    """What this process's children, ssh for one, write to standard error would be written over the screen.
+
+    Gives what asks for its last line.
+    """
+    sys.stderr.flush()
+    screen_of_old = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as kept:
+            os.dup2(kept.fileno(), 2)
+            yield lambda: _last_line(kept.fileno())
+    finally:
+        os.dup2(screen_of_old, 2)
+        os.close(screen_of_old)
+
+
+def _last_line(file: int) -> str:
+    end = os.fstat(file).st_size
+    lines = os.pread(file, SAID, max(end - SAID, 0)).decode(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def _loop(window: curses.window, view: View, seconds: float) -> None:

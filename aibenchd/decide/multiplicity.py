@@ -37,9 +37,9 @@ from aibenchd.decide import sequential, verdict
 def log_e_values(seen: verdict.Experiment, rule: model.Rule) -> sequential.Floats:
     """The logarithm of the e-value for a slower treatment, after each number of blocks from 0 on.
 
-    The hypothesis is that log ratios, less some effect of 0 or below, are symmetric about 0, as fair tosses make them; its
-    e-value has a mean of 1 at most at each stopping time, whatever it is that the time hangs on, if it is other blocks that
-    have been seen by then.
+    The hypothesis is that log ratios, less some effect of ``rule.known`` or below, are symmetric about 0, as fair tosses make
+    them; its e-value has a mean of 1 at most at each stopping time, whatever it is that the time hangs on, if it is other
+    blocks that have been seen by then.
 
     Args:
         seen: the blocks of a *verify* run; more of them than it was decided on do no harm.
@@ -48,6 +48,7 @@ def log_e_values(seen: verdict.Experiment, rule: model.Rule) -> sequential.Float
     Returns:
         Shape (…, blocks + 1): ``[..., decision.blocks]`` is the value at the verdict.
     """
+    seen = seen.less(math.log1p(rule.known))
     slots, scale = sequential.foreseen(seen.units, seen.unit_signs, math.log1p(rule.min_effect) / 2)
     wealth = sequential.evidence(seen.units - seen.unit_signs * slots, scale, 0.0, +1)
     nothing = np.zeros((*wealth.shape[:-1], 1))

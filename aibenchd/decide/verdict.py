@@ -96,6 +96,7 @@ The coin is quicker to a change, for which pairs need 14 blocks at the least; pa
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -109,6 +110,7 @@ from aibenchd.decide import chance, likelihood, sequential
 NEVER = 1 << 30  # past every budget
 TORN = "no one effect explains all blocks: it changed while it was measured"
 ONE_ORDER = "nearly all blocks ran in one order, which cannot tell a change from a slower first or second place"
+NO_MORE = "it is no slower than findings that stand explain"
 KINDS = ("coin", "pairs")  # how orders are drawn
 BY_COINS = 0.8  # chance of coins alone that a change may have, in units of alpha, at SEVEN blocks and fewer
 SEVEN = 7
@@ -144,6 +146,10 @@ class Experiment:
         nothing = np.zeros((*of_units.shape[:-1], 1), dtype=bool)
         found: sequential.Bools = np.concatenate([nothing, of_units], axis=-1)[..., self.complete]
         return found
+
+    def less(self, amount: float) -> Experiment:
+        """With a log ratio taken off each block."""
+        return dataclasses.replace(self, ratios=self.ratios - amount, units=self.units - amount)
 
     def up_to(self, blocks: int) -> Experiment:
         """Its first ``blocks``."""
@@ -185,6 +191,9 @@ def decide(
     held after an earlier block is the verdict, with the estimate and the interval of that block. What is lost are the blocks
     from there to the look.
 
+    Where part of the ratio is known (``rule.known``) it is asked whether the treatment is slower by more than that, which is as
+    asking it of ratios without that part. What is not, is *inconclusive*: it is no statement of how the two arms compare.
+
     Args:
         treatment, control: shape (blocks,), one number per process, in the order of the blocks.
         rule: error rates, smallest effect, budget.
@@ -199,15 +208,32 @@ def decide(
             one order, or an unknown kind.
     """
     whole = seen(treatment, control, orders, kind, range(len(orders)) if numbers is None else numbers)
-    within = whole.up_to(min(len(orders), rule.max_blocks))
-    spent = len(orders) >= rule.max_blocks or seconds >= rule.max_seconds
-    if len(orders) < first_look and not spent:
-        return model.Decision(None, len(orders), change(centre(within.units)))
+    known = math.log1p(rule.known)
+    return _with_known(_decided(whole.less(known), rule, seconds, first_look), known)
+
+
+def _decided(whole: Experiment, rule: model.Rule, seconds: float, first_look: int) -> model.Decision:
+    blocks = len(whole.ratios)
+    within = whole.up_to(min(blocks, rule.max_blocks))
+    spent = blocks >= rule.max_blocks or seconds >= rule.max_seconds
+    if blocks < first_look and not spent:
+        return model.Decision(None, blocks, change(centre(within.units)))
     found = held(within, rule)
     verdict, stop = _reached(found)
     if verdict is not None:
         return _decision(verdict, within.up_to(stop + 1), found, rule)
     return _decision(model.Verdict.INCONCLUSIVE if spent else None, within, found, rule)
+
+
+def _with_known(decision: model.Decision, known: float) -> model.Decision:
+    """A decision on ratios that ``known`` was taken off, as one on all of them."""
+    if not known:
+        return decision
+    estimate, low, high = (change(math.log1p(one) + known) for one in (decision.estimate, decision.low, decision.high))
+    whole = dataclasses.replace(decision, estimate=estimate, low=low, high=high)
+    if decision.verdict in (model.Verdict.IMPROVED, model.Verdict.UNCHANGED):
+        return dataclasses.replace(whole, verdict=model.Verdict.INCONCLUSIVE, reason=NO_MORE)
+    return whole
 
 
 def seen(

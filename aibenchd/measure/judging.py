@@ -87,9 +87,10 @@ def decision(
     failing = _failing(design, blocks)
     if failing:
         return dataclasses.replace(so_far, verdict=_failed_as(failing), reason=_said_of(failing, reasons))
+    if so_far.verdict is not None and not design.rule.decides:
+        return dataclasses.replace(so_far, verdict=model.Verdict.MEASURED, reason=ALL_RUN)
     if so_far.verdict is not None:
-        spent = "the budget of time or blocks is spent" if design.rule.decides else ALL_RUN
-        return dataclasses.replace(so_far, reason=so_far.reason or spent)
+        return dataclasses.replace(so_far, reason=so_far.reason or "the budget of time or blocks is spent")
     if len(blocks) >= design.rule.max_blocks:
         return dataclasses.replace(so_far, verdict=model.Verdict.INCONCLUSIVE, reason="the budget of blocks is spent")
     return so_far

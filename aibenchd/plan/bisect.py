@@ -69,6 +69,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aibenchd.plan import drift
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -85,6 +87,7 @@ EXPECTED = (CULPRITS + 1) / (LINES + 1)  # culprits on the line, where one shows
 RUNS = np.array([1, 2, 4, 8, 16, 32])  # blocks that a build may be meant for
 TINY = 1e-200  # keeps the chain from breaking where nothing explains the blocks
 TAIL = 0.05  # of an effect's interval, on either side
+DRIFTING = 0.998  # probability of a drift at which a search for culprits ends
 
 
 class Outcome(enum.StrEnum):
@@ -92,6 +95,7 @@ class Outcome(enum.StrEnum):
 
     FOUND = "found"
     NO_CULPRIT = "no culprit"
+    MANY_SMALL = "many small ones"  # a drift, none of whose commits can be named
     INCONCLUSIVE = "inconclusive"  # at budget
 
 
@@ -301,25 +305,30 @@ class Posterior:
         culprits: where each change most likely is, by place; none where most likely nothing changed.
         probability: that these are the culprits, all of them, and no other commit.
         by_commit: of each commit 1 to ``commits``, that it is a culprit; shape (commits,). Sums to their expected number.
+        drifts: probability that there is no culprit, but many small changes; see :mod:`aibenchd.plan.drift`.
+        spread: of a search that ended so, how they are spread over the line.
     """
 
     outcome: Outcome | None
     culprits: tuple[Culprit, ...]
     probability: float
     by_commit: tuple[float, ...]
+    drifts: float = 0.0
+    spread: tuple[drift.Share, ...] = ()
 
 
 def posterior(search: Search) -> Posterior:
     """What the evidence says of each commit, and whether that is enough."""
     chain, told, likely = _read(search)
-    return named(search, chain, told, math.exp(likely.log_mass - told.log_mass))
+    return named(search, chain, told, math.exp(likely.log_mass - told.log_mass), _drifts(search))
 
 
-def named(search: Search, chain: Chain, told: Told, probability: float) -> Posterior:
+def named(search: Search, chain: Chain, told: Told, probability: float, drifts: float) -> Posterior:
     """What is ``told`` of the gaps of a chain, in commits.
 
     Args:
         probability: that there are culprits in those gaps where one is more likely than none, and in no other.
+        drifts: as of :class:`Posterior`.
     """
     suspects = told.jumped > 0.5
     culprits: list[Culprit] = []
@@ -332,8 +341,11 @@ def named(search: Search, chain: Chain, told: Told, probability: float) -> Poste
             share = len(group) / (last + 1 - first)
             probability *= share
             culprits.append(Culprit(group, float(probable) * share, *told.effect(gap)))
+    if drifts >= DRIFTING:
+        return Posterior(Outcome.MANY_SMALL, (), drifts, (), drifts, drift.spread(chain.sites, chain.levels, chain.at_site))
+    probability *= 1 - drifts
     outcome = _outcome(search, probability, found=bool(culprits))
-    return Posterior(outcome, tuple(culprits), min(probability, 1.0), tuple(by_commit))
+    return Posterior(outcome, tuple(culprits), min(probability, 1.0), tuple(by_commit), drifts)
 
 
 def next_measurements(search: Search, count: int = 1, pending: Sequence[Measurement] = ()) -> tuple[Measurement, ...]:
@@ -406,6 +418,18 @@ def _read(search: Search) -> tuple[Chain, Recursion, Recursion]:
     chain = dataclasses.replace(chain, changes=changes(chain.sites, float(chain.recursion(None).jumped.sum())))
     told = chain.recursion(None)
     return chain, told, chain.recursion(told.jumped > 0.5)
+
+
+@functools.lru_cache(maxsize=4)
+def _drifts(search: Search) -> float:
+    chain, told, _ = _read(search)
+    return drifting(chain, told.log_mass, search.min_effect)
+
+
+def drifting(chain: Chain, jumps: float, min_effect: float) -> float:
+    """Probability of a drift; ``jumps`` is the logarithm of the evidence of culprits, as :class:`Recursion` has it."""
+    grid = (chain.places, chain.sites, chain.levels)
+    return drift.share(drift.log_mass(*grid, chain.at_site, chain.in_gap, chain.prior, math.log1p(min_effect)), jumps)
 
 
 def changes(sites: Sequence[int], seen: float) -> Floats:

@@ -98,7 +98,8 @@ class Fleet:
         if not self.others:
             return bisect.posterior(self.own)
         together = _together(self.searches)
-        return bisect.named(self.own, together.chain, together.told, together.certainty)
+        drifts = bisect.drifting(together.chain, together.log_jumps, self.own.min_effect)
+        return bisect.named(self.own, together.chain, together.told, together.certainty, drifts)
 
     def next_measurements(self, count: int) -> tuple[bisect.Measurement, ...]:
         """The next blocks of the own device; none once its search has ended."""
@@ -147,6 +148,7 @@ class _Set:
         told: by the own device, if it is not alone.
         shares: probability of each device that it is not.
         sizes: of the changes on each device, if it is not; as of :func:`_size`.
+        log_own: of the evidence of the own device.
     """
 
     common: bisect.Bools
@@ -154,6 +156,7 @@ class _Set:
     told: bisect.Recursion
     shares: Sequence[float]
     sizes: Sequence[bisect.Floats]
+    log_own: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +197,7 @@ class _Devices:
         for chain, one, log, by_itself in zip(self.chains, told, logs, alone, strict=True):
             larger = larger + np.logaddexp(log + _log_factors(one, _weights(chain, everywhere) * chain.likelihoods), by_itself)
         shares = [math.exp(log - whole) for log, whole in zip(logs, sums, strict=True)]
-        return _Set(common, log_prior + math.fsum(sums), told[0], shares, list(map(_size, told))), larger
+        return _Set(common, log_prior + math.fsum(sums), told[0], shares, list(map(_size, told)), float(sums[0])), larger
 
     def best_first(self) -> tuple[list[_Set], list[float]]:
         """The sets of common changes that were looked at, and the logarithms of the weights of those that were not."""
@@ -265,6 +268,17 @@ class _Together:
             common = math.exp(evidence + _log_prior(self.suspects, self.devices.rates(one.common)) - one.told.log_mass)
             found += weight * (one.shares[0] * common + (1 - one.shares[0]) * alone)
         return found
+
+    @property
+    def log_jumps(self) -> float:
+        """Log evidence of the own device's blocks if culprits made them, given what the others' blocks say of where they are.
+
+        A set's weight without the own device is its weight over the evidence of that device.
+        """
+        logs = np.array([one.log_own for one in self.sets])
+        least = float(logs.min())
+        without = np.array(self.weights) * np.exp(least - logs)
+        return least + math.log(math.fsum(self.weights)) - math.log(math.fsum(without))
 
     @functools.cached_property
     def noises(self) -> Sequence[float]:

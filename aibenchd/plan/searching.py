@@ -8,10 +8,10 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aibenchd import model, settings
-from aibenchd.plan import bisect, fleet
+from aibenchd.plan import bisect, drift, fleet
 
 # Blocks that a search is given at once: fewer looks, and a commit that must be built is worth it only with some. A culprit in 128
 # commits costs 207 blocks, builds included, one block at a time, 219 by four, 245 by eight (errors of 10, on the same 24 lines).
@@ -22,10 +22,12 @@ USUAL_PRICE = 20.0
 # built, with a culprit of 6 % and noise of 1 or 2 % a block: a right answer takes 5 or 6 blocks, a whole search 15 or 45.
 # A wrong one was believed in 3 of 60 searches where noise of 2 % hides a culprit of 3 %.
 SAME = 0.5
+SHORT = 12  # characters of a commit
 SHOWN = 10  # commits that are listed with their probabilities
 RUNNING = "running"
 NO_MORE_BLOCKS = "its budget of blocks is spent (bisect.max_blocks)"
 NO_MORE_BUILDS = "its budget of builds is spent (bisect.max_builds), and what is built tells no more"
+NONE_ALONE = "many commits changed it, each by less than can be found"
 STUCK = "one of the two ends cannot be measured"
 
 
@@ -56,6 +58,7 @@ class Known:
             have prior weight. What the blocks show is evidence like all other.
         earlier: the noise of what was measured there before; None where unknown.
         beside: the parts of other devices that search for the same change.
+        known: by commit, what it is known to do, as a log ratio: it is taken off all blocks over it; the search is for others.
     """
 
     line: Sequence[str]
@@ -68,6 +71,7 @@ class Known:
     block_seconds: float = 0.0
     asked_first: Collection[str] = ()
     earlier: bisect.Earlier | None = None
+    known: Mapping[str, float] = field(default_factory=dict)
     beside: Sequence[Beside] = ()
 
 
@@ -119,6 +123,8 @@ def step(known: Known, rule: settings.BisectSettings) -> Step:
         return _inconclusive(found, STUCK)
     if told.outcome is bisect.Outcome.INCONCLUSIVE:
         return _inconclusive(found, NO_MORE_BLOCKS)
+    if told.outcome is bisect.Outcome.MANY_SMALL:
+        return Step(told.outcome.value, {**found, "reason": _said(known, told.spread)}, {})
     if told.outcome is not whole.posterior().outcome:
         return _inconclusive(found, NO_MORE_BUILDS)
     if told.outcome is not None:
@@ -201,6 +207,13 @@ def _inconclusive(found: model.JsonObject, reason: str) -> Step:
     return Step(bisect.Outcome.INCONCLUSIVE.value, {**found, "reason": reason}, {})
 
 
+def _said(known: Known, spread: Sequence[drift.Share]) -> str:
+    """How a drift is spread over its commits, for a person."""
+    short = [commit[:SHORT] for commit in known.line]
+    parts = (f"{one.share:.0%} of it by {short[one.place]} ({short[one.first]} … {short[one.last]})" for one in spread)
+    return "; ".join((NONE_ALONE, ", ".join(parts))) if spread else NONE_ALONE
+
+
 def _weighed(known: Known, told: bisect.Posterior) -> bisect.Posterior:
     """With prior weight on what is asked first: that with probability :data:`SAME` one of those commits is the only culprit.
 
@@ -264,7 +277,8 @@ def _search(known: Known, rule: settings.BisectSettings) -> bisect.Search:
     before = dict(zip(usable[1:], usable, strict=False))
     # What lies between two commits may be built by now, or the line be another one: such a pair says nothing any more.
     measured = [pair for pair in known.pairs if pair.newer in before and pair.older in (known.line[0], before[pair.newer])]
-    evidence = [bisect.Evidence(last, 0, tuple(known.shown)), *(_evidence(pair, place) for pair in measured)]
+    whole = Pair(known.line[last], known.line[0], known.shown)
+    evidence = [_evidence(pair, place, known.known) for pair in (whole, *measured)]
     return bisect.Search(
         commits=last,
         evidence=tuple(one for one in evidence if one.ratios),
@@ -296,8 +310,10 @@ def _stuck(known: Known) -> bool:
     return bool(ends & known.unbuildable) or any(pair.useless and {pair.newer, pair.older} == ends for pair in known.pairs)
 
 
-def _evidence(pair: Pair, place: Mapping[str, int]) -> bisect.Evidence:
-    return bisect.Evidence(place[pair.newer], place[pair.older], tuple(pair.ratios))
+def _evidence(pair: Pair, place: Mapping[str, int], known: Mapping[str, float]) -> bisect.Evidence:
+    newer, older = place[pair.newer], place[pair.older]
+    over = sum(change for commit, change in known.items() if older < place.get(commit, older) <= newer)
+    return bisect.Evidence(newer, older, tuple(ratio - over for ratio in pair.ratios))
 
 
 def _price(known: Known) -> float:
@@ -307,7 +323,7 @@ def _price(known: Known) -> float:
 
 
 def _found(known: Known, search: bisect.Search, told: bisect.Posterior, builds: int) -> model.JsonObject:
-    likeliest = sorted(zip(told.by_commit, known.line[1:], strict=True), reverse=True)[:SHOWN]
+    likeliest = sorted(zip(told.by_commit, known.line[1:], strict=False), reverse=True)[:SHOWN]
     return {
         "culprits": [
             {
@@ -325,4 +341,8 @@ def _found(known: Known, search: bisect.Search, told: bisect.Posterior, builds: 
         "blocks": search.blocks - len(known.shown),
         "builds": builds,
         "by_commit": {commit: round(probability, 4) for probability, commit in likeliest},
+        "spread": [
+            {"share": one.share, "commit": known.line[one.place], "first": known.line[one.first], "last": known.line[one.last]}
+            for one in told.spread
+        ],
     }

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import math
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from aibenchd import model
 
@@ -95,11 +98,91 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
+class Effect:
+    """A ratio minus 1, and its interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, row: Any) -> Effect | None:
+        """Of what has the three as attributes; None where one is not known."""
+        found = (row.estimate, row.low, row.high)
+        return None if any(one is None or not math.isfinite(one) or one <= -1 for one in found) else cls(*found)
+
+    def __add__(self, other: Effect) -> Effect:
+        """Both after one another: log ratios add, and so do their bounds."""
+        return self._log(lambda one, two: one + two, other, other)
+
+    def __sub__(self, other: Effect) -> Effect:
+        """What is left of one when another is taken off: at least what is left of the least by the most."""
+        return self._log(lambda one, two: one - two, other, Effect(other.estimate, other.high, other.low))
+
+    def _log(self, put: Callable[[float, float], float], other: Effect, ends: Effect) -> Effect:
+        pairs = ((self.estimate, other.estimate), (self.low, ends.low), (self.high, ends.high))
+        return Effect(*(math.expm1(put(math.log1p(one), math.log1p(two))) for one, two in pairs))
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
-    """A finding that stands, waits to be confirmed, or is accepted."""
+    """A finding that stands, waits to be confirmed, or is accepted.
+
+    Attributes:
+        confirmed: its own effect, as what measured it again has it: without what findings within its range explain. None where
+            it is not confirmed, or not a matter of time.
+        named: the positions of its commits at fault on the branch; None while they may be searched.
+        by_commit: what each of them did, as a log ratio; all of it at its treatment where they are not named.
+    """
 
     finding: int
     suspect: Suspect
+    confirmed: Effect | None = None
+    named: Collection[int] | None = None
+    by_commit: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def spans(self) -> Sequence[tuple[int, int]]:
+        """From which position to which it changed the time; none where it is not on the branch."""
+        if self.named:
+            return [(place - 1, place) for place in self.named]
+        older, newer = self.suspect.older, self.suspect.newer
+        return [(older, newer)] if older is not None and newer is not None and older < newer else []
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What confirmed findings within its range explain of a suspect.
+
+    A regression over commits that hold known ones is one of its own only by what is left beyond them. So the known effects are
+    taken off, as those experiments have them that confirmed them, whose blocks did not choose them. All the same one that
+    is confirmed because it is large is taken for a little too large: that leaves too little rather than too much. Bounds are
+    added as they are, which holds however the measurements depend on each other, with the sum of their errors. Improvements
+    are not taken off: nothing measures them again, so that a lucky one would make a drift of nothing.
+    """
+
+    findings: Sequence[int]
+    effect: Effect
+    by_commit: Mapping[str, float]
+
+    def said(self, whole: Effect) -> str:
+        """For a person."""
+        left, one = whole - self.effect, self.effect
+        within = (one.high - one.low) / 2
+        explain = "explains" if len(self.findings) == 1 else "explain"
+        return (
+            f"of it {_numbered(self.findings)} {explain} {one.estimate:+.1%} ± {within:.1%}; "
+            f"{left.estimate:+.1%} ({left.low:+.1%} … {left.high:+.1%}) is left"
+        )
+
+    def as_json(self, whole: Effect) -> model.JsonObject:
+        left = whole - self.effect
+        return {
+            "of": list(self.findings),
+            **dataclasses.asdict(self.effect),
+            "left": dataclasses.asdict(left),
+            "by_commit": dict(self.by_commit),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +247,46 @@ def slower(verdict: model.Verdict | None, low: float | None) -> bool:
     return verdict is model.Verdict.REGRESSED and low is not None and low >= 0
 
 
-def sighting_of(suspect: Suspect, known: Iterable[Known]) -> int | None:
-    """The newest finding that a suspect shows again: its commits span that one's, and it is not more than findings explain.
+def sighting_of(suspect: Suspect, known: Collection[Known], *, searched: bool = True) -> int | None:
+    """The newest finding that a suspect shows again: it is not more than findings explain, and its commits span that one's.
 
-    What is slower in its slow iterations alone explains nothing of the others.
+    Or they lie within that one's, which names them or may do so yet: an older control than the newest commit's has found first
+    what the comparison of neighbours finds now.
+
+    Args:
+        searched: whether the commits at fault of findings are searched.
     """
-    spanned = [
-        one
-        for one in known
-        if one.suspect.cell == suspect.cell and _spans(suspect, one.suspect) and (suspect.in_tail or not one.suspect.in_tail)
-    ]
-    if not spanned or _exceeds(suspect, spanned):
+    spanned = [one for one in known if _tells(one.suspect, suspect) and _spans(suspect, one.suspect)]
+    if spanned:
+        return None if _exceeds(suspect, spanned) else max(one.finding for one in spanned)
+    around = [one for one in known if _within(suspect, one, searched=searched) and not _exceeds(suspect, [one])]
+    return max((one.finding for one in around), default=None)
+
+
+def no_more(suspect: Suspect, finding: Known) -> bool:
+    """Whether what was taken for a finding's, as it lies within its commits, is not, now that its search has ended."""
+    return not _spans(suspect, finding.suspect) and not _within(suspect, finding, searched=False)
+
+
+def explained(suspect: Suspect, known: Iterable[Known]) -> Explained | None:
+    """What confirmed findings explain of it; None where there are none in its range."""
+    spanned = [one for one in known if _tells(one.suspect, suspect) and _spans(suspect, one.suspect)]
+    sure = {one.finding: one.confirmed for one in sorted(spanned, key=lambda one: one.finding) if one.confirmed}
+    if not sure or not suspect.slower:
         return None
-    return max(one.finding for one in spanned)
+    by_commit: dict[str, float] = {}
+    for commit, change in (item for one in spanned if one.finding in sure for item in one.by_commit.items()):
+        by_commit[commit] = by_commit.get(commit, 0.0) + change
+    return Explained(list(sure), functools.reduce(operator.add, sure.values()), by_commit)
+
+
+def beyond(settled: Settled, found: Explained | None, whole: Effect | None) -> Settled:
+    """A confirmed suspect, once what other findings explain of it is taken off: it is none where nothing is left for sure."""
+    if found is None or whole is None:
+        return settled
+    left = whole - found.effect
+    reason = "; ".join(filter(None, (settled.reason, found.said(whole))))
+    return dataclasses.replace(settled, state=OPEN if left.low > 0 else UNCONFIRMED, reason=reason)
 
 
 def unsure(ended: Iterable[Ended], chosen: Collection[int]) -> list[Ended]:
@@ -266,9 +376,28 @@ def _spans(suspect: Suspect, earlier: Suspect) -> bool:
     return suspect.older < earlier.newer <= suspect.newer
 
 
+def _tells(finding: Suspect, suspect: Suspect) -> bool:
+    """Whether a finding may explain a suspect: what is slower in its slow iterations alone explains nothing of the others."""
+    return finding.cell == suspect.cell and (suspect.in_tail or not finding.in_tail)
+
+
+def _within(suspect: Suspect, around: Known, *, searched: bool) -> bool:
+    """Whether it lies within the commits of a finding of the same fault, and is or may be what that one comes from."""
+    outer = around.suspect
+    if None in (suspect.newer, suspect.older, outer.newer, outer.older) or (outer.cell, outer.fault) != (
+        suspect.cell,
+        suspect.fault,
+    ):
+        return False
+    older, newer = int(suspect.older or 0), int(suspect.newer or 0)
+    if not int(outer.older or 0) <= older < newer <= int(outer.newer or 0):
+        return False
+    return searched if around.named is None else any(older < place <= newer for place in around.named)
+
+
 def _exceeds(suspect: Suspect, known: Iterable[Known]) -> bool:
     """Whether it is slower for sure than all these findings together may make it."""
-    highs = [one.suspect.high for one in known]
+    highs = [one.confirmed.high if one.confirmed else one.suspect.high for one in known]
     if suspect.low is None or None in highs:
         return False
     return math.log1p(suspect.low) > sum(math.log1p(high) for high in highs if high is not None)
@@ -280,6 +409,15 @@ def _clearness(one: Confirmed) -> tuple[float, int]:
     if suspect.low is None or suspect.high is None or suspect.estimate is None:
         return 0.0, -one.finding
     return suspect.estimate / max(suspect.high - suspect.low, 1e-9), -one.finding
+
+
+def _numbered(findings: Sequence[int]) -> str:
+    """In words, such as ``findings 1 to 3``."""
+    if len(findings) == 1:
+        return f"finding {findings[0]}"
+    if len(findings) > 2 and findings[-1] - findings[0] == len(findings) - 1:
+        return f"findings {findings[0]} to {findings[-1]}"
+    return f"findings {', '.join(map(str, findings))}"
 
 
 def _percent(estimate: float | None) -> str:

@@ -222,13 +222,15 @@ class Alert:
     """What a person is told of a finding, beside what its experiment measured.
 
     Attributes:
-        event: ``confirmed``; ``culprit``, when its search has named commits; ``mended``.
+        event: ``confirmed``; ``culprit``, when its search has named commits; ``mended``; ``accepted``, by a person.
         author, subject: of the treatment.
         evidence: natural logarithm of the e-value against no regression.
         promise: how seldom what is confirmed is none, in words.
         explained: of :func:`aibenchd.measure.explaining.explained`.
         culprits: what its search found; empty where it has not ended.
         mended: the commit that shows it to be gone; empty where none does.
+        number: what tells it from others of its event, of which there may be several.
+        by, why: who accepted it as the new baseline, and why; empty elsewhere.
     """
 
     event: str
@@ -240,6 +242,9 @@ class Alert:
     explained: Mapping[str, Any]
     culprits: Mapping[str, Any] = field(default_factory=dict)
     mended: str = ""
+    number: int = 0
+    by: str = ""
+    why: str = ""
 
 
 def alert_record(verified: Experiment, alert: Alert, decision: model.Decision, *, backend: str, time: datetime) -> model.Record:
@@ -268,8 +273,11 @@ def alert_record(verified: Experiment, alert: Alert, decision: model.Decision, *
         "promise": alert.promise,
         "culprits": [dict(one) for one in alert.culprits.get("culprits") or ()],
         "mended": alert.mended,
+        "by": alert.by,
+        "why": alert.why,
     }
-    return _record(verified.installation, "alert", ("alert", alert.finding, alert.event), fields)
+    again = (alert.number,) if alert.number else ()
+    return _record(verified.installation, "alert", ("alert", alert.finding, alert.event, *again), fields)
 
 
 def status_record(

@@ -86,7 +86,7 @@ def experiment(
     transaction.announce("follow.planned", pair=pair)  # for the planner to open it once its builds are there
     design = {
         **like.design,
-        "rule": {**like.design["rule"], "e_value": 0.0, **(rule or {})},
+        "rule": {**like.design["rule"], "e_value": 0.0, "known": 0.0, **(rule or {})},
         "summary": dataclasses.asdict(_summary(like, finding)),
         "profiled": profiled,
         "seed": seed_of(pair, (like.benchmark, like.device, like.backend)),

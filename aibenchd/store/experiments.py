@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -391,9 +392,9 @@ def _journal_trial(transaction: store.Transaction, experiment: int, block: int, 
 
 
 def _interval(decision: model.Decision) -> dict[str, float | None]:
-    # JSON and SQL have no NaN: what is not known yet is null.
+    # JSON has no NaN and nothing infinite: what is not known yet, or has no bound, is null.
     values = {"estimate": decision.estimate, "low": decision.low, "high": decision.high}
-    return {name: value if value == value else None for name, value in values.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _build(connection: sa.Connection, build: int) -> model.Build:

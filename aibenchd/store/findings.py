@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,6 +52,7 @@ class Verified:
     reason: str
     estimate: float | None
     low: float | None
+    high: float | None
     design: model.Design
     blocks: Sequence[experiments.Journalled]
     unmoved: Sequence[model.ArmName] = ()
@@ -138,7 +140,7 @@ def known(connection: sa.Connection, cell: suspicion.Cell) -> list[suspicion.Kno
     # First by the indices alone: a cell has many experiments, and few of them are suspects.
     own = sa.select(_f.c.suspect).join(_e, _e.c.id == _f.c.suspect).where(*_in(cell))
     rows = connection.execute(
-        suspects(_f.c.id.label("finding"))
+        suspects(_f.c.id.label("finding"), _f.c.state, _f.c.search, _f.c.culprits, _f.c.explained)
         .join(_f, _f.c.suspect == _e.c.id)
         .where(
             _e.c.id.in_(own),
@@ -147,8 +149,49 @@ def known(connection: sa.Connection, cell: suspicion.Cell) -> list[suspicion.Kno
         )
         .order_by(_f.c.id.desc())
         .limit(LIMIT)
+    ).all()
+    effects = _confirmed_effects(connection, [row.finding for row in rows if row.state != suspicion.SUSPECT])
+    places = _positions(connection, cell.repository, [commit for row in rows for commit in _culprits(row)])
+    return [_known(row, effects.get(row.finding), places) for row in rows]
+
+
+def _known(row: sa.Row[Any], whole: suspicion.Effect | None, places: Mapping[str, int]) -> suspicion.Known:
+    suspect, culprits = suspect_of(row), _culprits(row)
+    within = (row.explained or {}).get("findings")
+    own = suspicion.Effect(**within["left"]) if within and whole else whole
+    named = [places[commit] for commit in culprits if commit in places]
+    by_commit = {commit: math.log1p(effect) for commit, effect in culprits.items() if effect is not None and commit in places}
+    if own and not by_commit:
+        by_commit = {suspect.of.treatment: math.log1p(own.estimate)}
+    ended = row.state == suspicion.ACCEPTED or row.search not in suspicion.UNSEARCHED
+    return suspicion.Known(row.finding, suspect, own if suspect.slower else None, named if ended else None, by_commit)
+
+
+def _culprits(row: sa.Row[Any]) -> dict[str, float | None]:
+    """The commits at fault that a search has found, as they are on the branch, with the effect of each where it is known."""
+    found = (row.culprits or {}).get("culprits", ()) if row.search == suspicion.FOUND else ()
+    return {next(iter(one.get("within", ())), one["commits"][-1]): one["effect"] for one in found}
+
+
+def _positions(connection: sa.Connection, repository: str, commits: Collection[str]) -> dict[str, int]:
+    on_branch = (_r.c.repository == repository, _r.c.on_branch, _r.c.commit.in_(commits))
+    return {row.commit: row.position for row in connection.execute(sa.select(_r.c.commit, _r.c.position).where(*on_branch))}
+
+
+def _confirmed_effects(connection: sa.Connection, findings: Collection[int]) -> dict[int, suspicion.Effect]:
+    """By finding, as what measured it again has it: the newest, where there are several."""
+    rows = connection.execute(
+        sa.select(_e.c.finding, _e.c.estimate, _e.c.low, _e.c.high)
+        .join(_p, _p.c.id == _e.c.pair)
+        .where(_e.c.finding.in_(findings), _p.c.run_type == model.RunType.VERIFY, _e.c.verdict == model.Verdict.REGRESSED)
+        .order_by(_e.c.id)
     )
-    return [suspicion.Known(row.finding, suspect_of(row)) for row in rows]
+    return {row.finding: effect for row in rows if (effect := suspicion.Effect.of(row)) is not None}
+
+
+def suspect(connection: sa.Connection, experiment: int) -> suspicion.Suspect:
+    """An experiment that showed something bad."""
+    return suspect_of(connection.execute(suspects().where(_e.c.id == experiment)).one())
 
 
 def standing(connection: sa.Connection, suspect: suspicion.Suspect) -> list[suspicion.Known]:
@@ -189,6 +232,18 @@ def sighted(transaction: store.Transaction, finding: int, experiment: int) -> No
     transaction.announce("finding.sighted", id=finding, experiment=experiment)
 
 
+def released(transaction: store.Transaction, finding: int) -> None:
+    """The search of a finding has ended: what lies within its commits, and it does not name, is a suspect by itself."""
+    connection = transaction.connection
+    of = suspect(connection, connection.execute(sa.select(_f.c.suspect).where(_f.c.id == finding)).scalar_one())
+    now = next((one for one in known(connection, of.cell) if one.finding == finding), None)
+    for experiment in connection.scalars(
+        sa.select(schema.sightings.c.experiment).where(schema.sightings.c.finding == finding)
+    ).all():
+        if now is not None and suspicion.no_more(suspect(connection, experiment), now):
+            connection.execute(schema.sightings.delete().where(schema.sightings.c.experiment == experiment))
+
+
 def add(transaction: store.Transaction, suspect: int, state: str, reason: str = "") -> int:
     """A new finding."""
     found: int = transaction.connection.execute(
@@ -198,13 +253,21 @@ def add(transaction: store.Transaction, suspect: int, state: str, reason: str = 
     return found
 
 
-def verify(transaction: store.Transaction, of: suspicion.Range, suspects: Mapping[int, int], e_value: float, copy: int) -> None:
+def verify(
+    transaction: store.Transaction,
+    of: suspicion.Range,
+    suspects: Mapping[int, int],
+    e_value: float,
+    copy: int,
+    known: Mapping[int, float] = MappingProxyType({}),
+) -> None:
     """Measure suspects of one pair of commits again, in rounds of their own.
 
     Args:
         suspects: experiments by their findings.
         e_value: that a regression must have.
         copy: which builds: 0 for the same ones; else as :attr:`aibenchd.store.builds.Entry.copy`.
+        known: by finding, what findings within its range explain, at most, as a ratio minus 1: more has to be left.
     """
     layout = builds.layout_of(copy)
     pair = again.new_pair(transaction, of.repository, of.treatment, of.control, model.RunType.VERIFY)
@@ -212,7 +275,8 @@ def verify(transaction: store.Transaction, of: suspicion.Range, suspects: Mappin
         row = transaction.connection.execute(sa.select(_e).where(_e.c.id == experiment)).one()
         rank = row.priority + PRIORITY
         arms = [again.build(transaction, build, rank, copy=copy) for build in (row.treatment_build, row.control_build)]
-        again.experiment(transaction, row, pair, arms, rank, rule={"e_value": e_value}, finding=finding, layout=layout)
+        rule = {"e_value": e_value, "known": known.get(finding, 0.0)}
+        again.experiment(transaction, row, pair, arms, rank, rule=rule, finding=finding, layout=layout)
 
 
 def verify_on(transaction: store.Transaction, unsure: Verified, evidence: float, e_value: float, reason: str) -> None:
@@ -227,7 +291,7 @@ def verify_on(transaction: store.Transaction, unsure: Verified, evidence: float,
     of = unsure.of
     pair = again.new_pair(transaction, of.repository, of.treatment, of.control, model.RunType.VERIFY)
     arms = [row.treatment_build, row.control_build]
-    rule = {"e_value": e_value}
+    rule = {"e_value": e_value, "known": row.design["rule"].get("known", 0.0)}
     again.experiment(
         transaction, row, pair, arms, row.priority, rule=rule, finding=unsure.finding, layout=row.design.get("layout", 0)
     )
@@ -268,6 +332,7 @@ def to_settle(connection: sa.Connection) -> list[Verified]:
             row.reason,
             row.estimate,
             row.low,
+            row.high,
             experiments.design_of(row.design),
             valid_blocks(connection, row.id) if row.verdict else (),
             _unmoved(connection, row),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,14 @@ from aibenchd.plan import suspicion
 from aibenchd.store import again, schema, store
 
 LIMIT = 100  # findings that one look deals with
+FEW = 4  # of the findings of one commit, the clearest, are profiled: hundreds of cells say the same
 RECENT = timedelta(days=7)  # what was confirmed before is not profiled: its builds may be gone
+LEFT_OUT = "the {} clearest findings of its commit are"
 PRIORITY = 150  # below what measures suspects again, above the searches: it is one block, and a person waits for it
 UNDECIDED = ("waiting", "open")
 
 _e, _p, _f, _t = schema.experiments, schema.pairs, schema.findings, schema.profiles
+_clearness = _e.c.estimate / (_e.c.high - _e.c.low + 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +35,27 @@ class Made:
 
 
 def wanted(connection: sa.Connection, now: datetime) -> Sequence[int]:
-    """Confirmed findings of a time that were not profiled yet, newest first."""
-    return connection.scalars(
-        sa.select(_f.c.id)
+    """Confirmed findings of a time that were not profiled yet: of each commit so many as make :data:`FEW`, the clearest first."""
+    profiled = sa.exists().where(_t.c.finding == _f.c.id).correlate(_f)
+    rows = connection.execute(
+        sa.select(_f.c.id, _p.c.repository, _p.c.treatment, profiled.label("profiled"))
         .join(_e, _e.c.id == _f.c.suspect)
+        .join(_p, _p.c.id == _e.c.pair)
         .where(
             _f.c.state == suspicion.OPEN,
             _f.c.verified_at > now - RECENT,
             _e.c.verdict == model.Verdict.REGRESSED,
             _e.c.low > 0,  # else it is its outputs that are wrong
-            ~sa.exists().where(_t.c.finding == _f.c.id),
         )
-        .order_by(_f.c.id.desc())
-        .limit(LIMIT)
+        .order_by(profiled.desc(), _clearness.desc(), _f.c.id.desc())
     ).all()
+    few: Counter[tuple[str, str]] = Counter()
+    found = []
+    for row in rows:
+        few[row.repository, row.treatment] += 1
+        if not row.profiled and few[row.repository, row.treatment] <= FEW:
+            found.append(row.id)
+    return found[:LIMIT]
 
 
 def ask(transaction: store.Transaction, finding: int) -> None:
@@ -83,10 +94,28 @@ def put(transaction: store.Transaction, finding: int, facts: model.Json, reason:
     transaction.announce("finding.profiled", id=finding)
 
 
+def _left_out(connection: sa.Connection, finding: int) -> model.JsonObject | None:
+    """That others of its commit are profiled, where they are: it waits for none."""
+    commit = sa.select(_p.c.repository, _p.c.treatment).join(_e, _e.c.pair == _p.c.id).join(_f, _f.c.suspect == _e.c.id)
+    of = connection.execute(commit.where(_f.c.id == finding, _f.c.state == suspicion.OPEN)).one_or_none()
+    if of is None:
+        return None
+    others = (
+        sa.select(sa.func.count())
+        .select_from(_t)
+        .join(_f, _f.c.id == _t.c.finding)
+        .join(_e, _e.c.id == _f.c.suspect)
+        .join(_p, _p.c.id == _e.c.pair)
+        .where(_p.c.repository == of.repository, _p.c.treatment == of.treatment)
+    )
+    count = connection.execute(others).scalar_one()
+    return {"experiment": None, "reason": LEFT_OUT.format(count)} if count >= FEW else None
+
+
 def of_finding(connection: sa.Connection, finding: int) -> model.JsonObject | None:
     """``experiment reason`` and, where it was made, ``profiler per unit rows files also unread``; None where none is wanted."""
     row = connection.execute(sa.select(_t).where(_t.c.finding == finding)).one_or_none()
     if row is None:
-        return None
+        return _left_out(connection, finding)
     made = {"also": [], "unread": [], **row.facts} if row.facts else {}  # the first ones were by one profiler alone
     return {"experiment": row.experiment, "reason": row.reason, **made}

@@ -231,8 +231,8 @@ experiments = sa.Table(
 )
 
 # What regressed or broke, from suspicion on. state: suspect | refuted | unconfirmed | open (confirmed) | accepted
-# search: '' | running | found | no culprit | inconclusive | impossible | deferred (another of its revisions is searched first)
-#     | stopped (it was accepted meanwhile)
+# search: '' | running | found | no culprit | many small ones | inconclusive | impossible
+#     | deferred (another of its revisions is searched first) | stopped (it was accepted meanwhile)
 # triage, of what stands: '' | acknowledged | muted
 findings = sa.Table(
     "findings",

@@ -41,6 +41,7 @@ class Searched:
         steps: what was measured for it.
         shown: log ratios of the blocks that showed the change between the ends.
         earlier: what was measured there before, newest first.
+        known: by commit, what other findings have it do already, as a log ratio.
     """
 
     finding: int
@@ -58,6 +59,7 @@ class Searched:
     steps: Sequence[Step]
     shown: Sequence[float]
     earlier: Sequence[noises.Blocks]
+    known: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def named(connection: sa.Connection, of: suspicion.Range, fault: suspicion.Fault
 def searched(connection: sa.Connection, finding: int) -> Searched:
     """What is known for the search of one finding."""
     row = connection.execute(
-        findings.suspects(_e.c.design, _e.c.treatment_build, _f.c.found_at, _f.c.verified_at)
+        findings.suspects(_e.c.design, _e.c.treatment_build, _f.c.found_at, _f.c.verified_at, _f.c.explained)
         .join(_f, _f.c.suspect == _e.c.id)
         .where(_f.c.id == finding)
     ).one()
@@ -191,6 +193,7 @@ def searched(connection: sa.Connection, finding: int) -> Searched:
         steps=steps(connection, finding),
         shown=findings.log_ratios(blocks),
         earlier=noises.newest_blocks(connection, suspect.cell, before=row.id),
+        known=(row.explained or {}).get("findings", {}).get("by_commit", {}),
     )
 
 

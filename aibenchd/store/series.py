@@ -157,8 +157,7 @@ def _in(cell: suspicion.Cell) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _of_findings(connection: sa.Connection, cell: suspicion.Cell) -> list[tuple[int, int]]:
-    spans = ((one.suspect.older, one.suspect.newer) for one in findings.known(connection, cell))
-    return [(older, newer) for older, newer in spans if older is not None and newer is not None and older < newer]
+    return [span for one in findings.known(connection, cell) for span in one.spans]
 
 
 def _anchored(connection: sa.Connection, cell: suspicion.Cell) -> tuple[bool, int | None]:

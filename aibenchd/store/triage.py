@@ -19,6 +19,7 @@ from aibenchd.store import schema, store
 
 LIMIT = 1_000  # of what one look deals with, and of one finding's history
 ACKNOWLEDGE, ACCEPT, MUTE, REOPEN = "acknowledge", "accept", "mute", "reopen"
+TOLD = "acceptance told"  # of the journal as a whole: the number of the newest
 LAPSE = "lapse"  # of a mute, which nobody does
 NONE, ACKNOWLEDGED, MUTED = "", "acknowledged", "muted"  # of what stands
 STANDING = (suspicion.OPEN, suspicion.UNCONFIRMED)
@@ -72,6 +73,31 @@ def history(connection: sa.Connection, findings: Collection[int]) -> dict[int, l
     for row in connection.execute(query).mappings():
         found[row["finding"]].append(dict(row))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A confirmed regression that somebody took for the new baseline; ``number`` rises with each that was."""
+
+    number: int
+    finding: int
+    by: str
+    why: str
+
+
+def accepted(connection: sa.Connection, since: datetime) -> list[Accepted]:
+    """Those since then of which nobody was told yet, oldest first."""
+    told = sa.select(sa.cast(schema.meta.c.value, sa.Integer)).where(schema.meta.c.key == TOLD).scalar_subquery()
+    query = sa.select(_t.c.id, _t.c.finding, _t.c.by, _t.c.why).where(
+        _t.c.id > sa.func.coalesce(told, 0), _t.c.at > since, _t.c.action == ACCEPT, _t.c.state == suspicion.OPEN
+    )
+    return [Accepted(*row) for row in connection.execute(query.order_by(_t.c.id).limit(LIMIT))]
+
+
+def told(transaction: store.Transaction, number: int) -> None:
+    """Whoever wants to know is told of all up to this one."""
+    transaction.connection.execute(schema.meta.delete().where(schema.meta.c.key == TOLD))
+    transaction.connection.execute(schema.meta.insert().values(key=TOLD, value=str(number)))
 
 
 def of(now: datetime) -> sa.ColumnElement[str]:

@@ -202,9 +202,12 @@ def devices(connection: sa.Connection) -> dict[str, Item]:
 
 
 def queues(connection: sa.Connection) -> dict[str, Item]:
-    """By device, what it is expected to be busy with: ``experiments blocks seconds``, of those of which that is known."""
+    """By device, what it is expected to be busy with: ``experiments blocks seconds``, of those of which that is known.
+
+    All are 0 of one that had something once.
+    """
     table = schema.queues.c
-    query = sa.select(table.device, table.experiments, table.blocks, table.seconds).where(table.experiments > 0)
+    query = sa.select(table.device, table.experiments, table.blocks, table.seconds)
     return {row.pop("device"): row for row in _items(connection, query)}
 
 
@@ -300,7 +303,8 @@ def findings(connection: sa.Connection, query: FindingQuery) -> Item:
 
     ``estimate``, ``low`` and ``high`` are of what measured it again, once that has blocks: what showed it first is biased, and
     is ``first_seen``. ``layout`` is the seed of the memory layout that the builds were made with to measure it again, if any.
-    ``mended`` is the experiment that shows it to be gone; null where none does.
+    ``mended`` is the experiment that shows it to be gone; null where none does. ``commits``: by commit, what is known of those
+    that its search has named.
     """
     made = None if query.triage is None else triage.NONE if query.triage == "none" else query.triage
     wanted = (
@@ -313,6 +317,7 @@ def findings(connection: sa.Connection, query: FindingQuery) -> Item:
     found = _page(connection, "findings", select, _f.id, query)
     _add_measured_again(connection, found["findings"])
     _add_triages(connection, found["findings"])
+    _add_commits(connection, found["findings"])
     return found
 
 
@@ -347,6 +352,15 @@ def finding(connection: sa.Connection, number: int) -> Item | None:
         "experiments": _items(connection, _experiments().where(_e.finding == number).order_by(_e.id).limit(LIMIT)),
         "commits": commits(connection, item["repository"], _named(item["culprits"] or {})),
     }
+
+
+def _add_commits(connection: sa.Connection, items: Sequence[Item]) -> None:
+    for repository in {item["repository"] for item in items}:
+        named = {item["id"]: _named(item["culprits"] or {}) for item in items if item["repository"] == repository}
+        known = commits(connection, repository, set().union(*named.values()))
+        for item in items:
+            if item["repository"] == repository:
+                item["commits"] = {commit: known[commit] for commit in named[item["id"]] & known.keys()}
 
 
 def _named(culprits: Mapping[str, Any]) -> set[str]:

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aibenchd import events
-from aibenchd.api import call, client, pages, screen, server
+from aibenchd.api import call, client, naming, pages, screen, server
 from aibenchd.store import schema, store
 
 CLIENT = [sys.executable, "-m", "aibenchd.api.client"]
@@ -120,7 +120,12 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
         ),
         (
             "findings",
-            ["open", "regressed", "dddddddddddd/eeeeeeeeeeee (merged by bbbbbbbbbbbb > cccccccccccc) 98%, on 2 devices"],
+            [
+                "open",
+                "regressed",
+                "dddddddddddd/eeeeeeeeeeee (merged by bbbbbbbbbbbb > cccccccccccc) 98%, on 2 devices",
+                "  faster, or so (Eve)  ",
+            ],
         ),
         ("builds", ["built"]),
         ("log build 1", ["cc -c a.c"]),
@@ -555,3 +560,9 @@ async def test_a_finding_shows_what_each_profiler_says(full: statusd.Daemon) -> 
     assert re.search(r"profile, a process, by simpleperf +was +is +change\nconvolve +100 us +300 us +\+200 us ±90 us", shown)
     assert re.search(r"by Perfetto +was +is +change\nmigrations +3 +41 +\+38\n", shown)
     assert "not read: perf: it holds no sample" in shown
+
+
+def test_names_hold_nothing_that_a_terminal_obeys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(naming, "of", lambda *_: iter(["lab\x1b[2J", "phone"]))
+    assert client.names(client.Call(["-s", "/nowhere", "names", "devices"])) == client.DONE
+    assert capsys.readouterr().out == "lab [2J\nphone\n"

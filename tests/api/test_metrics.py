@@ -62,6 +62,7 @@ async def test_metrics_say_what_the_journal_and_the_board_say(daemon: statusd.Da
     }
     assert found["aibenchd_blocks_total"] == {'state="valid"': 1, 'state="invalid"': 1}
     assert found["aibenchd_trials_total"] == {'outcome="ok"': 3, 'outcome="failed"': 1}
+    assert found["aibenchd_queue_seconds"]['device="phone"'] == 0  # it is there, and nothing is known to wait for it
     assert found["aibenchd_builds"] == {'state="built"': 1}
     assert found["aibenchd_outbox_records"] == {'sink="lab",kind="verdict",state="pending"': 1}
     assert found["aibenchd_unit_fault"] == {'kind="device",name="phone"': 1}

@@ -174,3 +174,15 @@ def test_what_was_said_stays_while_the_daemon_is_away(view: top.View) -> None:
     daemon.away = False
     view.look()
     assert view.trouble == ""
+
+
+def test_what_ssh_says_is_kept_off_the_screen_and_said_below_it() -> None:
+    before = os.fstat(2).st_ino
+    with top._kept_aside() as aside:
+        assert aside() == ""
+        os.write(2, b"ssh: connect to host lab port 22: No route to host\r\n\n")
+        view = top.View(Answers(), aside)
+        view._daemon.away = True  # type: ignore[attr-defined]
+        view.look()
+    assert view.trouble == "away: ssh: connect to host lab port 22: No route to host"
+    assert os.fstat(2).st_ino == before

@@ -6,6 +6,9 @@ first, as the daemon would, until :mod:`aibenchd.decide.verdict` says *regressed
 are not counted. Blocks are asked for as many at a time as the daemon does. Where commits do not build, they come in runs of 1
 to 4, about a seventh of all, and are found out by trying, at the price of a build.
 
+In the rows of drifts there is no culprit: 30 to 60 commits do 0.1 to 0.3 % each, all the same, or each between nothing and twice
+as much. Right is that the search ends with *many small ones*, and there is no yardstick.
+
 What the search is told of the noise is what :mod:`aibenchd.decide.prospects` makes of ten earlier experiments without a
 change; in rows that say so its scale is wrong by a factor, or nothing is told.
 
@@ -37,6 +40,7 @@ Floats = NDArray[np.float64]
 COMMITS = 128
 MIN_EFFECT = 0.01
 BREAKING = 0.06  # the chance that a commit begins a run of commits that do not build
+DRIFTING, A_COMMIT = (30, 61), (0.001, 0.003)  # commits that drift, and by how much each
 EARLIER = 10  # experiments whose noise is told
 HISTORIES = 5  # of each tape
 
@@ -79,10 +83,12 @@ class Line:
     broken: frozenset[int]
     start: int
     seed: int
+    commits: int = COMMITS
+    drifts: bool = False
 
     @property
     def levels(self) -> Floats:
-        jumps = np.zeros(COMMITS + 1)
+        jumps = np.zeros(self.commits + 1)
         for place, effect in self.culprits.items():
             jumps[place] = math.log1p(effect)
         return np.cumsum(jumps)
@@ -113,11 +119,18 @@ def drawn(logs: Floats, effects: tuple[float, ...], breaks: bool, rng: np.random
     return Line(logs, culprits, frozenset(broken - ends), int(rng.integers(len(logs))), int(rng.integers(1 << 30)))
 
 
+def drifting(logs: Floats, even: bool, rng: np.random.Generator) -> Line:
+    commits, rate = int(rng.integers(*DRIFTING)), float(rng.uniform(*A_COMMIT))
+    rates = rate * (np.ones(commits) if even else rng.uniform(0, 2, commits))
+    steps = dict(enumerate(rates.tolist(), start=1))
+    return Line(logs, steps, frozenset(), int(rng.integers(len(logs))), int(rng.integers(1 << 30)), commits, drifts=True)
+
+
 def verified(line: Line) -> tuple[float, ...] | None:
     """The ratios after which a change between the ends is called *regressed*; None where it is not."""
     rule = model.Rule(min_effect=MIN_EFFECT)
     blocks = line.blocks()
-    ratios = np.array([next(blocks)(COMMITS, 0) for _ in range(rule.max_blocks)])
+    ratios = np.array([next(blocks)(line.commits, 0) for _ in range(rule.max_blocks)])
     orders = np.random.default_rng(line.seed).choice(("CT", "TC"), rule.max_blocks)
     decision = verdict.decide(np.exp(ratios), np.ones_like(ratios), rule, orders=list(orders))
     return tuple(ratios[: decision.blocks]) if decision.verdict is model.Verdict.REGRESSED else None
@@ -138,6 +151,8 @@ def searched(search: bisect.Search, line: Line, devices: int) -> Result:
 
 
 def right(found: bisect.Posterior, line: Line) -> bool:
+    if line.drifts:
+        return found.outcome is bisect.Outcome.MANY_SMALL
     groups = [set(one.commits) for one in found.culprits]
     every = all(any(place in group for group in groups) for place in line.culprits)
     return found.outcome is bisect.Outcome.FOUND and every and all(group & set(line.culprits) for group in groups)
@@ -178,12 +193,20 @@ class Kind:
         effects: of the culprits; or of how many, drawn from 1 to 5 %.
         breaks: whether some commits do not build.
         told: by how much the scale of the noise is wrong that is told; 0 where none is.
+        drift: of equal steps, ``even``, or ``uneven``; empty where there are culprits.
     """
 
     name: str
     effects: tuple[float, ...] | int
     breaks: bool = False
     told: float = 1.0
+    drift: str = ""
+
+    def line(self, logs: Floats, rng: np.random.Generator) -> Line:
+        if self.drift:
+            return drifting(logs, self.drift == "even", rng)
+        sizes = tuple(rng.uniform(0.01, 0.05, self.effects)) if isinstance(self.effects, int) else self.effects
+        return drawn(logs, sizes, self.breaks, rng)
 
 
 KINDS = (
@@ -199,6 +222,8 @@ KINDS = (
     Kind("two, noise told twice as large", 2, told=2.0),
     Kind("two, noise told half as large", 2, told=0.5),
     Kind("two, noise not told", 2, told=0.0),
+    Kind("many of 0.1 to 0.3%", (), drift="even"),
+    Kind("many of 0 to 0.6%", (), drift="uneven"),
 )
 
 
@@ -216,21 +241,20 @@ def run(job: Job) -> tuple[Result, Result]:
     """Ours and the yardstick's, on one line."""
     rng, kind, logs = np.random.default_rng(job.seed), job.kind, recorded(job.tape).fastest
     while True:
-        sizes = tuple(rng.uniform(0.01, 0.05, kind.effects)) if isinstance(kind.effects, int) else kind.effects
-        line = drawn(logs, sizes, kind.breaks, rng)
+        line = kind.line(logs, rng)
         if (ratios := verified(line)) is not None:
             break
-    evidence = (bisect.Evidence(COMMITS, 0, ratios),)
+    evidence = (bisect.Evidence(line.commits, 0, ratios),)
     noise = earlier(job.tape, job.seed % HISTORIES)
     told = dataclasses.replace(noise, scale=kind.told * noise.scale) if kind.told else None
     ours = bisect.Search(
-        COMMITS, evidence, told, build_price=job.price, min_effect=MIN_EFFECT, max_blocks=2000, max_builds=COMMITS
+        line.commits, evidence, told, build_price=job.price, min_effect=MIN_EFFECT, max_blocks=2000, max_builds=COMMITS
     )
     mine = searched(ours, line, job.devices)
-    if job.alone:
+    if job.alone or kind.drift:
         return mine, mine
     fields = {field.name: getattr(ours, field.name) for field in dataclasses.fields(ours)}
-    return mine, searched(Told(**fields, known=known(job.tape), planted=sizes), line, job.devices)
+    return mine, searched(Told(**fields, known=known(job.tape), planted=tuple(line.culprits.values())), line, job.devices)
 
 
 def row(results: list[tuple[Result, Result]], price: float) -> str:
@@ -277,7 +301,7 @@ def main() -> None:
                 for one in range(given.runs)
             ]
             results = list(pool.imap_unordered(run, jobs, chunksize=4))
-            as_said += results if kind.told == 1 else []
+            as_said += results if kind.told == 1 and not kind.drift else []
             print(f"{kind.name:31} {row(results, given.price)}", flush=True)
     if as_said:
         print(f"{'all whose noise is told as it is':31} {row(as_said, given.price)}")

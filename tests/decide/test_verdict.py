@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aibenchd import model
-from aibenchd.decide import sequential, summary, verdict
+from aibenchd.decide import multiplicity, sequential, summary, verdict
 from aibenchd.plan import order
 
 NOISE = Path(__file__).parents[1] / "data" / "noise"
@@ -329,3 +329,27 @@ def test_a_budget_that_is_spent_is_looked_at_though_the_first_look_is_not_due() 
     rule = dataclasses.replace(RULE, max_seconds=5.0)
     spent = verdict.decide(few, [1.0] * 3, rule, orders=["TC", "CT", "TC"], seconds=10.0, first_look=7)
     assert spent.verdict is not None
+
+
+@pytest.mark.parametrize(
+    ("known", "said"), [(0.0, "regressed"), (0.03, "regressed"), (0.05, "inconclusive"), (0.1, "inconclusive")]
+)
+def test_what_is_known_is_no_regression(known: float, said: str) -> None:
+    rng = np.random.default_rng(31)
+    ratios = math.log1p(0.05) + 0.002 * rng.standard_normal(BLOCKS)
+    rule = dataclasses.replace(RULE, known=known)
+    decision = verdict.decide(np.exp(ratios), np.ones(BLOCKS), rule, orders=["TC", "CT"] * (BLOCKS // 2))
+    assert decision.verdict is not None
+    assert decision.verdict.value == said
+    assert (decision.reason == verdict.NO_MORE) is (said == "inconclusive")
+    assert decision.estimate == pytest.approx(0.05, abs=0.004)
+    assert known <= decision.low <= decision.estimate if said == "regressed" else decision.high <= known + 0.021
+
+
+@pytest.mark.parametrize("known", [0.0, 0.03])
+def test_evidence_is_against_what_is_known(known: float) -> None:
+    rng = np.random.default_rng(32)
+    ratios, orders = math.log1p(0.03) + 0.004 * rng.standard_normal(20), ["TC", "CT"] * 10
+    seen = verdict.seen(np.exp(ratios), np.ones(20), orders, "coin", range(20))
+    evidence = float(multiplicity.log_e_values(seen, dataclasses.replace(RULE, known=known))[-1])
+    assert (evidence > math.log(1000)) is (known == 0.0)

@@ -62,6 +62,47 @@ def test_a_change_of_the_tail_is_searched_apart() -> None:
     assert len(suspicion.by_range([whole, tail])) == 2
 
 
+def effect(estimate: float, half: float) -> suspicion.Effect:
+    return suspicion.Effect(estimate, estimate - half, estimate + half)
+
+
+def test_what_lies_within_a_finding_is_its_own_while_that_may_name_it() -> None:
+    anchor, neighbours = known(7, 0, 9), suspect(9, 4, 5)
+    assert suspicion.sighting_of(neighbours, [anchor]) == 7
+    assert suspicion.sighting_of(neighbours, [anchor], searched=False) is None  # nobody will ever name it
+    named, others = dataclasses.replace(anchor, named=(5,)), dataclasses.replace(anchor, named=(6,))
+    assert suspicion.sighting_of(neighbours, [named]) == 7
+    assert suspicion.sighting_of(neighbours, [others]) is None
+    assert suspicion.sighting_of(suspect(9, 4, 5, low=0.08, high=0.1), [anchor]) is None  # 7 % at most
+    assert suspicion.sighting_of(suspect(9, 4, 5, verdict=model.Verdict.BROKEN), [anchor]) is None
+    assert [suspicion.no_more(neighbours, one) for one in (named, others)] == [False, True]
+    assert not suspicion.no_more(suspect(9, 0, 12), others)  # which spans it, and shows it in any case
+
+
+def test_what_findings_explain_is_taken_off_with_its_bounds() -> None:
+    one, two = (dataclasses.replace(known(n, n, n + 1), confirmed=effect(0.02, 0.01), by_commit={f"c{n}": 0.02}) for n in (3, 5))
+    unsure = known(6, 6, 7)
+    over = suspect(9, 1, 9, estimate=0.12, low=0.10, high=0.14)
+    found = suspicion.explained(over, [two, unsure, one])
+    assert found is not None
+    assert (found.findings, found.by_commit) == ([3, 5], {"c3": 0.02, "c5": 0.02})
+    assert found.effect.estimate == pytest.approx(1.02**2 - 1)
+    assert (found.effect.low, found.effect.high) == pytest.approx((1.01**2 - 1, 1.03**2 - 1))
+    left = effect(0.12, 0.02) - found.effect
+    assert (left.low, left.high) == pytest.approx((1.10 / 1.03**2 - 1, 1.14 / 1.01**2 - 1))
+    assert found.said(effect(0.12, 0.02)) == "of it findings 3, 5 explain +4.0% ± 2.0%; +7.7% (+3.7% … +11.8%) is left"
+    assert suspicion.explained(over, [unsure]) is None
+
+
+@pytest.mark.parametrize(("whole", "state"), [(effect(0.12, 0.02), "open"), (effect(0.04, 0.02), "unconfirmed")])
+def test_what_is_confirmed_is_a_finding_by_what_is_left_alone(whole: suspicion.Effect, state: str) -> None:
+    found = suspicion.Explained([1, 2, 3], effect(0.03, 0.01), {})
+    settled = suspicion.beyond(suspicion.Settled(4, suspicion.OPEN, "once more"), found, whole)
+    assert settled.state == state
+    assert settled.reason.startswith("once more; of it findings 1 to 3 explain +3.0% ± 1.0%; ")
+    assert suspicion.beyond(settled, None, whole) == settled
+
+
 def test_another_cell_shows_nothing_of_a_finding() -> None:
     elsewhere = suspicion.Cell("engine", "d" * 64, "phone", "cpu", "net")
     other = suspicion.Known(

@@ -1,6 +1,7 @@
 """Whose block is next, and what an experiment is expected to take before its first one."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -180,3 +181,8 @@ def test_a_number_is_chosen_anew_once_enough_blocks_have_been_run(tx: store.Tran
             assert noises.due(tx.connection, CELL) is None
         noises.put(tx, CELL, FACTS, model.Summary())  # which forgets nothing
     assert due == [False, False, True, False, False, True]
+
+
+def test_a_side_without_a_bound_is_null() -> None:
+    decision = model.Decision(None, 3, 0.1, -math.inf, math.inf)
+    assert experiments._interval(decision) == {"estimate": 0.1, "low": None, "high": None}

@@ -105,7 +105,7 @@ def test_queues_are_what_summing_up_would_find(connection: sa.Connection, change
             .where(table.c.state.in_(("waiting", "open")), table.c.seconds_left.is_not(None))
             .group_by(table.c.device)
         )
-        assert views.queues(connection) == {
+        assert {name: one for name, one in views.queues(connection).items() if one["experiments"]} == {
             device: {"experiments": count, "blocks": blocks, "seconds": seconds} for device, count, blocks, seconds in summed
         }
     finally:

@@ -1,15 +1,16 @@
 """Format ``webhook``: what people should know of a finding, one message each, as JSON of a template.
 
 A message is sent when a regression is *confirmed*: measured again independently, and chosen among all suspects of its commit.
-With ``on`` also when its search has named the commits at fault (``culprit``), and when a later commit shows it to be gone
-(``mended``). What shows the same again is a sighting of the open finding, and no message.
+With ``on`` also when its search has named the commits at fault (``culprit``), when a later commit shows it to be gone
+(``mended``), and when somebody takes it for the new baseline (``accepted``). What shows the same again is a sighting of the
+open finding, and no message.
 
 The template's texts hold ``{placeholders}``, a brace of its own is written twice. A text that is one placeholder and nothing
 else becomes its value, a number or a list where it is one. The default is what Slack, Mattermost and Teams take.
 
 ====================== ==============================================================================================
 ``message``            what follows in a few lines, for people; ``headline`` its first one, ``link`` its last
-``event``              ``confirmed``, ``culprit`` or ``mended``
+``event``              ``confirmed``, ``culprit``, ``mended`` or ``accepted``
 ``finding``            its number; ``link``: with the base address before it, empty where none is configured
 ``repository``         its name; ``commit``, ``control_commit``, and ``short_commit``, 12 digits of the first
 ``author``             of the commit; ``subject``: the first line of its message
@@ -20,6 +21,7 @@ else becomes its value, a number or a list where it is one. The default is what 
 ``operators``          what explains it, the largest change first, with their shares of it
 ``e_value``            of the evidence against no regression; ``promise``: how seldom what is confirmed is none
 ``culprits``           commits that the search has named, with their probabilities; ``mended``: the commit that shows it gone
+``by``, ``why``        who accepted it, and why
 ``time``               ISO 8601, UTC; ``id`` of the message, the same when it is sent again
 ``token``              what ``token_file`` holds, for receivers that want a key in the body; then it is in no header
 ====================== ==============================================================================================
@@ -41,10 +43,11 @@ from aibenchd.report import base
 SHORT = 12  # digits of a commit
 OF_RECORD = (
     *("event", "finding", "repository", "commit", "control_commit", "author", "subject", "benchmark", "model", "device"),
-    *("backend", "metric", "verdict", "reason", "estimate", "low", "high", "e_value", "promise", "mended", "time", "id"),
+    *("backend", "metric", "verdict", "reason", "estimate", "low", "high", "e_value", "promise", "mended", "by", "why", "time"),
+    "id",
 )
 COMPOSED = ("message", "headline", "link", "short_commit", "effect", "operators", "culprits", "token")
-WRITTEN = ("author", "subject", "benchmark", "model", "metric", "reason")  # by anyone who may push
+WRITTEN = ("author", "subject", "benchmark", "model", "metric", "reason", "by", "why")  # by anyone who may push
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _CALLS = re.compile(r"@(?=(?:all|channel|everyone|here)\b)")
@@ -69,7 +72,7 @@ class Webhook(base.Format):
 
     class Settings(base.FormatSettings):
         on: Annotated[
-            tuple[Literal["confirmed", "culprit", "mended"], ...],
+            tuple[Literal["confirmed", "culprit", "mended", "accepted"], ...],
             pydantic.Field(description="when a message is sent: of a finding that is confirmed, and what comes of it"),
         ] = ("confirmed",)
         link: Annotated[Link, pydantic.Field(description="address that a finding's number is put behind; empty: no links")] = ""
@@ -111,8 +114,8 @@ class Webhook(base.Format):
 
 def placeholders(payload: Mapping[str, Any], link: str, escaped: Callable[[str], str]) -> dict[str, Any]:
     """What each placeholder stands for, but for the token."""
-    written = {name: escaped(payload[name]) for name in WRITTEN}
-    told = {**{name: payload[name] for name in OF_RECORD}, **written}
+    written = {name: escaped(payload.get(name, "")) for name in WRITTEN}  # records of an older version lack some
+    told = {**{name: payload.get(name, "") for name in OF_RECORD}, **written}
     told |= {
         "short_commit": payload["commit"][:SHORT],
         "effect": _effect(payload),
@@ -138,10 +141,16 @@ def _mended(told: Mapping[str, Any]) -> str:
     return f"{_where(told)} is mended at {told['mended'][:SHORT]}: what {told['verdict']} at {told['short_commit']} is gone"
 
 
+def _accepted(told: Mapping[str, Any]) -> str:
+    by, why = (f" {word} {told[name]}" if told[name] else "" for word, name in (("by", "by"), ("because:", "why")))
+    return f"{_where(told)}: what {told['verdict']} at {told['short_commit']} is accepted as the new baseline{by}{why}"
+
+
 _HEADLINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "confirmed": _confirmed,
     "culprit": _culprit,
     "mended": _mended,
+    "accepted": _accepted,
 }
 
 

@@ -90,10 +90,16 @@ def test_only_what_is_asked_for_is_sent(alert: Alert, verdicts: list[model.Recor
 
 def test_every_placeholder_stands_for_something(alert: Alert) -> None:
     names = (*webhook.OF_RECORD, *webhook.COMPOSED)
-    body = sent(alert(culprits=CULPRITS, mended="e" * 40), template={name: f"{{{name}}}" for name in names}, link="https://x/")
+    told = alert(culprits=CULPRITS, mended="e" * 40, by="eve", why="worth it")
+    body = sent(told, template={name: f"{{{name}}}" for name in names}, link="https://x/")
     assert {name for name, value in body.items() if value in ("", None)} == {"reason"}
     assert (body["finding"], body["estimate"], body["token"]) == (7, 0.052, "t0ken")
     assert body["author"] == "Jane Doe &lt;jane@example.org&gt;"
+
+
+def test_what_is_accepted_says_by_whom_and_why(alert: Alert) -> None:
+    text = sent(alert(event="accepted", by="eve", why="worth it"), on=["accepted"])["text"]
+    assert "is accepted as the new baseline by eve because: worth it" in text.splitlines()[0]
 
 
 def test_placeholders_are_filled_in_wherever_texts_are_and_nowhere_else(alert: Alert) -> None:

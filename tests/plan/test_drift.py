@@ -1,0 +1,107 @@
+"""Drifts of many small changes are told from culprits, and how they are spread is told honestly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from aibenchd import settings
+from aibenchd.plan import bisect, drift, searching
+
+VERIFIED = 12
+
+
+def noisy(seed: int) -> Callable[[], float]:
+    rng = np.random.default_rng(seed)
+    return lambda: 0.01 * float(rng.standard_t(4))
+
+
+def searched(levels: list[float], noise: Callable[[], float], max_blocks: int = 400) -> bisect.Search:
+    """A search between the ends, carried out."""
+    commits = len(levels) - 1
+    search = bisect.Search(commits, min_effect=0.01, max_blocks=max_blocks)
+    search = search.with_evidence(commits, 0, [levels[-1] + noise() for _ in range(VERIFIED)])
+    while wanted := bisect.next_measurements(search, 4):
+        for one in wanted:
+            search = search.with_evidence(one.newer, one.older, [levels[one.newer] - levels[one.older] + noise()])
+    return search
+
+
+def rising(rates: list[float]) -> list[float]:
+    return [0.0, *np.cumsum(np.log1p(rates)).tolist()]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_drift_ends_early_and_says_how_it_is_spread(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    levels = rising((0.002 * rng.uniform(0, 2, 40)).tolist())
+    search = searched(levels, noisy(seed))
+    found = bisect.posterior(search)
+    assert found.outcome is bisect.Outcome.MANY_SMALL
+    assert (found.culprits, found.by_commit) == ((), ())
+    assert search.blocks < 200
+    assert [one.share for one in found.spread] == list(drift.SHARES)
+    for one in found.spread:
+        true = int(np.searchsorted(levels, one.share * levels[-1]))
+        assert one.first <= one.place <= one.last
+        assert one.first - 4 <= true <= one.last + 4  # its interval is one of 95 % on either side
+
+
+@pytest.mark.parametrize(("culprit", "effect"), [(3, 0.03), (20, 0.012), (39, 0.05)])
+def test_a_culprit_is_no_drift(culprit: int, effect: float) -> None:
+    levels = rising([effect if place == culprit else 0.0 for place in range(1, 41)])
+    found = bisect.posterior(searched(levels, noisy(culprit)))
+    assert found.outcome is bisect.Outcome.FOUND
+    assert [one.commits for one in found.culprits] == [(culprit,)]
+    assert found.drifts < 0.01
+
+
+def test_on_a_short_line_each_change_can_be_found() -> None:
+    """Six commits of 1 % are six culprits, where 1 % is what matters."""
+    found = bisect.posterior(searched(rising([0.01] * 6), noisy(1), max_blocks=40))
+    assert found.drifts == 0
+
+
+def test_a_search_over_a_drift_says_where_half_of_it_lies() -> None:
+    levels = rising([0.002] * 40)
+    line = [f"commit-{place:02}" for place in range(41)]
+    noise = noisy(3)
+    pairs: list[searching.Pair] = []
+    shown = [levels[-1] + noise() for _ in range(VERIFIED)]
+    step = searching.Step("", {}, {})
+    for _ in range(60):
+        known = searching.Known(line, frozenset(line), frozenset(), pairs, shown, 0.01)
+        step = searching.step(known, settings.BisectSettings())
+        if not step.wanted:
+            break
+        for (newer, older), count in step.wanted.items():
+            change = levels[line.index(newer)] - levels[line.index(older)]
+            pairs.append(searching.Pair(newer, older, [change + noise() for _ in range(count or 0)]))
+    assert step.search == "many small ones"
+    assert step.found["culprits"] == []
+    reason = str(step.found["reason"])
+    assert reason.startswith(f"{searching.NONE_ALONE}; 25% of it by commit-")
+    assert "50% of it by commit-" in reason
+
+
+def test_the_spread_is_bounded_by_what_is_sure() -> None:
+    levels = np.linspace(-0.02, 0.1, 121)
+    sites, means = (0, 10, 20, 30, 40), (0.0, 0.001, 0.04, 0.079, 0.08)
+    at_site = np.array([-0.5 * ((levels - mean) / 0.002) ** 2 for mean in means])
+    at_site[0] = 0.0
+    quarter, half, most = drift.spread(sites, levels, at_site)
+    assert (quarter.first, quarter.last) == (11, 20)
+    assert (half.first, half.last, half.place) == (11, 30, 20)
+    assert (most.first, most.last) == (21, 30)
+
+
+def test_a_ramp_has_no_evidence_where_none_fits() -> None:
+    levels = np.linspace(-0.1, 0.1, 101)
+    flat, jumps = np.zeros((2, 101)), np.zeros((1, 201))
+    for places, margin in ((range(9), 1e-4), ((0, 3, 8), 0.1)):
+        assert drift.log_mass(places, (0, 8), levels, flat, jumps, np.full(201, 1e-3), margin) == -math.inf
+    assert drift.share(-math.inf, 0.0) == 0
+    assert drift.share(0.0, 0.0) == pytest.approx(drift.DRIFTS)
