@@ -225,7 +225,7 @@ FAULTS = [
         "sinks: [{name: a, kind: http, url: 'http://x', format: {kind: webhook, on: [mend]}}]",
         1,
         "sinks[0].format.on[0]",
-        "expected 'confirmed', 'culprit' or 'mended'",
+        "expected 'confirmed', 'culprit', 'mended' or 'accepted'",
     ),
     (
         "sinks: [{name: a, kind: http, url: 'http://x', format: webhook, records: all}]",
