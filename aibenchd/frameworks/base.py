@@ -13,6 +13,8 @@ from typing import ClassVar
 
 from aibenchd import model
 
+STATED = "a row NET backend"  # the evidence where a framework knows none of its own
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -63,7 +65,7 @@ class Framework(abc.ABC):
 
     name: ClassVar[str]
     # What can be asked for -> the evidence by which a trial proves that it ran. Empty: it does not say; what a selection or a
-    # device names is asked for, and the program is believed.
+    # device names is asked for, and the program has to state it (STATED), and is believed. Without evidence a trial failed.
     backends: ClassVar[Mapping[str, str]] = {}
 
     @abc.abstractmethod

@@ -11,7 +11,7 @@ from aibenchd.frameworks import base, observer, placeholders
 
 class Generic(base.Framework):
     name: ClassVar[str] = "generic"
-    backends: ClassVar[Mapping[str, str]] = {}  # a program that states NET backend is believed
+    backends: ClassVar[Mapping[str, str]] = {}  # a program has to state NET backend, and is believed
 
     def commands(self, benchmark: model.Benchmark, place: base.Place) -> tuple[str, ...]:
         return placeholders.commands(benchmark, place)

@@ -25,7 +25,7 @@ _OPENING = re.compile(r"^[ \t]*\[", re.MULTILINE)
 
 class Oculus(base.Framework):
     name: ClassVar[str] = "oculus"
-    backends: ClassVar[Mapping[str, str]] = {}  # a program that states NET backend is believed
+    backends: ClassVar[Mapping[str, str]] = {}  # a program has to state NET backend, and is believed
 
     def commands(self, benchmark: model.Benchmark, place: base.Place) -> tuple[str, ...]:
         """Without commands of its own a test has those that FAI-PEP composed."""

@@ -283,13 +283,13 @@ def _count(gathered: Mapping[str, model.Series]) -> float:
 
 
 def _mismatch(variant: model.Variant, framework: frameworks.Framework, backend: str) -> str:
+    """Why it is not proven that the backend that was asked for executed; empty where it is, and where none was asked for."""
     if not variant.backend or backend == variant.backend:
         return ""
     if backend:
         return f"asked for the backend {variant.backend}, but {backend} executed"
-    if variant.backend in framework.backends:
-        return f"asked for the backend {variant.backend}; the program does not say which one executed"
-    return ""
+    proof = framework.backends.get(variant.backend, frameworks.STATED)
+    return f"asked for the backend {variant.backend}; the program does not say which one executed (expected: {proof})"
 
 
 def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -> str:

@@ -4,6 +4,8 @@ import pytest
 
 from aibenchd import errors, model
 from aibenchd.devices import base
+from aibenchd.frameworks import base as frameworks
+from aibenchd.frameworks import generic, glow
 from aibenchd.measure import trial
 
 
@@ -100,3 +102,22 @@ def test_a_meter_that_has_not_moved_is_no_fault_of_the_arms(watts: tuple[float, 
         with pytest.raises(errors.CommandError, match="have the program run for longer"):
             trial._emptiness({**latency, **measured}, benchmark)
     assert trial._emptiness({"NET power": model.Series("NET", "power", "W", (2.0,))}, benchmark) == ""
+
+
+@pytest.mark.parametrize(
+    ("framework", "asked", "stated", "reason"),
+    [
+        (generic.Generic(), "", "", ""),
+        (generic.Generic(), "cuda", "cuda", ""),
+        (generic.Generic(), "cuda", "cpu", "asked for the backend cuda, but cpu executed"),
+        (generic.Generic(), "cuda", "", "the program does not say which one executed (expected: a row NET backend)"),
+        (glow.Glow(), "cpu", "", f"the program does not say which one executed (expected: {glow.Glow.backends['cpu']})"),
+    ],
+)
+def test_a_backend_that_was_asked_for_is_proven_or_the_trial_failed(
+    framework: frameworks.Framework, asked: str, stated: str, reason: str
+) -> None:
+    benchmark = model.Benchmark({"name": "net"}, {"identifier": "net", "metric": "delay"})
+    found = trial._mismatch(model.Variant(benchmark, framework.name, asked), framework, stated)
+    assert found.endswith(reason)
+    assert bool(found) is bool(reason)

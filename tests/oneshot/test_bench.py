@@ -140,6 +140,16 @@ def test_outputs_are_held_against_the_golden_ones(at_desk: desk.Desk) -> None:
         (("--info", '{"treatment": {"programs": {"program": 1}}}'), 1, "--info: treatment: expected {'programs'"),
         (("--repo", "nowhere", "--treatment", "main"), 1, "nowhere: there is no such directory"),
         (("--program", "engine", "--backend", "x", "--framework", "onnxruntime"), 1, "the specification is for generic"),
+        (
+            ("--program", "engine", "--backend", "cuda"),
+            1,
+            "cuda; the program does not say which one executed (expected: a row NET",
+        ),
+        (
+            ("--program", "engine", "--control", "other", "--backend", "cuda", "--max-blocks", "9"),
+            1,
+            "asked for the backend cuda",
+        ),
         ((), 1, "Where is the program of generic? Say it with --program"),
         (("--program", "fails"), 1, "treatment: exit code 3: it broke"),
         (("--program", "fails", "--control", "engine", "--max-blocks", "20"), 5, "treatment: exit code 3: it broke"),
