@@ -373,7 +373,7 @@ class Following:
         """End a search with all its experiments; what they measured is reported."""
         steps = await self._store.read(functools.partial(searches.steps, finding=finding))
         ended = [await self._left_by(step.experiment) for step in steps if step.undecided and step.blocks]
-        told = await self._told(finding, "culprit", culprits=found) if _names_more(search, found) else recording.Left()
+        told = await self._told(finding, "culprit", culprits=found) if _names(search, found) else recording.Left()
 
         def write(tx: store.Transaction) -> None:
             for experiment, decision, left in ended:
@@ -570,9 +570,9 @@ def _certain(family: int, rate: float) -> float:
     return multiplicity.certain(family, rate)
 
 
-def _names_more(search: str, found: model.Json) -> bool:
-    """Whether a search that ended has named commits, and there was more than the one that the finding is of."""
-    return search == suspicion.FOUND and isinstance(found, Mapping) and bool(found["culprits"]) and found["commits"] != 1
+def _names(search: str, found: model.Json) -> bool:
+    """Whether a search that ended has named commits."""
+    return search == suspicion.FOUND and isinstance(found, Mapping) and bool(found["culprits"])
 
 
 def _promise(rule: configuration.VerifySettings) -> str:

@@ -18,6 +18,7 @@ import statusd
 from aibenchd import creeping, events, following, model, settings
 from aibenchd.plan import searching, suspicion
 from aibenchd.report import recording
+from aibenchd.report.formats import webhook
 from aibenchd.store import findings, noises, outbox, planning, profiles, schema, searches, selfchecks, series, store, triage
 
 INSTALLATION = "0d7a3b9e-8a53-4a0f-9c1e-5c9f2b1f7c11"
@@ -405,9 +406,13 @@ async def test_what_is_confirmed_is_one_message(journal: store.Store) -> None:
     await journal.write(lambda tx: ended(tx, 2, "regressed", 0.06, reason=""))
     await one.look()
     await one.look()
-    assert await rows(journal, f.c.state, f.c.search) == [("open", "found")]  # whose only commit the message has named
-    assert await alerts(journal) == [("confirmed", 1, 0.06, [])]
-    (told,) = await journal.read(waiting)
+    assert await rows(journal, f.c.state, f.c.search) == [("open", "found")]
+    # Its only commit is the culprit: a message for those alone who do not hear of what is confirmed.
+    assert await alerts(journal) == [("confirmed", 1, 0.06, []), ("culprit", 1, 0.06, ["c1"])]
+    told, culprit = await journal.read(waiting)
+    for on, expected in ((["confirmed", "culprit"], [told]), (["culprit"], [culprit]), (["confirmed"], [told])):
+        own = webhook.Webhook(webhook.Webhook.Settings.model_validate({"kind": "webhook", "on": on}))
+        assert [record for record in (told, culprit) if own.accepts(record)] == expected
     facts: Any = told.payload
     assert (facts["author"], facts["subject"], facts["commit"], facts["control_commit"]) == ("someone", "change 1", "c1", "c0")
     assert facts["promise"] == "at a false discovery rate of 0.05"

@@ -272,6 +272,7 @@ def alert_record(verified: Experiment, alert: Alert, decision: model.Decision, *
         "e_value": None if alert.evidence is None else math.exp(min(alert.evidence, LARGEST)),
         "promise": alert.promise,
         "culprits": [dict(one) for one in alert.culprits.get("culprits") or ()],
+        "searched": alert.culprits.get("commits"),
         "mended": alert.mended,
         "by": alert.by,
         "why": alert.why,

@@ -3,7 +3,8 @@
 A message is sent when a regression is *confirmed*: measured again independently, and chosen among all suspects of its commit.
 With ``on`` also when its search has named the commits at fault (``culprit``), when a later commit shows it to be gone
 (``mended``), and when somebody takes it for the new baseline (``accepted``). What shows the same again is a sighting of the
-open finding, and no message.
+open finding, and no message. Where the finding is of one commit alone, its search ends at once, with that one: a message by
+``culprit``, unless ``confirmed`` has named it already.
 
 The template's texts hold ``{placeholders}``, a brace of its own is written twice. A text that is one placeholder and nothing
 else becomes its value, a number or a list where it is one. The default is what Slack, Mattermost and Teams take.
@@ -104,7 +105,11 @@ class Webhook(base.Format):
         self.token_in_body = any("{token}" in text for _, text in _texts(self.settings.template))
 
     def accepts(self, record: model.Record) -> bool:
-        return record.kind == "alert" and record.payload["event"] in self.settings.on
+        return record.kind == "alert" and record.payload["event"] in self.settings.on and not self._named(record.payload)
+
+    def _named(self, payload: Mapping[str, Any]) -> bool:
+        """Whether it names the one commit of which another message of this sink has said that it is at fault."""
+        return payload["event"] == "culprit" and payload.get("searched") == 1 and "confirmed" in self.settings.on
 
     def body(self, records: Sequence[model.Record], token: str) -> bytes:
         own = self.settings
