@@ -168,7 +168,9 @@ class Http(base.Sink):
             headers={"Accept-Encoding": "identity", "User-Agent": "aibenchd", **settings.headers},
         )
         async with client:
-            yield _Outlet(settings, client)
+            opened = _Outlet(settings, client)
+            await opened.look()
+            yield opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,15 @@ class _Outlet(base.Outlet):
         self._format = settings.open_format()
         self._compressed = settings.compress and self._format.compressible
         self._ready: _Request | None = None
+
+    async def look(self) -> None:
+        """Try its secrets: a wrong name must not wait for the first regression to be found.
+
+        Raises:
+            CredentialError: one cannot be read.
+        """
+        await self._token()
+        await self._url()
 
     async def prepare(self, records: Sequence[model.Record]) -> None:
         self._ready = await self._composed(records, await self._token())

@@ -158,8 +158,8 @@ async def test_token_is_read_anew_for_each_batch(receiver: receivers.Receiver, m
     token = tmp_path / "token"
     token.touch(0o600)
     receiver.answer = lambda request: 200 if request.headers["authorization"] == "Bearer second-token" else 401
+    token.write_text("first-token\n")
     async with opened(receiver, token_file=str(token)) as outlet:
-        token.write_text("first-token\n")
         delivery = await outlet.deliver(made(1))
         assert delivery.answer is base.Answer.PAUSED
         assert "first-token" not in delivery.reason
@@ -191,6 +191,16 @@ async def test_token_that_cannot_be_read_says_so(receiver: receivers.Receiver, m
     with pytest.raises(errors.CredentialError, match="No such file"):
         await answer_to(receiver, made, 200, token_file=str(tmp_path / "missing"))
     assert not receiver.requests
+
+
+@pytest.mark.parametrize("key", ["token_file", "url_file"])
+async def test_a_secret_that_cannot_be_read_is_told_before_there_is_anything_to_deliver(
+    receiver: receivers.Receiver, tmp_path: Path, key: str
+) -> None:
+    where = {"url": ""} if key == "url_file" else {}
+    with pytest.raises(errors.CredentialError, match="No such file"):
+        async with opened(receiver, **where, **{key: str(tmp_path / "missing")}):
+            pass
 
 
 async def test_faipep_gets_its_payload_and_its_token_in_it(

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from aibenchd import board, errors, model
-from aibenchd.report import base, outbox
+from aibenchd.report import base, http, outbox
 from aibenchd.store import outbox as stored
 from aibenchd.store import store
 
@@ -384,3 +384,20 @@ async def test_keeper_is_content_below_the_limit(journal: store.Store, notices: 
     async with running(outbox.Keeper(journal, notices, 1 << 20)):
         await until(lambda: bool(notices.notices()))
         assert (notice(notices, "outbox").state, notice(notices, "outbox").fault) == ("ready", False)
+
+
+async def test_a_sink_whose_secret_cannot_be_read_is_a_fault_until_it_can(
+    tmp_path: Path, journal: store.Store, notices: board.Board, deliverer: Run
+) -> None:
+    path = tmp_path / "hook"
+    own = http.Http.Settings.model_validate({"name": "sink", "kind": "http", "url_file": str(path), "format": "native"})
+    async with running(deliverer(http.Http(own, tmp_path))):
+        while not (shown := notices.notices("sink")):
+            await anyio.sleep(0.001)
+        assert [(one.state, one.fault) for one in shown] == [("paused", True)]
+        assert shown[0].reason == f"'{path}' cannot be read: No such file or directory"
+        path.touch(0o600)
+        path.write_text("http://127.0.0.1:1/hook")
+        while notices.notices("sink")[0].fault:
+            await anyio.sleep(0.001)
+        assert notices.notices("sink")[0].state == "ready"
