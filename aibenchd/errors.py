@@ -211,6 +211,10 @@ class SinkError(AibenchdError):
     """A sink cannot be opened as it is configured; tried again, its records kept."""
 
 
+class BadRecordError(AibenchdError):
+    """A record is not what a format is made of: an older version left it; it is a dead letter, and holds up no other."""
+
+
 class QueryTooSlowError(AibenchdError):
     """A question to the journal that would take too long; ask for less."""
 

@@ -168,7 +168,11 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def body(self, records: Sequence[model.Record], token: str) -> bytes:
-        """The request's body, not compressed. ``token`` is the sink's secret, empty unless ``token_in_body``."""
+        """The request's body, not compressed. ``token`` is the sink's secret, empty unless ``token_in_body``.
+
+        Raises:
+            BadRecordError: a record cannot be read; alone, it becomes a dead letter.
+        """
 
     def answer(self, records: Sequence[model.Record], reply: bytes) -> Answer:  # noqa: ARG002
         """What the reply to a 2xx says: DONE, AGAIN, or REFUSED where some were; ``reply`` may be anything, cut off too."""

@@ -208,7 +208,10 @@ class _Outlet(base.Outlet):
         ready, self._ready = self._ready, None  # before the first await, for then the one after it may be made ready
         token = await self._token()
         if ready is None or ready.records != records or ready.token != token:
-            ready = await self._composed(records, token)
+            try:
+                ready = await self._composed(records, token)
+            except errors.BadRecordError as error:
+                return base.Delivery(base.Answer.REFUSED, str(error))  # as a receiver that finds one bad: it is bisected
         if not ready.taken:
             return base.Delivery(base.Answer.DONE)
         address = self._format.address(await self._url(), ready.taken)

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias, TypedDict
 
 import msgspec
 
+from aibenchd import errors, model
+
 AsWritten: TypeAlias = msgspec.Raw  # the JSON of a value
 
 
@@ -46,6 +48,19 @@ class Payload(TypedDict):
     estimate: float | None
     low: float | None
     high: float | None
+
+
+def read(decoder: msgspec.json.Decoder[Any], record: model.Record) -> Mapping[str, Any]:
+    """The fields of a record that a format is made of.
+
+    Raises:
+        BadRecordError: it is no JSON, which has no NaN, or lacks one of them.
+    """
+    try:
+        fields: Mapping[str, Any] = decoder.decode(record.text)
+    except msgspec.DecodeError as error:
+        raise errors.BadRecordError(f"record {record.id} cannot be read: {error}") from error
+    return fields
 
 
 def backend(payload: Mapping[str, Any]) -> str:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 import pytest
+import receiver as receivers
 
 from aibenchd import board, errors, model
 from aibenchd.report import base, http, outbox
@@ -401,3 +404,37 @@ async def test_a_sink_whose_secret_cannot_be_read_is_a_fault_until_it_can(
         while notices.notices("sink")[0].fault:
             await anyio.sleep(0.001)
         assert notices.notices("sink")[0].state == "ready"
+
+
+@pytest.mark.parametrize(
+    "chosen", ["faipep", {"kind": "influxdb-v2", "bucket": "bench"}, "otlp"], ids=["faipep", "influxdb", "otlp"]
+)
+async def test_a_record_of_an_older_version_that_cannot_be_read_holds_up_no_other(
+    chosen: object,
+    tmp_path: Path,
+    receiver: receivers.Receiver,
+    verdicts: list[model.Record],
+    journal: store.Store,
+    queue: Queue,
+    deliverer: Run,
+) -> None:
+    bad = model.Record("old", "verdict", re.sub(r'"estimate":[^,]+', '"estimate":NaN', verdicts[0].text, count=1))
+    assert math.isnan(bad.payload["estimate"])  # type: ignore[arg-type]
+    faipep = chosen == "faipep"
+    category = "|perf" if faipep else ""
+    own = http.Http.Settings.model_validate(
+        {"name": "sink", "kind": "http", "url": f"{receiver.url}{category}", "format": chosen, "compress": False}
+    )
+    receiver.answer = _counting if faipep else (lambda _: 200)
+    await queue([verdicts[0], bad, verdicts[1]])
+    async with running(deliverer(http.Http(own, tmp_path))):
+        await drained(journal)
+    assert len(receiver.requests) == 2
+    (letter,) = await journal.read(lambda connection: stored.dead_letters(connection, "sink"))
+    assert letter.record == bad
+    assert letter.reason.startswith("record old cannot be read: ")
+
+
+def _counting(request: receivers.Request) -> receivers.Reply:
+    """As FAI-PEP's receiver says that it took all."""
+    return receivers.Reply(200, body=b'{"count": %d}' % len(json.loads(request.json["logs"])))

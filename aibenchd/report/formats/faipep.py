@@ -66,7 +66,7 @@ class Faipep(base.Format):
         return msgspec.json.encode({"access_token": token, "logs": _text(logs)})
 
     def _log(self, record: model.Record) -> dict[str, Any]:
-        return {"category": self._category, "message": _text(message(_DECODER.decode(record.text))), "line_escape": False}
+        return {"category": self._category, "message": _text(message(reading.read(_DECODER, record))), "line_escape": False}
 
     def answer(self, records: Sequence[model.Record], reply: bytes) -> base.Answer:
         try:

@@ -137,7 +137,7 @@ def line(record: model.Record, measurement: str, unit: int) -> str:
     Args:
         unit: of its time, in nanoseconds.
     """
-    payload: Mapping[str, Any] = _DECODER.decode(record.text)
+    payload = reading.read(_DECODER, record)
     tags = _tags(*(payload[name] for name in TAGS), payload["device"]["name"], reading.backend(payload), record.kind)
     return f"{measurement}{tags} {','.join(_fields(payload))} {records.nanoseconds(payload) // unit}"
 

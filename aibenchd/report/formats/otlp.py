@@ -107,7 +107,7 @@ def request(batch: Sequence[model.Record]) -> service.ExportMetricsServiceReques
     scopes: dict[str, metrics.ScopeMetrics] = {}
     gauges: dict[tuple[str, str, str], Any] = {}
     for record in batch:
-        payload: Mapping[str, Any] = _DECODER.decode(record.text)
+        payload = reading.read(_DECODER, record)
         device, time, identity = payload["device"]["hash"], records.nanoseconds(payload), _identity(payload, record.kind)
         for point in points(payload):
             key = (device, point.metric, point.unit)
