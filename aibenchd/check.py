@@ -146,7 +146,7 @@ def _readable(path: Path, *, secret: bool) -> None:
 
 def _plan(document: yamlfile.Document, chosen: settings.Settings, found: catalog.Catalog) -> Iterator[errors.Fault]:
     """Faults of what experiments need."""
-    directory = _state_directory(chosen)
+    directory = settings.known_state_directory(chosen)
     known = stored.known_in(directory / "journal.db") if directory else {}  # as a daemon of this configuration wrote it down
     if chosen.repositories and chosen.devices:
         yield from _idle(document, chosen, found, known)
@@ -154,11 +154,6 @@ def _plan(document: yamlfile.Document, chosen: settings.Settings, found: catalog
     homes = planning.homes(chosen, selected, known)
     yield from _backends(document, chosen, homes)
     yield from _scripts(document, chosen, homes)
-
-
-def _state_directory(chosen: settings.Settings) -> Path | None:
-    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return chosen.state_directory or (Path(given) if given else None)
 
 
 def _idle(
@@ -210,7 +205,7 @@ def _scripts(document: yamlfile.Document, chosen: settings.Settings, homes: Sequ
 
 async def _files(chosen: settings.Settings, found: catalog.Catalog) -> AsyncIterator[errors.Fault]:
     """Model files that programs of a repository need, and that cannot be had."""
-    cache = files.ModelCache(chosen.models, (_state_directory(chosen) or NOWHERE) / "models")
+    cache = files.ModelCache(chosen.models, (settings.known_state_directory(chosen) or NOWHERE) / "models")
     every: dict[object, sources.Wanted] = {}
     selected = (one for selection in chosen.benchmarks for one in _selected(found, selection))
     for one in selected:
@@ -280,7 +275,7 @@ def _devices(fault: AtPlace, chosen: settings.Settings, scratch: Path) -> Iterat
 
 def _rooms(fault: AtPlace, chosen: settings.Settings) -> Iterator[Look]:
     """At the disks of this host, where it is known which."""
-    state = _state_directory(chosen)
+    state = settings.known_state_directory(chosen)
     for index, one in enumerate(chosen.devices) if state else ():
         kind: type[device.Device] = plugins.load("devices", one.kind)
         made = kind(one, (state or NOWHERE) / "devices" / one.name, chosen.run)

@@ -491,12 +491,18 @@ def state_directory(chosen: Settings) -> Path:
     Raises:
         HarnessError: neither says.
     """
-    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if chosen.state_directory is None and not given:
+    directory = known_state_directory(chosen)
+    if directory is None:
         raise errors.HarnessError(
             "no state directory: set state_directory in the configuration, or STATE_DIRECTORY (under systemd: /var/lib/aibenchd)"
         )
-    return chosen.state_directory or Path(given)
+    return directory
+
+
+def known_state_directory(chosen: Settings) -> Path | None:
+    """As :func:`state_directory`; None where neither says."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return chosen.state_directory or (Path(given) if given else None)
 
 
 def _validated(value: Any, directory: Path) -> Settings:

@@ -600,3 +600,14 @@ def test_the_schema_names_every_kind_and_its_keys() -> None:
 
 def test_the_overrides_are_those_of_the_experiment_section() -> None:
     assert settings.ExperimentOverrides.model_fields.keys() == settings.ExperimentSettings.model_fields.keys()
+
+
+def test_the_state_directory_is_the_configuration_s_else_systemd_s_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, says = settings.Settings(), settings.Settings(state_directory=Path("/srv"))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    assert settings.known_state_directory(silent) is None
+    with pytest.raises(errors.HarnessError, match="set state_directory"):
+        settings.state_directory(silent)
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")
+    for look in (settings.known_state_directory, settings.state_directory):
+        assert [look(silent), look(says)] == [Path("/var/lib/a"), Path("/srv")]
