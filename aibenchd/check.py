@@ -32,7 +32,6 @@ PUBLIC = {"known_hosts_file"}  # keys of credential files that everyone may read
 
 T = TypeVar("T")
 Look: TypeAlias = Callable[[], Awaitable[Sequence[errors.Fault]]]  # at one thing outside
-AtPlace: TypeAlias = Callable[[yamlfile.KeyPath, str], errors.Fault]  # gives what is said of a key its place in the file
 Told: TypeAlias = Callable[..., errors.Fault]  # of a message, and of the keys that it is about
 
 
@@ -40,8 +39,8 @@ async def check(path: Path) -> list[errors.Fault]:
     """All faults of a configuration, of the specifications it names, and of what it expects of this host, of its
     remotes and of its devices.
 
-    Where the file itself has faults, remotes and devices without any are looked at all the same. A daemon that runs meanwhile
-    is not disturbed.
+    Where the file itself has faults, remotes, devices and specifications without any are looked at all the same. A daemon that
+    runs meanwhile is not disturbed.
     """
     try:
         document = await _in_thread(lambda: yamlfile.load(path))
@@ -51,7 +50,9 @@ async def check(path: Path) -> list[errors.Fault]:
         chosen = await _in_thread(lambda: settings.load(path))
     except errors.InvalidFileError as error:
         part, places = await _in_thread(functools.partial(settings.without, document, error.faults))
-        found = [*error.faults, *await _outside(functools.partial(_of_whole, document, places), part)]
+        at_place = functools.partial(_of_whole, document, places)
+        _, bad = await _in_thread(functools.partial(_read, at_place, part))
+        found = [*error.faults, *bad, *await _outside(at_place, part)]
     else:
         found = [*await _specified(document, chosen), *await _outside(document.fault, chosen)]
     return sorted(found, key=lambda fault: (fault.file, fault.line, fault.column))
@@ -69,15 +70,20 @@ def _of_whole(
 
 async def _specified(document: yamlfile.Document, chosen: settings.Settings) -> list[errors.Fault]:
     """Faults of specifications, and of what they need."""
-    try:
-        specifications = await _in_thread(lambda: catalog.load(chosen))
-    except errors.InvalidFileError as error:
-        return await _in_thread(functools.partial(catalog.as_named, error.faults, Path(document.file), chosen))
+    specifications, bad = await _in_thread(functools.partial(_read, document.fault, chosen))
+    if bad:
+        return bad
     planned = await _in_thread(lambda: list(_plan(document, chosen, specifications)))
     return [*planned, *[fault async for fault in _files(chosen, specifications)]]
 
 
-async def _outside(fault: AtPlace, chosen: settings.Settings) -> list[errors.Fault]:
+def _read(fault: catalog.AtPlace, chosen: settings.Settings) -> tuple[catalog.Catalog, list[errors.Fault]]:
+    """The specifications that a configuration, or a part of one, names; and their faults."""
+    found, bad = catalog.read(chosen)
+    return found, catalog.as_named(bad, fault, chosen)
+
+
+async def _outside(fault: catalog.AtPlace, chosen: settings.Settings) -> list[errors.Fault]:
     """Faults of what is expected of this host, of remotes and of devices."""
     secrets = await _in_thread(lambda: list(_credentials(fault, chosen)))
     accounts = await _in_thread(lambda: list(_accounts(fault, chosen)))
@@ -100,7 +106,7 @@ def _warnings(path: Path) -> tuple[errors.Fault, ...]:
     return (*_files_named_as_credentials(yamlfile.load(path).fault, chosen, path.parent), *catalog.load(chosen).warnings)
 
 
-def _files_named_as_credentials(fault: AtPlace, chosen: settings.Settings, directory: Path) -> Iterator[errors.Fault]:
+def _files_named_as_credentials(fault: catalog.AtPlace, chosen: settings.Settings, directory: Path) -> Iterator[errors.Fault]:
     for key_path, file in settings.credential_files(chosen):
         if file.parent == Path() and "CREDENTIALS_DIRECTORY" not in os.environ and (directory / file).is_file():
             yield fault(
@@ -112,7 +118,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work)
 
 
-def _accounts(fault: AtPlace, chosen: settings.Settings) -> Iterator[errors.Fault]:
+def _accounts(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterator[errors.Fault]:
     users: list[tuple[yamlfile.KeyPath, str]] = [(("run", "user"), chosen.run.user)] if chosen.run.user else []
     groups: list[tuple[yamlfile.KeyPath, str]] = [(("status", "group"), chosen.status.group)] if chosen.status.group else []
     groups += [(("status", "operators", index), name) for index, name in enumerate(chosen.status.operators)]
@@ -124,7 +130,7 @@ def _accounts(fault: AtPlace, chosen: settings.Settings) -> Iterator[errors.Faul
                 yield fault(key_path, f"this host has no {what} {name!r}; add it, or name another")
 
 
-def _credentials(fault: AtPlace, chosen: settings.Settings) -> Iterator[errors.Fault]:
+def _credentials(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterator[errors.Fault]:
     for key_path, file in settings.credential_files(chosen):
         if file.parent == Path() and "CREDENTIALS_DIRECTORY" not in os.environ:
             continue  # a systemd credential, which only the unit can see
@@ -222,7 +228,7 @@ async def _files(chosen: settings.Settings, found: catalog.Catalog) -> AsyncIter
             yield specification.fault(places.of(specification.value, wanted.key, wanted.file), reason)
 
 
-def _told(fault: AtPlace, key_path: yamlfile.KeyPath, message: str, *keys: str | int) -> errors.Fault:
+def _told(fault: catalog.AtPlace, key_path: yamlfile.KeyPath, message: str, *keys: str | int) -> errors.Fault:
     """A fault at a key of a repository or a device, on one line whatever a tool said."""
     return fault((*key_path, *keys), " ".join(message.split()))
 
@@ -242,7 +248,7 @@ async def _together(looks: Iterable[Look]) -> list[errors.Fault]:
     return found
 
 
-def _remotes(fault: AtPlace, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
+def _remotes(fault: catalog.AtPlace, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
     for index, one in enumerate(chosen.repositories):
         kind: type[watch.Repository] = plugins.load("repositories", one.kind)
         repository = kind(one, scratch / "repositories" / one.name)
@@ -266,14 +272,14 @@ async def _remote(repository: watch.Repository, told: Told) -> list[errors.Fault
     return []
 
 
-def _devices(fault: AtPlace, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
+def _devices(fault: catalog.AtPlace, chosen: settings.Settings, scratch: Path) -> Iterator[Look]:
     for index, one in enumerate(chosen.devices):
         kind: type[device.Device] = plugins.load("devices", one.kind)
         made = kind(one, scratch / "devices" / one.name, chosen.run)
         yield functools.partial(_device, made, functools.partial(_told, fault, ("devices", index)))
 
 
-def _rooms(fault: AtPlace, chosen: settings.Settings) -> Iterator[Look]:
+def _rooms(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterator[Look]:
     """At the disks of this host, where it is known which."""
     state = settings.known_state_directory(chosen)
     for index, one in enumerate(chosen.devices) if state else ():
@@ -282,7 +288,7 @@ def _rooms(fault: AtPlace, chosen: settings.Settings) -> Iterator[Look]:
         yield functools.partial(_told_by, made.look_at_room, functools.partial(_told, fault, ("devices", index)))
 
 
-def _meters(fault: AtPlace, chosen: settings.Settings) -> Iterator[Look]:
+def _meters(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterator[Look]:
     """At meters, as far as they need no device in hand."""
     for index, one in enumerate(chosen.devices):
         if one.meter is not None:

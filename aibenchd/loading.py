@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
-from aibenchd import errors, settings
+from aibenchd import errors, settings, yamlfile
 from aibenchd.plan import coverage
 from aibenchd.specs import catalog, marks
 
@@ -34,7 +35,7 @@ def load(path: Path) -> Loaded:
     try:
         return of(chosen, catalog.load(chosen))
     except catalog.BadSpecificationsError as error:
-        raise catalog.BadSpecificationsError(catalog.as_named(error.faults, path, chosen)) from error
+        raise catalog.BadSpecificationsError(catalog.as_named(error.faults, functools.partial(_fault, path), chosen)) from error
 
 
 def load_what_is_good(path: Path) -> Loaded:
@@ -45,10 +46,15 @@ def load_what_is_good(path: Path) -> Loaded:
     """
     chosen = settings.load(path)
     found, bad = catalog.read(chosen)
-    faults = catalog.as_named(bad, path, chosen)
+    faults = catalog.as_named(bad, functools.partial(_fault, path), chosen)
     if faults and not any(benchmarks for _, benchmarks in found.entries):
         raise errors.InvalidFileError(faults)
     return replace(of(chosen, found), faults=str(errors.InvalidFileError(faults)) if faults else "")
+
+
+def _fault(path: Path, key_path: yamlfile.KeyPath, message: str) -> errors.Fault:
+    """At its place in the configuration, which is read once more: there seldom is one."""
+    return yamlfile.load(path).fault(key_path, message)
 
 
 def of(chosen: settings.Settings, found: catalog.Catalog) -> Loaded:

@@ -515,14 +515,19 @@ def _directory(path: Path) -> Path:
 
 
 def without(document: yamlfile.Document, found: Iterable[errors.Fault]) -> tuple[Settings, Mapping[str, tuple[int, ...]]]:
-    """What of a file with faults can be looked at all the same: the repositories and devices that no fault is in.
+    """What of a file with faults can be looked at all the same: the repositories, devices, selections and sinks without any.
 
     Returns:
         These alone, and by section their places in the file.
     """
     value = document.value if isinstance(document.value, dict) else {}
     faulty = {match.group() for fault in found if (match := _ITEM.match(fault.key))}
-    sections = ("repositories",) if "run" in faulty else ("repositories", "devices")  # whose programs run as that says
+    sections = (
+        "repositories",
+        "benchmarks",
+        "sinks",
+        *(() if "run" in faulty else ("devices",)),
+    )  # whose programs run as that says
     places = {
         key: tuple(place for place in range(len(value[key])) if f"{key}[{place}]" not in faulty)
         for key in sections

@@ -58,8 +58,18 @@ async def test_a_good_configuration_has_no_fault(lab: Path) -> None:
     assert await faults(lab) == []
 
 
-async def test_faults_of_the_configuration_come_alone(lab: Path) -> None:
-    assert [key for key, _ in await faults(lab, version=2, benchmarks=[{"specification": "absent.json"}])] == ["version"]
+async def test_a_specification_is_looked_at_whatever_another_section_says(lab: Path) -> None:
+    selections = [{"specification": "net.json", "backendz": []}, {"specification": "absent.json"}]
+    sinks = [{"name": "chat", "kind": "http", "url_file": "./no-hook"}]
+    found = dict(await faults(lab, version=2, benchmarks=selections, sinks=sinks))
+    assert found.keys() == {"version", "benchmarks[0].backendz", "benchmarks[1].specification", "sinks[0].url_file"}
+    assert "absent.json is not there" in found["benchmarks[1].specification"]
+    (lab / "net.json").write_text('{"model": {"name": "net"}, "tests": 5}')
+    (lab / "aibenchd.yaml").write_text(json.dumps(CONFIGURATION | {"version": 2}))
+    assert {fault.file for fault in await check.check(lab / "aibenchd.yaml")} == {
+        str(lab / "net.json"),
+        str(lab / "aibenchd.yaml"),
+    }
 
 
 async def test_what_a_fault_of_the_file_does_not_touch_is_looked_at_all_the_same(lab: Path) -> None:

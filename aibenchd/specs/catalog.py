@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pydantic
 
@@ -18,6 +18,7 @@ SUFFIXES = (".json", ".yaml", ".yml")  # of what may be a model file, where a di
 FILES_BELOW = 10_000  # of those, below one directory
 
 Judge = TypeVar("Judge", bound=schema.Open)
+AtPlace: TypeAlias = Callable[[yamlfile.KeyPath, str], errors.Fault]  # gives what is said of a key its place in a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +70,22 @@ def read(chosen: settings.Settings, context: str | None = None) -> tuple[Catalog
     return Catalog(entries, reader.seen, (*reader.warnings.values(), *twice)), list(reader.faults.values())
 
 
-def as_named(faults: Sequence[errors.Fault], path: Path, chosen: settings.Settings) -> list[errors.Fault]:
+def as_named(faults: Sequence[errors.Fault], fault: AtPlace, chosen: settings.Settings) -> list[errors.Fault]:
     """Faults of specifications, with what is wrong with a whole file or directory told where the configuration names it.
 
     Args:
-        path: the configuration's file, which ``chosen`` was read from.
+        fault: gives what is said of a key of ``chosen`` its place in the configuration's file.
     """
     places = {str(one.specification): index for index, one in reversed([*enumerate(chosen.benchmarks)])}
-    if all(fault.line or fault.file not in places for fault in faults):
-        return [*faults]
-    document = yamlfile.load(path)
-    return [_as_named(fault, document, places) for fault in faults]
+    return [one if one.line or one.file not in places else _as_named(one, fault, places[one.file]) for one in faults]
 
 
-def _as_named(fault: errors.Fault, document: yamlfile.Document, places: Mapping[str, int]) -> errors.Fault:
-    if fault.line or fault.file not in places:
-        return fault
-    missing = marks.of(Path(fault.file)) is None
+def _as_named(found: errors.Fault, fault: AtPlace, place: int) -> errors.Fault:
+    missing = marks.of(Path(found.file)) is None
     message = (
-        "is not there; put a model file, a benchmarks file or a directory there, or mend the path" if missing else fault.message
+        "is not there; put a model file, a benchmarks file or a directory there, or mend the path" if missing else found.message
     )
-    return document.fault(("benchmarks", places[fault.file], "specification"), f"{fault.file} {message}")
+    return fault(("benchmarks", place, "specification"), f"{found.file} {message}")
 
 
 class _Reader:
