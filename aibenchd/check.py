@@ -103,7 +103,19 @@ async def warnings(path: Path) -> tuple[errors.Fault, ...]:
 
 def _warnings(path: Path) -> tuple[errors.Fault, ...]:
     chosen = settings.load(path)
-    return (*_files_named_as_credentials(yamlfile.load(path).fault, chosen, path.parent), *catalog.load(chosen).warnings)
+    fault = yamlfile.load(path).fault
+    named = _files_named_as_credentials(fault, chosen, path.parent)
+    return (*_nothing_to_do(fault, chosen), *named, *catalog.load(chosen).warnings)
+
+
+def _nothing_to_do(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterator[errors.Fault]:
+    """A daemon that is without any of these waits for ever, and calls nothing wrong."""
+    lacking = [name for name in ("repositories", "devices", "benchmarks") if not getattr(chosen, name)]
+    if lacking:
+        advice = "or, for a program that is there, run 'aibenchd bench -b FILE --program PROGRAM' without a daemon"
+        yield fault(
+            (), f"it names no {' and no '.join(lacking)}, so nothing will be measured; add {', '.join(lacking)}; {advice}"
+        )
 
 
 def _files_named_as_credentials(fault: catalog.AtPlace, chosen: settings.Settings, directory: Path) -> Iterator[errors.Fault]:

@@ -522,12 +522,8 @@ def without(document: yamlfile.Document, found: Iterable[errors.Fault]) -> tuple
     """
     value = document.value if isinstance(document.value, dict) else {}
     faulty = {match.group() for fault in found if (match := _ITEM.match(fault.key))}
-    sections = (
-        "repositories",
-        "benchmarks",
-        "sinks",
-        *(() if "run" in faulty else ("devices",)),
-    )  # whose programs run as that says
+    devices = () if "run" in faulty else ("devices",)  # whose programs run as that says
+    sections = ("repositories", *devices, "benchmarks", "sinks")
     places = {
         key: tuple(place for place in range(len(value[key])) if f"{key}[{place}]" not in faulty)
         for key in sections

@@ -357,6 +357,23 @@ async def test_a_file_beside_the_configuration_that_is_named_as_a_credential_is_
     assert "write ./chat-token" in warning.message
 
 
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        ((), ""),
+        (("repositories",), "it names no repositories, so nothing will be measured; add repositories; or, for a program that is"),
+        (("repositories", "benchmarks"), "it names no repositories and no benchmarks, so"),
+    ],
+)
+async def test_a_configuration_that_measures_nothing_is_a_warning_that_says_what_to_do(
+    lab: Path, without: tuple[str, ...], said: str
+) -> None:
+    assert await faults(lab, **{key: [] for key in without}) == []
+    warnings = await check.warnings(lab / "aibenchd.yaml")
+    assert [said in warning.message for warning in warnings] == ([True] if said else [])
+    assert all("aibenchd bench -b FILE --program PROGRAM" in warning.message for warning in warnings)
+
+
 async def test_users_and_groups_must_exist(lab: Path) -> None:
     status = {"group": "no-such-group", "operators": ["root", "nor-this"]}
     found = dict(await faults(lab, run={"user": "no-such-user"}, status=status))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path, PurePath
 from typing import Any
@@ -29,7 +30,10 @@ def repositories(old: Old) -> Tree | None:
         return [chosen]
     written = json.dumps(pure({**chosen, "url": "URL"}), ensure_ascii=False)
     asked = ", ".join(dict.fromkeys(origins(chosen)))
-    old.note(asked, f"the repository is not known, because --repo_dir was not given; add repositories: [{written}]")
+    file = shlex.quote(old.text("--benchmark_file"))
+    once = f"for a program that is there, without a daemon: aibenchd bench -b {file} --program PROGRAM"
+    added = f"add repositories: [{written}], for without one the daemon measures nothing"
+    old.note(asked, f"the repository is not known, because --repo_dir was not given; {added}; or {once}")
     return None
 
 

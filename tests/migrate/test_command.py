@@ -196,6 +196,16 @@ def test_what_has_no_key_is_said(written: str, notes: list[str]) -> None:
         assert wanted in unfolded
 
 
+def test_without_a_repository_it_is_said_what_comes_next() -> None:
+    _, notes, _ = migrated(BASE, script="run_bench.py")
+    (note,) = (one for one in notes if "the repository is not known" in one)
+    assert "for without one the daemon measures nothing" in note
+    assert note.endswith(
+        f"; or for a program that is there, without a daemon: aibenchd bench -b {SPECIFICATION} --program PROGRAM"
+    )
+    assert not any("the repository is not known" in one for one in migrated(f"{BASE} --repo_dir engine")[1])
+
+
 def test_no_secret_is_in_the_file_or_in_what_is_said() -> None:
     git(Path("engine"), "remote", "set-url", "origin", f"https://joe:{TOKEN}@example.org/engine.git")
     held, notes, text = migrated(f"{BASE} --repo_dir engine --remote_reporter 'x.org/y|z' --remote_access_token={TOKEN}")
