@@ -51,6 +51,7 @@ def _chart(
 DIGITS = 4  # of a value in a table
 BINS = 48  # of a distribution
 TAIL = 0.005  # of all samples, that lie beyond the last bin on the right: a few that are far out would hide all others
+BULK = 0.9  # of all samples; one that is farther above them than they are wide is far out, however few there are
 UNITS = (("s", 1.0), ("ms", 1e-3), ("\N{MICRO SIGN}s", 1e-6), ("ns", 1e-9))
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -142,7 +143,7 @@ def distribution(samples: Mapping[str, Sequence[float]], unit: str) -> Chart | N
     """How the samples of each arm are distributed: the share of each arm's that falls into each bin."""
     arms = {arm: sorted(value for value in samples.get(arm, ()) if math.isfinite(value)) for arm in ("treatment", "control")}
     pooled = sorted(itertools.chain.from_iterable(arms.values()))
-    high = pooled[min(len(pooled) - 1, math.ceil((1 - TAIL) * len(pooled)))] if pooled else 0.0
+    high = _last(pooled) if pooled else 0.0
     if not pooled or high <= pooled[0]:
         return None
     shown, factor = _unit(unit, pooled)
@@ -155,6 +156,13 @@ def distribution(samples: Mapping[str, Sequence[float]], unit: str) -> Chart | N
         lines=[_line(arm, arm, [*_shares(values, edges), None], steps=True) for arm, values in arms.items() if values],
         beyond=sum(value > high for value in pooled),
     )
+
+
+def _last(ordered: Sequence[float]) -> float:
+    """The largest of some samples, in order, that is not far out."""
+    most = ordered[min(len(ordered) - 1, math.ceil((1 - TAIL) * len(ordered)))]
+    bulk = next((value for value in ordered[math.floor(BULK * (len(ordered) - 1)) :] if value > ordered[0]), ordered[0])
+    return ordered[bisect.bisect_right(ordered, min(most, bulk + (bulk - ordered[0]))) - 1]
 
 
 def main_metric(history: Iterable[Mapping[str, Any]]) -> str:

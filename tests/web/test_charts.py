@@ -48,6 +48,26 @@ def test_a_distribution_counts_every_sample_of_an_arm_once() -> None:
     assert all(len(line["values"]) == len(chart["x"]) for line in chart["lines"])
 
 
+@pytest.mark.parametrize(
+    ("treatment", "control", "beyond", "end"),
+    [
+        ([10.0 + one % 7 / 10 for one in range(24)] + [400.0], [10.0 + one % 5 / 10 for one in range(25)], 1, 10.6),
+        ([10.0, 10.1, 10.2, 10.3] * 3 + [50.0], [], 1, 10.3),  # however few there are
+        ([10.0, 10.1] * 9, [20.0, 20.1] * 9, 0, 20.1),  # one arm is far slower: it is none of the few
+        ([10.0, 10.1, 10.2, 10.3] * 2 + [10.4], [], 0, 10.4),
+        ([10.0] * 30 + [10.5], [], 0, 10.5),
+        ([10.0] * 30 + [10.1] * 2 + [500.0], [], 1, 10.1),  # by a clock that is coarse
+    ],
+)
+def test_a_sample_that_is_far_out_leaves_the_others_more_than_one_bar(
+    treatment: list[float], control: list[float], beyond: int, end: float
+) -> None:
+    chart = charts.distribution({"treatment": treatment, "control": control}, "ms")
+    assert chart is not None
+    assert (chart["beyond"], chart["x"][-1]) == (beyond, pytest.approx(end))
+    assert not beyond or all(sum(bool(value) for value in line["values"]) > 1 for line in chart["lines"])
+
+
 @pytest.mark.parametrize("samples", [{}, {"treatment": []}, {"treatment": [1.0, 1.0], "control": [1.0]}])
 def test_what_is_all_the_same_has_no_distribution(samples: dict[str, list[float]]) -> None:
     assert charts.distribution(samples, "us") is None
