@@ -189,8 +189,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[rich.text.Text]], title:
 
 
 def _say_more(out: rich.console.Console, one: Result, *, operators: bool) -> None:
-    if one.reason:
-        out.print(_plain(f"{one.benchmark}: {one.reason}"), soft_wrap=True)
+    for row in f"{one.benchmark}: {one.reason}".splitlines() if one.reason else ():  # of a compiler, which points below its rows
+        out.print(_plain(row.expandtabs()), soft_wrap=True)
     if one.control and one.explained and (operators or one.verdict in ("regressed", "improved")):
         _explain(out, one, None if operators else OPERATORS)
     elif operators and not one.control:

@@ -90,7 +90,16 @@ def test_what_did_not_end_says_so_and_nothing_steers_the_terminal(capsys: pytest
     assert "\x1b" not in out
     assert "net a [2J[red]b" in out
     assert "not finished" in out
-    assert "a [2J[red]b: it is lost" in out
+    assert "a [2J[red]b: it is\nlost\n" in out
+
+
+def test_rows_of_a_compiler_stay_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    compiler = "x.c:3:5: error: unknown type\n    3 | \tfoo;\n      |  ^~~"
+    reason = f"the control does not build: build.sh ended with exit status 1\n{compiler}"
+    showing.table([replace(COMPARED, state="skipped", verdict="", reason=reason)], operators=False)
+    *_, first, place, row, mark = capsys.readouterr().out.splitlines()
+    assert first == "net: the control does not build: build.sh ended with exit status 1"
+    assert (place, row, mark) == ("x.c:3:5: error: unknown type", "    3 |         foo;", "      |  ^~~")
 
 
 def test_commits_are_short_and_named_once(capsys: pytest.CaptureFixture[str]) -> None:
