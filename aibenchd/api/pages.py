@@ -554,7 +554,7 @@ def _blocks(out: screen.Screen, blocks: list[dict[str, Any]]) -> None:
 
 def _trial(trial: dict[str, Any]) -> str:
     if trial["outcome"] == "ok":
-        return f"{trial['arm']} {trial['seconds']:.2f} s" + (f": {trial['reason']}" if trial["reason"] else "")
+        return f"{trial['arm']} {screen.quantity(trial['seconds'], 's')}" + (f": {trial['reason']}" if trial["reason"] else "")
     log = f", 'aibenchctl log trial {trial['id']}'" if trial["log"] else ""
     return f"{trial['arm']} {trial['outcome']}: {trial['reason']}{log}"
 

@@ -501,6 +501,12 @@ def test_spans_are_in_their_largest_unit(seconds: float, text: str) -> None:
     assert screen.span(seconds) == text
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(0.0034, "3.4 ms"), (0.25, "250 ms"), (11.23, "11.2 s"), (0.0, "0 s")])
+def test_a_short_trial_takes_more_than_nothing(seconds: float, said: str) -> None:
+    trial = {"arm": "control", "outcome": "ok", "seconds": seconds, "reason": ""}
+    assert pages._trial(trial) == f"control {said}"
+
+
 def test_it_imports_nothing_but_the_standard_library_and_little_of_that() -> None:
     program = "import sys; from aibenchd.api import client; print(*sorted(sys.modules))"
     told = subprocess.run(
