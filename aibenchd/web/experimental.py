@@ -46,14 +46,30 @@ def command(item: views.Item) -> str:
         return f"aibenchctl request {item['request']}    # the two cells that it compares"
     if item["run_type"] == model.RunType.SUBMISSION:
         return f"aibenchctl request {item['request']}    # the programs that were sent"
-    return again(item)
+    return "\n".join([again(item), *_by_its_backend(item)])
 
 
 def again(item: views.Item) -> str:
     """What has the revisions of an experiment or a finding measured again, on its device."""
     where = {"repository": item["repository"], "benchmark": item["benchmark"], "device": item["device"]}
     options = [word for name, value in where.items() for word in (f"--{name}", value)]
-    return shlex.join(["aibenchctl", "ab", *filter(None, (item["treatment"], item["control"])), *options, "--wait"])
+    words = shlex.join(["aibenchctl", "ab", *filter(None, (item["treatment"], item["control"])), *options, "--wait"])
+    return f"{words}    # with each backend that is asked for there; this was {item['backend']}" if item["backend"] else words
+
+
+def _by_its_backend(item: views.Item) -> Sequence[str]:
+    """What measures an experiment's revisions with its backend alone, without the daemon, where a command line can say it all."""
+    design: Mapping[str, Any] = item.get("design") or {}
+    source = design.get("benchmark", {}).get("source")
+    if not item["backend"] or not source or design.get("layout") or design.get("profiled"):
+        return ()
+    arms = [word for arm in ("treatment", "control") if item[arm] for word in (f"--{arm}", item[arm])]
+    env = [f"{name}={value}" for name, value in (design.get("env") or {}).items()]
+    given = [*(("--env", *env) if env else ()), *((f"--command-args={text}",) if (text := design.get("command_args")) else ())]
+    of = ["-b", source, "--framework", design["framework"], "--backend", item["backend"], *given]
+    said = f"# with {item['backend']} alone, all tests of the file; REPOSITORY: a clone or the URL of {item['repository']}"
+    words = ["aibenchd", "bench", "--repo", "REPOSITORY", *arms, *of, "--config", "CONFIGURATION", "--devices", item["device"]]
+    return (f"{said}, CONFIGURATION: the daemon's file", shlex.join(words))
 
 
 def _row(result: Mapping[str, Any]) -> views.Item:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import re
+import shlex
 from html import unescape
 
 import aiohttp
@@ -13,8 +15,9 @@ import pytest
 import statusd
 
 from aibenchd.api import routes
-from aibenchd.store import requests, store, submissions
-from aibenchd.web import pages, render
+from aibenchd.oneshot import options
+from aibenchd.store import requests, schema, store, submissions
+from aibenchd.web import experimental, pages, render
 
 
 async def text_of(client: aiohttp.ClientSession, url: str, code: int = 200) -> str:
@@ -65,6 +68,39 @@ async def test_a_finding_has_the_command_that_measures_it_again(
         finding = await reply.json()
     text = unescape(await text_of(client, f"{dashboard.url}/findings/1"))
     assert f">aibenchctl ab {finding['treatment']} {finding['control']} --repository {finding['repository']} " in text
+
+
+def test_a_command_names_the_backend_that_it_is_to_run_with() -> None:
+    """What is printed is read by the parser of ``aibenchd bench``, word for word."""
+    parser = argparse.ArgumentParser()
+    options.add_bench(parser)
+    design = {
+        "benchmark": {"source": "/srv/models/my net.json"},
+        "framework": "pytorch",
+        "env": {"OMP": "2", "MODE": "a b"},
+        "command_args": "--fast 1",
+    }
+    where = {"repository": "engine", "benchmark": "net", "device": "host", "backend": "mkl"}
+    item = {"run_type": "benchmark", "treatment": "b" * 40, "control": "a" * 40, "design": design, **where}
+    daemon, told, alone = experimental.command(item).splitlines()
+    assert daemon.endswith("--device host --wait    # with each backend that is asked for there; this was mkl")
+    assert told.startswith("# with mkl alone, all tests of the file; REPOSITORY: a clone or the URL of engine")
+    said = options.read(parser.parse_args(shlex.split(alone)[2:]))
+    assert (said.treatment, said.control, said.repository) == ("b" * 40, "a" * 40, "REPOSITORY")
+    assert [str(one) for one in said.benchmarks] == ["/srv/models/my net.json"]
+    assert (said.framework, said.backends, said.devices) == ("pytorch", ("mkl",), ("host",))
+    assert (dict(said.env), said.command_args) == (design["env"], "--fast 1")
+    for changed in ({"backend": ""}, {"design": {**design, "layout": 7}}):
+        assert "aibenchd bench" not in experimental.command({**item, **changed})
+
+
+async def test_a_short_trial_takes_more_than_nothing(dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession) -> None:
+    short = (
+        schema.trials.update().where(schema.trials.c.experiment == 708, schema.trials.c.arm == "control").values(seconds=0.0034)
+    )
+    await dashboard.house.store.write(lambda tx: tx.connection.execute(short))
+    text = await text_of(client, f"{dashboard.url}/experiments/708")
+    assert ">control 3.4 ms<" in text
 
 
 async def test_pages_of_a_list_follow_one_another(dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession) -> None:
