@@ -72,7 +72,8 @@ class Deliverer:
         """Deliver, with what stands in the way on the board."""
         topic = f"outbox.resend.{self.name}"
         try:
-            with self._store.events.bell("outbox.verdict", topic) as urgent, self._store.events.bell(topic) as nudge:
+            told = self._store.events
+            with told.bell("outbox.verdict", topic) as urgent, told.bell(topic, "daemon.reloaded") as nudge:
                 while True:
                     with structlog.contextvars.bound_contextvars(sink=self.name):
                         await self._pause(await self._stream(urgent), nudge)
@@ -199,7 +200,7 @@ class Deliverer:
         self._board.put(self.unit, "ready", reason, fault=dead > 0)
 
     async def _pause(self, delivery: base.Delivery, nudge: events.Bell) -> None:
-        """Wait before the next try; a person who asks for the dead letters to be sent again ends it."""
+        """Wait before the next try; a person who asks for the dead letters to be sent again, or reloads, ends it."""
         now = anyio.current_time()
         self._failing_since = now if self._failing_since is None else self._failing_since
         paused = delivery.answer is base.Answer.PAUSED
