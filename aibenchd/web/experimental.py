@@ -54,7 +54,8 @@ def again(item: views.Item) -> str:
     where = {"repository": item["repository"], "benchmark": item["benchmark"], "device": item["device"]}
     options = [word for name, value in where.items() for word in (f"--{name}", value)]
     words = shlex.join(["aibenchctl", "ab", *filter(None, (item["treatment"], item["control"])), *options, "--wait"])
-    return f"{words}    # with each backend that is asked for there; this was {item['backend']}" if item["backend"] else words
+    backend = screen.printable(item["backend"])  # in one row, for what follows a comment's row is obeyed
+    return f"{words}    # with each backend that is asked for there; this was {backend}" if backend else words
 
 
 def _by_its_backend(item: views.Item) -> Sequence[str]:
@@ -67,7 +68,8 @@ def _by_its_backend(item: views.Item) -> Sequence[str]:
     env = [f"{name}={value}" for name, value in (design.get("env") or {}).items()]
     given = [*(("--env", *env) if env else ()), *((f"--command-args={text}",) if (text := design.get("command_args")) else ())]
     of = ["-b", source, "--framework", design["framework"], "--backend", item["backend"], *given]
-    said = f"# with {item['backend']} alone, all tests of the file; REPOSITORY: a clone or the URL of {item['repository']}"
+    backend, repository = screen.printable(item["backend"]), item["repository"]
+    said = f"# with {backend} alone, all tests of the file; REPOSITORY: a clone or the URL of {repository}"
     words = ["aibenchd", "bench", "--repo", "REPOSITORY", *arms, *of, "--config", "CONFIGURATION", "--devices", item["device"]]
     return (f"{said}, CONFIGURATION: the daemon's file", shlex.join(words))
 

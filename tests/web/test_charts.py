@@ -147,5 +147,8 @@ def test_a_cell_is_so_much_slower_than_the_fastest_of_its_row() -> None:
 
 def test_an_experiment_is_repeated_by_a_command_that_a_shell_reads_as_meant() -> None:
     item = {"run_type": "benchmark", "repository": "engine", "benchmark": "net; rm -rf /", "device": "host", "request": None}
-    command = experimental.command(item | {"treatment": "a" * 40, "control": None})
+    item |= {"treatment": "a" * 40, "control": None}
+    command = experimental.command(item | {"backend": ""})
     assert command == f"aibenchctl ab {'a' * 40} --repository engine --benchmark 'net; rm -rf /' --device host --wait"
+    (one,) = experimental.command(item | {"backend": "x\nrm -rf /"}).splitlines()
+    assert one == f"{command}    # with each backend that is asked for there; this was x rm -rf /"
