@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gzip
 import lzma
+import math
 import os
 import stat
 import struct
@@ -22,7 +23,7 @@ from aibenchd import errors
 from aibenchd.specs import trees
 
 ENTRIES = 100_000  # of one archive, at most
-PIECE = 1 << 20  # bytes read at a time; a .tar's header of more is none
+PIECE = 1 << 20  # bytes read at a time; a .tar's headers of one file that are more are none
 PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))  # how a packed .tar begins
 BROKEN = (
     tarfile.TarError,
@@ -35,6 +36,7 @@ BROKEN = (
     RuntimeError,  # a password
     ValueError,  # names that are no text among them
     OverflowError,
+    LookupError,  # of a header that ends too soon
 )
 OF_ARCHIVES = (None, errno.EINVAL, errno.ENAMETOOLONG)  # an OSError's number, where it is no fault of the disk's
 
@@ -95,25 +97,34 @@ def _entries(archive: IO[bytes]) -> Iterator[_Entry]:
 
 
 class _Careful:
-    """A file for :mod:`tarfile`, which reads a header at once, however long it says that it is."""
+    """A file for :mod:`tarfile`, which reads headers at once, however long and however many they say that they are.
+
+    Attributes:
+        left: bytes that may be read still, before it is set anew.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.tell, self.seek = file.tell, file.seek
+        self.left: float = PIECE
 
     def read(self, size: int) -> bytes:
-        if size > PIECE:
-            raise tarfile.ReadError(f"a header of {size} bytes")
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError(f"headers of more than {PIECE} bytes")
         return self._file.read(size)
 
 
 def _of_tar(archive: IO[bytes]) -> Iterator[_Entry]:
-    with tarfile.open(fileobj=cast(IO[bytes], _Careful(archive)), mode="r:") as packed:
+    careful = _Careful(archive)
+    with tarfile.open(fileobj=cast(IO[bytes], careful), mode="r:") as packed:
         for member in packed:
+            careful.left = math.inf  # of its content, whose size is known
             content = packed.extractfile(member) if member.isfile() else None
             if content is None and not member.isdir():
                 raise errors.ModelFileError(f"holds {member.name!r}, neither a file nor a directory")
             yield _Entry(member.name, member.size if content else 0, bool(member.mode & 0o111), content)
+            careful.left = PIECE
 
 
 def _of_zip(archive: IO[bytes]) -> Iterator[_Entry]:

@@ -106,7 +106,29 @@ def test_a_header_that_unpacks_to_more_than_there_is_memory(tmp_path: Path) -> N
         for _ in range(64):
             file.write(bytes(1 << 20))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert "is no archive that can be unpacked: a header of 1073741824 bytes" in refusal(tmp_path, packed.getvalue())
+    assert "is no archive that can be unpacked: headers of more than 1048576 bytes" in refusal(tmp_path, packed.getvalue())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10  # KiB
+
+
+def sparse(*more: bytes) -> bytes:
+    """An old GNU header of a file with holes, which says that headers with its map follow, and what does."""
+    made = member("holes")
+    made.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(made.tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * ord(" "))
+    return bytes(header) + b"".join(more)
+
+
+def test_a_map_of_holes_that_ends_too_soon(tmp_path: Path) -> None:
+    assert "is no archive that can be unpacked" in refusal(tmp_path, sparse())
+
+
+def test_a_map_of_holes_that_unpacks_to_more_than_there_is_memory(tmp_path: Path) -> None:
+    further = b"00000000001 " * 42 + b"\1" + bytes(7)
+    body = gzip.compress(sparse(further * 100_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "headers of more than 1048576 bytes" in refusal(tmp_path, body)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10  # KiB
 
 
