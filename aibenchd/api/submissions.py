@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import AsyncIterator, Collection
 from typing import Annotated, Self, TypeAlias
@@ -23,12 +24,15 @@ IDLE_SECONDS = 60.0  # without a byte, after which an upload is given up
 AT_ONCE = 4  # uploads
 TAR = "application/x-tar"  # the type of a directory
 FILES = 500  # of one specification
+DEEPEST, LONGEST = 50, 255  # names in a path, and bytes that a file system takes for one
 UPLOADS = web.AppKey("uploads", anyio.CapacityLimiter)
 
 
 def _below(path: str) -> str:
     if posixpath.isabs(path) or "\0" in path or posixpath.normpath(path) != path or path.split("/")[0] in ("..", "."):
         raise ValueError("expected a path that does not leave its directory, in its shortest form")
+    if path.count("/") >= DEEPEST or max(map(len, os.fsencode(path).split(b"/"))) > LONGEST:
+        raise ValueError(f"expected at most {DEEPEST} names of at most {LONGEST} bytes in a path")
     return path
 
 

@@ -5,7 +5,7 @@
 set -e
 if [ -d "$1/programs" ]; then
     cp -R -p "$1/programs/." "$(dirname "$2")"
-    [ -e "$2" ] || ln -s "$(cat "$1/main")" "$2"
+    [ -e "$2" ] || ln -s -- "$(cat "$1/main")" "$2"
 else
     cp -p "$1/program" "$2"
 fi

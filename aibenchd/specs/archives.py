@@ -23,6 +23,7 @@ from aibenchd import errors
 from aibenchd.specs import trees
 
 ENTRIES = 100_000  # of one archive, at most
+DEPTH = 100  # of one, at most: who walks through a thousand directories within each other, as to remove them, does not come back
 PIECE = 1 << 20  # bytes read at a time; a .tar's headers of one file that are more are none
 PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))  # how a packed .tar begins
 BROKEN = (
@@ -145,6 +146,8 @@ def _write(entry: _Entry, target: Path, going_on: Callable[[], None]) -> None:
     whole = entry.content is None and not name.parts  # "./", the directory itself
     if name.is_absolute() or ".." in name.parts or not (name.parts or whole) or "\0" in entry.name:
         raise errors.ModelFileError(f"holds {entry.name!r}, a name that leads out of its directory")
+    if len(name.parts) > DEPTH:
+        raise errors.ModelFileError(f"holds more than {DEPTH} directories within each other")
     path = target / name
     try:
         if entry.content is None:

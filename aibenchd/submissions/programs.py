@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
@@ -82,4 +83,4 @@ def _lay_out(program: Path, target: Path) -> None:
     shutil.copytree(program, target / "programs")
     executables = [path.name for path in program.iterdir() if path.is_file() and path.stat().st_mode & 0o111]
     if len(executables) == 1:
-        (target / "main").write_text(executables[0])
+        (target / "main").write_bytes(os.fsencode(executables[0]))  # which need be no text

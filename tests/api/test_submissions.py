@@ -243,6 +243,13 @@ async def test_a_path_that_leaves_its_directory_is_refused(daemon: statusd.Daemo
     assert (code, "specification.files" in answer["error"]) == (400, True), answer
 
 
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "/".join("a" * 51)])
+async def test_a_path_that_no_file_can_have_is_refused(daemon: statusd.Daemon, name: str) -> None:
+    body = {"treatment": BODY["treatment"], "specification": {"name": "net.json", "files": {"net.json": DIGEST, name: DIGEST}}}
+    code, answer = await daemon.post("/v1/submissions", body)
+    assert (code, "expected at most 50 names of at most 255 bytes" in answer["error"]) == (400, True), answer
+
+
 def asked_by(uid: int) -> Callable[[store.Transaction], int]:
     """A request with an experiment that is open, submitted by a user."""
 

@@ -97,6 +97,13 @@ def test_more_directories_than_there_may_be_entries(tmp_path: Path, monkeypatch:
     assert refusal(tmp_path, body) == "holds more than 100 files and directories"
 
 
+def test_directories_within_each_other_that_nobody_could_remove(tmp_path: Path) -> None:
+    body = tar(*[member("/".join("a" * depth), directory=True) for depth in range(1, 1_500)])
+    assert refusal(tmp_path, body) == "holds more than 100 directories within each other"
+    trees.delete(tmp_path / "unpacked")
+    assert not (tmp_path / "unpacked").exists()
+
+
 def test_a_header_that_unpacks_to_more_than_there_is_memory(tmp_path: Path) -> None:
     header = member("header")
     header.type, header.size = tarfile.XHDTYPE, 1 << 30
