@@ -34,9 +34,9 @@ class Refusal(Exception):  # noqa: N818  it is an answer
 
 
 def dumps(value: Mapping[str, Any]) -> bytes:
-    """A JSON object, one line; a number that JSON has no word for is null."""
+    """A JSON object, one line; a number that JSON has no word for is null, and what is no character of a file's name a ``?``."""
     members = (f"{_encoded(key)}: {_listed(item) if isinstance(item, list) else _encoded(item)}" for key, item in value.items())
-    return ("{" + ", ".join(members) + "}\n").encode()
+    return ("{" + ", ".join(members) + "}\n").encode(errors="replace")
 
 
 def _listed(items: list[Any]) -> str:

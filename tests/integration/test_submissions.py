@@ -138,6 +138,17 @@ async def test_a_program_may_be_a_directory(running: lab.Lab, desk: Path) -> Non
     assert "build: has several executables (another, engine); name the program in it" in complaint
 
 
+async def test_a_program_may_have_a_name_that_is_no_text(running: lab.Lab, desk: Path) -> None:
+    build = desk / "build"
+    build.mkdir()
+    program(build / os.fsdecode(b"-engine\xff"), 100.0)
+    code, out, complaint = await ask(running, "submit", "mine.json", "--treatment", "build", "--wait", cwd=desk)
+    assert (code, "measured" in out) == (0, True), complaint + running.log()[-2000:]
+    program(build / os.fsdecode(b"other\xff"), 100.0)
+    code, _, complaint = await ask(running, "submit", "mine.json", "--treatment", "build", cwd=desk)
+    assert (code, "build: has several executables" in complaint) == (3, True), complaint
+
+
 async def test_a_daemon_that_is_restarted_in_the_middle_goes_on(tmp_path: Path, desk: Path) -> None:
     where = lab.make(tmp_path)
     where.configure(repositories=[], benchmarks=[], experiment={"blocks": 30, "disturb_caches": False})
