@@ -47,6 +47,7 @@ class Incoming:
         if self._partial.size + len(piece) > self._limit:
             raise _too_large(self._limit)
         with _no_space(self._partial.path):
+            self._leave_room()
             self._partial.write(piece)
 
     def settle(self) -> None:
@@ -75,11 +76,14 @@ class Incoming:
 
         self._partial.flush()
         try:
-            archives.unpack(self._partial.path, self._staged, self._limit)
+            archives.unpack(self._partial.path, self._staged, self._limit, self._leave_room)
         except errors.ModelFileError as error:
             raise errors.UploadError(f"the directory that was sent {error}; send a plain one") from error
         self._judge(digests.of_tree(self._staged))
         self._kept.keep_tree(self._staged, self._digest, self._digest)
+
+    def _leave_room(self) -> None:
+        _check_free(self._partial.path.parent)
 
     def _judge(self, found: str) -> None:
         if found != self._digest:
@@ -120,8 +124,7 @@ class Kept:
             raise _too_large(limit)
         with _no_space(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self.directory).free < size + LEAST_FREE:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _check_free(self.directory, size)
             return Incoming(self._content, self.directory / "incoming", digest, limit, is_directory=is_directory)
 
     def lay_out(self, files: Mapping[str, str]) -> Path:
@@ -200,6 +203,16 @@ class Kept:
 
 def _too_large(limit: int) -> errors.TooLargeError:
     return errors.TooLargeError(f"more than {quantities.size_text(limit)} is sent; send less, or raise submissions.max_size")
+
+
+def _check_free(place: Path, size: int = 0) -> None:
+    """Whether so much has room, again and again while it comes: others write too, and a packed directory grows.
+
+    Raises:
+        OSError: it has not, and leave :data:`LEAST_FREE`.
+    """
+    if shutil.disk_usage(place).free < size + LEAST_FREE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextlib.contextmanager

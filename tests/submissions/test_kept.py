@@ -60,6 +60,26 @@ def test_room_is_made_for_more_or_it_is_refused(tmp_path: Path) -> None:
     assert store.path(needed).exists()
 
 
+@pytest.mark.parametrize("is_directory", [False, True])
+def test_a_disk_that_fills_while_something_comes_keeps_the_journals_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_directory: bool
+) -> None:
+    (tmp_path / "sent").mkdir()
+    (tmp_path / "sent" / "program").write_bytes(b"sent")
+    sent = sending.of(tmp_path / "sent") if is_directory else sending.of(tmp_path / "sent" / "program")
+    store = kept.Kept(tmp_path / "kept")
+    coming = store.begin(sent.digest, sent.size, 1 << 20, is_directory=is_directory)
+    if is_directory:
+        for piece in sent.pieces():
+            coming.write(piece)
+    monkeypatch.setattr(kept, "LEAST_FREE", 1 << 60)
+    with pytest.raises(errors.NoSpaceError, match=r"is full; free some space, or lower submissions.cache_size"):
+        coming.settle() if is_directory else coming.write(b"sent")
+    coming.close()
+    assert not store.has(sent.digest)
+    assert list((store.directory / "incoming").iterdir()) == []
+
+
 def test_what_is_asked_for_is_kept_for_longer(tmp_path: Path) -> None:
     store = kept.Kept(tmp_path)
     digest = put(store, b"asked", 3 * HOUR)
