@@ -125,7 +125,8 @@ class Deliverer:
             ahead.rows = await self._following(batch)
             ahead.known.set()
             if ahead.rows:
-                await outlet.prepare([row.record for row in ahead.rows])
+                with anyio.move_on_after(self._sink.settings.timeout):  # the batch under way ends no sooner than this does
+                    await outlet.prepare([row.record for row in ahead.rows])
         except Exception as error:  # noqa: BLE001  it will be met again, where it can be told
             log.debug("the next batch could not be made ready", error=str(error))
         finally:

@@ -306,6 +306,20 @@ async def test_sink_that_hangs_is_bounded(journal: store.Store, deliverer: Run, 
     assert len(sink.batches) == 2
 
 
+async def test_a_sink_that_hangs_while_it_makes_ready_is_bounded(
+    journal: store.Store, deliverer: Run, made: Make, queue: Queue
+) -> None:
+    class Hanging(Judge):
+        async def prepare(self, records: Sequence[model.Record]) -> None:
+            await anyio.sleep_forever()
+
+    sink = Hanging(lambda ids: DONE, timeout="10ms", batch_records=1)
+    await queue(made(3))
+    async with running(deliverer(sink)):
+        await drained(journal)
+    assert len(sink.delivered) == 3
+
+
 @pytest.mark.parametrize("error", [errors.SinkError("no such file"), RuntimeError("a bug"), ExceptionGroup("bugs", [OSError()])])
 async def test_sink_that_breaks_is_tried_again(
     journal: store.Store, deliverer: Run, made: Make, queue: Queue, error: Exception
