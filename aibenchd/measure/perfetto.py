@@ -147,8 +147,6 @@ class _Packets:
             self._of_processes(_bytes(packet[2]))
         if 7 in packet:
             self._of_frequencies(_number(packet.get(8, 0)), _bytes(packet[7]))
-        if len(self.events) > MOST:
-            raise errors.CommandError(f"more than {MOST:,} events are not read; profile fewer iterations")
         if 66 in packet:
             sample = _message(_bytes(packet[66]))
             if 4 in sample:
@@ -184,7 +182,7 @@ class _Packets:
 
     def _of_frequencies(self, time: int, data: bytes) -> None:
         told = _numbers(_fields(data), 11)
-        self.events += [Event(time, _ASKED, cpu, khz) for cpu, khz in enumerate(told) if khz]
+        self._hold(Event(time, _ASKED, cpu, khz) for cpu, khz in enumerate(told) if khz)
 
     def _of_kernel(self, data: bytes) -> None:
         bundle = list(_fields(data))
@@ -192,11 +190,17 @@ class _Packets:
         first = len(self.events)
         for number, value in bundle:
             if number == 2:
-                self.events += _events(cpu, _message(_bytes(value)))
+                self._hold(_events(cpu, _message(_bytes(value))))
             elif number == 4:
-                self.events += _compact(cpu, _bytes(value))
+                self._hold(_compact(cpu, _bytes(value)))
         if any(number == 3 and value for number, value in bundle) and len(self.events) > first:
             self.events.append(Event(min(event.time for event in self.events[first:]), _LOST, cpu))
+
+    def _hold(self, events: Iterable[Event]) -> None:
+        """A single packet may have as many as the whole trace."""
+        self.events += itertools.islice(events, MOST + 1 - len(self.events))
+        if len(self.events) > MOST:
+            raise errors.CommandError(f"more than {MOST:,} events are not read; profile fewer iterations")
 
 
 def _events(cpu: int, event: Mapping[int, int | bytes]) -> Iterator[Event]:

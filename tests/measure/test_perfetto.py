@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,18 @@ def test_more_events_than_are_held_are_not_read(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(perfetto, "MOST", 100)
     with pytest.raises(errors.CommandError, match="more than 100 events are not read"):
         perfetto.read(gzip.decompress(REAL.read_bytes()))
+
+
+def test_one_packet_with_more_events_than_are_held_is_read_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perfetto, "MOST", 100)
+    trace = Trace()
+    trace.packet(timestamp=1).sys_stats.cpufreq_khz.extend([1] * 3_000_000)
+    tracemalloc.start()
+    with pytest.raises(errors.CommandError, match="more than 100 events are not read"):
+        trace.read()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100 << 20  # bytes; as events they take five times that
 
 
 def test_a_trace_without_the_program_says_so() -> None:
