@@ -147,11 +147,11 @@ class Held:
         Raises:
             UnfitError: this kind cannot be rebooted, or not be had as it is configured.
         """
+        self._made = False  # before it begins: who waits for it may give up
         try:
             await self._session.reboot()
         except errors.CommandError as error:
             raise UnfitError(str(error)) from error
-        self._made = False
         await self.make()
 
     async def latest(self) -> Look:

@@ -332,10 +332,10 @@ class Worker:
     async def _block(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> None:
         self._busy(experiment)
         if self.device.settings.conditioning.reboot and not experiment.blocks and self._rebooted != experiment.id:
-            await held.reboot()
             self._placed.clear()
-            self._rebooted = experiment.id
             self._warmed = 0
+            await held.reboot()
+            self._rebooted = experiment.id
         placed = await self._lay_out(sides, held, experiment)
         if placed is None:
             return

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import structlog
 
@@ -75,3 +76,29 @@ async def test_a_change_that_is_refused_leaves_nothing_to_undo(
         with pytest.raises((conditioning.UnfitError, errors.DeviceLostError), match="set cannot be done"):
             await held.make()
     assert len(await journal.read(lambda connection: undo.of(connection, "dream"))) == left
+
+
+async def test_who_gives_up_while_a_device_reboots_leaves_it_to_be_conditioned_anew(
+    tmp_path: Path, journal: store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = device(tmp_path, frequency="min")
+    async with made.session() as session:
+        held = conditioning.Held(session, house(made, journal))
+        await held.make()
+        reboot = session.reboot
+
+        async def rebooting() -> None:
+            await reboot()
+            scope.cancel()
+            await anyio.sleep_forever()
+
+        monkeypatch.setattr(session, "reboot", rebooting)
+        with anyio.CancelScope() as scope:
+            await held.reboot()
+        found = dict(await session.fingerprint())
+        await held.make()
+        assert found != dict(await session.fingerprint())
+        monkeypatch.setattr(session, "reboot", reboot)
+        await held.reboot()
+        assert found != dict(await session.fingerprint())
+        await held.undo()

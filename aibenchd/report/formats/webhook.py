@@ -180,7 +180,7 @@ def _effect(payload: Mapping[str, Any]) -> str:
     text = f"{payload['estimate']:+.1%}"
     if payload["low"] is not None and payload["high"] is not None:
         text += f" [{payload['low']:+.1%}, {payload['high']:+.1%}]"
-    return f"{text} in the tail" if payload["in_tail"] else text
+    return f"{text} in the tail" if payload.get("in_tail") else text
 
 
 def _operators(payload: Mapping[str, Any]) -> str:
