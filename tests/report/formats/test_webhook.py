@@ -54,6 +54,11 @@ def test_a_change_of_the_tail_is_told_so(experiment: records.Experiment) -> None
     assert "+40.0% [+30.0%, +50.0%] in the tail" in json.dumps(sent(record))
 
 
+def test_what_waited_before_there_were_tails_is_sent(alert: Alert) -> None:
+    older = {name: value for name, value in alert().payload.items() if name not in ("in_tail", "by", "why")}
+    assert "+5.2%" in sent(model.Record("id", "alert", json.dumps(older)))["text"]
+
+
 def test_the_default_is_a_text_that_says_all_a_person_needs(alert: Alert) -> None:
     """Slack, Mattermost and Teams document one key, ``text``; Slack cuts it at 40,000 characters, Mattermost at 16,383."""
     body = sent(alert(), link="https://bench.example.org/findings/")
