@@ -78,7 +78,7 @@ async def body(request: web.Request, shape: type[Model]) -> Model:
     text = await request.read()
     try:
         value = json.loads(text) if text.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refusal(400, f"the body is no JSON: {error}", "send a JSON object") from error
     if not isinstance(value, dict):
         raise Refusal(400, "the body is no JSON object", 'send one, such as {"file": "/var/backups/aibenchd.db"}')

@@ -172,6 +172,8 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
                 piece = await request.content.readany()
         except TimeoutError:
             raise answers.Refusal(408, f"nothing came for {IDLE_SECONDS:g} s", "send it again") from None
+        except web.RequestPayloadError as error:
+            raise answers.Refusal(400, f"the body is not as its header says: {error}", "send it as it is") from error
         except aiohttp.ClientError:  # who sent it has gone
             raise ConnectionResetError from None
         gathered += piece

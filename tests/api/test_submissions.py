@@ -151,6 +151,18 @@ async def test_an_upload_that_breaks_off_leaves_nothing(daemon: statusd.Daemon) 
     assert (await put(daemon, DIGEST, CONTENT))[0] == 201
 
 
+async def test_a_body_that_is_not_as_its_header_says_is_refused(daemon: statusd.Daemon) -> None:
+    sent = {"data": b"no gzip at all" * 20, "headers": {"Content-Encoding": "gzip"}}
+    code, answer = await daemon._ask("PUT", f"/v1/contents/{OTHER}", **sent)
+    assert (code, "the body is not as its header says" in answer["error"]) == (400, True), answer
+    assert left(daemon) == []
+
+
+async def test_a_body_that_is_nested_too_deep_is_refused(daemon: statusd.Daemon) -> None:
+    code, answer = await daemon._ask("POST", "/v1/submissions", data=b"[" * 30_000 + b"]" * 30_000)
+    assert (code, "the body is no JSON: maximum recursion depth exceeded" in answer["error"]) == (400, True), answer
+
+
 async def test_who_sends_nothing_more_is_given_up(daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submissions, "IDLE_SECONDS", 0.1)
 
