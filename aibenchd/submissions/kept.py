@@ -180,7 +180,9 @@ class Kept:
             left -= trees.size(path)
             if used < oldest or (left < 0 and used < recent):
                 log.info("what was submitted was kept long enough", digest=path.name)
-                trees.delete(path)
+                # In one step: half of a program, after a crash, would pass for all of it. Another upload may let go of it too.
+                with self._staging() as staged, contextlib.suppress(FileNotFoundError):
+                    path.rename(staged / path.name)
                 (self.directory / content.DIRECTORY / "used" / path.name).unlink(missing_ok=True)
 
     def _all(self) -> Iterator[Path]:
@@ -188,8 +190,10 @@ class Kept:
         yield from _entries(self.directory / "specifications")
 
     def _used(self, path: Path) -> float:
-        mark = self.directory / content.DIRECTORY / "used" / path.name
-        return (mark if mark.exists() else path).lstat().st_mtime
+        for one in (self.directory / content.DIRECTORY / "used" / path.name, path):
+            with contextlib.suppress(FileNotFoundError):
+                return one.lstat().st_mtime
+        return 0.0  # another let go of it just now
 
     @contextlib.contextmanager
     def _staging(self) -> Iterator[Path]:

@@ -37,6 +37,48 @@ def test_what_is_old_goes_and_what_is_needed_stays(tmp_path: Path) -> None:
     assert [store.has(one) for one in (old, needed, new)] == [False, True, True]
 
 
+def test_a_crash_while_something_goes_leaves_no_half_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sent").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "sent" / name).write_text(name)
+    sent = sending.of(tmp_path / "sent")
+    store = kept.Kept(tmp_path / "kept")
+    coming = store.begin(sent.digest, sent.size, 1 << 20, is_directory=True)
+    for piece in sent.pieces():
+        coming.write(piece)
+    coming.settle()
+    coming.close()
+
+    def crash(path: Path) -> None:
+        next(one for one in path.rglob("*") if one.is_file()).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kept.trees, "delete", crash)
+    with pytest.raises(KeyboardInterrupt):
+        store.forget(-1.0, 1 << 20, set())
+    assert not store.has(sent.digest)
+    monkeypatch.undo()
+    store.sweep()
+    assert list((store.directory / "incoming").iterdir()) == []
+
+
+def test_two_may_let_go_of_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = kept.Kept(tmp_path)
+    digests_of = [put(store, bytes([number]), 3 * HOUR) for number in range(2)]
+    size, first = kept.trees.size, True
+
+    def meanwhile(path: Path) -> int:
+        nonlocal first
+        if first:
+            first = False
+            kept.Kept(tmp_path).forget(2 * HOUR, 1 << 20, set())
+        return size(path)
+
+    monkeypatch.setattr(kept.trees, "size", meanwhile)
+    store.forget(2 * HOUR, 1 << 20, set())
+    assert [store.has(one) for one in digests_of] == [False, False]
+
+
 def test_what_is_too_much_goes_least_recently_used_first(tmp_path: Path) -> None:
     store = kept.Kept(tmp_path)
     ages = (5, 4, 3, 2)
