@@ -20,6 +20,7 @@ from aibenchd.store import store, submissions
 from aibenchd.submissions import kept, programs, specification
 
 MOST = 200  # submissions that may wait, or run
+CELLS = 1_000  # of one of them: all are written at once, and others' writes wait meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,8 @@ def _cells(
         fits = any(coverage.fits(repository, one) for one in selected)
         none = "no device is chosen for them" if fits else other
         raise errors.CommandError(f"nothing can be measured: {'; '.join(reasons[:5]) or none}")
+    if len(cells) > CELLS:
+        raise errors.CommandError(f"it has {len(cells):,} experiments, more than {CELLS:,}; send it in parts")
     there = dict.fromkeys(cell.device.name for cell in cells)
     if not wanted.devices and len(there) > 1:
         raise errors.CommandError(f"on which device? Name one or more of {', '.join(there)}, with --device")

@@ -289,6 +289,14 @@ async def test_what_cannot_be_measured_is_refused_with_what_to_do(
     assert running.rows(NO_EXPERIMENT) == [(0,)]
 
 
+async def test_more_experiments_than_are_planned_at_once_are_refused(running: lab.Lab, desk: Path) -> None:
+    tests = [{"identifier": f"t{number}", "metric": "delay", "commands": ["{program}"]} for number in range(1_001)]
+    (desk / "many.json").write_text(json.dumps({"model": {"name": "n", "format": "generic"}, "tests": tests}))
+    code, _, complaint = await ask(running, "submit", "many.json", "--treatment", "fast", cwd=desk)
+    assert (code, "it has 1,001 experiments, more than 1,000; send it in parts" in complaint) == (3, True), complaint
+    assert running.rows(NO_EXPERIMENT) == [(0,)]
+
+
 async def test_a_benchmark_that_the_daemon_has_takes_a_program_of_mine(tmp_path: Path, desk: Path) -> None:
     where = lab.make(tmp_path)
     where.commit("first")
