@@ -51,6 +51,7 @@ class Directory:
     Attributes:
         digest: as :func:`aibenchd.digests.of_tree` has it of the directory without links.
         size: bytes of the tar.
+        hidden: the first name in it that is hidden; empty where none is.
     """
 
     kind = TAR
@@ -59,6 +60,7 @@ class Directory:
         self.path = path
         self._count = 0
         self._entries = sorted(self._found(path, "", (path.resolve(),)), key=lambda one: one.name)
+        self.hidden = next((one.name for one in self._entries if _is_hidden(one.name)), "")
         self.digest = self._digest()
         self._headers = [_header(one) for one in self._entries]
         self.size = sum(map(len, self._headers)) + sum(-(-one.size // BLOCK) * BLOCK for one in self._entries) + 2 * BLOCK
@@ -115,6 +117,8 @@ def of(path: Path) -> File | Directory:
     Raises:
         Unfit: it cannot be.
     """
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise Unfit(f"{path}: is neither a file nor a directory; name one")
     try:
         return Directory(path) if path.is_dir() else File(path)
     except OSError as error:
@@ -134,7 +138,7 @@ class Files:
         Raises:
             Unfit: it is not there, not in the directory, or hidden: the daemon asks for it, and who knows what it was told.
         """
-        if any(part.startswith(".") for part in path.split("/")):
+        if _is_hidden(path):
             raise Unfit(f"{path}: is hidden; nothing hidden is sent, so give it another name")
         found = (self._directory / path).resolve()
         if not found.is_relative_to(self._directory) or found == self._directory:
@@ -143,7 +147,14 @@ class Files:
             raise Unfit(
                 f"{self._directory / path}: the specification names it, and it is not there; neither does the daemon have it"
             )
-        self.named[path] = of(found)
+        one = of(found)
+        if isinstance(one, Directory) and one.hidden:
+            raise Unfit(f"{path}/{one.hidden}: is hidden; nothing hidden is sent, so remove it, or give it another name")
+        self.named[path] = one
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
 
 
 def submit(

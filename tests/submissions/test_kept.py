@@ -205,6 +205,20 @@ def test_links_that_lead_out_or_round_are_not_followed(tmp_path: Path) -> None:
         sending.of(tmp_path / "pipes")
 
 
+def test_what_is_hidden_in_a_directory_that_is_asked_for_is_not_sent(tmp_path: Path) -> None:
+    (tmp_path / "net" / ".git").mkdir(parents=True)
+    (tmp_path / "net" / ".git" / "config").write_text("a token")
+    with pytest.raises(sending.Unfit, match=r"net/\.git: is hidden; nothing hidden is sent, so remove it"):
+        sending.Files(tmp_path).name("net")
+    assert sending.of(tmp_path / "net").size > 0  # as a program it is what a person named
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(sending.Unfit, match="pipe: is neither a file nor a directory"):
+        sending.Files(tmp_path).name("pipe")
+
+
 def test_a_file_that_shrinks_while_it_is_sent_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 100)
     sent = sending.of(tmp_path / "a")
