@@ -58,7 +58,15 @@ def experiment(facts: Mapping[str, Any]) -> markupsafe.Markup:
 @functools.cache
 def environment() -> jinja2.Environment:
     """The dashboard's, in which all text is looked at before it is written."""
-    return render.environment().overlay(finalize=_shown)
+    made = render.environment().overlay(finalize=_shown)
+    made.filters = {**made.filters, "truncate": _truncated}
+    return made
+
+
+@jinja2.pass_environment
+def _truncated(environment: jinja2.Environment, text: str, length: int) -> str:
+    """Looked at before it is cut: half of a secret is not known for one."""
+    return jinja2.filters.do_truncate(environment, _cleaned(text), length)
 
 
 def _shown(value: Any) -> Any:

@@ -89,6 +89,7 @@ def test_what_is_hostile_is_text(lab) -> None:
         "line\x00one\x1b[31m\x85two\ud800",
         "abc\u202egnp.exe\u2066",
         "https://me:hunter2hunter2@example.org/x?token=verysecret1",
+        *(f"{'x' * (cut - 25)}\nhttps://me:hunter2hunter2@example.org/" for cut in (300, 500)),
         "x" * 100_000,
     ],
 )
