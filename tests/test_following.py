@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 import random
 from collections.abc import AsyncIterator, Collection
@@ -869,6 +870,42 @@ async def test_the_noise_of_one_repository_s_programs_is_not_that_of_another_s(j
         await journal.write(lambda tx, cell=cell, scale=scale: noises.put(tx, cell, facts | {"scale": scale}, model.Summary()))
     listed = await journal.read(noises.listing)
     assert {one["repository"]: one["scale"] for one in listed} == {"engine": 0.02, "fork": 0.05}
+
+
+@pytest.mark.parametrize(("metric", "chosen"), [("delay", model.Summary(high=1.0)), ("accuracy", model.Summary())])
+async def test_iterations_say_nothing_of_what_is_no_time(journal: store.Store, metric: str, chosen: model.Summary) -> None:
+    """Iterations of 5 % of noise, of which the mean of all is the steadiest: an accuracy hangs on none of them."""
+    benchmark = model.Benchmark({"name": "net"}, {"identifier": "squeeze", "metric": metric})
+    design = planning.design_json(model.Design(benchmark, "pytorch", model.Rule(), seed=1))
+    rng, now = random.Random(2), datetime.now(UTC)
+
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 2)
+        for _ in range(6):
+            number = line.compared(
+                1,
+                0,
+                **statusd.decided("unchanged")
+                | {"estimate": 0.0, "low": -0.01, "high": 0.01}
+                | {"decided_at": now, "design": design},
+            )
+            for block, arm in itertools.product(range(20), model.ArmName):
+                of = {"experiment": number, "block": block, "arm": arm.value}
+                trial = tx.connection.execute(
+                    schema.trials.insert().values(**of, seconds=1.0, started_at=now, outcome="ok").returning(schema.trials.c.id)
+                ).scalar_one()
+                values = [math.exp(rng.gauss(0, 0.05)) for _ in range(20)]
+                sample = {"trial": trial, "type": "NET", "metric": "latency", "unit": "us", "values": values}
+                tx.connection.execute(schema.samples.insert().values(sample))
+
+    await journal.write(write)
+    for _ in range(2):
+        looked = following.Histories(journal, lambda: settings.Settings.model_validate(statusd.CONFIGURATION))
+        await looked.look()
+    assert await journal.read(lambda connection: noises.now(connection, CELL)) == chosen
+    (listed,) = await journal.read(noises.listing)
+    if metric == "accuracy":
+        assert listed["scale"] == pytest.approx(0.003, rel=0.2)  # that of the numbers of its blocks
 
 
 async def test_a_budget_of_pages_asks_more_of_each_suspect_of_a_month(journal: store.Store) -> None:
