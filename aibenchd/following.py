@@ -214,7 +214,7 @@ class Following:
     async def _conclude(self, settled: suspicion.Settled, verified: findings.Verified) -> None:
         left, explained = [], None
         within = await self._store.read(functools.partial(_within, verified=verified))
-        whole = suspicion.Effect.of(verified)
+        whole = suspicion.Effect.of(verified) if verified.slower else None  # what broke has no time to take anything off
         settled = suspicion.beyond(settled, within, whole) if settled.state == suspicion.OPEN else settled
         if settled.state == suspicion.OPEN:
             measured = await self._store.read(functools.partial(_measured, experiment=verified.verify))

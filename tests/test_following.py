@@ -216,6 +216,62 @@ async def test_a_drift_over_findings_is_what_they_do_not_explain(journal: store.
     assert [one and one.estimate for one in own] == [pytest.approx(1.12 / 1.03**2 - 1)]  # what is left, for what comes later
 
 
+async def test_what_breaks_when_it_is_measured_again_is_found_whatever_explains_its_time(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 10)
+        finding = statusd.finding(tx, line.compared(3, 2, **SLOWER), state="open", search="found")
+        line.compared(3, 2, of={"run_type": "verify"}, finding=finding, **SLOWER)
+        line.compared(9, 0, of={"run_type": "anchor"}, **SLOWER | {"estimate": 0.12, "low": 0.1, "high": 0.14})
+
+    await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    again = (await verifying(journal))[2]
+    failed = {"reason": "the treatment failed", "high": 0.06}
+    await journal.write(lambda tx: ended(tx, again, "broken", 0.05, **failed))
+    await one.look()
+    ((state, reason, explained),) = await rows(journal, f.c.state, f.c.reason, f.c.explained, id=2)
+    assert (state, reason) == ("open", "the treatment failed")
+    assert "findings" not in explained
+
+
+async def test_a_regression_whose_outputs_are_wrong_explains_no_time(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 4)
+        for newer, low in ((1, -0.01), (3, 0.01)):
+            finding = statusd.finding(tx, line.compared(newer, newer - 1, **SLOWER), state="open")
+            line.compared(newer, newer - 1, of={"run_type": "verify"}, finding=finding, **SLOWER | {"low": low})
+
+    await journal.write(write)
+    known = await journal.read(lambda connection: findings.known(connection, CELL))
+    assert {one.finding: one.confirmed and one.confirmed.low for one in known} == {1: None, 2: 0.01}
+
+
+MERGED = {"within": ["c3"], "probability": 1.0, "low": 0.01, "high": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("culprits", "effect"),
+    [
+        ([{"commits": ["s1"], "effect": 0.03}, {"commits": ["s5"], "effect": 0.04}], 1.03 * 1.04 - 1),
+        ([{"commits": ["s1"], "effect": 0.03}, {"commits": ["s5"], "effect": None}], 0.03),
+        ([{"commits": ["s1"], "effect": 0.03}, {"commits": ["c3"], "effect": 0.1, "within": []}], 0.1),  # the whole merge
+        ([{"commits": ["t1"], "effect": 0.02, "within": ["c3", "s2"]}, {"commits": ["s2"], "effect": 0.05}], 0.05),
+    ],
+)
+async def test_what_a_merge_brought_in_adds_up_to_its_effect(
+    journal: store.Store, culprits: list[dict[str, Any]], effect: float
+) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 6)
+        finding = statusd.finding(tx, line.compared(5, 0, **SLOWER), state="open")
+        searches.found(tx, finding, "found", {"culprits": [MERGED | one for one in culprits], "commits": 9})
+
+    await journal.write(write)
+    (known,) = await journal.read(lambda connection: findings.known(connection, CELL))
+    assert (known.named, known.by_commit) == ([3], {"c3": pytest.approx(math.log1p(effect))})
+
+
 async def test_what_is_known_is_not_searched_again(journal: store.Store) -> None:
     line = [f"c{place}" for place in range(10)]
     whole = [math.log1p(0.12)] * 12

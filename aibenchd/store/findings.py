@@ -168,9 +168,20 @@ def _known(row: sa.Row[Any], whole: suspicion.Effect | None, places: Mapping[str
 
 
 def _culprits(row: sa.Row[Any]) -> dict[str, float | None]:
-    """The commits at fault that a search has found, as they are on the branch, with the effect of each where it is known."""
+    """The commits at fault that a search has found, as they are on the branch, with the effect of each where it is known.
+
+    Of what a merge brought in all commits at fault add up to its effect, but for those within one that is named itself, whose
+    effect has theirs in it.
+    """
     found = (row.culprits or {}).get("culprits", ()) if row.search == suspicion.FOUND else ()
-    return {next(iter(one.get("within", ())), one["commits"][-1]): one["effect"] for one in found}
+    named = {commit for one in found for commit in one["commits"]}
+    effects: dict[str, float | None] = {}
+    for one in found:
+        place = next(iter(one.get("within", ())), one["commits"][-1])
+        effects.setdefault(place, None)
+        if one["effect"] is not None and named.isdisjoint(one.get("within", ())):
+            effects[place] = (1 + (effects[place] or 0.0)) * (1 + one["effect"]) - 1
+    return effects
 
 
 def _positions(connection: sa.Connection, repository: str, commits: Collection[str]) -> dict[str, int]:
@@ -179,14 +190,15 @@ def _positions(connection: sa.Connection, repository: str, commits: Collection[s
 
 
 def _confirmed_effects(connection: sa.Connection, findings: Collection[int]) -> dict[int, suspicion.Effect]:
-    """By finding, as what measured it again has it: the newest, where there are several."""
+    """By finding, as what measured it again has it: the newest, where there are several; none where its outputs are wrong."""
     rows = connection.execute(
-        sa.select(_e.c.finding, _e.c.estimate, _e.c.low, _e.c.high)
+        sa.select(_e.c.finding, _e.c.verdict, _e.c.estimate, _e.c.low, _e.c.high)
         .join(_p, _p.c.id == _e.c.pair)
         .where(_e.c.finding.in_(findings), _p.c.run_type == model.RunType.VERIFY, _e.c.verdict == model.Verdict.REGRESSED)
         .order_by(_e.c.id)
     )
-    return {row.finding: effect for row in rows if (effect := suspicion.Effect.of(row)) is not None}
+    slower = [row for row in rows if suspicion.slower(model.Verdict(row.verdict), row.low)]
+    return {row.finding: effect for row in slower if (effect := suspicion.Effect.of(row)) is not None}
 
 
 def suspect(connection: sa.Connection, experiment: int) -> suspicion.Suspect:
