@@ -534,6 +534,34 @@ async def test_what_is_seen_again_is_no_message_and_what_is_mended_is_one(journa
     assert await journal.read(lambda connection: connection.scalar(sa.select(schema.sightings.c.finding))) == 1
 
 
+@pytest.mark.parametrize(
+    ("verdict", "tail", "reason", "mended"),
+    [
+        ("unchanged", 1.0, "", True),
+        ("unchanged", None, "", False),  # too few iterations
+        ("unchanged", 1.0, model.TAIL_UNSURE, False),
+        ("identical", None, "", True),
+    ],
+)
+async def test_what_is_slower_in_the_tail_is_mended_by_what_looked_at_the_tail(
+    journal: store.Store, verdict: str, tail: float | None, reason: str, mended: bool
+) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 5)
+        first = line.compared(1, 0, **SLOWER | {"in_tail": True})
+        finding = statusd.finding(tx, first, state="open", search="found", verified_at=statusd.NOW)
+        line.compared(1, 0, of={"run_type": "verify"}, finding=finding, **SLOWER)
+        number = line.compared(3, 0, **statusd.decided(verdict) | {"decided_at": datetime.now(UTC), "reason": reason})
+        own = schema.blocks.c.experiment == number
+        tx.connection.execute(schema.blocks.update().where(own).values(treatment_tail=tail, control_tail=tail))
+        line.compared(4, 0, **SLOWER | {"in_tail": True})
+
+    await journal.write(write)
+    await follower(journal).look()
+    assert await rows(journal, f.c.mended) == ([(3,), (None,)] if mended else [(None,)])
+    assert await rows(journal, f.c.suspect) == ([(1,), (4,)] if mended else [(1,)])  # else it is seen again
+
+
 async def test_without_a_webhook_there_is_no_message(journal: store.Store) -> None:
     await confirmed(journal, follower(journal))
     depths = await journal.read(outbox.depths)

@@ -23,7 +23,7 @@ UNDECIDED = ("waiting", "open")
 NO_WORSE = (model.Verdict.UNCHANGED, model.Verdict.IMPROVED, model.Verdict.IDENTICAL)
 OF_COMMITS = (model.RunType.BENCHMARK, model.RunType.ANCHOR)  # what is measured with no one asking
 
-_e, _p, _f, _r = schema.experiments, schema.pairs, schema.findings, schema.revisions
+_e, _p, _f, _r, _b = schema.experiments, schema.pairs, schema.findings, schema.revisions, schema.blocks
 _SEEN = sa.or_(
     sa.exists().where(_f.c.suspect == _e.c.id).correlate(_e),
     sa.exists().where(schema.sightings.c.experiment == _e.c.id).correlate(_e),
@@ -212,7 +212,10 @@ def standing(connection: sa.Connection, suspect: suspicion.Suspect) -> list[susp
 
 
 def _mended(connection: sa.Connection, found: suspicion.Suspect, suspect: suspicion.Suspect) -> bool:
-    """Whether a commit after that of a finding and before the suspect's is no worse than one from before the finding."""
+    """Whether a commit after that of a finding and before the suspect's is no worse than one from before the finding.
+
+    Of a finding in the tail only what has looked at the tail says so.
+    """
     places = (found.older, found.newer, suspect.newer)
     if None in places:
         return False
@@ -226,6 +229,7 @@ def _mended(connection: sa.Connection, found: suspicion.Suspect, suspect: suspic
             *_in(suspect.cell),
             _e.c.id > found.experiment,
             _e.c.verdict.in_(NO_WORSE),
+            *((_tail_is_no_worse(),) if found.in_tail else ()),
             _e.c.control_build.is_not(None),
             _p.c.repository == suspect.cell.repository,
             _p.c.run_type.in_(OF_COMMITS),
@@ -236,6 +240,12 @@ def _mended(connection: sa.Connection, found: suspicion.Suspect, suspect: suspic
         )
     )
     return connection.execute(no_worse.limit(1)).first() is not None
+
+
+def _tail_is_no_worse() -> sa.ColumnElement[bool]:
+    """Of what is no worse: whether its slow iterations were judged too, and did not look slower; or its programs are the same."""
+    judged = sa.exists().where(_b.c.experiment == _e.c.id, _b.c.treatment_tail.is_not(None)).correlate(_e)
+    return sa.or_(_e.c.verdict == model.Verdict.IDENTICAL, sa.and_(judged, _e.c.reason != model.TAIL_UNSURE))
 
 
 def sighted(transaction: store.Transaction, finding: int, experiment: int) -> None:
@@ -433,6 +443,7 @@ def mends(connection: sa.Connection, since: datetime) -> Mends:
         .where(
             decided,
             _e.c.verdict.in_(NO_WORSE),
+            sa.or_(~suspect.c.in_tail, _tail_is_no_worse()),
             _e.c.control_build.is_not(None),
             _e.c.id > suspect.c.id,
             _p.c.run_type.in_(OF_COMMITS),
