@@ -214,7 +214,7 @@ class Following:
     async def _conclude(self, settled: suspicion.Settled, verified: findings.Verified) -> None:
         left, explained = [], None
         within = await self._store.read(functools.partial(_within, verified=verified))
-        whole = suspicion.Effect.of(verified)
+        whole = suspicion.Effect.of(verified) if verified.slower else None  # what broke has no time to take anything off
         settled = suspicion.beyond(settled, within, whole) if settled.state == suspicion.OPEN else settled
         if settled.state == suspicion.OPEN:
             measured = await self._store.read(functools.partial(_measured, experiment=verified.verify))
@@ -523,7 +523,10 @@ class _History:
 
 
 def _history(connection: sa.Connection, cell: suspicion.Cell) -> _History:
-    newest, now, due = noises.newest_blocks(connection, cell), noises.now(connection, cell), noises.due(connection, cell)
+    newest, now = noises.newest_blocks(connection, cell), noises.now(connection, cell)
+    if any(one.design.benchmark.metric in model.OTHER_MEASURES for one in newest):
+        return _History(newest, (), now, None)  # its numbers are no times: iterations say nothing of them
+    due = noises.due(connection, cell)
     needed = due is not None or not all(one.design.summary.same_number(now) for one in newest)
     return _History(newest, noises.newest_iterations(connection, cell) if needed else (), now, due)
 

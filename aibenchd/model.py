@@ -303,6 +303,7 @@ class Rule:
 
 TAIL = 3 / 4  # of a process's iterations, from the fastest on: where the slow ones begin
 TAILED = 8  # iterations of a process: fewer have no tail apart from the rest
+TAIL_UNSURE = "its slowest iterations looked slower, and not surely enough when the budget was spent"
 _PARTS = {
     (0.0, 1 / 8): "fastest eighth",
     (0.0, 1 / 2): "fastest half",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 import random
 from collections.abc import AsyncIterator, Collection
@@ -213,6 +214,62 @@ async def test_a_drift_over_findings_is_what_they_do_not_explain(journal: store.
     assert known == pytest.approx({"c3": math.log1p(0.03), "c5": math.log1p(0.03)})
     own = [one.confirmed for one in await journal.read(lambda connection: findings.known(connection, CELL)) if one.finding == 3]
     assert [one and one.estimate for one in own] == [pytest.approx(1.12 / 1.03**2 - 1)]  # what is left, for what comes later
+
+
+async def test_what_breaks_when_it_is_measured_again_is_found_whatever_explains_its_time(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 10)
+        finding = statusd.finding(tx, line.compared(3, 2, **SLOWER), state="open", search="found")
+        line.compared(3, 2, of={"run_type": "verify"}, finding=finding, **SLOWER)
+        line.compared(9, 0, of={"run_type": "anchor"}, **SLOWER | {"estimate": 0.12, "low": 0.1, "high": 0.14})
+
+    await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    again = (await verifying(journal))[2]
+    failed = {"reason": "the treatment failed", "high": 0.06}
+    await journal.write(lambda tx: ended(tx, again, "broken", 0.05, **failed))
+    await one.look()
+    ((state, reason, explained),) = await rows(journal, f.c.state, f.c.reason, f.c.explained, id=2)
+    assert (state, reason) == ("open", "the treatment failed")
+    assert "findings" not in explained
+
+
+async def test_a_regression_whose_outputs_are_wrong_explains_no_time(journal: store.Store) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 4)
+        for newer, low in ((1, -0.01), (3, 0.01)):
+            finding = statusd.finding(tx, line.compared(newer, newer - 1, **SLOWER), state="open")
+            line.compared(newer, newer - 1, of={"run_type": "verify"}, finding=finding, **SLOWER | {"low": low})
+
+    await journal.write(write)
+    known = await journal.read(lambda connection: findings.known(connection, CELL))
+    assert {one.finding: one.confirmed and one.confirmed.low for one in known} == {1: None, 2: 0.01}
+
+
+MERGED = {"within": ["c3"], "probability": 1.0, "low": 0.01, "high": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("culprits", "effect"),
+    [
+        ([{"commits": ["s1"], "effect": 0.03}, {"commits": ["s5"], "effect": 0.04}], 1.03 * 1.04 - 1),
+        ([{"commits": ["s1"], "effect": 0.03}, {"commits": ["s5"], "effect": None}], 0.03),
+        ([{"commits": ["s1"], "effect": 0.03}, {"commits": ["c3"], "effect": 0.1, "within": []}], 0.1),  # the whole merge
+        ([{"commits": ["t1"], "effect": 0.02, "within": ["c3", "s2"]}, {"commits": ["s2"], "effect": 0.05}], 0.05),
+    ],
+)
+async def test_what_a_merge_brought_in_adds_up_to_its_effect(
+    journal: store.Store, culprits: list[dict[str, Any]], effect: float
+) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 6)
+        finding = statusd.finding(tx, line.compared(5, 0, **SLOWER), state="open")
+        searches.found(tx, finding, "found", {"culprits": [MERGED | one for one in culprits], "commits": 9})
+
+    await journal.write(write)
+    (known,) = await journal.read(lambda connection: findings.known(connection, CELL))
+    assert (known.named, known.by_commit) == ([3], {"c3": pytest.approx(math.log1p(effect))})
 
 
 async def test_what_is_known_is_not_searched_again(journal: store.Store) -> None:
@@ -475,6 +532,34 @@ async def test_what_is_seen_again_is_no_message_and_what_is_mended_is_one(journa
     query = sa.select(p.c.treatment).join(e, e.c.pair == p.c.id).join(f, f.c.mended == e.c.id)
     assert await journal.read(lambda connection: connection.scalars(query).all()) == ["c12"]
     assert await journal.read(lambda connection: connection.scalar(sa.select(schema.sightings.c.finding))) == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "tail", "reason", "mended"),
+    [
+        ("unchanged", 1.0, "", True),
+        ("unchanged", None, "", False),  # too few iterations
+        ("unchanged", 1.0, model.TAIL_UNSURE, False),
+        ("identical", None, "", True),
+    ],
+)
+async def test_what_is_slower_in_the_tail_is_mended_by_what_looked_at_the_tail(
+    journal: store.Store, verdict: str, tail: float | None, reason: str, mended: bool
+) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 5)
+        first = line.compared(1, 0, **SLOWER | {"in_tail": True})
+        finding = statusd.finding(tx, first, state="open", search="found", verified_at=statusd.NOW)
+        line.compared(1, 0, of={"run_type": "verify"}, finding=finding, **SLOWER)
+        number = line.compared(3, 0, **statusd.decided(verdict) | {"decided_at": datetime.now(UTC), "reason": reason})
+        own = schema.blocks.c.experiment == number
+        tx.connection.execute(schema.blocks.update().where(own).values(treatment_tail=tail, control_tail=tail))
+        line.compared(4, 0, **SLOWER | {"in_tail": True})
+
+    await journal.write(write)
+    await follower(journal).look()
+    assert await rows(journal, f.c.mended) == ([(3,), (None,)] if mended else [(None,)])
+    assert await rows(journal, f.c.suspect) == ([(1,), (4,)] if mended else [(1,)])  # else it is seen again
 
 
 async def test_without_a_webhook_there_is_no_message(journal: store.Store) -> None:
@@ -869,6 +954,42 @@ async def test_the_noise_of_one_repository_s_programs_is_not_that_of_another_s(j
         await journal.write(lambda tx, cell=cell, scale=scale: noises.put(tx, cell, facts | {"scale": scale}, model.Summary()))
     listed = await journal.read(noises.listing)
     assert {one["repository"]: one["scale"] for one in listed} == {"engine": 0.02, "fork": 0.05}
+
+
+@pytest.mark.parametrize(("metric", "chosen"), [("delay", model.Summary(high=1.0)), ("accuracy", model.Summary())])
+async def test_iterations_say_nothing_of_what_is_no_time(journal: store.Store, metric: str, chosen: model.Summary) -> None:
+    """Iterations of 5 % of noise, of which the mean of all is the steadiest: an accuracy hangs on none of them."""
+    benchmark = model.Benchmark({"name": "net"}, {"identifier": "squeeze", "metric": metric})
+    design = planning.design_json(model.Design(benchmark, "pytorch", model.Rule(), seed=1))
+    rng, now = random.Random(2), datetime.now(UTC)
+
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 2)
+        for _ in range(6):
+            number = line.compared(
+                1,
+                0,
+                **statusd.decided("unchanged")
+                | {"estimate": 0.0, "low": -0.01, "high": 0.01}
+                | {"decided_at": now, "design": design},
+            )
+            for block, arm in itertools.product(range(20), model.ArmName):
+                of = {"experiment": number, "block": block, "arm": arm.value}
+                trial = tx.connection.execute(
+                    schema.trials.insert().values(**of, seconds=1.0, started_at=now, outcome="ok").returning(schema.trials.c.id)
+                ).scalar_one()
+                values = [math.exp(rng.gauss(0, 0.05)) for _ in range(20)]
+                sample = {"trial": trial, "type": "NET", "metric": "latency", "unit": "us", "values": values}
+                tx.connection.execute(schema.samples.insert().values(sample))
+
+    await journal.write(write)
+    for _ in range(2):
+        looked = following.Histories(journal, lambda: settings.Settings.model_validate(statusd.CONFIGURATION))
+        await looked.look()
+    assert await journal.read(lambda connection: noises.now(connection, CELL)) == chosen
+    (listed,) = await journal.read(noises.listing)
+    if metric == "accuracy":
+        assert listed["scale"] == pytest.approx(0.003, rel=0.2)  # that of the numbers of its blocks
 
 
 async def test_a_budget_of_pages_asks_more_of_each_suspect_of_a_month(journal: store.Store) -> None:

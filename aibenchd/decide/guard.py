@@ -43,7 +43,6 @@ SHARE = 1 / 50  # of alpha
 LOOKS = 1.5  # standard errors
 ASKED = (model.Verdict.UNCHANGED, model.Verdict.IMPROVED, model.Verdict.INCONCLUSIVE)
 WHERE = "the slowest quarter of the iterations"
-UNSURE = "its slowest iterations looked slower, and not surely enough when the budget was spent"
 
 Tails = tuple[Sequence[float], Sequence[float]]  # of the treatment and of the control, one number per process
 
@@ -89,7 +88,11 @@ def decide(
     since = max(found.blocks, 1) - 1
     stop = int(verdict.first((watched.slower | ~watched.suspected)[since:]))
     if stop == verdict.NEVER:
-        return dataclasses.replace(found, reason=found.reason or UNSURE) if spent else dataclasses.replace(found, verdict=None)
+        return (
+            dataclasses.replace(found, reason=found.reason or model.TAIL_UNSURE)
+            if spent
+            else dataclasses.replace(found, verdict=None)
+        )
     if not watched.slower[since + stop]:
         return found
     return _in_tail(seen.up_to(since + stop + 1), rule, found)

@@ -208,8 +208,7 @@ def decide(
             one order, or an unknown kind.
     """
     whole = seen(treatment, control, orders, kind, range(len(orders)) if numbers is None else numbers)
-    known = math.log1p(rule.known)
-    return _with_known(_decided(whole.less(known), rule, seconds, first_look), known)
+    return _with_known(_decided(whole.less(math.log1p(rule.known)), rule, seconds, first_look), rule.known)
 
 
 def _decided(whole: Experiment, rule: model.Rule, seconds: float, first_look: int) -> model.Decision:
@@ -226,10 +225,11 @@ def _decided(whole: Experiment, rule: model.Rule, seconds: float, first_look: in
 
 
 def _with_known(decision: model.Decision, known: float) -> model.Decision:
-    """A decision on ratios that ``known`` was taken off, as one on all of them."""
+    """A decision on ratios that ``known``, as a ratio minus 1, was taken off, as one on all of them."""
     if not known:
         return decision
-    estimate, low, high = (change(math.log1p(one) + known) for one in (decision.estimate, decision.low, decision.high))
+    # No logarithm: a bound of garbage may be so low that as a ratio it is none.
+    estimate, low, high = (one * (1 + known) + known for one in (decision.estimate, decision.low, decision.high))
     whole = dataclasses.replace(decision, estimate=estimate, low=low, high=high)
     if decision.verdict in (model.Verdict.IMPROVED, model.Verdict.UNCHANGED):
         return dataclasses.replace(whole, verdict=model.Verdict.INCONCLUSIVE, reason=NO_MORE)

@@ -111,7 +111,8 @@ def _of_test(
     """That of one whose end hangs on what its blocks say."""
     noise = prospects.under_way(_noise(cell), judging.seen(design, blocks))
     rule = dataclasses.replace(design.rule, max_blocks=_budget(design.rule, len(blocks), seconds))
-    effect = 0.0 if math.isnan(decision.estimate) else min(max(decision.estimate, 1 / LARGEST - 1), LARGEST - 1)
+    left_over = (1 + decision.estimate) / (1 + rule.known) - 1  # what is known is not asked about
+    effect = 0.0 if math.isnan(left_over) else min(max(left_over, 1 / LARGEST - 1), LARGEST - 1)
     left = prospects.left(noise, rule, len(blocks), effect)
     if math.isnan(left):
         return model.Outlook()

@@ -260,14 +260,18 @@ class _Together:
 
     @property
     def certainty(self) -> float:
-        """Probability that the own device's levels jump in these gaps, and in no other."""
+        """Probability that the own device's levels jump in these gaps, and in no other.
+
+        By the sets that were looked at, as all else is: where another device drifts, no few sets have the weight of its changes,
+        and what is not known of it is no doubt about the own ones.
+        """
         evidence = self.likely.log_mass - _log_prior(self.suspects, self.devices.changes)
         alone = math.exp(self.likely.log_mass - self.devices.alone[0].log_mass)
         found = 0.0
         for one, weight in zip(self.sets, self.weights, strict=True):
             common = math.exp(evidence + _log_prior(self.suspects, self.devices.rates(one.common)) - one.told.log_mass)
             found += weight * (one.shares[0] * common + (1 - one.shares[0]) * alone)
-        return found
+        return found / math.fsum(self.weights)
 
     @property
     def log_jumps(self) -> float:

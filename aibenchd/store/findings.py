@@ -23,7 +23,7 @@ UNDECIDED = ("waiting", "open")
 NO_WORSE = (model.Verdict.UNCHANGED, model.Verdict.IMPROVED, model.Verdict.IDENTICAL)
 OF_COMMITS = (model.RunType.BENCHMARK, model.RunType.ANCHOR)  # what is measured with no one asking
 
-_e, _p, _f, _r = schema.experiments, schema.pairs, schema.findings, schema.revisions
+_e, _p, _f, _r, _b = schema.experiments, schema.pairs, schema.findings, schema.revisions, schema.blocks
 _SEEN = sa.or_(
     sa.exists().where(_f.c.suspect == _e.c.id).correlate(_e),
     sa.exists().where(schema.sightings.c.experiment == _e.c.id).correlate(_e),
@@ -168,9 +168,20 @@ def _known(row: sa.Row[Any], whole: suspicion.Effect | None, places: Mapping[str
 
 
 def _culprits(row: sa.Row[Any]) -> dict[str, float | None]:
-    """The commits at fault that a search has found, as they are on the branch, with the effect of each where it is known."""
+    """The commits at fault that a search has found, as they are on the branch, with the effect of each where it is known.
+
+    Of what a merge brought in all commits at fault add up to its effect, but for those within one that is named itself, whose
+    effect has theirs in it.
+    """
     found = (row.culprits or {}).get("culprits", ()) if row.search == suspicion.FOUND else ()
-    return {next(iter(one.get("within", ())), one["commits"][-1]): one["effect"] for one in found}
+    named = {commit for one in found for commit in one["commits"]}
+    effects: dict[str, float | None] = {}
+    for one in found:
+        place = next(iter(one.get("within", ())), one["commits"][-1])
+        effects.setdefault(place, None)
+        if one["effect"] is not None and named.isdisjoint(one.get("within", ())):
+            effects[place] = (1 + (effects[place] or 0.0)) * (1 + one["effect"]) - 1
+    return effects
 
 
 def _positions(connection: sa.Connection, repository: str, commits: Collection[str]) -> dict[str, int]:
@@ -179,14 +190,15 @@ def _positions(connection: sa.Connection, repository: str, commits: Collection[s
 
 
 def _confirmed_effects(connection: sa.Connection, findings: Collection[int]) -> dict[int, suspicion.Effect]:
-    """By finding, as what measured it again has it: the newest, where there are several."""
+    """By finding, as what measured it again has it: the newest, where there are several; none where its outputs are wrong."""
     rows = connection.execute(
-        sa.select(_e.c.finding, _e.c.estimate, _e.c.low, _e.c.high)
+        sa.select(_e.c.finding, _e.c.verdict, _e.c.estimate, _e.c.low, _e.c.high)
         .join(_p, _p.c.id == _e.c.pair)
         .where(_e.c.finding.in_(findings), _p.c.run_type == model.RunType.VERIFY, _e.c.verdict == model.Verdict.REGRESSED)
         .order_by(_e.c.id)
     )
-    return {row.finding: effect for row in rows if (effect := suspicion.Effect.of(row)) is not None}
+    slower = [row for row in rows if suspicion.slower(model.Verdict(row.verdict), row.low)]
+    return {row.finding: effect for row in slower if (effect := suspicion.Effect.of(row)) is not None}
 
 
 def suspect(connection: sa.Connection, experiment: int) -> suspicion.Suspect:
@@ -200,7 +212,10 @@ def standing(connection: sa.Connection, suspect: suspicion.Suspect) -> list[susp
 
 
 def _mended(connection: sa.Connection, found: suspicion.Suspect, suspect: suspicion.Suspect) -> bool:
-    """Whether a commit after that of a finding and before the suspect's is no worse than one from before the finding."""
+    """Whether a commit after that of a finding and before the suspect's is no worse than one from before the finding.
+
+    Of a finding in the tail only what has looked at the tail says so.
+    """
     places = (found.older, found.newer, suspect.newer)
     if None in places:
         return False
@@ -214,6 +229,7 @@ def _mended(connection: sa.Connection, found: suspicion.Suspect, suspect: suspic
             *_in(suspect.cell),
             _e.c.id > found.experiment,
             _e.c.verdict.in_(NO_WORSE),
+            *((_tail_is_no_worse(),) if found.in_tail else ()),
             _e.c.control_build.is_not(None),
             _p.c.repository == suspect.cell.repository,
             _p.c.run_type.in_(OF_COMMITS),
@@ -224,6 +240,12 @@ def _mended(connection: sa.Connection, found: suspicion.Suspect, suspect: suspic
         )
     )
     return connection.execute(no_worse.limit(1)).first() is not None
+
+
+def _tail_is_no_worse() -> sa.ColumnElement[bool]:
+    """Of what is no worse: whether its slow iterations were judged too, and did not look slower; or its programs are the same."""
+    judged = sa.exists().where(_b.c.experiment == _e.c.id, _b.c.treatment_tail.is_not(None)).correlate(_e)
+    return sa.or_(_e.c.verdict == model.Verdict.IDENTICAL, sa.and_(judged, _e.c.reason != model.TAIL_UNSURE))
 
 
 def sighted(transaction: store.Transaction, finding: int, experiment: int) -> None:
@@ -421,6 +443,7 @@ def mends(connection: sa.Connection, since: datetime) -> Mends:
         .where(
             decided,
             _e.c.verdict.in_(NO_WORSE),
+            sa.or_(~suspect.c.in_tail, _tail_is_no_worse()),
             _e.c.control_build.is_not(None),
             _e.c.id > suspect.c.id,
             _p.c.run_type.in_(OF_COMMITS),

@@ -106,7 +106,7 @@ def test_where_the_budget_ends_first_the_body_s_verdict_stands_with_a_word() -> 
     treatment, control, orders = processes(rng, 10, slow=2.0), processes(rng, 10), orders_of(4, 10)
     assert decide(treatment, control, orders).verdict is None
     found = decide(treatment, control, orders, spent=True)
-    assert (found.verdict, found.reason, found.in_tail) == (model.Verdict.UNCHANGED, guard.UNSURE, False)
+    assert (found.verdict, found.reason, found.in_tail) == (model.Verdict.UNCHANGED, model.TAIL_UNSURE, False)
 
 
 def test_a_body_that_stays_unclear_is_regressed_where_its_tail_is_beyond_doubt() -> None:

@@ -346,6 +346,17 @@ def test_what_is_known_is_no_regression(known: float, said: str) -> None:
     assert known <= decision.low <= decision.estimate if said == "regressed" else decision.high <= known + 0.021
 
 
+def test_garbage_has_bounds_beside_what_is_known_too() -> None:
+    """Bounds of log ratios of hundreds are -1 as a ratio minus 1, and that has no logarithm."""
+    rng = np.random.default_rng(5)
+    orders = ["TC", "CT"] * 30
+    treatment = np.exp(rng.normal(0.0, 100.0, 60))
+    for known in (0.0, 0.03):
+        decision = verdict.decide(treatment, np.ones(60), dataclasses.replace(RULE, known=known), orders=orders, kind="coin")
+        assert decision.low == pytest.approx(-1.0)
+        assert decision.high > 1.0
+
+
 @pytest.mark.parametrize("known", [0.0, 0.03])
 def test_evidence_is_against_what_is_known(known: float) -> None:
     rng = np.random.default_rng(32)

@@ -98,6 +98,14 @@ def test_what_is_decided_takes_nothing() -> None:
     assert outlook.ahead(TWO, blocks(8, 0.01), decided, QUIET, None) == model.Outlook()
 
 
+def test_what_is_known_brings_no_verdict_nearer() -> None:
+    cell, measured = dataclasses.replace(QUIET, scale=0.02), blocks(3, 0.02)
+    within = dataclasses.replace(TWO, rule=dataclasses.replace(RULE, known=0.2))
+    nothing = outlook.ahead(TWO, measured, UNDECIDED, cell, None)
+    assert outlook.ahead(TWO, measured, dataclasses.replace(UNDECIDED, estimate=0.2), cell, None) != nothing
+    assert outlook.ahead(within, measured, dataclasses.replace(UNDECIDED, estimate=0.2), cell, None) == nothing
+
+
 def test_a_first_look_goes_by_the_history_of_the_cell() -> None:
     assert outlook.first_look(TWO, None) == outlook.first_look(TWO, QUIET) == 2
     assert outlook.first_look(TWO, LOUD) == 7

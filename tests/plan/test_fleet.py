@@ -223,3 +223,14 @@ def test_devices_whose_culprits_are_two_commits_name_each_its_own() -> None:
 
     right, _, _ = rate(apart, 8, scale=0.01)
     assert right >= 0.97 - 3 * math.sqrt(0.97 * 0.03 / 8)
+
+
+def test_a_device_that_drifts_keeps_no_other_from_its_culprit() -> None:
+    """No few sets of common changes have the weight of what drifts."""
+    devices = [
+        Device(dict.fromkeys(range(12, 52), 0.0025), 1, scale=0.008, commits=64),
+        Device({33: 0.04}, 2, scale=0.008, commits=64),
+    ]
+    drifts, jumps = searched(devices)[0]
+    assert drifts.outcome is bisect.Outcome.MANY_SMALL
+    assert devices[1].is_right(jumps)
