@@ -94,7 +94,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """What a person may have meant: the nearest of ``known``, or all of them."""
-    names = sorted(known)
+    names = sorted(set(known))
     near = nearest(word, names)
     if near is not None:
         return f"did you mean {quoted(near)}?"

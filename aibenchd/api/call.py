@@ -15,6 +15,7 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 90.0  # a little more than the daemon gives itself
 PIECE = 64 << 10  # bytes
 HEAD_LIMIT = 64 << 10  # bytes
+ROOT = "root"  # the group of a socket that a daemon of root's made, where status.group names none
 
 
 class Unreachable(Exception):  # noqa: N818  the word says it
@@ -224,4 +225,6 @@ def _key_to(path: str) -> str:
         group = grp.getgrgid(os.stat(path).st_gid).gr_name
     except (OSError, KeyError):
         return "ask to be added to the group that owns its directory"
+    if group == ROOT:
+        return "it is root's alone: have the daemon set status.group to a group of yours, or ask as root"
     return f"ask to be added to the group {group}, such as by 'usermod --append --groups {group} USER'"

@@ -13,6 +13,7 @@ SHORT = 12  # characters of a commit
 NAMED = 3  # models in one line; more are counted
 MEASURED = "measured"  # the verdict of what has one arm
 COMPARE = "compare"  # the run type of a comparison of two cells
+TAILS = {"tail: treatment": "treatment_tail", "tail: control": "control_tail"}  # columns of blocks that are judged in the tail
 OF_CELLS = {"regressed": "slower", "improved": "faster", "unchanged": "as fast"}  # a comparison of cells regresses nothing
 
 
@@ -274,7 +275,7 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
         out.line(f"  {trials.format(lost['arm'])} not count, {lost['cause']}: {lost['reason']}")
     if answer["blocks"]:
         out.line()
-        _blocks(out, answer["blocks"])
+        _blocks(out, answer)
     if answer["results"]:
         out.line()
         _results(out, answer["results"])
@@ -306,7 +307,7 @@ def history(out: screen.Screen, answer: dict[str, Any]) -> None:
     rows = [
         (
             str(item["id"]),
-            item["verdict"] or item["state"],
+            ended(item),
             screen.interval(item),
             _level(levels.get(item["treatment"])),
             item["backend"],
@@ -382,11 +383,12 @@ def builds(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 
 def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
-    head = ("id", "state", "repository", "treatment", "control", "by", "when", "why")
+    head = ("id", "state", "experiments", "repository", "treatment", "control", "by", "when", "why")
     rows = [
         (
             str(item["id"]),
             item["state"],
+            screen.tally(item.get("outcomes", {})),
             item["repository"],
             item["treatment"][:SHORT],
             item["control"][:SHORT],
@@ -532,8 +534,10 @@ def fact_lines(out: screen.Screen, named: list[tuple[str, str | None]]) -> None:
             out.line(f"  {name:16}{value}")
 
 
-def _blocks(out: screen.Screen, blocks: list[dict[str, Any]]) -> None:
-    head = ("block", "stratum", "order", "treatment", "control", "interval so far", "trials")
+def _blocks(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """Its blocks; with the slow iterations of each process where the verdict is theirs."""
+    blocks, tails = answer["blocks"], TAILS if answer.get("in_tail") else {}
+    head = ("block", "stratum", "order", "treatment", "control", *tails, "interval so far", "trials")
     rows = [
         (
             str(block["number"]),
@@ -541,15 +545,17 @@ def _blocks(out: screen.Screen, blocks: list[dict[str, Any]]) -> None:
             block["order"],
             _number(block["treatment"]),
             _number(block["control"]),
+            *(_number(block[arm]) for arm in tails.values()),
             screen.interval(block),
             "; ".join(_trial(trial) for trial in block["trials"]),
         )
         for block in blocks
     ]
     out.table(head, rows, ["" if block["valid"] else "failed" for block in blocks])
-    out.line(
-        "treatment, control: what is decided on, one number of each process; of a time the mean of its fastest eighth", "dim"
-    )
+    summary = answer["decided_on"].partition(";")[0]
+    out.line("treatment, control: one number of each process" + (f", the {summary}" if summary else ""), "dim")
+    if tails:
+        out.line("tail: of each process the mean of the slowest quarter; the last interval is of these", "dim")
 
 
 def _trial(trial: dict[str, Any]) -> str:

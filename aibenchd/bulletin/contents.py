@@ -95,7 +95,7 @@ class Reader:
         shown = experimental.shown(item, samples)
         shown["left_out"] += len(shown["operators"]) - len(shown["operators"][:OPERATORS])
         course = charts.course(item["blocks"], item["design"].get("rule", {}).get("min_effect"))
-        pictures = [drawn(chart) for chart in (course, shown["charts"]["distribution"]) if chart]
+        pictures = [drawn(chart) for chart in (course, shown["charts"]["tails"], shown["charts"]["distribution"]) if chart]
         failed = [trial for block in item["blocks"] for trial in block["trials"] if trial["outcome"] != "ok"]
         commits = {commit for commit in (item["treatment"], item["control"]) if commit}
         return {

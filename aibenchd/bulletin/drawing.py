@@ -242,6 +242,7 @@ def _two_lines(x: float, y: float, size: float) -> str:
 
 SHAPES: Mapping[str, Callable[[float, float, float], str]] = {
     "regressed": _triangle,
+    "regressed in the tail": _triangle,
     "improved": _upside_down,
     "broken": _cross,
     "inconclusive": _diamond,

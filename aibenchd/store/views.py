@@ -32,6 +32,7 @@ OUTPUT_SERIES = "ERROR "  # begins the type of the series that compare an output
 
 _e, _p, _b, _r, _f = schema.experiments.c, schema.pairs.c, schema.builds.c, schema.revisions.c, schema.findings.c
 
+OF_FINDINGS = (model.RunType.REGRESS, model.RunType.PROFILE)  # their experiments say something of a finding alone
 _ENDED_AS = sa.func.coalesce(_e.verdict, _e.state)  # or how it stands
 # Looked up pair by pair while walking back through experiments: joined, all those of a repository would be sorted first.
 _OF_COMMITS = _p.run_type == model.RunType.BENCHMARK  # the others say nothing new of a commit, or nothing of one
@@ -293,8 +294,10 @@ def samples(connection: sa.Connection, number: int) -> dict[str, list[float]]:
 
 
 def verdicts(connection: sa.Connection, limit: int) -> list[Item]:
-    """The experiments that were decided last."""
-    select = _experiments().where(_e.verdict.is_not(None)).order_by(_e.decided_at.desc()).limit(limit)
+    """The experiments that were decided last; none of a search's, which has many, nor a profile."""
+    select = (
+        _experiments().where(_e.verdict.is_not(None), _p.run_type.not_in(OF_FINDINGS)).order_by(_e.decided_at.desc()).limit(limit)
+    )
     return _items(connection, select)
 
 
@@ -543,8 +546,12 @@ def trial_log(connection: sa.Connection, number: int) -> str | None:
 
 
 def requests(connection: sa.Connection, page: Page) -> Item:
-    """A page of what people asked for."""
-    return _page(connection, "requests", _requests(), schema.requests.c.id, page)
+    """A page of what people asked for; of each how its experiments ended or stand (``outcomes``)."""
+    answer = _page(connection, "requests", _requests(), schema.requests.c.id, page)
+    outcomes = _outcomes(connection, [item["id"] for item in answer["requests"]])
+    for item in answer["requests"]:
+        item["outcomes"] = outcomes.get(item["id"], {})
+    return answer
 
 
 def request(connection: sa.Connection, number: int) -> Item | None:
@@ -557,14 +564,8 @@ def request(connection: sa.Connection, number: int) -> Item | None:
     if found is None:
         return None
     planned = _experiments().where(_p.request == number)
-    outcomes = connection.execute(
-        sa.select(_ENDED_AS.label("ended"), sa.func.count().label("experiments"))
-        .join(schema.pairs, _p.id == _e.pair)
-        .where(_p.request == number)
-        .group_by(_ENDED_AS)
-    )
     return _item(found) | {
-        "outcomes": {row.ended: row.experiments for row in outcomes},
+        "outcomes": _outcomes(connection, [number]).get(number, {}),
         "experiments": _with_results(connection, _items(connection, planned.order_by(_e.id).limit(LIMIT))),
     }
 
@@ -575,6 +576,20 @@ def of_benchmark(name: str | None) -> list[sa.ColumnElement[bool]]:
         return []
     is_digest = len(name) == 64 and not name.strip("0123456789abcdef")
     return [(_e.benchmark if is_digest else _e.identifier) == name]
+
+
+def _outcomes(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, dict[str, int]]:
+    """How the experiments of requests ended or stand: by request, how many so."""
+    counted = (
+        sa.select(_p.request, _ENDED_AS, sa.func.count())
+        .join_from(schema.experiments, schema.pairs, _p.id == _e.pair)
+        .where(_p.request.in_(numbers))
+        .group_by(_p.request, _ENDED_AS)
+    )
+    found: dict[int, dict[str, int]] = defaultdict(dict)
+    for number, ended, experiments in connection.execute(counted):
+        found[number][ended] = experiments
+    return found
 
 
 def _requests() -> sa.Select[Any]:

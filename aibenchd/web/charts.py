@@ -126,16 +126,25 @@ def course(blocks: Sequence[Mapping[str, Any]], min_effect: float | None) -> Cha
 
 def processes(blocks: Sequence[Mapping[str, Any]], unit: str) -> Chart | None:
     """The one number of each process that is decided on, by block."""
-    arms = [arm for arm in ("treatment", "control") if any(block[arm] is not None for block in blocks)]
+    return _by_process("what is decided on", blocks, {"treatment": "treatment", "control": "control"}, unit)
+
+
+def tails(blocks: Sequence[Mapping[str, Any]], unit: str) -> Chart | None:
+    """The mean of the slowest quarter of each process, by block; None where these are not judged."""
+    return _by_process("its slowest quarter", blocks, {"treatment": "treatment_tail", "control": "control_tail"}, unit)
+
+
+def _by_process(number: str, blocks: Sequence[Mapping[str, Any]], of_arm: Mapping[str, str], unit: str) -> Chart | None:
+    arms = {arm: name for arm, name in of_arm.items() if any(block[name] is not None for block in blocks)}
     if not arms:
         return None
-    shown, factor = _unit(unit, [block[arm] for block in blocks for arm in arms if block[arm] is not None])
+    shown, factor = _unit(unit, [block[name] for block in blocks for name in arms.values() if block[name] is not None])
     return _chart(
-        "each process: what is decided on",
+        f"each process: {number}",
         shown,
         [block["number"] for block in blocks],
         labels=[f"block {block['number']}, {block['order']}" for block in blocks],
-        lines=[_line(arm, arm, [_scaled(block[arm], factor) for block in blocks], dots=True) for arm in arms],
+        lines=[_line(arm, arm, [_scaled(block[name], factor) for block in blocks], dots=True) for arm, name in arms.items()],
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aibenchd import model
-from aibenchd.api import screen
+from aibenchd.api import pages, screen
 from aibenchd.store import views
 from aibenchd.web import charts
 
@@ -22,10 +22,11 @@ def shown(item: views.Item, samples: Mapping[str, Sequence[float]]) -> views.Ite
     operators = [result for result in item["results"] if result["type"].split(" ")[0] not in WHOLE]
     operators.sort(key=_weight, reverse=True)
     blocks = item["blocks"]
-    said, shown_unit = charts.aligned([block[arm] for block in blocks for arm in ("treatment", "control")], unit)
+    numbers = ("treatment", "control", *(pages.TAILS.values() if item["in_tail"] else ()))
+    said, shown_unit = charts.aligned([block[number] for block in blocks for number in numbers], unit)
     for place, block in enumerate(blocks):
         block["trials_run"] = len(block["trials"])
-        block["said"] = {"treatment": said[2 * place], "control": said[2 * place + 1]}
+        block["said"] = dict(zip(numbers, said[place * len(numbers) :], strict=False))
     return {
         "shown_unit": shown_unit,
         "network": [_row(result) for result in whole],
@@ -35,6 +36,7 @@ def shown(item: views.Item, samples: Mapping[str, Sequence[float]]) -> views.Ite
         "charts": {
             "interval": charts.interval(item["blocks"], item["design"].get("rule", {}).get("min_effect")),
             "processes": charts.processes(item["blocks"], unit),
+            "tails": charts.tails(item["blocks"], unit) if item["in_tail"] else None,
             "distribution": charts.distribution(samples, unit),
         },
     }

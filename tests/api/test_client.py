@@ -1,6 +1,7 @@
 """The client, as a process of its own, against a real status socket."""
 
 import contextlib
+import grp
 import io
 import itertools
 import json
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 from aibenchd import events
 from aibenchd.api import call, client, naming, pages, screen, server
-from aibenchd.store import schema, store
+from aibenchd.store import requests, schema, store
 
 CLIENT = [sys.executable, "-m", "aibenchd.api.client"]
 
@@ -34,6 +35,11 @@ async def ask(daemon: statusd.Daemon, *words: str, **environment: str) -> tuple[
         [*CLIENT, *words], check=False, env={**os.environ, "AIBENCHD_SOCKET": str(daemon.path), **environment}
     )
     return told.returncode, told.stdout.decode(), told.stderr.decode()
+
+
+def columns(line: str) -> list[str]:
+    """What stands in a row of a table."""
+    return re.split(r" {2,}", line.strip())
 
 
 @pytest.fixture
@@ -95,7 +101,7 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
                 "experiment 1: regressed +5.0 %",
                 "treatment failed",
                 "aibenchctl log trial 4",
-                "mean of its fastest eighth",
+                "one number of each process, the mean of the fastest eighth of a process's iterations",
                 "the median of all",
                 "  1 trial of the treatment does not",
             ],
@@ -211,6 +217,40 @@ async def test_what_is_measured_alone_has_no_control(daemon: statusd.Daemon) -> 
     assert [f"control         {'a' * 40}" in text for text in shown] == [False, True]
 
 
+async def test_what_is_regressed_in_the_tail_shows_its_slow_iterations(daemon: statusd.Daemon) -> None:
+    def rows(tx: store.Transaction) -> None:
+        pair, built = statusd.pair(tx, "b" * 40, "a" * 40), statusd.build(tx, "b" * 40)
+        for in_tail in (True, False):
+            number = statusd.experiment(tx, pair, built, backend=f"{in_tail}", **statusd.decided("regressed"), in_tail=in_tail)
+            statusd.block(tx, number, 0)
+            tails = {"treatment_tail": 1414.87, "control_tail": 1040.78}
+            tx.connection.execute(statusd.schema.blocks.update().values(tails))
+
+    await daemon.house.store.write(rows)
+    tail, other = [(await ask(daemon, "show", number))[1] for number in ("1", "2")]
+    assert "experiment 1: regressed in the tail +5.0 %" in tail
+    assert ["tail: treatment  tail: control" in text for text in (tail, other)] == [True, False]
+    assert ["1414.87          1040.78" in text for text in (tail, other)] == [True, False]
+    _, history, _ = await ask(daemon, "history", "squeeze", "lab-host")
+    assert [columns(line)[1] for line in history.splitlines()[1:3]] == ["regressed", "regressed in the tail"]
+
+
+async def test_requests_say_what_became_of_them(daemon: statusd.Daemon) -> None:
+    def rows(tx: store.Transaction) -> None:
+        built = statusd.build(tx, "b")
+        for verdicts in (["regressed", "unchanged", "unchanged"], ["cancelled"], []):
+            number = requests.add(
+                tx, repository="engine", treatment="b", control="a", benchmarks=[], devices=[], priority=0, requested_by="me"
+            )
+            pair = statusd.pair(tx, "b", "a", request=number)
+            for place, verdict in enumerate(verdicts):
+                statusd.experiment(tx, pair, built, backend=f"{place}", **statusd.decided(verdict))
+
+    await daemon.house.store.write(rows)
+    _, out, _ = await ask(daemon, "requests")
+    assert [columns(line)[2] for line in out.splitlines()[1:4]] == ["none", "1 cancelled", "1 regressed, 2 unchanged"]
+
+
 async def test_a_reload_that_fails_lists_the_faults(daemon: statusd.Daemon) -> None:
     daemon.controls.reloading = server.ReloadResult(applied=False, faults=("a.yaml:1:1: devices: no", "a.yaml:2:1: sinks: no"))
     code, _, err = await ask(daemon, "reload")
@@ -250,7 +290,11 @@ async def test_who_may_not_use_the_socket_hears_which_group_may(daemon: statusd.
     argv = [sys.executable, "-c", program, "-s", "aibenchd.sock", "status"]
     told = await anyio.run_process(argv, cwd=daemon.path.parent, check=False)
     assert told.returncode == 4
-    assert b"you may not use this socket; ask to be added to the group root" in told.stderr
+    assert b"you may not use this socket; it is root's alone: have the daemon set status.group" in told.stderr
+    assert b"usermod" not in told.stderr  # the group root is no group to join
+    os.chown(daemon.path, -1, 4)
+    told = await anyio.run_process(argv, cwd=daemon.path.parent, check=False)
+    assert f"ask to be added to the group {grp.getgrgid(4).gr_name}".encode() in told.stderr
 
 
 @pytest.mark.parametrize(

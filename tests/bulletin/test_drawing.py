@@ -49,6 +49,13 @@ def test_any_course_lies_in_its_frame(changes: list[tuple[float, float]], min_ef
     assert inside(drawing.drawn(chart))
 
 
+def test_what_is_regressed_in_the_tail_has_the_mark_of_what_is_regressed() -> None:
+    alone, in_tail = (charts.changes([ended(1, "regressed", 0.4) | {"in_tail": tail}], 0.02) for tail in (False, True))
+    (name, _, shape), (said, _, of_tail) = drawing.drawn(alone)["marks"][0], drawing.drawn(in_tail)["marks"][0]
+    assert (name, said) == ("regressed", "regressed in the tail")
+    assert shape == of_tail
+
+
 @given(st.lists(st.tuples(VERDICTS, st.none() | RATIOS), min_size=1, max_size=60))
 def test_any_history_lies_in_its_frame(items: list[tuple[str, float | None]]) -> None:
     chart = charts.changes([ended(number, *item) for number, item in enumerate(items)], 0.02)

@@ -144,6 +144,17 @@ async def test_a_comparison_of_cells_counts_for_no_commit(journal: store.Store) 
     assert [(state, verdict) for _, state, verdict in (await journal.read(views.counts)).experiments] == [("decided", "compared")]
 
 
+async def test_steps_of_a_search_hide_no_verdict(journal: store.Store) -> None:
+    def rows(tx: store.Transaction) -> None:
+        built = statusd.build(tx, "a")
+        for run_type, verdict in (("benchmark", "regressed"), ("verify", "regressed"), *[("regress", "measured")] * 12):
+            statusd.experiment(tx, statusd.pair(tx, "a", run_type=run_type), built, **statusd.decided(verdict))
+
+    await journal.write(rows)
+    found = await journal.read(lambda connection: views.verdicts(connection, 10))
+    assert sorted(item["run_type"] for item in found) == ["benchmark", "verify"]
+
+
 EVENTS = st.one_of(
     st.tuples(st.just("plan"), st.sampled_from("ab"), st.sampled_from(DEVICES), st.sampled_from(["", "cpu"]), st.booleans()),
     st.tuples(st.just("decide"), st.integers(0, 9), st.sampled_from(["unchanged", "identical", "broken"])),

@@ -35,6 +35,14 @@ def test_a_history_goes_from_left_to_right_and_shows_what_has_no_figure_where_it
     assert chart["labels"] == [f"{'0' * 12} change {number}" for number in (1, 2, 3)]
 
 
+def test_slow_iterations_have_a_chart_where_they_are_judged() -> None:
+    block = {"number": 0, "order": "TC", "treatment": 1001.0, "control": 999.0, "treatment_tail": 1415.0, "control_tail": 1041.0}
+    chart = charts.tails([block], "us")
+    assert chart is not None
+    assert [(line["colour"], line["values"]) for line in chart["lines"]] == [("treatment", [1.415]), ("control", [1.041])]
+    assert charts.tails([{**block, "treatment_tail": None, "control_tail": None}], "us") is None
+
+
 def test_a_distribution_counts_every_sample_of_an_arm_once() -> None:
     samples = {"treatment": [2_000.0 + one % 97 for one in range(1_000)], "control": [1_900.0 + one % 89 for one in range(700)]}
     samples["control"].append(math.nan)

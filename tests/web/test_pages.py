@@ -214,3 +214,21 @@ async def test_what_was_submitted_is_shown_by_the_names_of_its_programs(
     assert "treatment: ./&lt;i&gt;bench: &lt;b&gt;why&lt;/b&gt;" in text
     text = await text_of(client, f"{dashboard.url}/experiments/{experiment}")
     assert f"aibenchctl request {number}" in text
+
+
+async def test_what_is_regressed_in_the_tail_says_so_once_and_shows_its_slow_iterations(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
+) -> None:
+    def rows(tx: store.Transaction) -> int:
+        pair = statusd.pair(tx, "c" * 40, "a" * 40)
+        number = statusd.experiment(tx, pair, statusd.build(tx, "c" * 40), **statusd.decided("regressed"), in_tail=True)
+        statusd.block(tx, number, 0)
+        tails = {"treatment_tail": 1414.87, "control_tail": 1040.78}
+        tx.connection.execute(schema.blocks.update().where(schema.blocks.c.experiment == number).values(tails))
+        return number
+
+    number = await dashboard.house.store.write(rows)
+    text = await text_of(client, f"{dashboard.url}/experiments/{number}")
+    assert text.count("in the tail</span>") == 1
+    assert '<th class="n">its tail</th><th class="n">control\'s</th>' in text
+    assert "each process: its slowest quarter" in text

@@ -7,7 +7,7 @@ const REACH = 14; // pixels from the cursor to a point that a click means
 const drawn = new Map();
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const OF_VERDICT = { regressed: "regressed", slower: "regressed", improved: "improved", faster: "improved", broken: "broken", inconclusive: "unsure" };
+const OF_VERDICT = { regressed: "regressed", "regressed in the tail": "regressed", slower: "regressed", improved: "improved", faster: "improved", broken: "broken", inconclusive: "unsure" };
 const INK = { accent: "accent", treatment: "treatment", control: "control" };
 
 function digits(value, unit, signed) {
@@ -19,9 +19,9 @@ const number = (value, unit, signed) => (value === null || value === undefined ?
 
 function shape(context, verdict, x, y, size) {
   context.beginPath();
-  if (verdict === "regressed" || verdict === "slower") {
+  if (OF_VERDICT[verdict] === "regressed") {
     context.moveTo(x, y - size); context.lineTo(x + size, y + size * 0.8); context.lineTo(x - size, y + size * 0.8); context.closePath(); context.fill();
-  } else if (verdict === "improved" || verdict === "faster") {
+  } else if (OF_VERDICT[verdict] === "improved") {
     context.moveTo(x, y + size); context.lineTo(x + size, y - size * 0.8); context.lineTo(x - size, y - size * 0.8); context.closePath(); context.fill();
   } else if (verdict === "broken") {
     context.moveTo(x - size, y - size); context.lineTo(x + size, y + size); context.moveTo(x + size, y - size); context.lineTo(x - size, y + size); context.stroke();
