@@ -75,7 +75,7 @@ class Following:
     async def look(self) -> None:
         """Do whatever there is to do now."""
         await self._let_lapse()
-        broken = await each(await self._accepted(), self._tell_accepted)
+        broken = await each([await self._accepted()], self._tell_accepted)
         broken += await each((await self._store.read(searches.to_stop)).items(), self._stop)
         broken += await each(await self._suspects(), self._take_up)
         broken += await each(await self._verified(), self._settle)
@@ -95,14 +95,16 @@ class Following:
     async def _accepted(self) -> list[triage.Accepted]:
         return await self._store.read(functools.partial(triage.accepted, since=datetime.now(UTC) - LOOK_BACK))
 
-    async def _tell_accepted(self, one: triage.Accepted) -> None:
-        left = await self._told(one.finding, "accepted", number=one.number, by=one.by, why=one.why)
+    async def _tell_accepted(self, accepted: Sequence[triage.Accepted]) -> None:
+        """In their order: what breaks is told at the next look, and those after it then."""
+        for one in accepted:
+            left = await self._told(one.finding, "accepted", number=one.number, by=one.by, why=one.why)
+            write = functools.partial(self._write_accepted, number=one.number, left=left)
+            await self._store.write(write)
 
-        def write(tx: store.Transaction) -> None:
-            triage.told(tx, one.number)
-            self._recorder.queue(tx, left)
-
-        await self._store.write(write)
+    def _write_accepted(self, tx: store.Transaction, number: int, left: recording.Left) -> None:
+        triage.told(tx, number)
+        self._recorder.queue(tx, left)
 
     async def _stop(self, accepted: tuple[int, model.Json]) -> None:
         """End the search of a finding that was accepted; what it found so far is kept."""
@@ -384,7 +386,8 @@ class Following:
                 if step.undecided and not step.blocks:
                     searches.cancel(tx, step.experiment, SEARCH_ENDED)
             searches.found(tx, finding, search, found)
-            findings.released(tx, finding)
+            if search != suspicion.STOPPED:
+                findings.released(tx, finding)
 
         await self._store.write(write)
         log.info("search ended", finding=finding, search=search, found=found)

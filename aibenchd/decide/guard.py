@@ -128,7 +128,9 @@ def _certain(rule: model.Rule) -> float:
 def _in_tail(seen: verdict.Experiment, rule: model.Rule, beside: model.Decision) -> model.Decision:
     units, scale = _cleared(seen, rule)
     low = max(sequential.bound(units, scale, _certain(rule), -1), math.log1p(rule.min_effect))
-    high = sequential.bound(units, scale, _certain(rule), +1)
+    high = max(
+        sequential.bound(units, scale, _certain(rule), +1), low
+    )  # where it changed while it was measured no one effect holds
     inside = float(np.fmin(max(verdict.centre(seen.units), low), high))
     whole = "" if math.isnan(beside.estimate) else f" ({beside.estimate:+.2%})"
     return model.Decision(

@@ -128,13 +128,13 @@ def by_id(connection: sa.Connection, experiment: int) -> Experiment:
 
 
 def design_of(stored: Mapping[str, Any]) -> model.Design:
-    """A design as the journal keeps it, as a value again."""
+    """A design as the journal keeps it, as a value again. What was planned before there was a guard goes on without one."""
     parts = dict(stored)
     control = parts.pop("control", None)
     return model.Design(
         benchmark=model.Benchmark(**parts.pop("benchmark")),
         rule=model.Rule(**parts.pop("rule")),
-        summary=model.Summary(**parts.pop("summary", {})),
+        summary=model.Summary(**parts.pop("summary", {"guard": False})),
         control=None if control is None else model.Variant(**{**control, "benchmark": model.Benchmark(**control["benchmark"])}),
         **parts,
     )

@@ -163,7 +163,8 @@ def _known(row: sa.Row[Any], whole: suspicion.Effect | None, places: Mapping[str
     by_commit = {commit: math.log1p(effect) for commit, effect in culprits.items() if effect is not None and commit in places}
     if own and not by_commit:
         by_commit = {suspect.of.treatment: math.log1p(own.estimate)}
-    ended = row.state == suspicion.ACCEPTED or row.search not in suspicion.UNSEARCHED
+    # What is accepted before its search has named anything is accepted with all that lies within its commits.
+    ended = bool(named) or (row.state != suspicion.ACCEPTED and row.search not in suspicion.UNSEARCHED)
     return suspicion.Known(row.finding, suspect, own if suspect.slower else None, named if ended else None, by_commit)
 
 
