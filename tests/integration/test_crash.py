@@ -151,7 +151,7 @@ async def killed_at(made: lab.Lab, point: str, ideal: Ideal) -> None:
     """Run the daemon until the point kills it; more commits are pushed where it is not reached by those there are."""
     async with made.daemon(AIBENCHD_CRASH_AT=point) as process:
         for _ in range(PUSHES):
-            with anyio.move_on_after(lab.WAIT / PUSHES):
+            with anyio.move_on_after(2 * lab.WAIT / PUSHES):
                 await process.wait()
                 break
             ideal.push()
@@ -174,7 +174,7 @@ async def finished(made: lab.Lab) -> None:
         " (SELECT count(*) FROM experiments e JOIN pairs p ON p.id = e.pair"
         " WHERE verdict = 'regressed' AND run_type = 'benchmark') - (SELECT count(*) FROM findings WHERE search = 'found')",
         [(len(made.commits), 0, 0, 0)],
-        within=5 * lab.WAIT,
+        within=15 * lab.WAIT,
     )
 
 

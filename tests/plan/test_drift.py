@@ -56,7 +56,7 @@ def test_a_culprit_is_no_drift(culprit: int, effect: float) -> None:
     found = bisect.posterior(searched(levels, noisy(culprit)))
     assert found.outcome is bisect.Outcome.FOUND
     assert [one.commits for one in found.culprits] == [(culprit,)]
-    assert found.drifts < 0.01
+    assert found.drifts < 0.02
 
 
 def test_on_a_short_line_each_change_can_be_found() -> None:
