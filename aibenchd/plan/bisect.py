@@ -44,8 +44,8 @@ two, noise told half as large   100 %        100 %        144     12.3    391   
 two, noise not told             97.5 %       100 %        147     12.0    387   1.12 ± 0.04
 ==============================  ===========  ===========  ======  ======  ====  ============
 
-The one that is told may take three culprits for a drift (:mod:`aibenchd.plan.drift`) sooner, and then ends early, and wrongly: before
-there were drifts it was right in 98.3 % and the ratio of all was 1.16 ± 0.01, at the same cost of ours.
+The one that is told takes three culprits for a drift (:mod:`aibenchd.plan.drift`) sooner, and then ends early, and wrongly:
+before there were drifts it was right in 98.3 % and the ratio of all was 1.16 ± 0.01, at the same cost of ours.
 
 With one culprit it is most of all the doubt whether there is another, smaller one that costs blocks, which the one that is told
 all sizes never has: with sizes of k = 1 and 0.5 culprits expected, a search for one of 5 % that was told the density of the noise
