@@ -242,16 +242,19 @@ def order(path: str) -> Callable[[Call], int]:
     return done
 
 
-def status(asked: Call) -> int:
-    """Once; with ``--watch`` every WATCH_SECONDS, until interrupted."""
-    show = page("/v1/status", pages.status)
-    if not asked.flag("watch"):
-        return show(asked)
-    while True:
-        screen.Screen().clear()
-        show(asked)
-        sys.stdout.flush()
-        time.sleep(WATCH_SECONDS)
+def watched(show: Callable[[Call], int]) -> Callable[[Call], int]:
+    """A command that shows something once; with ``--watch`` every WATCH_SECONDS, until interrupted."""
+
+    def shown(asked: Call) -> int:
+        if not asked.flag("watch"):
+            return show(asked)
+        while True:
+            screen.Screen().clear()
+            show(asked)
+            sys.stdout.flush()
+            time.sleep(WATCH_SECONDS)
+
+    return shown
 
 
 def top(asked: Call) -> int:
@@ -531,7 +534,7 @@ GENERAL = {"host": "ADDRESS", "socket": "PATH", "json": "", "help": "", "version
 OF_CELL = {"device": "NAME", "repository": "NAME", "benchmark": "NAME"}
 PAGED = {"limit": "NUMBER", "cursor": "CURSOR"}
 COMMANDS = {
-    "status": Command(status, "everything at a glance, faults first", "", {"watch": ""}),
+    "status": Command(watched(page("/v1/status", pages.status)), "everything at a glance, faults first", "", {"watch": ""}),
     "top": Command(top, "the same and more on a whole terminal, as it changes; q ends it"),
     "devices": Command(page("/v1/devices", pages.devices), "devices: what they are, their state, health and queue"),
     "experiments": Command(
@@ -558,7 +561,10 @@ COMMANDS = {
         {"state": "STATE", "triage": "none|acknowledged|muted", **OF_CELL, **PAGED},
     ),
     "finding": Command(
-        page("/v1/findings/{}", findings.finding), "one finding: since which commit, how sure, which operators", "ID"
+        watched(page("/v1/findings/{}", findings.finding)),
+        "one finding: since which commit, how sure, which operators",
+        "ID",
+        {"watch": ""},
     ),
     "acknowledge": Command(triage("acknowledge"), "say that you look after a finding", "ID", {"why": "TEXT"}),
     "accept": Command(triage("accept"), "close a finding: its level is the new baseline", "ID", {"why": "TEXT"}),

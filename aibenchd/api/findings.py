@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 FACTS = ("repository", "benchmark", "model", "device", "backend", "treatment", "control")
 LARGEST = 700.0  # logarithm of a number that a float holds
 OPERATORS = 10  # that are listed
+RUNNING = "running"  # the state of a search that goes on
+BAR = 20  # characters
 LEAST_SHOWN = 0.005  # probability of a commit that is listed
 
 
@@ -68,6 +70,7 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     if answer["evidence"] is not None:
         odds = math.exp(min(answer["evidence"], LARGEST))
         pages.fact_lines(out, [("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
+    _searching(out, answer)
     _suspected(out, answer["culprits"] or {}, answer["commits"])
     _explained(out, answer["explained"] or {})
     _profiled(out, answer["profile"])
@@ -95,6 +98,17 @@ def _made(out: screen.Screen, made: dict[str, Any]) -> str:
     by = f" by {made['by']}" if made["by"] else ""
     until = f", until {made['until'][:16].replace('T', ' ')}" if made["until"] else ""
     return f"{out.ago(made['at'])}{by}{until}" + (f": {made['why']}" if made["why"] else "")
+
+
+def _searching(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """How far a search is that goes on: how sure it is of the commits that it would name now, and what that took."""
+    found = answer["culprits"] or {}
+    if answer["search"] != RUNNING or found.get("probability") is None:
+        return
+    share = min(max(found["probability"], 0.0), 1.0)
+    bar = "█" * round(share * BAR) + "░" * (BAR - round(share * BAR))
+    took = f"{found['blocks']} blocks, " if found.get("blocks") is not None else ""
+    out.line(f"  searching {found['commits']} commits: {bar} {share:.0%} sure, {took}{found['builds']} builds")
 
 
 def _suspected(out: screen.Screen, found: dict[str, Any], commits: dict[str, Any]) -> None:

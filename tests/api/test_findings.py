@@ -1,0 +1,28 @@
+"""What people see of findings while their search goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aibenchd.api import findings, screen
+
+
+def searched(**found: Any) -> dict[str, Any]:
+    return {"search": "running", "culprits": {"probability": 0.62, "blocks": 34, "builds": 5, "commits": 128} | found}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (searched(), "  searching 128 commits: ████████████░░░░░░░░ 62% sure, 34 blocks, 5 builds\n"),
+        (searched(probability=1.0000001), "  searching 128 commits: ████████████████████ 100% sure, 34 blocks, 5 builds\n"),
+        (searched(probability=0.0, blocks=None), "  searching 128 commits: ░░░░░░░░░░░░░░░░░░░░ 0% sure, 5 builds\n"),
+        (searched() | {"search": "found"}, ""),
+        ({"search": "running", "culprits": None}, ""),
+    ],
+)
+def test_a_search_that_goes_on_says_how_far_it_is(answer: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    findings._searching(screen.Screen(), answer)
+    assert capsys.readouterr().out == said
