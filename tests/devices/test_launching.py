@@ -268,13 +268,13 @@ async def _logged(launcher: launching.Launcher, text: str, log: Path, limit: int
 async def test_two_hundred_runs_leave_no_file_process_or_group(launcher: launching.Launcher) -> None:
     groups = (await launcher.hello()).control_groups
     await launcher.run(launchers.command("true"))
-    files, processes = _open_files(), set(launchers.children(os.getpid()))
+    files, processes = _open_files(), launchers.own_launchers()
 
     for _ in range(200):
         await launcher.run(launchers.command("true"))
 
     assert _open_files() == files
-    assert set(launchers.children(os.getpid())) == processes
+    assert launchers.own_launchers() == processes
     for launcher_pid in processes:
         with anyio.fail_after(20):  # its last supervisor may be on its way out
             while launchers.children(launcher_pid):

@@ -204,9 +204,10 @@ async def test_a_full_disk_met_later_is_the_harness_fault(
 
 async def test_health_looks_again(session: base.Session, tmp_path: Path) -> None:
     await session.health()
-    os.kill(launchers.own_launcher(), signal.SIGKILL)
+    launcher = launchers.own_launcher()
+    os.kill(launcher, signal.SIGKILL)
     (tmp_path / "here" / "work" / "probe").rmdir()
-    await launchers.until_gone(*launchers.children(os.getpid()))
+    await launchers.until_gone(launcher)
     await session.health()
 
 

@@ -101,7 +101,12 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def own_launchers() -> set[int]:
+    """Those that this process has started; it may have other children, a browser of other tests for one."""
+    return {pid for pid in children(os.getpid()) if b"launcher.py" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
 def own_launcher() -> int:
-    """The launcher that this process has started."""
-    (pid,) = (pid for pid in children(os.getpid()) if b"launcher.py" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    """The only one that this process has started."""
+    (pid,) = own_launchers()
     return pid
