@@ -38,9 +38,11 @@ setup: $(VENV)/.run-$(ENGINE) ## the programs, in .venv/bin
 demo: $(VENV)/.run-$(ENGINE) ## from a push to verdicts, on this machine, in a few minutes; with ENGINE=onnxruntime without PyTorch
 	$(BIN)/aibenchd demo --engine $(ENGINE)
 
-# As many at once as there are CPUs, then those that must be alone; `pytest` by itself runs all of them in turn.
+# As many at once as there are CPUs, then those that must be alone; `pytest` by itself runs all of them in turn. They run real
+# daemons, phones' servers and browsers, which a crowded machine may starve: what fails in the crowd is named, and has to pass by itself.
 test: $(VENV)/.dev debian ## all tests; some need packages of Debian's
-	$(BIN)/pytest -n auto --dist worksteal -m 'not alone'
+	$(BIN)/pytest -n auto --dist worksteal -m 'not alone' || { [ $$? = 1 ] && \
+	    echo 'what failed beside others, again by itself:' && $(BIN)/pytest -v --last-failed --maxfail 1 -m 'not alone'; }
 	$(BIN)/pytest -m alone
 
 check: $(VENV)/.dev ## style and types

@@ -15,8 +15,8 @@ Where the body itself regressed nobody asks, so that what is called *in the tail
 nothing. That the tail is slower by less than ``min_effect`` is not called, for a change of the body by so little is not either.
 
 The two share one ``alpha``: :data:`SHARE` of it is the guard's, the body has the rest, so that both together err at ``alpha``. It
-is as large as seven blocks that all point one way allow at 1 % (see :data:`aibenchd.decide.verdict.BY_COINS`); a tenth would
-make eight of them. A tail that is clearly slower needs 13 blocks at the least.
+is as large as eight blocks that all point one way allow at 1 % (see :data:`aibenchd.decide.verdict.BY_COINS`); a tenth would
+make nine of them. A tail that is clearly slower needs 13 blocks at the least.
 
 Measured by ``tests/bench/bench_tail.py``: 800 replays of each of the four recorded tapes by coin, ``alpha`` = 1 %, ``min_effect``
 = 2 %, 60 blocks; errors are from tape to tape. Where nothing changed, 0.28 ± 0.13 % were called a change, as many as without

@@ -382,7 +382,7 @@ def _in_scales(nats: float) -> float:
 def _coins_need(alpha: float) -> int:
     """Blocks after which coins can be as certain as the verdict wants, where all point one way."""
     return next(
-        blocks for blocks in itertools.count(1) if 2.0**-blocks <= verdict.BY_COINS * alpha * min(1.0, verdict.SEVEN / blocks)
+        blocks for blocks in itertools.count(1) if 2.0**-blocks <= verdict.BY_COINS * alpha * min(1.0, verdict.EIGHT / blocks)
     )
 
 
