@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from aibenchd import digests, errors, model, settings
 from aibenchd.build import script
-from aibenchd.watch import base, clone
+from aibenchd.watch import clone, lineless
 
 BUILD = '#!/bin/sh\nset -e\ncp -R -p "$1"/. "$(dirname "$2")"/\n'  # programs are there already
 
@@ -35,7 +35,7 @@ class Given:
     time: datetime | None = None
 
 
-class Programs(base.Repository):
+class Programs(lineless.Lineless):
     """Each is copied when it is resolved: what becomes of the file while it is measured changes nothing.
 
     Args:
@@ -47,13 +47,6 @@ class Programs(base.Repository):
         self._given = given
         self._known: dict[str, tuple[model.Revision, Path]] = {}
 
-    async def reach(self) -> None:
-        """They are on this host."""
-
-    async def fetch(self) -> str:
-        """Nothing is newer than what was named."""
-        return ""
-
     async def resolve(self, name: str) -> model.Revision:
         if name in self._given:
             revision, place = await anyio.to_thread.run_sync(self._copied, name, self._given[name])
@@ -64,22 +57,10 @@ class Programs(base.Repository):
             raise errors.UnknownRevisionError(f"{name} is no program of this run")
         return revision
 
-    async def history(self, head: str, *, after: str = "") -> AsyncGenerator[model.Revision, None]:  # noqa: ARG002
-        yield (await self.resolve(head))
-
-    async def on_line(self, head: str, commit: str) -> bool:
-        return head == commit
-
-    async def sides(self, merge: str, onto: str, limit: int) -> list[list[model.Revision]]:  # noqa: ARG002
-        return []
-
     async def check_out(self, commit: str, target: Path) -> None:
         await self.resolve(commit)
         _, place = self._known[commit]
         await anyio.to_thread.run_sync(lambda: shutil.copytree(place, target, symlinks=True, dirs_exist_ok=True))
-
-    async def discard(self, target: Path) -> None:
-        await anyio.to_thread.run_sync(clone.remove, target)
 
     def _copied(self, name: str, given: Given) -> tuple[model.Revision, Path]:
         draft = self.directory / ".incoming"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import anyio.to_thread
 from aibenchd import errors, model, settings
 from aibenchd.build import script
 from aibenchd.submissions import kept
-from aibenchd.watch import base, clone
+from aibenchd.watch import lineless
 
 
 def settings_of(framework: str) -> settings.RepositorySettings:
@@ -21,7 +20,7 @@ def settings_of(framework: str) -> settings.RepositorySettings:
     return settings.RepositorySettings(name=model.SUBMITTED, url=".", framework=framework)
 
 
-class Submitted(base.Repository):
+class Submitted(lineless.Lineless):
     """``directory`` is that of :class:`aibenchd.submissions.kept.Kept`."""
 
     holds_programs = True
@@ -30,31 +29,12 @@ class Submitted(base.Repository):
         super().__init__(settings, directory)
         self._kept = kept.Kept(directory)
 
-    async def reach(self) -> None:
-        """They are on this host."""
-
-    async def fetch(self) -> str:
-        """Nobody asks here for what was not sent."""
-        return ""
-
     async def resolve(self, name: str) -> model.Revision:
         return await anyio.to_thread.run_sync(self._revision, name)
-
-    async def history(self, head: str, *, after: str = "") -> AsyncGenerator[model.Revision, None]:  # noqa: ARG002
-        yield (await self.resolve(head))
-
-    async def on_line(self, head: str, commit: str) -> bool:
-        return head == commit
-
-    async def sides(self, merge: str, onto: str, limit: int) -> list[list[model.Revision]]:  # noqa: ARG002
-        return []
 
     async def check_out(self, commit: str, target: Path) -> None:
         await self.resolve(commit)
         await anyio.to_thread.run_sync(_lay_out, self._kept.path(commit), target)
-
-    async def discard(self, target: Path) -> None:
-        await anyio.to_thread.run_sync(clone.remove, target)
 
     def _revision(self, digest: str) -> model.Revision:
         if not self._kept.has(digest):
