@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
-import browser as browsers
 import pastweeks
 import pytest
 
@@ -70,15 +69,3 @@ def new_lab(tmp_path: Path) -> Lab:
     made.configure()
     made.write(lambda tx: None)
     return made
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[browsers.Browser]:
-    with browsers.opened() as opened:
-        yield opened
-
-
-@pytest.fixture
-def browser(chromium: browsers.Browser) -> Iterator[browsers.Browser]:
-    yield chromium
-    chromium.forget()

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio.to_thread
 import browser as browsers
 import lab
-import pytest
-
-
-@pytest.fixture
-def browser() -> Iterator[browsers.Browser]:
-    with browsers.opened() as opened:
-        yield opened
 
 
 async def seen(work: Callable[[], object]) -> None:

@@ -91,3 +91,16 @@ def opened() -> Iterator[Browser]:
         yield Browser(driver)
     finally:
         driver.quit()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with opened() as one:
+        yield one
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """One that shows nothing yet, and nothing of this test's any more when what it showed goes."""
+    yield chromium
+    chromium.forget()

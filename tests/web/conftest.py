@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import browser as browsers
 import pastweeks
 import pytest
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[browsers.Browser]:
-    with browsers.opened() as opened:
-        yield opened
-
-
-@pytest.fixture
-def browser(chromium: browsers.Browser) -> Iterator[browsers.Browser]:
-    """One that shows nothing yet, and nothing of this test's any more when its dashboard goes."""
-    yield chromium
-    chromium.forget()
 
 
 @pytest.fixture
