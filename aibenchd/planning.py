@@ -16,7 +16,7 @@ import structlog
 from aibenchd import crashpoints, errors, model, plugins
 from aibenchd import settings as configuration
 from aibenchd.plan import coverage, planner
-from aibenchd.store import planning, revisions, store
+from aibenchd.store import comparisons, planning, promotion, requests, revisions, store, window
 from aibenchd.watch import base as watch
 
 LOOK_SECONDS = 300.0  # between two looks though nothing was told
@@ -99,19 +99,19 @@ class Planning:
         again_in = LOOK_SECONDS
         for repository in world.settings.repositories:
             again_in = min(again_in, await self._plan(world, repository))
-        while await self._store.read(planning.promotable):
-            await self._store.write(lambda tx: planning.promote(tx, self._identical))
+        while await self._store.read(promotion.promotable):
+            await self._store.write(lambda tx: promotion.promote(tx, self._identical))
         # Experiments of a platform that no device has any more wait for one, and not for its builds.
         platforms = {device.platform for device in world.settings.devices}
-        lost = [entry for entry in await self._store.read(planning.evicted_but_needed) if entry.platform in platforms]
+        lost = [entry for entry in await self._store.read(promotion.evicted_but_needed) if entry.platform in platforms]
         if lost:
-            await self._store.write(lambda tx: planning.want_again(tx, lost))
+            await self._store.write(lambda tx: promotion.want_again(tx, lost))
         return again_in
 
     async def _plan(self, world: World, repository: configuration.RepositorySettings) -> float:
 
         def look(connection: sa.Connection) -> planner.Plan:
-            seen = planning.window(connection, repository, world.settings.devices, datetime.now(UTC))
+            seen = window.of(connection, repository, world.settings.devices, datetime.now(UTC))
             return planner.plan(seen, repository, world.cells(repository))  # of which there may be many
 
         def write(tx: store.Transaction) -> None:
@@ -129,11 +129,11 @@ class Planning:
         return max(0.0, (made.again_at - datetime.now(UTC)).total_seconds())
 
     async def _take_requests(self, world: World) -> None:
-        for request in await self._store.read(planning.new_requests):
+        for request in await self._store.read(requests.new):
             try:
                 await self._take(world, request)
             except errors.AibenchdError as error:
-                await self._store.write(functools.partial(planning.refuse, request=request.id, reason=str(error)))
+                await self._store.write(functools.partial(requests.refuse, request=request.id, reason=str(error)))
 
     async def _take(self, world: World, request: sa.Row[Any]) -> None:
         """Plan what a person asked for.
@@ -151,13 +151,13 @@ class Planning:
         named = await _resolved(clone, request.control) if request.control else None
 
         def write(tx: store.Transaction) -> None:
-            seen = planning.window(tx.connection, repository, world.settings.devices, datetime.now(UTC))
+            seen = window.of(tx.connection, repository, world.settings.devices, datetime.now(UTC))
             by_rule = functools.partial(planner.pairs, treatment, seen, repository.baseline, cells)
             steps = [planner.PlanPair(treatment, named, cells)] if named else by_rule()
             revisions.remember(tx, {one for step in steps for one in (step.treatment, step.control) if one is not None})
             priority = REQUEST_PRIORITY + request.priority
             planning.carry_out(tx, repository, steps, world.settings.experiment, request=request.id, priority=priority)
-            planning.granted(tx, request.id)
+            requests.granted(tx, request.id)
 
         await self._store.write(write)
 
@@ -189,12 +189,12 @@ async def compare(journal: store.Store, world: World, wanted: Comparison) -> int
     by_name = {repository.name: repository for repository in world.settings.repositories}
     arms = [
         (
-            planning.Side(by_name[one.repository], newer.commit, one.cell),
-            planning.Side(by_name[other.repository], older.commit, other.cell),
+            comparisons.Side(by_name[one.repository], newer.commit, one.cell),
+            comparisons.Side(by_name[other.repository], older.commit, other.cell),
         )
         for one, other in coverage.side_by_side(treatment, control, names)
     ]
-    plan = planning.compare if treatment[0].cell.device == control[0].cell.device else planning.compare_apart
+    plan = comparisons.compare if treatment[0].cell.device == control[0].cell.device else comparisons.compare_apart
     return await journal.write(
         lambda tx: plan(tx, arms, world.settings.experiment, REQUEST_PRIORITY + wanted.priority, wanted.requested_by)
     )
@@ -230,15 +230,15 @@ async def calibrate(journal: store.Store, world: World, wanted: Calibration) -> 
     chosen = _wanted(cells[repository.name], wanted.benchmarks, [])
     platform = chosen[0].device.platform
     newest = await journal.read(
-        lambda connection: planning.newest_built(connection, repository.name, repository.framework, platform)
+        lambda connection: revisions.newest_built(connection, repository.name, repository.framework, platform)
     )
     if newest is None:
         raise errors.CommandError(
             f"no revision of {repository.name} is built for {platform} yet; 'aibenchctl builds' shows what there is"
         )
-    sides = [planning.Side(repository, newest.commit, cell) for cell in chosen]
+    sides = [comparisons.Side(repository, newest.commit, cell) for cell in chosen]
     return await journal.write(
-        lambda tx: planning.calibrate(tx, sides, world.settings.experiment, wanted.blocks, wanted.requested_by)
+        lambda tx: comparisons.calibrate(tx, sides, world.settings.experiment, wanted.blocks, wanted.requested_by)
     )
 
 
@@ -248,7 +248,7 @@ def _built(connection: sa.Connection, found: Sequence[coverage.Home]) -> tuple[l
     revisions_of = {
         repository: revision
         for repository in dict.fromkeys(home.repository for home in found)
-        if (revision := planning.newest_built(connection, repository, found[0].framework, platform)) is not None
+        if (revision := revisions.newest_built(connection, repository, found[0].framework, platform)) is not None
     }
     if not revisions_of:
         wanted = " or ".join(dict.fromkeys(home.repository for home in found))

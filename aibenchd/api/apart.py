@@ -9,18 +9,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from aibenchd import model
-from aibenchd.store import experiments, schema, views
+from aibenchd.store import experiments, paging, schema, views
 
 ROUNDED = 6  # digits of a ratio
 
 
-def request(connection: sa.Connection, number: int) -> views.Item | None:
+def request(connection: sa.Connection, number: int) -> paging.Item | None:
     """A request as the journal has it, with ``apart``: of each test that ran on two devices, both experiments and the ratio."""
     found = views.request(connection, number)
     return None if found is None else found | {"apart": _compared(connection, number)}
 
 
-def _compared(connection: sa.Connection, number: int) -> list[views.Item]:
+def _compared(connection: sa.Connection, number: int) -> list[paging.Item]:
     pairs, table = schema.pairs.c, schema.experiments.c
     rows = connection.execute(
         sa.select(table.id, table.pair, table.design, table.device, table.identifier)
@@ -32,7 +32,7 @@ def _compared(connection: sa.Connection, number: int) -> list[views.Item]:
     return [_ratio(connection, both) for both in zip(*sides, strict=True)]
 
 
-def _ratio(connection: sa.Connection, both: Sequence[sa.Row[Any]]) -> views.Item:
+def _ratio(connection: sa.Connection, both: Sequence[sa.Row[Any]]) -> paging.Item:
     from aibenchd.decide import apart
 
     blocks = schema.blocks.c

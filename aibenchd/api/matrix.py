@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from aibenchd import model
 from aibenchd.api import server
 from aibenchd.plan import coverage
-from aibenchd.store import views
+from aibenchd.store import cell_facts, paging, schema
 
 CONFIDENCE = 0.95
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # units of time
@@ -43,7 +43,7 @@ def interval_of_median(values: Sequence[float], confidence: float = CONFIDENCE) 
     return Interval(ordered[rank - 1], ordered[-rank], 1 - outside)
 
 
-@functools.cache  # cells are many, and their counts of processes few: views.BLOCKS at most
+@functools.cache  # cells are many, and their counts of processes few: paging.BLOCKS at most
 def _rank(count: int, confidence: float) -> tuple[int, float]:
     """From either end, of the values that enclose the median, and how likely it lies outside; 0 where there is none."""
     outside, rank = 0.0, 0
@@ -55,7 +55,7 @@ def _rank(count: int, confidence: float) -> tuple[int, float]:
     return rank, outside
 
 
-def answer(configured: Sequence[server.Cell], known: dict[views.CellKey, views.CellFacts]) -> list[views.Item]:
+def answer(configured: Sequence[server.Cell], known: dict[cell_facts.Key, cell_facts.Facts]) -> list[paging.Item]:
     """Each configured cell, as ``GET /v1/coverage`` shows it."""
     columns = _columns(configured)
     shown = [
@@ -79,7 +79,7 @@ def _columns(configured: Iterable[server.Cell]) -> dict[tuple[str, str, str, str
     }
 
 
-def _state(cell: server.Cell, facts: views.CellFacts | None) -> views.Item:
+def _state(cell: server.Cell, facts: cell_facts.Facts | None) -> paging.Item:
     """``state`` with why and since when, and what was measured."""
     state, reason = ("impossible", cell.impossible) if cell.impossible else _standing(facts)
     decided = None if facts is None else facts.decided
@@ -91,12 +91,12 @@ def _state(cell: server.Cell, facts: views.CellFacts | None) -> views.Item:
         "commit": decided and decided.commit,
         "measured_at": decided and decided.decided_at and decided.decided_at.isoformat(),
         "measured": None if facts is None or state not in ("measured", "wrong") else _figure(cell.metric, facts),
-        "outputs": [] if facts is None else [one for one in facts.series if one["type"].startswith(views.OUTPUT_SERIES)],
+        "outputs": [] if facts is None else [one for one in facts.series if one["type"].startswith(schema.OUTPUT_SERIES)],
         "newest": facts and {"experiment": facts.newest.id, "state": _waiting(facts.newest), "reason": facts.newest.reason},
     }
 
 
-def _standing(facts: views.CellFacts | None) -> tuple[str, str]:
+def _standing(facts: cell_facts.Facts | None) -> tuple[str, str]:
     if facts is None:
         return "unplanned", ""
     if facts.decided is None:
@@ -109,7 +109,7 @@ def _standing(facts: views.CellFacts | None) -> tuple[str, str]:
     return "measured", ""
 
 
-def _waiting(newest: views.Stand) -> str:
+def _waiting(newest: cell_facts.Stand) -> str:
     """The state of an experiment, in a word of this matrix."""
     if newest.state == "decided":
         return str(newest.verdict)
@@ -118,7 +118,7 @@ def _waiting(newest: views.Stand) -> str:
     return "skipped"
 
 
-def _figure(metric: str, facts: views.CellFacts) -> views.Item | None:
+def _figure(metric: str, facts: cell_facts.Facts) -> paging.Item | None:
     """How much it is: the median over processes of the one number of each that is decided on, with its interval."""
     if not facts.numbers:
         return None
@@ -134,12 +134,12 @@ def _figure(metric: str, facts: views.CellFacts) -> views.Item | None:
     }
 
 
-def _decided_on(metric: str, series: Iterable[views.Item]) -> views.Item:
+def _decided_on(metric: str, series: Iterable[paging.Item]) -> paging.Item:
     """The series that the numbers are of: the network's latency, else the only one; nothing where that is not clear."""
     of_network = {
         f"{one['type']} {one['metric']}": one["unit"]
         for one in series
-        if (one["metric"] == metric if metric in views.OTHER_METRICS else one["type"] == views.MAIN_SERIES)
+        if (one["metric"] == metric if metric in schema.OTHER_METRICS else one["type"] == schema.MAIN_SERIES)
     }
     if model.NETWORK in of_network:
         return {"key": model.NETWORK, "unit": of_network[model.NETWORK]}
@@ -147,7 +147,7 @@ def _decided_on(metric: str, series: Iterable[views.Item]) -> views.Item:
     return {"key": "", "unit": ""} if others else {"key": key, "unit": unit}
 
 
-def _fastest(shown: Sequence[views.Item]) -> set[int]:
+def _fastest(shown: Sequence[paging.Item]) -> set[int]:
     """The cells that have the least latency of their row, of two at least that are right."""
     rows: dict[str, list[tuple[float, int]]] = {}
     for index, cell in enumerate(shown):

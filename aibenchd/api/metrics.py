@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aibenchd import board
-from aibenchd.store import outbox, views
+from aibenchd.store import outbox, paging, views
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -30,7 +30,7 @@ class Family:
 
 
 def text(
-    counts: views.Counts, queues: Mapping[str, views.Item], depths: Sequence[outbox.Depth], notices: Sequence[board.Notice]
+    counts: views.Counts, queues: Mapping[str, paging.Item], depths: Sequence[outbox.Depth], notices: Sequence[board.Notice]
 ) -> str:
     """All metrics of the daemon."""
     return render((*_journal(counts), _queued(queues, notices), *_outbox(depths), *_board(notices), *_process()))
@@ -75,7 +75,7 @@ def _journal(counts: views.Counts) -> Iterator[Family]:
     )
 
 
-def _queued(queues: Mapping[str, views.Item], notices: Sequence[board.Notice]) -> Family:
+def _queued(queues: Mapping[str, paging.Item], notices: Sequence[board.Notice]) -> Family:
     """Of each device that there is, or had something to do: 0 where it has nothing."""
     devices = (name for kind, _, name in (one.unit.partition("/") for one in notices) if kind == "device")
     seconds = dict.fromkeys(devices, 0) | {name: one["seconds"] for name, one in queues.items()}

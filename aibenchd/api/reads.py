@@ -18,7 +18,7 @@ from aibenchd import board, model, redaction, settings
 from aibenchd.api import answers, apart, matrix, metrics, server
 from aibenchd.devices import base as devices_base
 from aibenchd.plan import suspicion
-from aibenchd.store import noises, outbox, selfchecks, series, views
+from aibenchd.store import cell_facts, finding_views, noises, outbox, paging, selfchecks, series, views
 
 QUERY_SECONDS = 5.0  # of one question to the journal
 AT_ONCE = 2  # questions to the journal: the rooms read it too
@@ -39,7 +39,7 @@ HOUSE = web.AppKey("house", server.House)
 LIMITER = web.AppKey("limiter", anyio.CapacityLimiter)
 
 T = TypeVar("T")
-Question: TypeAlias = Callable[[sa.Connection], views.Item]
+Question: TypeAlias = Callable[[sa.Connection], paging.Item]
 Reading: TypeAlias = Callable[[web.Request], Question]  # raises Refusal where the request asks for what cannot be
 
 
@@ -62,7 +62,7 @@ async def asked(request: web.Request, question: Callable[[sa.Connection], T]) ->
     """
 
     def query(connection: sa.Connection) -> T:
-        with views.deadline(connection, QUERY_SECONDS):
+        with paging.deadline(connection, QUERY_SECONDS):
             return question(connection)
 
     async with request.app[LIMITER]:
@@ -75,7 +75,7 @@ def status(request: web.Request) -> Question:
     facts = {"faults": [_notice(notice) for notice in house.board.notices() if notice.fault], **house.controls.status()}
     models = [{"name": name, **_state(notice)} for name, notice in _by_name(house.board, "model").items()]
 
-    def view(connection: sa.Connection) -> views.Item:
+    def view(connection: sa.Connection) -> paging.Item:
         counts = views.counts(connection)
         return {
             **facts,
@@ -83,7 +83,7 @@ def status(request: web.Request) -> Question:
             "devices": _devices(house, connection, counts),
             "experiments": counts.by_state(),
             "verdicts": counts.by_verdict(),
-            "findings": views.finding_states(connection),
+            "findings": finding_views.finding_states(connection),
             "selfcheck": selfchecks.rate(selfchecks.counts(connection)),
             "builds": dict(counts.builds),
             "sinks": _sinks(house, outbox.depths(connection)),
@@ -112,7 +112,7 @@ def sinks(request: web.Request) -> Question:
     """Each sink with its state, what waits for it, and its oldest dead letters."""
     house = request.app[HOUSE]
 
-    def view(connection: sa.Connection) -> views.Item:
+    def view(connection: sa.Connection) -> paging.Item:
         listed = _sinks(house, outbox.depths(connection))
         for sink in listed:
             letters = outbox.dead_letters(connection, sink["name"], DEAD_LETTERS)
@@ -134,17 +134,17 @@ def coverage(request: web.Request) -> Question:
     """Every configured cell: how fast it is, or why that is not known; see :mod:`aibenchd.api.matrix`."""
     controls = request.app[HOUSE].controls
 
-    def view(connection: sa.Connection) -> views.Item:
+    def view(connection: sa.Connection) -> paging.Item:
         cells = controls.cells()
-        shown = cells[: views.CELLS]
+        shown = cells[: cell_facts.CELLS]
         return {"coverage": cells_as_known(connection, shown), "left_out": len(cells) - len(shown)}
 
     return view
 
 
-def cells_as_known(connection: sa.Connection, cells: Sequence[server.Cell]) -> list[views.Item]:
-    """Each of these cells with what the journal knows of it; :data:`views.CELLS` at most."""
-    known = views.coverage(connection, {(cell.repository, cell.benchmark_digest) for cell in cells})
+def cells_as_known(connection: sa.Connection, cells: Sequence[server.Cell]) -> list[paging.Item]:
+    """Each of these cells with what the journal knows of it; :data:`cell_facts.CELLS` at most."""
+    known = cell_facts.coverage(connection, {(cell.repository, cell.benchmark_digest) for cell in cells})
     return matrix.answer(cells, known)
 
 
@@ -152,7 +152,7 @@ def history(request: web.Request) -> Question:
     """One benchmark on one device; where that is one series, with the level of each commit and whether it creeps."""
     house = request.app[HOUSE]
 
-    def view(connection: sa.Connection, query: views.HistoryQuery) -> views.Item:
+    def view(connection: sa.Connection, query: views.HistoryQuery) -> paging.Item:
         page = views.history(connection, query)
         _check_metric(connection, query, page["history"])
         return page | {"series": _levels(connection, page["history"], house.settings())}
@@ -160,7 +160,7 @@ def history(request: web.Request) -> Question:
     return listed(views.HistoryQuery, view)(request)
 
 
-def _levels(connection: sa.Connection, shown: Sequence[views.Item], chosen: settings.Settings) -> model.JsonObject | None:
+def _levels(connection: sa.Connection, shown: Sequence[paging.Item], chosen: settings.Settings) -> model.JsonObject | None:
     cells = {
         suspicion.Cell(item["repository"], item["benchmark_digest"], item["device"], item["backend"], item["benchmark"])
         for item in shown
@@ -190,14 +190,14 @@ async def metrics_text(request: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
-def listed(shape: type[views.Page], view: Callable[[sa.Connection, Any], views.Item]) -> Reading:
+def listed(shape: type[paging.Page], view: Callable[[sa.Connection, Any], paging.Item]) -> Reading:
     """The reading of a list, whose parameters are ``shape``'s; where nothing is found, 404 names what there is not."""
 
     def reading(request: web.Request) -> Question:
         query = answers.parsed(shape, request.query)
         house = request.app[HOUSE]
 
-        def found(connection: sa.Connection) -> views.Item:
+        def found(connection: sa.Connection) -> paging.Item:
             answer = view(connection, query)
             if not any(answer.values()):
                 _check_names(house, connection, query)
@@ -208,14 +208,14 @@ def listed(shape: type[views.Page], view: Callable[[sa.Connection, Any], views.I
     return reading
 
 
-def single(kind: str, view: Callable[[sa.Connection, int], views.Item | None]) -> Reading:
+def single(kind: str, view: Callable[[sa.Connection, int], paging.Item | None]) -> Reading:
     """The reading of one thing by its number."""
 
     def reading(request: web.Request) -> Question:
         number = int(request.match_info["id"])
         house = request.app[HOUSE]
 
-        def found(connection: sa.Connection) -> views.Item:
+        def found(connection: sa.Connection) -> paging.Item:
             item = view(connection, number)
             if item is None:
                 raise answers.Refusal(404, f"there is no {kind} {number}", f"'aibenchctl {kind}s' lists them")
@@ -229,14 +229,14 @@ def single(kind: str, view: Callable[[sa.Connection, int], views.Item | None]) -
 experiments = listed(views.ExperimentQuery, views.experiments)
 experiment = single("experiment", views.experiment)
 revisions = listed(views.RevisionQuery, views.revisions)
-findings = listed(views.FindingQuery, views.findings)
-finding = single("finding", views.finding)
+findings = listed(finding_views.FindingQuery, finding_views.findings)
+finding = single("finding", finding_views.finding)
 builds = listed(views.BuildQuery, views.builds)
-requests = listed(views.Page, views.requests)
+requests = listed(paging.Page, views.requests)
 request_of = single("request", apart.request)
 
 
-def _check_names(house: server.House, connection: sa.Connection, query: views.Page) -> None:
+def _check_names(house: server.House, connection: sa.Connection, query: paging.Page) -> None:
     """Whether what a query names is configured, or was once: the journal knows what no configuration has any more.
 
     Raises:
@@ -247,7 +247,7 @@ def _check_names(house: server.House, connection: sa.Connection, query: views.Pa
             answers.known(kind, name, _names(house, kind, name))
 
 
-def _check_metric(connection: sa.Connection, query: views.HistoryQuery, shown: Sequence[views.Item]) -> None:
+def _check_metric(connection: sa.Connection, query: views.HistoryQuery, shown: Sequence[paging.Item]) -> None:
     """Whether what a query names was measured of one of those shown, where anything was.
 
     Raises:
@@ -275,7 +275,7 @@ def _names(house: server.House, kind: str, name: str) -> set[str]:
     return {one.name for one in configured}
 
 
-def _with_absent(house: server.House, answer: views.Item) -> views.Item:
+def _with_absent(house: server.House, answer: paging.Item) -> paging.Item:
     """An experiment, or a list of them, where those whose device the configuration has no longer say what they wait for.
 
     The state of a finding, which may be open too, is another one.
@@ -289,7 +289,7 @@ def _with_absent(house: server.House, answer: views.Item) -> views.Item:
     return answer
 
 
-def _repositories(house: server.House, known: Mapping[str, views.Item]) -> list[views.Item]:
+def _repositories(house: server.House, known: Mapping[str, paging.Item]) -> list[paging.Item]:
     notices = _by_name(house.board, "repository")
     return [
         {
@@ -304,11 +304,11 @@ def _repositories(house: server.House, known: Mapping[str, views.Item]) -> list[
     ]
 
 
-def _devices(house: server.House, connection: sa.Connection, counts: views.Counts) -> list[views.Item]:
+def _devices(house: server.House, connection: sa.Connection, counts: views.Counts) -> list[paging.Item]:
     known, smallest, queues = views.devices(connection), noises.smallest_by_device(connection), views.queues(connection)
     notices = _by_name(house.board, "device")
-    never: views.Item = {"fingerprint": {}, "seen_at": None, "last_block": None}
-    configured: dict[str, views.Item] = {
+    never: paging.Item = {"fingerprint": {}, "seen_at": None, "last_block": None}
+    configured: dict[str, paging.Item] = {
         device.name: {
             "kind": device.kind,
             "platform": device.platform,
@@ -318,7 +318,7 @@ def _devices(house: server.House, connection: sa.Connection, counts: views.Count
         }
         for device in house.settings().devices
     }
-    unknown: views.Item = {"kind": "", "platform": "", "tags": [], "backends": []}
+    unknown: paging.Item = {"kind": "", "platform": "", "tags": [], "backends": []}
     leaving = {name: {**unknown, **_state(notices[name]), "state": LEAVING} for name in sorted(_leaving(house))}
     return [
         {
@@ -340,7 +340,7 @@ def _leaving(house: server.House) -> set[str]:
     return at_work - {device.name for device in house.settings().devices}
 
 
-def _health(notices: Mapping[str, board.Notice], name: str) -> views.Item:
+def _health(notices: Mapping[str, board.Notice], name: str) -> paging.Item:
     """Whether it let us down of late, and what about it makes figures vary, with what mends that."""
     failing, hazards = notices.get(f"{name}/health"), notices.get(f"{name}/hazards")
     return {
@@ -350,13 +350,13 @@ def _health(notices: Mapping[str, board.Notice], name: str) -> views.Item:
     }
 
 
-def _identity(known: views.Item) -> views.Item:
+def _identity(known: paging.Item) -> paging.Item:
     facts = known["fingerprint"]
     named = {name: facts.get(name, "") for name in ("hash", "abi", "os")}
     return {**named, "model": devices_base.model_of(facts), **known}
 
 
-def _sinks(house: server.House, depths: list[outbox.Depth]) -> list[views.Item]:
+def _sinks(house: server.House, depths: list[outbox.Depth]) -> list[paging.Item]:
     notices = _by_name(house.board, "sink")
 
     def total(sink: str, state: str) -> tuple[int, int]:
@@ -375,11 +375,11 @@ def _by_name(noted: board.Board, kind: str) -> dict[str, board.Notice]:
     return {notice.unit.partition("/")[2]: notice for notice in noted.notices(kind)}
 
 
-def _notice(notice: board.Notice) -> views.Item:
+def _notice(notice: board.Notice) -> paging.Item:
     return {"unit": notice.unit, **_state(notice)}
 
 
-def _state(notice: board.Notice | None) -> views.Item:
+def _state(notice: board.Notice | None) -> paging.Item:
     if notice is None:
         return {"state": "unknown", "reason": "", "fault": False, "since": None}
     return {"state": notice.state, "reason": notice.reason, "fault": notice.fault, "since": notice.since.isoformat()}

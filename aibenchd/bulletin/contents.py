@@ -18,7 +18,7 @@ from aibenchd.api import matrix, server
 from aibenchd.bulletin import drawing
 from aibenchd.devices import base as devices
 from aibenchd.plan import coverage, suspicion
-from aibenchd.store import noises, periods, selfchecks, series, views
+from aibenchd.store import cell_facts, finding_views, noises, paging, periods, selfchecks, series, views
 from aibenchd.web import charts, culprits, experimental, tables
 
 QUIET = (model.Verdict.UNCHANGED, model.Verdict.IDENTICAL, model.Verdict.MEASURED)
@@ -78,7 +78,7 @@ class Reader:
     chosen: settings.Settings
     limits: Limits
 
-    def experiments(self) -> list[views.Item]:
+    def experiments(self) -> list[paging.Item]:
         """Those that are listed, what calls for a person first, newest first in each group."""
         groups = (
             (periods.CALLED, self.limits.called),
@@ -87,7 +87,7 @@ class Reader:
         )
         return [one for verdicts, limit in groups for one in periods.experiments(self.connection, self.period, verdicts, limit)]
 
-    def experiment(self, number: int) -> views.Item:
+    def experiment(self, number: int) -> paging.Item:
         """One of them, whole, with its pictures."""
         item = views.experiment(self.connection, number)
         assert item is not None  # noqa: S101  it is of the state of the journal that is read
@@ -109,7 +109,7 @@ class Reader:
             "subjects": views.subjects(self.connection, item["repository"], commits),
         }
 
-    def summary(self, listed: Sequence[views.Item], now: datetime) -> views.Item:
+    def summary(self, listed: Sequence[paging.Item], now: datetime) -> paging.Item:
         """All but the single experiments; ``listed`` are those that the report names."""
         measured = periods.cells(self.connection, self.period)
         found = periods.findings(self.connection, self.period)
@@ -141,19 +141,19 @@ class Reader:
             "limits": self.limits,
         }
 
-    def _findings(self, numbers: Sequence[int]) -> views.Item:
+    def _findings(self, numbers: Sequence[int]) -> paging.Item:
         """The first of these, whole; how many are left out."""
-        whole = (views.finding(self.connection, number) for number in numbers[: self.limits.findings])
+        whole = (finding_views.finding(self.connection, number) for number in numbers[: self.limits.findings])
         told = [self._finding(item) for item in whole if item is not None]
         return {"told": told, "left_out": len(numbers) - len(told)}
 
-    def _finding(self, item: views.Item) -> views.Item:
+    def _finding(self, item: paging.Item) -> paging.Item:
         likely = culprits.likely(item["culprits"] or {})
         named = {item["treatment"], *(commit for one in likely for commit in (one["commit"], *one["within"]))}
         commits = views.commits(self.connection, item["repository"], named)
         return item | {"likely": likely, "commits": commits, "command": experimental.command(item)}
 
-    def _devices(self, counts: Sequence[views.Item]) -> list[views.Item]:
+    def _devices(self, counts: Sequence[paging.Item]) -> list[paging.Item]:
         """Each that is configured, or has measured something: what it did, and how it fared."""
         worked = periods.worked(self.connection, self.period)
         known, smallest = views.devices(self.connection), noises.smallest_by_device(self.connection)
@@ -174,13 +174,13 @@ class Reader:
             if self.period.device in (None, name)
         ]
 
-    def _drifts(self, measured: Sequence[Mapping[str, Any]]) -> list[views.Item]:
+    def _drifts(self, measured: Sequence[Mapping[str, Any]]) -> list[paging.Item]:
         """The series that creep as they stand now, the first of them with their levels."""
         if not self.chosen.creep.enabled:
             return []
         from aibenchd import creeping  # it imports numpy
 
-        found: list[views.Item] = []
+        found: list[paging.Item] = []
         for cell in measured[: self.limits.drifts]:
             known = series.of_cell(self.connection, suspicion.Cell(*_key(cell), cell["identifier"]))
             creep: Any = creeping.detected(known, self.chosen.creep)
@@ -190,12 +190,12 @@ class Reader:
                 found.append({**cell, **self._drift(cell, creep, levels)})
         return found
 
-    def _drift(self, cell: Mapping[str, Any], creep: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> views.Item:
+    def _drift(self, cell: Mapping[str, Any], creep: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> paging.Item:
         commits = views.commits(self.connection, cell["repository"], creep["since"] or ())
         picture = drawn(charts.levels(levels, {})) if levels else None
         return {"creep": creep, "picture": picture, "commits": commits}
 
-    def _history(self, cell: Mapping[str, Any]) -> views.Item:
+    def _history(self, cell: Mapping[str, Any]) -> paging.Item:
         """A series over commits."""
         items = periods.history(self.connection, self.period, _key(cell), self.limits.commits)
         chart = charts.changes(items, self.chosen.experiment.min_effect)
@@ -203,7 +203,7 @@ class Reader:
         picture = drawn(chart) if chart["x"] else None
         return {**cell, "picture": picture, "verdicts": verdicts, "left_out": cell["experiments"] - len(items)}
 
-    def _comparison(self, measured: Sequence[Mapping[str, Any]]) -> views.Item:
+    def _comparison(self, measured: Sequence[Mapping[str, Any]]) -> paging.Item:
         """How fast models are on devices, side by side."""
         cells = matrix.answer(_cells(measured), periods.figures(self.connection, self.period))
         first = tables.matrix(cells, tables.Asked())
@@ -213,16 +213,16 @@ class Reader:
         return first | {"rows": rows, "left_out": first["found"] - len(rows)}
 
 
-def drawn(chart: charts.Chart) -> views.Item:
+def drawn(chart: charts.Chart) -> paging.Item:
     """A chart with where its parts lie."""
     return {**chart, **drawing.drawn(chart)}
 
 
-def _key(cell: Mapping[str, Any]) -> views.CellKey:
+def _key(cell: Mapping[str, Any]) -> cell_facts.Key:
     return cell["repository"], cell["benchmark"], cell["device"], cell["backend"]
 
 
-def _end(end: periods.End) -> views.Item:
+def _end(end: periods.End) -> paging.Item:
     """As the template says it."""
     if isinstance(end, datetime):
         return {"time": end.isoformat(), "commit": None}
@@ -255,7 +255,7 @@ def _tally(items: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return found
 
 
-def _alike(items: Iterable[Mapping[str, Any]]) -> list[views.Item]:
+def _alike(items: Iterable[Mapping[str, Any]]) -> list[paging.Item]:
     """The newest of those that ended alike, for one reason in one cell, each with how many ``alike`` there are."""
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for item in items:
@@ -263,11 +263,11 @@ def _alike(items: Iterable[Mapping[str, Any]]) -> list[views.Item]:
     return [{**alike[0], "alike": len(alike)} for alike in found.values()]
 
 
-def _cell_of(item: Mapping[str, Any]) -> views.CellKey:
+def _cell_of(item: Mapping[str, Any]) -> cell_facts.Key:
     return item["repository"], item["benchmark_digest"], item["device"], item["backend"]
 
 
-def _dated(builds: Iterable[Mapping[str, Any]]) -> list[views.Item]:
+def _dated(builds: Iterable[Mapping[str, Any]]) -> list[paging.Item]:
     return [{**one, "finished_at": one["finished_at"].isoformat()} for one in builds]
 
 

@@ -17,7 +17,7 @@ import markupsafe
 
 from aibenchd import redaction
 from aibenchd.bulletin import contents
-from aibenchd.store import views
+from aibenchd.store import paging
 from aibenchd.web import render
 
 PARTS = (
@@ -101,7 +101,7 @@ def _style() -> markupsafe.Markup:
     return markupsafe.Markup((render.STATIC / "style.css").read_text(encoding="utf-8"))  # noqa: S704  it is ours
 
 
-def _totals(devices: Iterable[views.Item]) -> views.Item:
+def _totals(devices: Iterable[paging.Item]) -> paging.Item:
     worked = [device["worked"] for device in devices if device["worked"]]
     trials = sum(sum(one.trials.values()) for one in worked)
     return {"trials": trials, "seconds": sum(one.seconds for one in worked)}

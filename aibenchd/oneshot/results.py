@@ -18,7 +18,7 @@ from aibenchd import model
 from aibenchd.model import JsonObject
 from aibenchd.oneshot.exits import Exit
 from aibenchd.report import base
-from aibenchd.store import experiments, views
+from aibenchd.store import experiments, paging, views
 
 ARMS = tuple(arm.value for arm in model.ArmName)
 REGRESSED = (model.Verdict.REGRESSED, model.Verdict.BROKEN)
@@ -191,13 +191,13 @@ def _of_one(connection: sa.Connection, number: int, reported: Sequence[Mapping[s
     )
 
 
-def _reason(item: views.Item) -> str:
+def _reason(item: paging.Item) -> str:
     """With the end of its log where a build failed: that is what a person has to mend."""
     failed = [build for build in item["builds"].values() if build and build["state"] == "failed"]
     return f"{item['reason']}: {failed[0]['reason']}" if failed else item["reason"]
 
 
-def _log(item: views.Item, trials: Sequence[Mapping[str, Any]]) -> str:
+def _log(item: paging.Item, trials: Sequence[Mapping[str, Any]]) -> str:
     failed = [build["log"] for build in item["builds"].values() if build and build["state"] == "failed"]
     return next((log for log in (*failed, *(t["log"] for t in reversed(trials) if t["outcome"] != model.Outcome.OK)) if log), "")
 
@@ -221,7 +221,7 @@ def _median(numbers: Sequence[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def _explained(connection: sa.Connection, item: views.Item) -> JsonObject:
+def _explained(connection: sa.Connection, item: paging.Item) -> JsonObject:
     from aibenchd.measure import explaining  # it imports numpy
 
     own = model.Summary(**item["design"].get("summary", {}))

@@ -156,7 +156,7 @@ class Run:
             revisions.remember(tx, {one for one in (treatment, control) if one is not None})
             step = planner.PlanPair(treatment, control, cells)
             plans.carry_out(tx, arms.repository, [step], self._settings.experiment, request=request)
-            plans.granted(tx, request)
+            requests.granted(tx, request)
             return request
 
         return await self.store.write(write)

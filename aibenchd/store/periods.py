@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import schema, views
+from aibenchd.store import cell_facts, paging, schema, views
 
 LEAST_PREFIX = 4  # characters of a commit that tell it apart
 AMBIGUOUS = 5  # commits that begin alike, of which no more are told
@@ -123,7 +123,7 @@ def names(connection: sa.Connection, digest: str | None) -> dict[str, set[str]]:
     return known
 
 
-def counts(connection: sa.Connection, period: Period) -> list[views.Item]:
+def counts(connection: sa.Connection, period: Period) -> list[paging.Item]:
     """How many experiments ended and how, ``device run_type ended experiments``."""
     ended = sa.func.coalesce(_e.c.verdict, _e.c.state).label("ended")
     query = sa.select(_e.c.device, _p.c.run_type, ended, sa.func.count().label("experiments"))
@@ -151,12 +151,12 @@ def worked(connection: sa.Connection, period: Period) -> dict[str, Worked]:
     }
 
 
-def experiments(connection: sa.Connection, period: Period, ended: Sequence[str], limit: int | None) -> list[views.Item]:
+def experiments(connection: sa.Connection, period: Period, ended: Sequence[str], limit: int | None) -> list[paging.Item]:
     """Those of commits, newest first, that ended with one of these verdicts, or in one of these states where they have none."""
     return views.experiments_of(connection, [*period.experiments(), _OF_COMMITS, _ended(ended)], limit)
 
 
-def history(connection: sa.Connection, period: Period, cell: views.CellKey, limit: int) -> list[views.Item]:
+def history(connection: sa.Connection, period: Period, cell: cell_facts.Key, limit: int) -> list[paging.Item]:
     """The verdicts of one cell, newest first."""
     repository, *rest = cell
     own = (column == value for column, value in zip((_e.c.benchmark, _e.c.device, _e.c.backend), rest, strict=True))
@@ -164,7 +164,7 @@ def history(connection: sa.Connection, period: Period, cell: views.CellKey, limi
     return views.experiments_of(connection, among, limit)
 
 
-def cells(connection: sa.Connection, period: Period) -> list[views.Item]:
+def cells(connection: sa.Connection, period: Period) -> list[paging.Item]:
     """The cells that were measured: those with most that was called first.
 
     ``repository benchmark device backend identifier experiments called``, ``called`` being what regressed, improved or broke;
@@ -183,12 +183,12 @@ def cells(connection: sa.Connection, period: Period) -> list[views.Item]:
     return [dict(row) for row in rows.mappings()]
 
 
-def figures(connection: sa.Connection, period: Period) -> dict[views.CellKey, views.CellFacts]:
+def figures(connection: sa.Connection, period: Period) -> dict[cell_facts.Key, cell_facts.Facts]:
     """How fast each cell was found to be, by the newest of its experiments whose verdict took blocks."""
     key = (_p.c.repository, _e.c.benchmark, _e.c.device, _e.c.backend)
     took_blocks = sa.func.max(_e.c.id).filter(_e.c.verdict != model.Verdict.IDENTICAL)
     newest = sa.select(*key, sa.func.max(_e.c.id).label("newest"), took_blocks.label("decided"))
-    return views.cell_facts(connection, _measured(newest, period).group_by(*key).order_by(sa.desc("newest")).limit(views.CELLS))
+    return cell_facts.of(connection, _measured(newest, period).group_by(*key).order_by(sa.desc("newest")).limit(cell_facts.CELLS))
 
 
 def findings(connection: sa.Connection, period: Period) -> list[int]:
@@ -209,14 +209,14 @@ def standing(connection: sa.Connection, period: Period) -> list[int]:
     return _findings(connection, [*period.before(), _f.c.state == suspicion.OPEN, _f.c.mended.is_(None)])
 
 
-def failed_builds(connection: sa.Connection, period: Period, limit: int | None) -> list[views.Item]:
+def failed_builds(connection: sa.Connection, period: Period, limit: int | None) -> list[paging.Item]:
     """The newest builds that failed: ``repository commit framework platform reason finished_at``."""
     columns = (_b.c.id, _b.c.repository, _b.c.commit, _b.c.framework, _b.c.platform, _b.c.reason, _b.c.finished_at)
     query = sa.select(*columns).where(_b.c.state == "failed", *period.builds()).order_by(_b.c.id.desc()).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def not_run(connection: sa.Connection, period: Period, limit: int | None) -> list[views.Item]:
+def not_run(connection: sa.Connection, period: Period, limit: int | None) -> list[paging.Item]:
     """Why experiments ended without a verdict, what most did first: ``state reason experiments``."""
     many = sa.func.count().label("experiments")
     query = _of(sa.select(_e.c.state, _e.c.reason, many), period).where(_e.c.verdict.is_(None))

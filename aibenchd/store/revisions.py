@@ -174,3 +174,22 @@ def _known(row: sa.Row[tuple[object, ...]]) -> Known:
         relevant=columns["relevant"],
     )
     return Known(revision, columns["state"], columns["note"], columns["on_branch"])
+
+
+def newest_built(connection: sa.Connection, repository: str, framework: str, platform: str) -> model.Revision | None:
+    """The newest revision of a repository that has been built for a platform; those on the watched line first."""
+    table = schema.builds
+    same = sa.and_(_revisions.c.repository == table.c.repository, _revisions.c.commit == table.c.commit)
+    commit = connection.scalar(
+        sa.select(table.c.commit)
+        .join(_revisions, same)
+        .where(
+            table.c.repository == repository,
+            table.c.framework == framework,
+            table.c.platform == platform,
+            table.c.state.in_(("built", "evicted")),
+        )
+        .order_by(_revisions.c.on_branch.desc(), _revisions.c.position.desc())
+        .limit(1)
+    )
+    return None if commit is None else one(connection, repository, commit)

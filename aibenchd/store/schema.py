@@ -9,6 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 VERSION = "0012"  # the newest migration: what this code reads and writes
+MAIN_SERIES = "NET"  # the type of the series that stands for the whole network
+OTHER_METRICS = ("accuracy", "power")  # that a test may be decided on in place of the time that it takes
+OUTPUT_SERIES = "ERROR "  # begins the type of the series that compare an output
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -481,6 +484,8 @@ undo = sa.Table(
     sa.Column("action", sa.JSON, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
 )
+
+CELL = ("benchmark", "device", "backend")  # columns that tell a repository's cells apart
 
 # The cells that were ever planned, each with its newest experiments; kept by the triggers below.
 cells = sa.Table(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import again, builds, experiments, findings, merges, noises, planning, schema, store
+from aibenchd.store import again, builds, experiments, findings, merges, noises, promotion, schema, store
 
 LIMIT = 1_000  # findings that one look deals with
 LINE = 2_000  # commits that a search can be over
@@ -322,7 +322,7 @@ def _step(row: sa.Row[Any], blocks: Sequence[experiments.Journalled]) -> Step:
 
 def _useless(row: sa.Row[Any]) -> str:
     """The commit that cannot be measured, of an experiment that ended so."""
-    if row.reason == planning.REBUILT_DIFFERENTLY:
+    if row.reason == promotion.REBUILT_DIFFERENTLY:
         return ""  # the two can be measured in another one
     if row.state == "skipped" or row.verdict == model.Verdict.BROKEN:
         return str(row.treatment)

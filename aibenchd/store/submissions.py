@@ -1,17 +1,56 @@
-"""Programs that people sent: who sent what, which of it is needed still, and the end of what nobody waits for any more."""
+"""Programs that people sent: what is measured of them, what of them is still needed, and the end of what nobody waits for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from aibenchd import model
-from aibenchd.store import planning, schema, store
+from aibenchd import model, settings
+from aibenchd.plan import coverage
+from aibenchd.store import again, builds, planning, requests, revisions, schema, store
 
 _e, _p, _s = schema.experiments.c, schema.pairs.c, schema.submissions.c
 UNDECIDED = _e.state.in_(("waiting", "open"))
+
+
+def plan(
+    tx: store.Transaction,
+    repository: settings.RepositorySettings,
+    treatment: model.Revision,
+    control: model.Revision | None,
+    cells: Sequence[coverage.Cell],
+    experiment: settings.ExperimentSettings,
+    priority: int,
+    requested_by: str,
+) -> int:
+    """Plan to measure programs that a person sent, in these cells; the number of the request.
+
+    Args:
+        control: None where the treatment is measured as it is.
+    """
+    request = requests.add(
+        tx,
+        repository=repository.name,
+        treatment=treatment.commit,
+        control=control.commit if control else "",
+        benchmarks=sorted({cell.selected.benchmark.identifier for cell in cells}),
+        devices=sorted({cell.device.name for cell in cells}),
+        priority=priority,
+        requested_by=requested_by,
+    )
+    revisions.remember(tx, [one for one in (treatment, control) if one is not None])
+    commit = None if control is None else control.commit
+    pair = again.new_pair(
+        tx, repository.name, treatment.commit, commit, model.RunType.SUBMISSION, request=request, priority=priority
+    )
+    planning.add(tx, repository, pair, treatment.commit, commit, cells, experiment, priority, datetime.now(UTC), "")
+    for one in (treatment, control):
+        if one is not None:
+            builds.rebuild_all(tx, repository.name, one.commit)  # which failed where it was not kept any more
+    requests.granted(tx, request)
+    return request
 
 
 def add(tx: store.Transaction, *, request: int, uid: int, note: str, names: Mapping[str, str], specification: str) -> None:
@@ -55,5 +94,5 @@ def cancel(tx: store.Transaction, number: int, reason: str) -> list[tuple[int, s
         tx.announce("experiment.cancelled", id=experiment, reason=reason)
     new = sa.select(schema.requests.c.id).where(schema.requests.c.id == number, schema.requests.c.state == "new")
     if tx.connection.scalar(new) is not None:
-        planning.refuse(tx, number, reason)
+        requests.refuse(tx, number, reason)
     return found

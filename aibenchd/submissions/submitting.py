@@ -15,7 +15,6 @@ import anyio.to_thread
 from aibenchd import errors, faults, model, planning, plugins, settings
 from aibenchd.plan import coverage
 from aibenchd.specs import files
-from aibenchd.store import planning as plans
 from aibenchd.store import store, submissions
 from aibenchd.submissions import kept, programs, specification
 
@@ -214,7 +213,7 @@ def _write(
         for arm, program in wanted.programs.items()
     }
     changed = {"arms": 2} | ({"blocks": wanted.blocks} if wanted.blocks else {})
-    request = plans.submit(
+    request = submissions.plan(
         tx,
         programs.settings_of(framework),
         arms["treatment"],

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from aibenchd.api import pages
-from aibenchd.store import views
+from aibenchd.store import schema
 
 
 class Chart(TypedDict):
@@ -182,7 +182,7 @@ def main_metric(history: Iterable[Mapping[str, Any]]) -> str:
 
 def unit_of(results: Iterable[Mapping[str, Any]]) -> str:
     """The unit of the network's own series; empty where that is not clear."""
-    units = [one["unit"] for one in results if one["type"] == views.MAIN_SERIES and one["metric"] == "latency"]
+    units = [one["unit"] for one in results if one["type"] == schema.MAIN_SERIES and one["metric"] == "latency"]
     return units[0] if units else ""
 
 

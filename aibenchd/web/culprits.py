@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aibenchd.store import views
+from aibenchd.store import paging
 
 LEAST_SHOWN = 0.005  # probability of a commit that is listed
 
 
-def likely(found: Mapping[str, Any]) -> list[views.Item]:
+def likely(found: Mapping[str, Any]) -> list[paging.Item]:
     """Commits by their probability, each with what it did where it is one of the culprits."""
     effects = {
         commit: {"estimate": one["effect"], "low": one["low"], "high": one["high"]}

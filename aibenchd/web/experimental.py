@@ -8,14 +8,14 @@ from typing import Any
 
 from aibenchd import model
 from aibenchd.api import pages, screen
-from aibenchd.store import views
+from aibenchd.store import paging, schema
 from aibenchd.web import charts
 
-WHOLE = (views.MAIN_SERIES, "PROCESS", "ARMS", views.OUTPUT_SERIES.strip())  # how types begin that are of no operator
+WHOLE = (schema.MAIN_SERIES, "PROCESS", "ARMS", schema.OUTPUT_SERIES.strip())  # how types begin that are of no operator
 OPERATORS = 60  # that are listed, those that change most
 
 
-def shown(item: views.Item, samples: Mapping[str, Sequence[float]]) -> views.Item:
+def shown(item: paging.Item, samples: Mapping[str, Sequence[float]]) -> paging.Item:
     """What is made of an experiment, for its template."""
     unit = charts.unit_of(item["results"])
     whole = sorted((one for one in item["results"] if one["type"].split(" ")[0] in WHOLE), key=_rank)
@@ -42,7 +42,7 @@ def shown(item: views.Item, samples: Mapping[str, Sequence[float]]) -> views.Ite
     }
 
 
-def command(item: views.Item) -> str:
+def command(item: paging.Item) -> str:
     """What has it measured again; of two cells, and of what was submitted, that page's own way."""
     if item["run_type"] == model.RunType.COMPARE:
         return f"aibenchctl request {item['request']}    # the two cells that it compares"
@@ -51,7 +51,7 @@ def command(item: views.Item) -> str:
     return "\n".join([again(item), *_by_its_backend(item)])
 
 
-def again(item: views.Item) -> str:
+def again(item: paging.Item) -> str:
     """What has the revisions of an experiment or a finding measured again, on its device."""
     where = {"repository": item["repository"], "benchmark": item["benchmark"], "device": item["device"]}
     options = [word for name, value in where.items() for word in (f"--{name}", value)]
@@ -60,7 +60,7 @@ def again(item: views.Item) -> str:
     return f"{words}    # with each backend that is asked for there; this was {backend}" if backend else words
 
 
-def _by_its_backend(item: views.Item) -> Sequence[str]:
+def _by_its_backend(item: paging.Item) -> Sequence[str]:
     """What measures an experiment's revisions with its backend alone, without the daemon, where a command line can say it all."""
     design: Mapping[str, Any] = item.get("design") or {}
     source = design.get("benchmark", {}).get("source")
@@ -76,7 +76,7 @@ def _by_its_backend(item: views.Item) -> Sequence[str]:
     return (f"{said}, CONFIGURATION: the daemon's file", shlex.join(words))
 
 
-def _row(result: Mapping[str, Any]) -> views.Item:
+def _row(result: Mapping[str, Any]) -> paging.Item:
     """A series in both arms, and by how much the one differs from the other."""
     treatment, control = (_median(result[arm]) for arm in ("treatment", "control"))
     comparable = treatment is not None and control

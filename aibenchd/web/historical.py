@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from aibenchd.store import views
+from aibenchd.store import paging
 from aibenchd.web import charts
 
 
-def shown(answer: views.Item, min_effect: float) -> views.Item:
+def shown(answer: paging.Item, min_effect: float) -> paging.Item:
     """What is made of a history, for its template: a group for each series, newest first in each."""
     history, series = answer["history"], answer["series"] or {"levels": [], "creep": None}
     metric = charts.main_metric(history)
-    by_series: dict[tuple[str, str], list[views.Item]] = {}
+    by_series: dict[tuple[str, str], list[paging.Item]] = {}
     for item in history:
         by_series.setdefault((item["repository"], item["backend"]), []).append(item)
     figures, unit = _figures(history, metric)
@@ -33,7 +33,7 @@ def shown(answer: views.Item, min_effect: float) -> views.Item:
     }
 
 
-def _figures(history: list[views.Item], metric: str) -> tuple[list[str], str]:
+def _figures(history: list[paging.Item], metric: str) -> tuple[list[str], str]:
     """The median of each, and the unit that all are in."""
     results = [next((one for one in item["results"] if one["metric"] == metric), None) for item in history]
     values = [None if one is None else (one["treatment"] or {}).get("p50") for one in results]

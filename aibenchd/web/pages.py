@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from aibenchd.api import answers, reads, routes
-from aibenchd.store import views
+from aibenchd.store import cell_facts, finding_views, paging, views
 from aibenchd.web import charts, culprits, door, experimental, historical, render, tables
 
 AROUND = 100  # commits, the newest, that a finding is shown among
@@ -61,7 +61,7 @@ def now(request: web.Request) -> reads.Question:
     """What happens: devices, what waits for them, what was decided and found last, and what is wrong."""
     status = reads.status(request)
 
-    def view(connection: sa.Connection) -> views.Item:
+    def view(connection: sa.Connection) -> paging.Item:
         asked = (views.ExperimentQuery(state=state, limit=QUEUED) for state in ("open", "waiting"))
         running, waiting = (views.experiments(connection, query)["experiments"] for query in asked)
         building = views.builds(connection, views.BuildQuery(state="building", limit=QUEUED))["builds"]
@@ -80,7 +80,7 @@ def experiment(request: web.Request) -> reads.Question:
     """All about one."""
     single = reads.experiment(request)
 
-    def view(connection: sa.Connection) -> views.Item:
+    def view(connection: sa.Connection) -> paging.Item:
         item = single(connection)
         samples = views.samples(connection, item["id"])
         return {**item, "facts": item, **experimental.shown(item, samples), **_subjects(connection, item, ())}
@@ -98,7 +98,7 @@ def finding(request: web.Request) -> reads.Question:
     """All about one, with what can be made of it."""
     single, min_effect = reads.finding(request), request.app[reads.HOUSE].settings().experiment.min_effect
 
-    def view(connection: sa.Connection) -> views.Item:
+    def view(connection: sa.Connection) -> paging.Item:
         item = single(connection)
         likely = culprits.likely(item["culprits"] or {})
         cell = {name: item[name] for name in ("device", "backend", "repository")}
@@ -125,7 +125,7 @@ def history(request: web.Request) -> reads.Question:
         return _histories(request)
     read, min_effect = reads.history(request), request.app[reads.HOUSE].settings().experiment.min_effect
 
-    def view(connection: sa.Connection) -> views.Item:
+    def view(connection: sa.Connection) -> paging.Item:
         answer = read(connection)
         return {**answer, **historical.shown(answer, min_effect), **_choices(request), "backends": _backends(request)}
 
@@ -143,17 +143,17 @@ def coverage(request: web.Request) -> reads.Question:
     asked = answers.parsed(tables.Asked, request.query)
     house = request.app[reads.HOUSE]
 
-    def view(connection: sa.Connection) -> views.Item:
+    def view(connection: sa.Connection) -> paging.Item:
         configured = house.controls.cells()
         wanted = tables.named(configured, asked)
         part = tables.part(wanted, asked)
-        shown = tables.matrix(reads.cells_as_known(connection, part[: views.CELLS]), asked)
+        shown = tables.matrix(reads.cells_as_known(connection, part[: cell_facts.CELLS]), asked)
         rows = shown["found"] if asked.state else len({cell.row for cell in wanted})
         pages = {"pages": -(-rows // tables.ROWS), "counts": shown["counts"] if len(part) == len(wanted) else {}}
         return (
             shown
             | pages
-            | {"choices": tables.choices(configured), "states": tables.ALL, "left_out": max(0, len(part) - views.CELLS)}
+            | {"choices": tables.choices(configured), "states": tables.ALL, "left_out": max(0, len(part) - cell_facts.CELLS)}
         )
 
     return view
@@ -164,7 +164,7 @@ def _histories(request: web.Request) -> reads.Question:
     house = request.app[reads.HOUSE]
     part, device = request.query.get("benchmark", "").lower(), request.query.get("device")
 
-    def view(_connection: sa.Connection) -> views.Item:
+    def view(_connection: sa.Connection) -> paging.Item:
         found: dict[str, dict[str, set[str]]] = {}
         for cell in house.controls.cells():
             if not cell.impossible and part in cell.benchmark.lower() and device in (None, cell.device):
@@ -177,12 +177,12 @@ def _histories(request: web.Request) -> reads.Question:
     return view
 
 
-def _subjects(connection: sa.Connection, item: views.Item, more: Sequence[str]) -> views.Item:
+def _subjects(connection: sa.Connection, item: paging.Item, more: Sequence[str]) -> paging.Item:
     commits = {commit for commit in (item["treatment"], item["control"], *more) if commit}
     return {"subjects": views.subjects(connection, item["repository"], commits)}
 
 
-def _choices(request: web.Request) -> views.Item:
+def _choices(request: web.Request) -> paging.Item:
     """What can be chosen among."""
     chosen = request.app[reads.HOUSE].settings()
     return {
@@ -221,7 +221,7 @@ def _standing(request: web.Request, connection: sa.Connection) -> Mapping[str, A
     """What the head of each page says."""
     house = request.app[reads.HOUSE]
     faults = sum(notice.fault for notice in house.board.notices())
-    return {"faults": faults, "paused": house.controls.status()["paused"], "findings": views.to_triage(connection)}
+    return {"faults": faults, "paused": house.controls.status()["paused"], "findings": finding_views.to_triage(connection)}
 
 
 def _without_empty(request: web.Request) -> None:

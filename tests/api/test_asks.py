@@ -14,7 +14,7 @@ import statusd
 
 from aibenchd import errors, model
 from aibenchd.api import asks, peers, server
-from aibenchd.store import outbox, planning, store, views
+from aibenchd.store import outbox, requests, store, views
 
 
 async def test_a_comparison_is_queued(daemon: statusd.Daemon) -> None:
@@ -75,7 +75,7 @@ async def test_who_asks_for_what_the_planner_refuses_hears_it_at_once(
         async with daemon.house.events.subscribe() as happening:
             started.set()
             asked = await anext(happening)
-            settled = planning.refuse if state == "refused" else lambda tx, request, _: planning.granted(tx, request)
+            settled = requests.refuse if state == "refused" else lambda tx, request, _: requests.granted(tx, request)
             await daemon.house.store.write(lambda tx: settled(tx, asked.facts["id"], reason))
 
     for state, reason, expected in (("planned", "", 202), ("refused", "engine has no commit 'b'", 409)):

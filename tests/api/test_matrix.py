@@ -16,30 +16,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aibenchd.api import matrix, pages, screen, server
-from aibenchd.store import views
+from aibenchd.store import cell_facts
 
 LATENCY = {"type": "NET", "metric": "latency", "unit": "us", "treatment": {"p50": 1.0}}
 
 
-def stand(state: str = "decided", verdict: str | None = "unchanged", reason: str = "", **more: Any) -> views.Stand:
+def stand(state: str = "decided", verdict: str | None = "unchanged", reason: str = "", **more: Any) -> cell_facts.Stand:
     facts = {"id": 1, "commit": "c" * 40, "started": state != "waiting", "decided_at": statusd.NOW}
-    return views.Stand(state=state, verdict=verdict if state == "decided" else None, reason=reason, **facts | more)
+    return cell_facts.Stand(state=state, verdict=verdict if state == "decided" else None, reason=reason, **facts | more)
 
 
 def facts(
-    decided: views.Stand | None = None,
+    decided: cell_facts.Stand | None = None,
     numbers: Sequence[float] = (100.0, 110.0, 105.0),
-    newest: views.Stand | None = None,
+    newest: cell_facts.Stand | None = None,
     series: Sequence[dict[str, Any]] = (LATENCY,),
-) -> views.CellFacts:
-    return views.CellFacts(newest or decided or stand(), decided, numbers if decided else (), series)
+) -> cell_facts.Facts:
+    return cell_facts.Facts(newest or decided or stand(), decided, numbers if decided else (), series)
 
 
-def key(cell: server.Cell) -> views.CellKey:
+def key(cell: server.Cell) -> cell_facts.Key:
     return (cell.repository, cell.benchmark_digest, cell.device, cell.backend)
 
 
-def shown(known: views.CellFacts | None, **cell: str) -> dict[str, Any]:
+def shown(known: cell_facts.Facts | None, **cell: str) -> dict[str, Any]:
     configured = statusd.cell(**cell)
     (answer,) = matrix.answer([configured], {} if known is None else {key(configured): known})
     return answer
@@ -64,7 +64,7 @@ def shown(known: views.CellFacts | None, **cell: str) -> dict[str, Any]:
         (facts(stand(verdict="broken", reason="treatment: wrong output: x")), "wrong", "treatment: wrong output: x"),
     ],
 )
-def test_a_cell_is_in_one_state_and_says_why(known: views.CellFacts | None, state: str, reason: str) -> None:
+def test_a_cell_is_in_one_state_and_says_why(known: cell_facts.Facts | None, state: str, reason: str) -> None:
     answer = shown(known)
     assert (answer["state"], answer["reason"]) == (state, reason)
     assert (answer["measured"] is not None) is (state in ("measured", "wrong"))

@@ -111,10 +111,10 @@ def test_an_address_that_cannot_be_says_why(address: str) -> None:
 
 async def test_a_question_that_takes_too_long_is_broken_off(daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     from aibenchd.api import reads
-    from aibenchd.store import views
+    from aibenchd.store import paging
 
     monkeypatch.setattr(reads, "QUERY_SECONDS", 0.0)
-    monkeypatch.setattr(views, "STEPS", 1)
+    monkeypatch.setattr(paging, "STEPS", 1)
     code, answer = await daemon.get("/v1/experiments")
     assert (code, answer["hint"]) == (503, "ask for less: a smaller limit, or more filters")
     monkeypatch.undo()

@@ -13,7 +13,7 @@ import statusd
 
 from aibenchd import events, settings
 from aibenchd.devices import base
-from aibenchd.store import builds, planning, schema, searches, store
+from aibenchd.store import builds, schema, searches, store, window
 from tests.bench import bench_queue, figures
 
 PAIRS, CELLS, DEVICES = 2_000, 500, 25
@@ -37,9 +37,9 @@ async def measured(directory: Path) -> list[figures.Figure]:
             return await journal.read(lambda connection: figures.timed(lambda: read(connection)))
 
         questions: dict[str, Callable[[sa.Connection], object]] = {
-            "the planner's window": lambda c: planning.window(c, ENGINE, PRESENT, statusd.NOW),
-            "of it, the commits in which all is well": lambda c: planning._good(c, "engine"),
-            "of it, what lost its control": lambda c: planning._orphans(c, "engine"),
+            "the planner's window": lambda c: window.of(c, ENGINE, PRESENT, statusd.NOW),
+            "of it, the commits in which all is well": lambda c: window._good(c, "engine"),
+            "of it, what lost its control": lambda c: window._orphans(c, "engine"),
             "what a build takes": lambda c: searches._build_seconds(c, builds.Key("engine", "", "pytorch", "host")),
         }
         found = []
@@ -79,7 +79,7 @@ def _rows(pairs: list[int], made: list[int], rng: random.Random) -> Iterator[tup
             if number >= PAIRS - OPEN:
                 state, verdict = "open", None
             elif rng.random() < 0.001:
-                state, verdict, reason = "skipped", None, planning.CONTROL_DOES_NOT_BUILD
+                state, verdict, reason = "skipped", None, schema.CONTROL_DOES_NOT_BUILD
             yield (
                 pair, f"{cell // DEVICES:064}", f"net-{cell // DEVICES}", "net", f"device-{cell % DEVICES}", "",
                 treatment, control, "", "{}", state, reason, verdict, 0, 0, rng.random(), 10, now, now if verdict else None,

@@ -14,7 +14,19 @@ import statusd
 from aibenchd import events, model, settings
 from aibenchd.devices import base
 from aibenchd.plan import coverage, planner, suspicion
-from aibenchd.store import builds, experiments, noises, planning, requests, revisions, schema, store
+from aibenchd.store import (
+    builds,
+    comparisons,
+    experiments,
+    noises,
+    planning,
+    promotion,
+    requests,
+    revisions,
+    schema,
+    store,
+    window,
+)
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DEVICE = base.DeviceSettings(name="host", kind="local")
@@ -52,8 +64,8 @@ def planned(tx: store.Transaction, *steps: planner.Step) -> None:
     planning.carry_out(tx, ENGINE, steps, EXPERIMENT)
 
 
-def window(connection: sa.Connection) -> planner.Window:
-    return planning.window(connection, ENGINE, [DEVICE], NOW)
+def look(connection: sa.Connection) -> planner.Window:
+    return window.of(connection, ENGINE, [DEVICE], NOW)
 
 
 async def test_a_cell_that_is_new_is_measured_with_one_arm_on_the_newest_pair_and_then_like_all(journal: store.Store) -> None:
@@ -62,7 +74,7 @@ async def test_a_cell_that_is_new_is_measured_with_one_arm_on_the_newest_pair_an
     def write(tx: store.Transaction) -> None:
         first, second, third = line(tx, "a", "b", "c")
         planned(tx, planner.PlanPair(second, first, (old,)))
-        newest = window(tx.connection).newest[DEVICE.platform]
+        newest = look(tx.connection).newest[DEVICE.platform]
         planned(tx, planner.Extend(newest, (new,)), planner.PlanPair(third, second, (old, new)))
 
     await journal.write(write)
@@ -88,7 +100,7 @@ async def test_what_does_not_build_is_not_where_new_cells_are_measured(journal: 
         tx.connection.execute(schema.builds.update().where(schema.builds.c.commit == "b").values(state="failed"))
 
     await journal.write(write)
-    newest = (await journal.read(window)).newest[DEVICE.platform]
+    newest = (await journal.read(look)).newest[DEVICE.platform]
     assert newest.treatment.commit == "a"
 
 
@@ -105,7 +117,7 @@ async def test_a_failed_build_says_nothing_of_other_platforms_and_frameworks(jou
         tx.connection.execute(table.update().where(table.c.framework == "another").values(state="failed"))
 
     await journal.write(write)
-    seen = await journal.read(lambda connection: planning.window(connection, ENGINE, [DEVICE, dsp], NOW))
+    seen = await journal.read(lambda connection: window.of(connection, ENGINE, [DEVICE, dsp], NOW))
     assert seen.unbuildable == {"hexagon": {"b"}, DEVICE.platform: set()}
     assert {platform: pair.treatment.commit for platform, pair in seen.newest.items()} == {"hexagon": "a", DEVICE.platform: "b"}
 
@@ -121,7 +133,7 @@ async def test_a_copy_that_fails_says_nothing_of_its_revision(journal: store.Sto
         tx.connection.execute(schema.builds.update().where(schema.builds.c.copy != 0).values(state="failed"))
 
     await journal.write(write)
-    seen = await journal.read(window)
+    seen = await journal.read(look)
     assert seen.unbuildable == {DEVICE.platform: set()}
     assert seen.newest[DEVICE.platform].treatment.commit == "b"
 
@@ -133,16 +145,16 @@ async def test_cells_whose_controls_do_not_build_are_given_others_one_by_one(jou
     def write(tx: store.Transaction) -> None:
         first, second, third = line(tx, "a", "b", "c")
         planned(tx, planner.PlanPair(third, second, (here,)), planner.PlanPair(third, first, (there,)))
-        ended(tx, "here", state="skipped", reason=planning.CONTROL_DOES_NOT_BUILD)
+        ended(tx, "here", state="skipped", reason=schema.CONTROL_DOES_NOT_BUILD)
 
     await journal.write(write)
-    (orphan,) = (await journal.read(window)).orphans
+    (orphan,) = (await journal.read(look)).orphans
     assert orphan.cells == {here.key}
     await journal.write(lambda tx: planned(tx, planner.PlanPair(orphan.treatment, None, (here,), "why")))
-    assert not (await journal.read(window)).orphans
+    assert not (await journal.read(look)).orphans
     rows = "SELECT reason FROM experiments ORDER BY id"
     assert list(await journal.read(lambda connection: connection.scalars(sa.text(rows)).all())) == [
-        planning.CONTROL_DOES_NOT_BUILD,
+        schema.CONTROL_DOES_NOT_BUILD,
         "",
         "why",
     ]
@@ -160,13 +172,13 @@ async def test_cells_that_were_given_another_control_do_not_hide_the_others_of_t
     def write(tx: store.Transaction) -> None:
         first, second, third = line(tx, "a", "b", "c")
         planned(tx, planner.PlanPair(third, second, (here, there)))
-        ended(tx, "there", state="skipped", reason=planning.CONTROL_DOES_NOT_BUILD)
+        ended(tx, "there", state="skipped", reason=schema.CONTROL_DOES_NOT_BUILD)
         planned(tx, planner.PlanPair(third, first, (there,)))
 
     await journal.write(write)
-    newest = (await journal.read(window)).newest[DEVICE.platform]
+    newest = (await journal.read(look)).newest[DEVICE.platform]
     assert newest.cells == {here.key, there.key}
-    assert (await journal.read(window)).undecided == 1  # revision, whatever it is compared with
+    assert (await journal.read(look)).undecided == 1  # revision, whatever it is compared with
 
 
 async def test_a_cell_that_no_one_has_measured_yet_is_measured_though_the_builds_are_the_same(journal: store.Store) -> None:
@@ -179,7 +191,7 @@ async def test_a_cell_that_no_one_has_measured_yet_is_measured_though_the_builds
         ended(tx, "known", state="decided", verdict=model.Verdict.MEASURED)
         planned(tx, planner.PlanPair(second, first, (new, known)), planner.PlanPair(third, second, (new, known)))
         tx.connection.execute(schema.builds.update().values(state="built", digest="same"))
-        assert planning.promote(tx, identical) == 4
+        assert promotion.promote(tx, identical) == 4
 
     def identical(tx: store.Transaction, experiment: int) -> None:
         same.append(experiment)
@@ -203,23 +215,23 @@ async def test_who_asks_for_two_builds_that_are_the_same_is_told_so(journal: sto
         )
         planning.carry_out(tx, ENGINE, [planner.PlanPair(second, first, (cell("new"),))], EXPERIMENT, request=request)
         tx.connection.execute(schema.builds.update().values(state="built", digest="same"))
-        planning.promote(tx, lambda _, experiment: same.append(experiment))
+        promotion.promote(tx, lambda _, experiment: same.append(experiment))
 
     await journal.write(write)
     assert same == [1]
 
 
-def sides(tx: store.Transaction) -> tuple[planning.Side, planning.Side]:
+def sides(tx: store.Transaction) -> tuple[comparisons.Side, comparisons.Side]:
     line(tx, "a", "b")
     line(tx, "x", repository="other")
     built(tx, "a")
     built(tx, "x", repository=OTHER)
     control = cell("theirs", "eigen", env={"THREADS": "1"}, command_args="--their")
-    return planning.Side(ENGINE, "a", cell("ours", "mkl", experiment={"arms": 1})), planning.Side(OTHER, "x", control)
+    return comparisons.Side(ENGINE, "a", cell("ours", "mkl", experiment={"arms": 1})), comparisons.Side(OTHER, "x", control)
 
 
 def compare(tx: store.Transaction) -> int:
-    return planning.compare(tx, [sides(tx)], EXPERIMENT, 1_000, "someone")
+    return comparisons.compare(tx, [sides(tx)], EXPERIMENT, 1_000, "someone")
 
 
 async def test_a_comparison_runs_each_cell_s_own_from_its_own_repository(journal: store.Store) -> None:
@@ -242,7 +254,7 @@ async def test_a_comparison_runs_each_cell_s_own_from_its_own_repository(journal
 
 async def test_a_comparison_holds_up_no_plan_and_is_no_cell_s_newest(journal: store.Store) -> None:
     await journal.write(compare)
-    seen = await journal.read(window)
+    seen = await journal.read(look)
     assert (seen.undecided, seen.newest, seen.good, seen.orphans) == (0, {}, frozenset(), [])
     assert await journal.read(lambda connection: connection.execute(sa.select(schema.cells)).all()) == []
 
@@ -250,14 +262,14 @@ async def test_a_comparison_holds_up_no_plan_and_is_no_cell_s_newest(journal: st
 async def test_two_cells_of_one_build_are_measured_though_their_programs_are_the_same(journal: store.Store) -> None:
     def write(tx: store.Transaction) -> int:
         treatment, _ = sides(tx)
-        control = planning.Side(ENGINE, "a", cell("ours", "onednn"))
-        return planning.compare(tx, [(treatment, control)], EXPERIMENT, 0, "someone")
+        control = comparisons.Side(ENGINE, "a", cell("ours", "onednn"))
+        return comparisons.compare(tx, [(treatment, control)], EXPERIMENT, 0, "someone")
 
     def identical(tx: store.Transaction, experiment: int) -> None:
         raise AssertionError(f"experiment {experiment} was decided without a trial")
 
     await journal.write(write)
-    assert await journal.write(lambda tx: planning.promote(tx, identical)) == 1
+    assert await journal.write(lambda tx: promotion.promote(tx, identical)) == 1
     assert await journal.read(lambda connection: connection.scalars(sa.select(schema.experiments.c.state)).all()) == ["open"]
 
 
@@ -269,17 +281,17 @@ async def test_the_newest_build_is_of_the_line_and_may_have_left_the_cache(journ
             built(tx, commit, state)
 
     await journal.write(write)
-    newest = await journal.read(lambda connection: planning.newest_built(connection, "engine", "pytorch", "host"))
+    newest = await journal.read(lambda connection: revisions.newest_built(connection, "engine", "pytorch", "host"))
     assert newest is not None
     assert newest.commit == "b"
-    assert await journal.read(lambda connection: planning.newest_built(connection, "engine", "pytorch", "phone")) is None
+    assert await journal.read(lambda connection: revisions.newest_built(connection, "engine", "pytorch", "phone")) is None
 
 
 async def test_a_comparison_has_a_build_made_again_that_was_evicted(journal: store.Store) -> None:
     def write(tx: store.Transaction) -> None:
         pair = sides(tx)
         tx.connection.execute(schema.builds.update().values(state="evicted"))
-        planning.compare(tx, [pair], EXPERIMENT, 0, "someone")
+        comparisons.compare(tx, [pair], EXPERIMENT, 0, "someone")
 
     await journal.write(write)
     waiting = await journal.read(lambda connection: builds.next_of(connection, ["engine"], []))
@@ -295,7 +307,7 @@ async def test_a_cell_is_measured_by_the_number_that_its_history_chose_and_two_c
         for own in (net, *(side.cell for side in two)):
             where = suspicion.Cell("engine", own.selected.digest, own.device.name, own.backend, "net")
             noises.put(tx, where, {"blocks": 9}, chosen)
-        planning.compare(tx, [two], EXPERIMENT, 1_000, "someone")
+        comparisons.compare(tx, [two], EXPERIMENT, 1_000, "someone")
         first, second = line(tx, "c", "d")
         planned(tx, planner.PlanPair(second, first, (net,)))
 
@@ -306,4 +318,4 @@ async def test_a_cell_is_measured_by_the_number_that_its_history_chose_and_two_c
         ).all()
     )
     found = {row.run_type: experiments.design_of(row.design).summary for row in rows}
-    assert found == {"benchmark": chosen, "compare": planning.OF_CELLS}
+    assert found == {"benchmark": chosen, "compare": comparisons.OF_CELLS}

@@ -37,7 +37,7 @@ def sent(tx: store.Transaction, treatment: str, control: str | None = None, spec
         requested_by="me",
     )
     submissions.add(tx, request=number, uid=1000, note="", names={}, specification=specification)
-    planning.granted(tx, number)
+    requests.granted(tx, number)
     pair = statusd.pair(tx, treatment, control, request=number, run_type="submission", repository=model.SUBMITTED)
     built = statusd.build(tx, treatment, repository=model.SUBMITTED)
     statusd.revision(tx, treatment, 0, repository=model.SUBMITTED)

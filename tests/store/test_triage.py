@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import statusd
 
 from aibenchd import errors, events
-from aibenchd.store import findings, planning, schema, store, triage, views
+from aibenchd.store import finding_views, findings, schema, store, triage, window
 
 NOW = statusd.NOW
 LATER = NOW + timedelta(days=7)
@@ -38,7 +38,7 @@ async def make(journal: store.Store, action: str, finding: int = 1, **more: Any)
 
 
 async def shown(journal: store.Store, finding: int = 1) -> dict[str, Any]:
-    item = await journal.read(lambda connection: views.finding(connection, finding))
+    item = await journal.read(lambda connection: finding_views.finding(connection, finding))
     assert item is not None
     return item
 
@@ -111,7 +111,7 @@ async def test_an_accepted_level_is_the_new_baseline(journal: store.Store) -> No
         tx.connection.execute(schema.repositories.insert().values(name="engine"))
 
     await journal.write(commits)
-    good = planning._good
+    good = window._good
     assert await journal.read(lambda connection: good(connection, "engine")) == frozenset()
     await make(journal, triage.ACCEPT)
     assert await journal.read(lambda connection: good(connection, "engine")) == {"c1"}
@@ -133,4 +133,4 @@ async def test_what_shows_an_accepted_level_again_is_a_sighting_and_good(journal
     standing = await journal.read(lambda connection: findings.standing(connection, suspect))
     assert [one.finding for one in standing] == [1]
     await journal.write(lambda tx: findings.sighted(tx, 1, experiment))
-    assert await journal.read(lambda connection: planning._good(connection, "engine")) == {"c1", "c2"}
+    assert await journal.read(lambda connection: window._good(connection, "engine")) == {"c1", "c2"}

@@ -13,7 +13,24 @@ from hypothesis import strategies as st
 
 from aibenchd import errors, events, model
 from aibenchd.plan import suspicion
-from aibenchd.store import builds, findings, merges, noises, planning, schema, searches, selfchecks, series, store, triage, views
+from aibenchd.store import (
+    builds,
+    cell_facts,
+    finding_views,
+    findings,
+    merges,
+    noises,
+    paging,
+    planning,
+    schema,
+    searches,
+    selfchecks,
+    series,
+    store,
+    triage,
+    views,
+    window,
+)
 
 STATES = ("waiting", "open", "decided", "skipped")
 VERDICTS = (None, "regressed", "unchanged")
@@ -193,7 +210,7 @@ def test_cells_have_their_newest_and_their_newest_decided_experiments(
             for experiment, key, by_request in planned
             if not by_request and verdicts.get(experiment, "identical") != "identical"
         }
-        shown = views.coverage(connection, [("engine", "a"), ("engine", "b")])
+        shown = cell_facts.coverage(connection, [("engine", "a"), ("engine", "b")])
         assert {key: facts.newest.id for key, facts in shown.items()} == newest
         assert {key: facts.decided.id for key, facts in shown.items() if facts.decided} == decided
     finally:
@@ -201,14 +218,14 @@ def test_cells_have_their_newest_and_their_newest_decided_experiments(
 
 
 def test_cells_that_are_no_more_leave_those_that_are_shown(connection: sa.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "CELLS", 3)
+    monkeypatch.setattr(cell_facts, "CELLS", 3)
     try:
         tx = store.Transaction(connection)
         pair, built = statusd.pair(tx, "a"), statusd.build(tx, "a")
         for benchmark in ("kept", *(f"edited {number}" for number in range(5))):
             statusd.experiment(tx, pair, built, benchmark=benchmark, device="phone", backend="cpu")
-        assert list(views.coverage(connection, [("engine", "kept")])) == [("engine", "kept", "phone", "cpu")]
-        assert len(views.coverage(connection, [("engine", f"edited {number}") for number in range(5)])) == 3
+        assert list(cell_facts.coverage(connection, [("engine", "kept")])) == [("engine", "kept", "phone", "cpu")]
+        assert len(cell_facts.coverage(connection, [("engine", f"edited {number}") for number in range(5)])) == 3
     finally:
         connection.rollback()
 
@@ -228,14 +245,16 @@ QUESTIONS = {
     "subjects": lambda c: views.subjects(c, "engine", ["a", "b"]),
     "samples": lambda c: views.samples(c, 1),
     "verdicts": lambda c: views.verdicts(c, 10),
-    "findings": lambda c: views.findings(c, views.FindingQuery()),
-    "findings of a kind": lambda c: views.findings(c, views.FindingQuery(state="open", triage="none", device="lab-host")),
-    "a finding": lambda c: views.finding(c, 1),
-    "what nobody has looked at": views.to_triage,
+    "findings": lambda c: finding_views.findings(c, finding_views.FindingQuery()),
+    "findings of a kind": lambda c: finding_views.findings(
+        c, finding_views.FindingQuery(state="open", triage="none", device="lab-host")
+    ),
+    "a finding": lambda c: finding_views.finding(c, 1),
+    "what nobody has looked at": finding_views.to_triage,
     "what is not muted any more": lambda c: triage.lapsed(c, statusd.NOW),
     "what is searched though it was accepted": searches.to_stop,
     "revisions": lambda c: views.revisions(c, views.RevisionQuery(repository="engine")),
-    "coverage": lambda c: views.coverage(c, [("engine", "squeeze"), ("engine", "other")]),
+    "coverage": lambda c: cell_facts.coverage(c, [("engine", "squeeze"), ("engine", "other")]),
     "history": lambda c: views.history(c, views.HistoryQuery(benchmark="squeeze", device="phone")),
     "builds": lambda c: views.builds(c, views.BuildQuery()),
     "a request": lambda c: views.request(c, 1),
@@ -245,7 +264,7 @@ QUESTIONS = {
     "what stands": lambda c: [findings.standing(c, one.suspect) for one in findings.known(c, CELL)],
     "what is searched": searches.to_search,
     "what searches have named": lambda c: searches.named(c, OF, suspicion.Fault.SLOWER),
-    "one finding": lambda c: views.finding(c, 1),
+    "one finding": lambda c: finding_views.finding(c, 1),
     "what merges brought in": lambda c: merges.known(c, "engine", ["a", "b"]),
     "a search": lambda c: searches.searched(c, 1),
     "what was decided": lambda c: series.decided_since(c, statusd.NOW),
@@ -288,9 +307,9 @@ def test_no_question_walks_through_a_whole_table(connection: sa.Connection, ques
 
 
 FEW = {
-    "what is undecided": (lambda c: planning._undecided(c, "engine", ["phone"]), "experiments USING INDEX experiments_undecided"),
-    "what is good": (lambda c: planning._good(c, "engine"), "experiments USING INDEX experiments_bad"),
-    "what lost its control": (lambda c: planning._orphans(c, "engine"), "experiments USING INDEX experiments_orphaned"),
+    "what is undecided": (lambda c: window._undecided(c, "engine", ["phone"]), "experiments USING INDEX experiments_undecided"),
+    "what is good": (lambda c: window._good(c, "engine"), "experiments USING INDEX experiments_bad"),
+    "what lost its control": (lambda c: window._orphans(c, "engine"), "experiments USING INDEX experiments_orphaned"),
     "what a build takes": (
         lambda c: searches._build_seconds(c, builds.Key("engine", "a", "pytorch", "host")),
         "builds USING INDEX builds_made",
@@ -328,10 +347,10 @@ def _plan(connection: sa.Connection, statement: str, values: Any) -> list[str]:
 
 
 async def test_a_question_has_a_deadline_and_the_next_one_its_own(journal: store.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "STEPS", 1)
+    monkeypatch.setattr(paging, "STEPS", 1)
 
     def slow(connection: sa.Connection) -> Any:
-        with views.deadline(connection, 0.0):
+        with paging.deadline(connection, 0.0):
             return views.counts(connection)
 
     with pytest.raises(errors.QueryTooSlowError):

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from browser import Browser
 
 from aibenchd import events
-from aibenchd.store import schema, views
+from aibenchd.store import finding_views, schema
 
 HISTORY = "/history?benchmark=resnet50&device=lab-host"
 PAGES = (
@@ -124,7 +124,7 @@ async def test_a_finding_is_triaged_by_keyboard_alone(dashboard: pastweeks.Dashb
         assert browser.complaints() == []
 
     await seen(work)
-    found = await dashboard.house.store.read(lambda connection: views.finding(connection, 1))
+    found = await dashboard.house.store.read(lambda connection: finding_views.finding(connection, 1))
     assert found is not None
     assert (found["triage"], found["triages"][0]["why"]) == ("acknowledged", "the profiler needs it")
 

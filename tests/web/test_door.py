@@ -18,7 +18,7 @@ import statusd
 
 from aibenchd import errors, settings
 from aibenchd.api import peers, server
-from aibenchd.store import views
+from aibenchd.store import finding_views
 
 TOKEN = "correct-horse-battery-staple"
 NOBODY = 65534
@@ -38,7 +38,7 @@ async def post(client: aiohttp.ClientSession, url: str, form: dict[str, str], **
 
 
 async def triage_of(dashboard: pastweeks.Dashboard) -> Any:
-    found = await dashboard.house.store.read(lambda connection: views.finding(connection, 1))
+    found = await dashboard.house.store.read(lambda connection: finding_views.finding(connection, 1))
     return found and found["triage"]
 
 
@@ -132,7 +132,7 @@ async def test_with_a_token_nothing_is_seen_without_it(tmp_path: Path, client: a
         assert await post(client, f"{dashboard.url}/sign-in", form) == (303, "/findings/1")
         made = {"key": await key(client, f"{dashboard.url}/findings/1"), "action": "accept", "why": "worth it"}
         assert (await post(client, f"{dashboard.url}/findings/1/triage", made))[0] == 303
-        found = await dashboard.house.store.read(lambda connection: views.finding(connection, 1))
+        found = await dashboard.house.store.read(lambda connection: finding_views.finding(connection, 1))
         assert found is not None
         assert [(one["by"], one["why"]) for one in found["triages"]] == [("kim", "worth it")]
         out = {"key": await key(client, f"{dashboard.url}/findings/1")}
