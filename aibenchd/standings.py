@@ -12,7 +12,7 @@ from collections.abc import Callable
 import anyio
 import structlog
 
-from aibenchd import following
+from aibenchd import following, verifying
 from aibenchd import settings as configuration
 from aibenchd.report import recording, standing
 from aibenchd.store import standings, store
@@ -20,7 +20,7 @@ from aibenchd.store import standings, store
 TOPICS = ("revision.", "experiment.", "finding.", "daemon.")
 LEAST_SECONDS = 1.0  # between two looks: each reads all cells of the commits that something ended of
 LOOK_SECONDS = 300.0  # between two looks though nothing was told
-UNVERIFIED = (following.NOT_VERIFIED, following.ALONE)  # reasons of findings of which no one will know more
+UNVERIFIED = (verifying.NOT_VERIFIED, verifying.ALONE)  # reasons of findings of which no one will know more
 
 log = structlog.get_logger()
 

@@ -15,7 +15,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import anyio.to_thread
 
-from aibenchd import board, events, following, hostgate, housekeeping, planning, plugins, profiling, services, settings, standings
+from aibenchd import (
+    board,
+    events,
+    following,
+    histories,
+    hostgate,
+    housekeeping,
+    planning,
+    plugins,
+    profiling,
+    services,
+    settings,
+    standings,
+)
 from aibenchd.build import builder
 from aibenchd.devices import base as devices
 from aibenchd.devices import launching, local
@@ -198,7 +211,7 @@ class Histories(services.Service):
     """What only many experiments show: noise, and drifts."""
 
     def __init__(self, _chosen: str, rooms: Rooms) -> None:
-        self._histories = following.Histories(rooms.store, lambda: rooms.world().settings)
+        self._histories = histories.Histories(rooms.store, lambda: rooms.world().settings)
 
     async def run(self) -> None:
         await self._histories.run()

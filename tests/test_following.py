@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 import statusd
 
-from aibenchd import creeping, events, following, model, settings
+from aibenchd import bisecting, creeping, events, following, histories, model, settings
 from aibenchd.plan import searching, suspicion
 from aibenchd.report import recording
 from aibenchd.report.formats import webhook
@@ -600,7 +600,7 @@ async def test_a_search_on_a_line_that_was_rewritten_leaves_no_experiment_open(j
     await journal.write(lambda tx: tx.connection.execute(left) and None)
     await one.look()
     assert {state for *_, state, _ in await steps(journal)} == {"cancelled"}
-    assert await rows(journal, f.c.search, f.c.culprits) == [("impossible", {"reason": following.OFF_BRANCH})]
+    assert await rows(journal, f.c.search, f.c.culprits) == [("impossible", {"reason": bisecting.OFF_BRANCH})]
 
 
 def on_the_phone(tx: store.Transaction, like: int = 1, number: int = 100, **facts: Any) -> None:
@@ -984,7 +984,7 @@ async def test_iterations_say_nothing_of_what_is_no_time(journal: store.Store, m
 
     await journal.write(write)
     for _ in range(2):
-        looked = following.Histories(journal, lambda: settings.Settings.model_validate(statusd.CONFIGURATION))
+        looked = histories.Histories(journal, lambda: settings.Settings.model_validate(statusd.CONFIGURATION))
         await looked.look()
     assert await journal.read(lambda connection: noises.now(connection, CELL)) == chosen
     (listed,) = await journal.read(noises.listing)
