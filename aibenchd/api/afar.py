@@ -42,6 +42,11 @@ class Daemon(call.Daemon):
         self._carrier: subprocess.Popen[bytes] | None = None
 
     def connected(self) -> socket.socket:
+        """One end of a pair of sockets, whose other end ssh carries; that ssh did not get there shows once it is read.
+
+        Raises:
+            Unreachable: ssh cannot be run.
+        """
         command = f'env PATH="$PATH:{INSTALLED}" aibenchctl {f"-s {shlex.quote(self.path)} " if self.path else ""}dial'
         ours, theirs = socket.socketpair()
         try:

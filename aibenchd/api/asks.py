@@ -162,24 +162,28 @@ async def reload(request: web.Request) -> web.Response:
 
 
 async def pause(request: web.Request) -> web.Response:
+    """Have no block and no build begin from now on; what runs is finished."""
     await answers.body(request, Ask)
     await request.app[reads.HOUSE].controls.pause(request[PEER].name)
     return done({"paused": True})
 
 
 async def resume(request: web.Request) -> web.Response:
+    """Go on where a person had it pause; whatever else holds it back still does."""
     await answers.body(request, Ask)
     await request.app[reads.HOUSE].controls.resume(request[PEER].name)
     return done({"paused": False})
 
 
 async def drain(request: web.Request) -> web.Response:
+    """Have a device take no block after the one that runs, and undo what was changed on it; how it stands."""
     device = await _device(request)
     await request.app[reads.HOUSE].controls.drain(device, request[PEER].name)
     return done({"device": device, **_stands(request, device)})
 
 
 async def undrain(request: web.Request) -> web.Response:
+    """Have a device take blocks again; how it stands."""
     device = await _device(request)
     await request.app[reads.HOUSE].controls.undrain(device, request[PEER].name)
     return done({"device": device, **_stands(request, device)})
@@ -368,4 +372,5 @@ def _repository(house: server.House, name: str | None) -> str:
 
 
 def done(facts: model.JsonObject, status: int = 200) -> web.Response:
+    """What was done, as the answer to who asked for it."""
     return answers.json_response(answers.dumps(facts), status)

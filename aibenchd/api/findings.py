@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from aibenchd.api import pages, screen
+from aibenchd.api import experiments, screen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ LEAST_SHOWN = 0.005  # probability of a commit that is listed
 
 
 def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """A page of findings: what is not confirmed, or not any more, is dim; of a search that goes on, what it has so far."""
     items = answer["findings"]
     head = (
         "id",
@@ -41,13 +42,13 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
             str(item["id"]),
             item["state"],
             item["triage"],
-            pages.ended(item),
+            experiments.ended(item),
             screen.interval(item),
             item["device"],
             item["backend"],
             item["benchmark"],
-            item["treatment"][: pages.SHORT],
-            (item["control"] or "")[: pages.SHORT],
+            item["treatment"][: screen.SHORT],
+            (item["control"] or "")[: screen.SHORT],
             _culprits(item),
             _whose(item),
             out.ago(item["found_at"]),
@@ -56,28 +57,28 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
         for item in items
     ]
     out.table(head, rows, [item["verdict"] if item["confirmed"] else "dim" for item in items])
-    pages.more(out, answer)
+    out.more(answer)
 
 
 def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what and where, how sure, since which commit, and what it is made of."""
     shown = answer["verdict"] if answer["confirmed"] else "dim"
-    out.line(f"finding {answer['id']}: {answer['state']}, {pages.ended(answer)} {screen.interval(answer)}", shown)
-    pages.fact_lines(out, [(name, answer[name]) for name in FACTS])
-    pages.fact_lines(out, [("reason", answer["reason"]), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
+    out.line(f"finding {answer['id']}: {answer['state']}, {experiments.ended(answer)} {screen.interval(answer)}", shown)
+    out.facts([(name, answer[name]) for name in FACTS])
+    out.facts([("reason", answer["reason"]), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
     first = f"experiment {answer['suspect']} {screen.interval(answer['first_seen'])}"
-    pages.fact_lines(out, [("first seen in", first.rstrip()), ("verified in", _again(answer))])
+    out.facts([("first seen in", first.rstrip()), ("verified in", _again(answer))])
     if answer["evidence"] is not None:
         odds = math.exp(min(answer["evidence"], LARGEST))
-        pages.fact_lines(out, [("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
+        out.facts([("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
     _searching(out, answer)
     _suspected(out, answer["culprits"] or {}, answer["commits"])
     _explained(out, answer["explained"] or {})
     _profiled(out, answer["profile"])
     for made in answer["triages"]:
-        pages.fact_lines(out, [(made["action"], _made(out, made))])
+        out.facts([(made["action"], _made(out, made))])
     for item in answer["seen_again"]:
-        out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: pages.SHORT]} {screen.interval(item)}")
+        out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: screen.SHORT]} {screen.interval(item)}")
     _further(out, answer)
 
 
@@ -88,7 +89,7 @@ def _further(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.line()
     out.line(f"its blocks: aibenchctl show {answer['verify'] or answer['suspect']}", "dim")
     if answer["control"]:
-        commits = [answer[arm][: pages.SHORT] for arm in ("treatment", "control")]
+        commits = [answer[arm][: screen.SHORT] for arm in ("treatment", "control")]
         words = ["ab", *commits, "--benchmark", answer["benchmark"], "--device", answer["device"], "--wait"]
         out.line(f"once more:  aibenchctl {shlex.join(words)}", "dim")
 
@@ -118,13 +119,13 @@ def _suspected(out: screen.Screen, found: dict[str, Any], commits: dict[str, Any
             out.line(f"  {_named(culprit)}: {screen.interval({'estimate': culprit['effect'], **culprit})}")
         for commit in (*culprit["commits"], *culprit.get("within", ())):
             if commit in commits:
-                out.line(f"    {commit[: pages.SHORT]} {commits[commit]['subject']} ({commits[commit]['author']})")
+                out.line(f"    {commit[: screen.SHORT]} {commits[commit]['subject']} ({commits[commit]['author']})")
     likely = {commit: share for commit, share in (found.get("by_commit") or {}).items() if share >= LEAST_SHOWN}
     for commit, share in likely.items() if len(likely) > 1 else ():
-        out.line(f"  {share:6.1%} {commit[: pages.SHORT]}")
+        out.line(f"  {share:6.1%} {commit[: screen.SHORT]}")
     for merge in found.get("merges", ()):
         said = f"{merge['search']}; {merge['reason']}" if merge["reason"] else merge["search"]
-        out.line(f"  inside merge {merge['commit'][: pages.SHORT]}, commits {merge['commits']}: {said}")
+        out.line(f"  inside merge {merge['commit'][: screen.SHORT]}, commits {merge['commits']}: {said}")
     if found.get("devices"):
         blocks = ", ".join(f"{device} ({count})" for device, count in found["devices"].items())
         out.line(f"  searched on, with blocks: {blocks}; commits built for all: {found.get('builds', 0)}")
@@ -223,6 +224,6 @@ def _whose(finding: dict[str, Any]) -> str:
 
 def _named(culprit: dict[str, Any]) -> str:
     """A group of neighbours, and the merge that brought them in, outermost first where it is in another one."""
-    commits = "/".join(commit[: pages.SHORT] for commit in culprit["commits"])
-    merges = " > ".join(commit[: pages.SHORT] for commit in culprit.get("within", ()))
+    commits = "/".join(commit[: screen.SHORT] for commit in culprit["commits"])
+    merges = " > ".join(commit[: screen.SHORT] for commit in culprit.get("within", ()))
     return f"{commits} (merged by {merges})" if merges else commits

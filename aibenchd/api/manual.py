@@ -8,7 +8,7 @@ from aibenchd import completion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from aibenchd.api import client
+    from aibenchd.api import commandline
 
 PROGRAM = "aibenchctl"
 SHORT = {"host": "-H, ", "socket": "-s, ", "help": "-h, "}
@@ -129,7 +129,7 @@ def exit_codes(name: str) -> dict[int, str]:
     }
 
 
-def usage(name: str, command: client.Command, general: Mapping[str, str]) -> str:
+def usage(name: str, command: commandline.Command, general: Mapping[str, str]) -> str:
     """What ``NAME --help`` prints."""
     arguments = [(word, WORDS[word]) for word in dict.fromkeys(command.arguments.split())]
     options = [(_written(option, value), _about(name, option)) for option, value in (command.options | dict(general)).items()]
@@ -161,7 +161,7 @@ def _table(title: str, rows: list[tuple[str, str]]) -> list[str]:
 
 
 def tree(
-    commands: Mapping[str, client.Command], general: Mapping[str, str], choices: Mapping[str, tuple[str, ...]]
+    commands: Mapping[str, commandline.Command], general: Mapping[str, str], choices: Mapping[str, tuple[str, ...]]
 ) -> completion.Command:
     """All commands, as completion scripts are made of them."""
     shared = tuple(_option("", name, value) for name, value in general.items())

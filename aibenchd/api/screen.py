@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _GAP = "  "
+SHORT = 12  # characters of a commit
 STYLES = {  # by the names of verdicts and states, as terminals have them
     "heading": "1",
     "regressed": "31",
@@ -40,6 +41,17 @@ class Screen:
 
     def line(self, text: str = "", style: str = "") -> None:
         self._put(self._cut(printable(text)), style)
+
+    def facts(self, named: Sequence[tuple[str, str | None]]) -> None:
+        """What is known of one thing, a line each; nothing of what is empty."""
+        for name, value in named:
+            if value:
+                self.line(f"  {name:16}{value}")
+
+    def more(self, answer: dict[str, Any]) -> None:
+        """How a list goes on, where this was not its last page."""
+        if answer["next"] is not None:
+            self.line(f"there are more: --cursor {answer['next']}", "dim")
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
         """Rows under their headings; ``styles`` has one style per row, by the names of verdicts and states."""
@@ -99,6 +111,7 @@ class Status:
         self.show("")
 
     def show(self, text: str) -> None:
+        """Say this in place of what was said before; an empty text leaves nothing."""
         if self.on_terminal:
             columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
             sys.stderr.write(f"\r\033[K{printable(text)[: columns - 1]}")
@@ -170,6 +183,11 @@ def change(value: float, unit: str) -> str:
 def tally(counts: dict[str, int]) -> str:
     """Counts by name, as ``3 open, 1 regressed``."""
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def style_of(item: dict[str, Any]) -> str:
+    """The name in :data:`STYLES` that an item of an answer is shown in, by its verdict or state; others have no style."""
+    return "fault" if item.get("fault") else str(item.get("verdict") or item["state"])
 
 
 def _width() -> int:

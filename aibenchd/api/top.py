@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from aibenchd.api import call, findings, pages, screen
+from aibenchd.api import call, devices, experiments, findings, pages, screen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 PAGES: tuple[tuple[str, str, Show], ...] = (
     ("now", "/v1/status", pages.status),
-    ("devices", "/v1/devices", pages.devices),
-    ("experiments", "/v1/experiments", pages.experiments),
+    ("devices", "/v1/devices", devices.devices),
+    ("experiments", "/v1/experiments", experiments.experiments),
     ("findings", "/v1/findings", findings.findings),
     ("builds", "/v1/builds", pages.builds),
     ("sinks", "/v1/sinks", pages.sinks),

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from aibenchd.api import pages
+from aibenchd.api import experiments, screen
 from aibenchd.store import schema
 
 
@@ -63,7 +63,7 @@ def changes(history: Sequence[Mapping[str, Any]], min_effect: float | None) -> C
         "values": [_percent(item["estimate"]) for item in shown],
         "low": [_percent(item["low"]) for item in shown],
         "high": [_percent(item["high"]) for item in shown],
-        "verdicts": [pages.ended(item) for item in shown],
+        "verdicts": [experiments.ended(item) for item in shown],
         "links": [f"/experiments/{item['id']}" for item in shown],
     }
     labels = [_commit(item["treatment"], item["subject"]) for item in shown]
@@ -229,4 +229,4 @@ def _percent(ratio: float | None) -> float | None:
 
 
 def _commit(commit: str, subject: str | None) -> str:
-    return f"{commit[: pages.SHORT]} {subject or ''}".rstrip()
+    return f"{commit[: screen.SHORT]} {subject or ''}".rstrip()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aibenchd import model
-from aibenchd.api import pages, screen
+from aibenchd.api import experiments, screen
 from aibenchd.store import paging, schema
 from aibenchd.web import charts
 
@@ -22,7 +22,7 @@ def shown(item: paging.Item, samples: Mapping[str, Sequence[float]]) -> paging.I
     operators = [result for result in item["results"] if result["type"].split(" ")[0] not in WHOLE]
     operators.sort(key=_weight, reverse=True)
     blocks = item["blocks"]
-    numbers = ("treatment", "control", *(pages.TAILS.values() if item["in_tail"] else ()))
+    numbers = ("treatment", "control", *(experiments.TAILS.values() if item["in_tail"] else ()))
     said, shown_unit = charts.aligned([block[number] for block in blocks for number in numbers], unit)
     for place, block in enumerate(blocks):
         block["trials_run"] = len(block["trials"])

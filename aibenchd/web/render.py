@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import jinja2
 import markupsafe
 
-from aibenchd.api import pages, screen
+from aibenchd.api import devices, experiments, screen
 from aibenchd.store import triage
 from aibenchd.web import charts, tables
 
@@ -35,6 +35,7 @@ def page(template: str, facts: Mapping[str, Any]) -> str:
 
 @functools.cache
 def environment() -> jinja2.Environment:
+    """Made once; in its templates all text is escaped, and a name that nothing was given for is an error."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -49,9 +50,9 @@ def environment() -> jinja2.Environment:
         "percent": percent,
         "quantity": screen.quantity,
         "figure": figure,
-        "busy_for": pages.busy_for,
+        "busy_for": devices.busy_for,
         "finds": finds,
-        "left": pages.left_of,
+        "left": experiments.left_of,
         "share": share,
         "signed": signed,
         "short": short,
@@ -137,7 +138,7 @@ def share(ratio: float | None) -> str:
 
 def word(item: Mapping[str, Any]) -> str:
     """How an experiment ended or stands."""
-    return pages.ended(item)
+    return experiments.ended(item)
 
 
 def quantity_of(value: float | None, unit: str, signed: bool = False) -> str:

@@ -23,8 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aibenchd import events
-from aibenchd.api import call, client, naming, pages, screen, server
-from aibenchd.store import requests, schema, store
+from aibenchd.api import call, client, commandline, commands, experiments, naming, requests, screen, server, waiting
+from aibenchd.store import requests as stored
+from aibenchd.store import schema, store
 
 CLIENT = [sys.executable, "-m", "aibenchd.api.client"]
 
@@ -239,7 +240,7 @@ async def test_requests_say_what_became_of_them(daemon: statusd.Daemon) -> None:
     def rows(tx: store.Transaction) -> None:
         built = statusd.build(tx, "b")
         for verdicts in (["regressed", "unchanged", "unchanged"], ["cancelled"], []):
-            number = requests.add(
+            number = stored.add(
                 tx, repository="engine", treatment="b", control="a", benchmarks=[], devices=[], priority=0, requested_by="me"
             )
             pair = statusd.pair(tx, "b", "a", request=number)
@@ -409,14 +410,14 @@ def test_who_waits_hears_how_far_it_is_and_for_what() -> None:
         {"name": "host", "state": "ready", "reason": ""},
         {"name": "phone", "state": "lost", "reason": "gone"},
     ]
-    assert pages.standing(asked, devices) == "request 7: waits to be planned"
+    assert requests.standing(asked, devices) == "request 7: waits to be planned"
     items = [item("open", "board"), item("open", "host"), item("decided", "phone"), item("waiting", "phone")]
     planned = asked | {"state": "planned", "experiments": items, "outcomes": {"open": 2, "unchanged": 1, "waiting": 1}}
     told = "request 7: 2 open, 1 unchanged, 1 waiting; builds are waited for; "
-    assert pages.standing(planned, devices) == f"{told}board waiting: 81 °C, begins at 70 or below; host ready"
+    assert requests.standing(planned, devices) == f"{told}board waiting: 81 °C, begins at 70 or below; host ready"
     items[0]["seconds_left"] = items[1]["seconds_left"] = 150
     told = told.replace("builds", "about 5m of device time left for 2 of 3; builds")
-    assert pages.standing(planned, devices).startswith(told)
+    assert requests.standing(planned, devices).startswith(told)
 
 
 async def test_how_far_it_is_is_told_on_a_terminal_alone(daemon: statusd.Daemon) -> None:
@@ -432,9 +433,9 @@ def test_that_the_daemon_is_away_is_told_while_it_is_waited_for(tmp_path: Path, 
     told: list[str] = []
     status = screen.Status()
     monkeypatch.setattr(status, "show", told.append)
-    monkeypatch.setattr(client, "RESTART_SECONDS", 0.0)
+    monkeypatch.setattr(waiting, "RESTART_SECONDS", 0.0)
     with pytest.raises(call.Unreachable):
-        client._patient(client.Call(["-s", str(tmp_path / "none"), "ab", "b"]), "/v1/requests/1", status)
+        waiting._patient(commandline.Call(["-s", str(tmp_path / "none"), "ab", "b"], commands.COMMANDS), "/v1/requests/1", status)
     assert told == ["no daemon answers; it is waited for, 0 s at most"]
 
 
@@ -548,7 +549,7 @@ def test_spans_are_in_their_largest_unit(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(0.0034, "3.4 ms"), (0.25, "250 ms"), (11.23, "11.2 s"), (0.0, "0 s")])
 def test_a_short_trial_takes_more_than_nothing(seconds: float, said: str) -> None:
     trial = {"arm": "control", "outcome": "ok", "seconds": seconds, "reason": ""}
-    assert pages._trial(trial) == f"control {said}"
+    assert experiments._trial(trial) == f"control {said}"
 
 
 def test_it_imports_nothing_but_the_standard_library_and_little_of_that() -> None:
@@ -561,7 +562,8 @@ def test_it_imports_nothing_but_the_standard_library_and_little_of_that() -> Non
     assert ours == {
         "aibenchd",
         "aibenchd.api",
-        *(f"aibenchd.api.{name}" for name in ("call", "client", "findings", "pages", "screen")),
+        *(f"aibenchd.api.{name}" for name in ("call", "client", "commandline", "commands", "screen", "waiting")),
+        *(f"aibenchd.api.{name}" for name in ("devices", "experiments", "findings", "pages", "requests")),
     }
     assert not modules & {
         "argparse",
@@ -614,5 +616,5 @@ async def test_a_finding_shows_what_each_profiler_says(full: statusd.Daemon) -> 
 
 def test_names_hold_nothing_that_a_terminal_obeys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(naming, "of", lambda *_: iter(["lab\x1b[2J", "phone"]))
-    assert client.names(client.Call(["-s", "/nowhere", "names", "devices"])) == client.DONE
+    assert commands.names(commandline.Call(["-s", "/nowhere", "names", "devices"], commands.COMMANDS)) == commandline.DONE
     assert capsys.readouterr().out == "lab [2J\nphone\n"

@@ -1,0 +1,197 @@
+"""What people see of experiments: how one ended or stands, its blocks, what was measured, and those of a series."""
+
+from __future__ import annotations
+
+from aibenchd.api import screen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+COMPARE = "compare"  # the run type of a comparison of two cells
+TAILS = {"tail: treatment": "treatment_tail", "tail: control": "control_tail"}  # columns of blocks that are judged in the tail
+OF_CELLS = {"regressed": "slower", "improved": "faster", "unchanged": "as fast"}  # a comparison of cells regresses nothing
+
+
+def left_of(experiment: dict[str, Any]) -> str:
+    """What it is expected to take still; empty where it is decided, or that is not known."""
+    if experiment["seconds_left"] is None:
+        return ""
+    late = "; its budget will hardly decide it, so that others go first" if experiment["out_of_reach"] else ""
+    return f"{screen.left(experiment['blocks_left'], experiment['seconds_left'])} left{late}"
+
+
+def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """A page of experiments, which ``left_of`` says more of while they are undecided."""
+    items = answer["experiments"]
+    head = (
+        "id",
+        "verdict",
+        "change",
+        "blocks",
+        "run",
+        "device",
+        "backend",
+        "benchmark",
+        "treatment",
+        "control",
+        "when",
+        "reason",
+    )
+    rows = [
+        (
+            str(item["id"]),
+            ended(item),
+            screen.interval(item),
+            str(item["block_count"]),
+            item["run_type"],
+            item["device"],
+            item["backend"],
+            item["benchmark"],
+            item["treatment"][: screen.SHORT],
+            (item["control"] or "")[: screen.SHORT],
+            out.ago(item["decided_at"] or item["started_at"] or item["created_at"]),
+            "; ".join(filter(None, (left_of(item), item["reason"]))),
+        )
+        for item in items
+    ]
+    out.table(head, rows, [item["verdict"] or item["state"] for item in items])
+    out.more(answer)
+
+
+def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """All about one: what it is, its blocks, what was measured."""
+    out.line(f"experiment {answer['id']}: {ended(answer)} {screen.interval(answer)}".rstrip(), screen.style_of(answer))
+    out.facts([("expected", left_of(answer))])
+    facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
+    out.facts([(name, answer[name]) for name in facts])
+    out.facts([(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])
+    out.facts([("decided on", answer["decided_on"])])
+    out.facts([(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
+    builds = [(arm, build) for arm, build in answer["builds"].items() if build]
+    out.facts([(f"{arm} build", f"{build['id']}, {build['state']}, {build['digest'][: screen.SHORT]}") for arm, build in builds])
+    for lost in answer["excluded"]:
+        trials = "1 trial of the {} does" if lost["trials"] == 1 else f"{lost['trials']} trials of the {{}} do"
+        out.line(f"  {trials.format(lost['arm'])} not count, {lost['cause']}: {lost['reason']}")
+    if answer["blocks"]:
+        out.line()
+        _blocks(out, answer)
+    if answer["results"]:
+        out.line()
+        _results(out, answer["results"])
+
+
+def history(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """A page of one benchmark on one device; then, where it is one series, what its levels are and whether it creeps."""
+    items = answer["history"]
+    series = answer["series"] or {"levels": [], "creep": None}
+    levels = {one["commit"]: one for one in series["levels"]}
+    head = ("id", "verdict", "change", "level", "backend", "treatment", "committed", "measured", "subject")
+    rows = [
+        (
+            str(item["id"]),
+            ended(item),
+            screen.interval(item),
+            _level(levels.get(item["treatment"])),
+            item["backend"],
+            item["treatment"][: screen.SHORT],
+            out.ago(item["treatment_time"]),
+            "; ".join(
+                f"{result['metric']} {statistic(result['treatment'], result['unit'])}"
+                for result in item["results"]
+                if result["treatment"]
+            ),
+            item["subject"] or "",
+        )
+        for item in items
+    ]
+    out.table(head, rows, [item["verdict"] or "" for item in items])
+    out.more(answer)
+    if levels:
+        oldest = series["levels"][0]["commit"][: screen.SHORT]
+        out.line(
+            f"level: time over that of {oldest}, all comparisons of the series taken together, ± half of its 90 % interval", "dim"
+        )
+    creep = series["creep"]
+    if creep and creep["creeps"]:
+        since = " … ".join(commit[: screen.SHORT] for commit in creep["since"])
+        out.line(f"it creeps: {screen.interval(creep)} since {since}", "regressed")
+
+
+def _level(level: dict[str, Any] | None) -> str:
+    return "" if level is None else f"{level['ratio']:.3f} ±{(level['high'] - level['low']) / 2:.3f}"
+
+
+def _blocks(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """Its blocks; with the slow iterations of each process where the verdict is theirs."""
+    blocks, tails = answer["blocks"], TAILS if answer.get("in_tail") else {}
+    head = ("block", "stratum", "order", "treatment", "control", *tails, "interval so far", "trials")
+    rows = [
+        (
+            str(block["number"]),
+            str(block["stratum"]),
+            block["order"],
+            _number(block["treatment"]),
+            _number(block["control"]),
+            *(_number(block[arm]) for arm in tails.values()),
+            screen.interval(block),
+            "; ".join(_trial(trial) for trial in block["trials"]),
+        )
+        for block in blocks
+    ]
+    out.table(head, rows, ["" if block["valid"] else "failed" for block in blocks])
+    summary = answer["decided_on"].partition(";")[0]
+    out.line("treatment, control: one number of each process" + (f", the {summary}" if summary else ""), "dim")
+    if tails:
+        out.line("tail: of each process the mean of the slowest quarter; the last interval is of these", "dim")
+
+
+def _trial(trial: dict[str, Any]) -> str:
+    if trial["outcome"] == "ok":
+        return f"{trial['arm']} {screen.quantity(trial['seconds'], 's')}" + (f": {trial['reason']}" if trial["reason"] else "")
+    log = f", 'aibenchctl log trial {trial['id']}'" if trial["log"] else ""
+    return f"{trial['arm']} {trial['outcome']}: {trial['reason']}{log}"
+
+
+def _results(out: screen.Screen, results: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            result["type"],
+            result["metric"],
+            statistic(result["treatment"], result["unit"]) or result["text"],
+            statistic(result["control"], result["unit"]),
+        )
+        for result in results
+    ]
+    out.table(("type", "metric", "treatment", "control"), rows)
+    out.line("treatment, control: the median of all samples of all blocks", "dim")
+
+
+def statistic(statistics: dict[str, Any] | None, unit: str) -> str:
+    """The median, else the mean, of a series."""
+    value = next(((statistics or {})[name] for name in ("p50", "median", "mean") if name in (statistics or {})), None)
+    return "" if value is None else f"{_number(value)} {unit}".strip()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def ended(item: Mapping[str, Any]) -> str:
+    """How an experiment ended or stands, in a word or a few."""
+    verdict = str(item["verdict"] or item["state"])
+    if item["run_type"] == COMPARE:
+        return OF_CELLS.get(verdict, verdict)
+    return f"{verdict} in the tail" if item.get("in_tail") else verdict
+
+
+def _arms(experiment: dict[str, Any]) -> tuple[str, ...]:
+    """The arms that run something of their own; none where they differ in their builds alone."""
+    return ("treatment", "control") if experiment["design"].get("control") else ()
+
+
+def _variant(design: dict[str, Any], arm: str) -> str:
+    ran = design if arm == "treatment" else design["control"]
+    return f"{ran['framework']} {ran['backend']}".rstrip()
