@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,14 @@ import ruamel.yaml
 from aibenchd import discover, errors, plugins
 from aibenchd.devices import adb, base
 
+phone = adbd.fresh_phone
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[adbd.Server]:
     (tmp_path / "adb").mkdir()
     with adbd.server(tmp_path / "adb") as server:
         yield server
-
-
-@pytest.fixture
-async def phone(tmp_path: Path) -> AsyncIterator[adbd.Phone]:
-    async with adbd.phone(tmp_path / "phone") as phone:
-        yield phone
 
 
 async def discovered(**env: str) -> str:

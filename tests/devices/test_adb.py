@@ -5,7 +5,7 @@ import math
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,17 +19,7 @@ from aibenchd.devices import adb, adbline, adbphone, adbstore, base, metering
 
 BIG = 30 << 20
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[adbd.Server]:
-    with adbd.server(tmp_path_factory.mktemp("adb")) as server:
-        yield server
-
-
-@pytest.fixture
-async def phone(tmp_path: Path) -> AsyncIterator[adbd.Phone]:
-    async with adbd.phone(tmp_path / "phone") as phone:
-        yield phone
+server, phone = adbd.shared_server, adbd.fresh_phone
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,7 @@ BLOCKS = "SELECT count(*), count(DISTINCT number), min(number), max(number) + 1 
 SLOW = "#!/bin/sh\necho >begun\nsleep 600\n"
 BEFORE = ("schedutil", "300000", "1800000")
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[adbd.Server]:
-    with adbd.server(tmp_path_factory.mktemp("adb")) as server:
-        yield server
-
-
-@pytest.fixture
-async def phone(tmp_path: Path) -> AsyncIterator[adbd.Phone]:
-    async with adbd.phone(tmp_path / "phone") as phone:
-        yield phone
+server, phone = adbd.shared_server, adbd.fresh_phone
 
 
 def make(directory: Path, server: adbd.Server, phone: adbd.Phone, **device: Any) -> lab.Lab:

@@ -8,7 +8,7 @@ import functools
 import gzip
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import adbd
@@ -92,22 +92,17 @@ MISSING = perfettod.missing()
 needs_perfetto = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc")
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[adbd.Server]:
-    with adbd.server(tmp_path_factory.mktemp("adb")) as server:
-        yield server
+server, fresh_phone = adbd.shared_server, adbd.fresh_phone
 
 
 @pytest.fixture
-async def phone(tmp_path: Path) -> AsyncIterator[adbd.Phone]:
+def phone(fresh_phone: adbd.Phone) -> adbd.Phone:
     """One whose programs are its own, so that nothing of this host's profiles on it."""
-    async with adbd.phone(tmp_path / "phone") as phone:
-        phone.script("perf", "exit 127")
-        for name in ("perfetto", "simpleperf"):  # by their names the shell would find this host's
-            if shutil.which(name):
-                phone.script(name, "exit 127")
-        yield phone
+    fresh_phone.script("perf", "exit 127")
+    for name in ("perfetto", "simpleperf"):  # by their names the shell would find this host's
+        if shutil.which(name):
+            fresh_phone.script(name, "exit 127")
+    return fresh_phone
 
 
 @contextlib.asynccontextmanager

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import adbutils
+import pytest
 
 HEADER = struct.Struct("<6I")
 ORDER = struct.Struct("<4sI")
@@ -599,6 +600,19 @@ async def phone(root: Path, **more: object) -> AsyncIterator[Phone]:
         yield one
     finally:
         await one.off()
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests of a module, whose phones have ports of their own."""
+    with server(tmp_path_factory.mktemp("adb")) as one:
+        yield one
+
+
+@pytest.fixture
+async def fresh_phone(tmp_path: Path) -> AsyncIterator[Phone]:
+    async with phone(tmp_path / "phone") as one:
+        yield one
 
 
 if __name__ == "__main__":  # a phone for trying by hand: python tests/support/adbd.py DIRECTORY
