@@ -273,7 +273,7 @@ def _unused(connection: sa.Connection) -> list[Entry]:
 
 
 def _needed_as(arm: str) -> sa.Exists:
-    return sa.exists().where(_experiments.c[arm] == _builds.c.id, _experiments.c.state.in_(("waiting", "open")))
+    return sa.exists().where(_experiments.c[arm] == _builds.c.id, _experiments.c.state.in_(schema.UNDECIDED_STATES))
 
 
 def _of_key(connection: sa.Connection, key: Key) -> Entry | None:

@@ -344,7 +344,7 @@ def skip(transaction: store.Transaction, experiment: int, reason: str) -> None:
     """End an experiment that cannot be measured at all, unless it has ended."""
     transaction.connection.execute(
         _experiments.update()
-        .where(_experiments.c.id == experiment, _experiments.c.state.in_(("waiting", "open")))
+        .where(_experiments.c.id == experiment, _experiments.c.state.in_(schema.UNDECIDED_STATES))
         .values(state="skipped", reason=reason, decided_at=datetime.now(UTC))
     )
     transaction.announce("experiment.skipped", id=experiment, reason=reason)

@@ -19,7 +19,6 @@ from aibenchd.store import again, builds, experiments, schema, store
 RECENT = 100_000  # experiments, the newest, among which suspects are looked for
 LIMIT = 1_000  # of what one look deals with
 PRIORITY = 200  # of what measures them again: above what is measured with no one asking; a person's request goes before
-UNDECIDED = ("waiting", "open")
 NO_WORSE = (model.Verdict.UNCHANGED, model.Verdict.IMPROVED, model.Verdict.IDENTICAL)
 OF_COMMITS = (model.RunType.BENCHMARK, model.RunType.ANCHOR)  # what is measured with no one asking
 
@@ -61,7 +60,7 @@ class Verified:
     @property
     def ended(self) -> bool:
         """Whether it has been measured again, or never will be."""
-        return self.state not in UNDECIDED
+        return self.state not in schema.UNDECIDED_STATES
 
     @property
     def slower(self) -> bool:
@@ -340,7 +339,7 @@ def to_settle(connection: sa.Connection) -> list[Verified]:
         .join(verifying, verifying.c.id == newest)
         .join(pair, pair.c.id == verifying.c.pair)
         .where(_f.c.state == suspicion.SUSPECT)
-        .order_by(verifying.c.state.in_(UNDECIDED), _f.c.id)  # some may wait for ever
+        .order_by(verifying.c.state.in_(schema.UNDECIDED_STATES), _f.c.id)  # some may wait for ever
         .limit(LIMIT)
     ).all()
     return [
@@ -392,7 +391,7 @@ def family(connection: sa.Connection, of: suspicion.Range) -> Family:
             *of_commit,
             _p.c.run_type.in_(OF_COMMITS),
             _p.c.request.is_(None),
-            sa.or_(_e.c.state.in_(UNDECIDED), sa.and_(_e.c.verdict.in_(suspicion.BAD), ~_SEEN)),
+            sa.or_(_e.c.state.in_(schema.UNDECIDED_STATES), sa.and_(_e.c.verdict.in_(suspicion.BAD), ~_SEEN)),
         )
     ).all()
     settled = [one.evidence for one in found if one.evidence is not None and one.state != suspicion.SUSPECT]
@@ -500,6 +499,7 @@ def fingerprint_of(connection: sa.Connection, experiment: int) -> Mapping[str, s
 
 
 def suspects(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Experiments, and where their commits are on the watched line, as :func:`suspect_of` reads them; to be narrowed down."""
     newer, older = _r.alias("newer"), _r.alias("older")
     columns = (
         _e.c.id,
@@ -543,6 +543,7 @@ def _at(revision: sa.FromClause, repository: sa.ColumnElement[str], commit: sa.C
 
 
 def suspect_of(row: sa.Row[Any]) -> suspicion.Suspect:
+    """One row of :func:`suspects`; without a build of its control it is measured alone, whatever its pair says."""
     return suspicion.Suspect(
         experiment=row.id,
         cell=suspicion.Cell(row.repository, row.benchmark, row.device, row.backend, row.identifier),
@@ -559,6 +560,7 @@ def suspect_of(row: sa.Row[Any]) -> suspicion.Suspect:
 
 
 def valid_blocks(connection: sa.Connection, experiment: int) -> list[experiments.Journalled]:
+    """The blocks of an experiment whose trials count, in their order."""
     return [block for block in experiments.journalled(connection, experiment) if block.valid]
 
 
@@ -568,4 +570,5 @@ def in_tail(blocks: Iterable[experiments.Journalled]) -> list[experiments.Journa
 
 
 def log_ratios(blocks: Iterable[experiments.Journalled]) -> list[float]:
+    """Of treatment over control, natural; nothing of blocks that lack one of them, or have a number that is 0."""
     return [math.log(one.treatment / one.control) for one in blocks if one.treatment and one.control]

@@ -25,7 +25,7 @@ def forget_samples(transaction: store.Transaction, before: datetime) -> int:
         .join(experiments, experiments.c.id == trials.c.experiment)
         .where(
             trials.c.started_at < before,
-            experiments.c.state.not_in(("waiting", "open")),
+            experiments.c.state.not_in(schema.UNDECIDED_STATES),
             sa.exists().where(samples.c.trial == trials.c.id),
         )
         .order_by(trials.c.started_at)
@@ -41,7 +41,7 @@ def forget_exclusions(transaction: store.Transaction, before: datetime) -> int:
     old = transaction.connection.scalars(
         sa.select(exclusions.c.id)
         .join(experiments, experiments.c.id == exclusions.c.experiment)
-        .where(exclusions.c.excluded_at < before, experiments.c.state.not_in(("waiting", "open")))
+        .where(exclusions.c.excluded_at < before, experiments.c.state.not_in(schema.UNDECIDED_STATES))
         .order_by(exclusions.c.id)
         .limit(TRIALS)
     ).all()
@@ -52,14 +52,14 @@ def forget_exclusions(transaction: store.Transaction, before: datetime) -> int:
 def ended(connection: sa.Connection, experiments: Collection[int]) -> list[int]:
     """Those of these experiments that have ended; at most 1,000 can be asked for."""
     table = schema.experiments
-    query = sa.select(table.c.id).where(table.c.id.in_(experiments), table.c.state.not_in(("waiting", "open")))
+    query = sa.select(table.c.id).where(table.c.id.in_(experiments), table.c.state.not_in(schema.UNDECIDED_STATES))
     return list(connection.scalars(query))
 
 
 def needed(connection: sa.Connection) -> list[model.Benchmark]:
     """The benchmarks of all experiments that wait or are open, each once or more."""
     table, pairs = schema.experiments, schema.pairs
-    undecided = table.c.state.in_(("waiting", "open"))
+    undecided = table.c.state.in_(schema.UNDECIDED_STATES)
     compared = sa.select(pairs.c.id).where(pairs.c.run_type == model.RunType.COMPARE.value)
     one_of_each = sa.select(sa.func.max(table.c.id)).where(undecided).group_by(table.c.benchmark)
     # Only where two cells are compared do the arms run different benchmarks.

@@ -18,7 +18,6 @@ FEW = 4  # of the findings of one commit, the clearest, are profiled: hundreds o
 RECENT = timedelta(days=7)  # what was confirmed before is not profiled: its builds may be gone
 LEFT_OUT = "the {} clearest findings of its commit are"
 PRIORITY = 150  # below what measures suspects again, above the searches: it is one block, and a person waits for it
-UNDECIDED = ("waiting", "open")
 
 _e, _p, _f, _t = schema.experiments, schema.pairs, schema.findings, schema.profiles
 _clearness = _e.c.estimate / (_e.c.high - _e.c.low + 1e-9)
@@ -80,7 +79,7 @@ def made(connection: sa.Connection) -> list[Made]:
     rows = connection.execute(
         sa.select(_t.c.finding, _t.c.experiment, _e.c.verdict, _e.c.reason)
         .join(_e, _e.c.id == _t.c.experiment)
-        .where(_t.c.made_at.is_(None), _e.c.state.not_in(UNDECIDED))
+        .where(_t.c.made_at.is_(None), _e.c.state.not_in(schema.UNDECIDED_STATES))
         .order_by(_t.c.finding)
         .limit(LIMIT)
     )

@@ -56,7 +56,7 @@ def _measured_otherwise(connection: sa.Connection, row: sa.Row[Any]) -> bool:
         schema.cells.c.decided.is_not(None),
     )
     other = sa.exists().where(
-        _experiments.c.state.in_(("waiting", "open")),
+        _experiments.c.state.in_(schema.UNDECIDED_STATES),
         *(_experiments.c[name] == row._mapping[name] for name in schema.CELL),
         _experiments.c.id != row.id,
         _pairs.c.id == _experiments.c.pair,
@@ -91,7 +91,7 @@ def evicted_but_needed(connection: sa.Connection) -> list[builds.Entry]:
     """Builds that experiments need and the cache no longer holds."""
     table = schema.builds
     needed = [
-        sa.exists().where(_experiments.c[arm] == table.c.id, _experiments.c.state.in_(("waiting", "open")))
+        sa.exists().where(_experiments.c[arm] == table.c.id, _experiments.c.state.in_(schema.UNDECIDED_STATES))
         for arm in ("treatment_build", "control_build")
     ]
     found = connection.scalars(sa.select(table.c.id).where(table.c.state == "evicted", sa.or_(*needed)).limit(1_000)).all()

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from aibenchd.store import outbox, schema, store
 
 RECIPE = "recipe"  # in the table meta: a digest of all that builds are made by, beside their sources
-UNFINISHED = ("waiting", "open")
 
 _e, _b, _p = schema.experiments, schema.builds, schema.pairs
 
@@ -24,7 +23,8 @@ def begin(tx: store.Transaction, *, recipe: str, passing: Collection[str]) -> No
         recipe: of the builds; where it is another than the last time, none of them is used again.
         passing: repositories whose commits may stand for other programs the next time.
     """
-    cancel(tx, tx.connection.scalars(sa.select(_e.c.id).where(_e.c.state.in_(UNFINISHED))).all(), "an earlier run left it undone")
+    left = sa.select(_e.c.id).where(_e.c.state.in_(schema.UNDECIDED_STATES))
+    cancel(tx, tx.connection.scalars(left).all(), "an earlier run left it undone")
     outbox.forget(tx)
     stale = [_b.c.state != "built", _b.c.repository.in_(passing)]
     if _is_new(tx, recipe):
@@ -34,7 +34,7 @@ def begin(tx: store.Transaction, *, recipe: str, passing: Collection[str]) -> No
 
 def cancel(tx: store.Transaction, experiments: Collection[int], reason: str) -> None:
     """End experiments that nobody waits for any more."""
-    unfinished = _e.update().where(_e.c.id.in_(experiments), _e.c.state.in_(UNFINISHED))
+    unfinished = _e.update().where(_e.c.id.in_(experiments), _e.c.state.in_(schema.UNDECIDED_STATES))
     tx.connection.execute(unfinished.values(state="cancelled", reason=reason, decided_at=datetime.now(UTC)))
 
 
@@ -73,7 +73,7 @@ def planned(connection: sa.Connection, requests: Collection[int]) -> Mapping[int
 
 def unfinished(connection: sa.Connection, requests: Collection[int]) -> bool:
     """Whether any of them has not ended."""
-    query = sa.select(_e.c.id).join(_p).where(_p.c.request.in_(requests), _e.c.state.in_(UNFINISHED))
+    query = sa.select(_e.c.id).join(_p).where(_p.c.request.in_(requests), _e.c.state.in_(schema.UNDECIDED_STATES))
     return connection.execute(query.limit(1)).first() is not None
 
 

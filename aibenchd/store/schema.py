@@ -169,6 +169,7 @@ pairs = sa.Table(
 
 _DECIDED = sa.text("verdict IS NOT NULL")
 _SERVES = sa.text("finding IS NOT NULL")
+UNDECIDED_STATES = ("waiting", "open")
 UNDECIDED = sa.text("experiments.state IN ('waiting', 'open')")
 BAD = sa.text("experiments.verdict IN ('regressed', 'broken')")
 CONTROL_DOES_NOT_BUILD = "the control does not build"

@@ -19,7 +19,6 @@ LIMIT = 1_000  # findings that one look deals with
 LINE = 2_000  # commits that a search can be over
 PRIORITY = 100  # above what is measured with no one asking, below what measures suspects again
 CHECKED = 3  # culprits of other searches that one begins with
-UNDECIDED = ("waiting", "open")
 FOUND = "found"
 TIMED_BUILDS = 20  # whose time says what the next one costs
 
@@ -96,7 +95,7 @@ class Step:
     @property
     def undecided(self) -> bool:
         """Whether it may be given blocks."""
-        return self.state in UNDECIDED
+        return self.state in schema.UNDECIDED_STATES
 
 
 def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
@@ -106,7 +105,7 @@ def to_search(connection: sa.Connection) -> list[suspicion.Confirmed]:
         step.c.finding == _f.c.id,
         pair.c.id == step.c.pair,
         pair.c.run_type == model.RunType.REGRESS,
-        step.c.state.in_(UNDECIDED),
+        step.c.state.in_(schema.UNDECIDED_STATES),
         sa.or_(step.c.quota.is_(None), step.c.blocks < step.c.quota),
     )
     rows = connection.execute(

@@ -170,4 +170,4 @@ def _anchored(connection: sa.Connection, cell: suspicion.Cell) -> tuple[bool, in
         .order_by(_e.c.id.desc())
         .limit(1)
     ).one_or_none()
-    return (False, None) if row is None else (row.state in findings.UNDECIDED, row.position)
+    return (False, None) if row is None else (row.state in schema.UNDECIDED_STATES, row.position)

@@ -58,7 +58,7 @@ def cells(connection: sa.Connection, told: Told, devices: Collection[str], unver
             _p.c.treatment == told.commit,
             _p.c.run_type == model.RunType.BENCHMARK,
             _p.c.request.is_(None),
-            sa.or_(_e.c.state.not_in(("waiting", "open")), _e.c.device.in_(devices)),
+            sa.or_(_e.c.state.not_in(schema.UNDECIDED_STATES), _e.c.device.in_(devices)),
         )
         .order_by(_e.c.id)
     )

@@ -12,7 +12,7 @@ from aibenchd.plan import coverage
 from aibenchd.store import again, builds, planning, requests, revisions, schema, store
 
 _e, _p, _s = schema.experiments.c, schema.pairs.c, schema.submissions.c
-UNDECIDED = _e.state.in_(("waiting", "open"))
+UNDECIDED = _e.state.in_(schema.UNDECIDED_STATES)
 
 
 def plan(

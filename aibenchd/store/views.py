@@ -24,7 +24,7 @@ _ENDED_AS = sa.func.coalesce(_e.verdict, _e.state)  # or how it stands
 _OF_COMMITS = _p.run_type == model.RunType.BENCHMARK  # the others say nothing new of a commit, or nothing of one
 _REPOSITORY = sa.select(_p.repository).where(_p.id == _e.pair).correlate(schema.experiments).scalar_subquery()
 
-_UNDECIDED = _e.state.in_(("waiting", "open"))
+_UNDECIDED = _e.state.in_(schema.UNDECIDED_STATES)
 _LEFT = (_e.blocks_left, _e.seconds_left, _e.out_of_reach)  # of what is undecided; null of all else
 OF_EXPERIMENT: tuple[sa.ColumnElement[Any], ...] = (
     _e.id,
@@ -71,6 +71,8 @@ class RevisionQuery(paging.Page):
 
 
 class BuildQuery(paging.Page):
+    """Which builds; states as :data:`aibenchd.store.schema.builds` lists them."""
+
     repository: str | None = None
     state: Literal["queued", "building", "built", "failed", "evicted"] | None = None
 
