@@ -96,6 +96,7 @@ class Machine:
         return {}
 
     def read_energy(self) -> dict[str, Any]:
+        """The counters of all RAPL zones as they stand, in µJ; each begins again at its ``range``."""
         return {"zones": [_zone(place) for place in sorted(self._zones.glob("*-rapl:*")) if (place / "energy_uj").exists()]}
 
     def _places(self, cpus: Any) -> list[Path]:

@@ -49,10 +49,12 @@ class Old:
         return min(found, key=lambda given: bool(given.source), default=None)
 
     def text(self, name: str, default: str = "") -> str:
+        """Its first word; ``default`` where it was not given, or is empty."""
         given = self.get(name)
         return given.words[0] if given else default
 
     def flag(self, name: str) -> bool:
+        """Whether it was given, with whatever value."""
         return name in self.given
 
     def value(self, name: str) -> Value | None:

@@ -56,6 +56,7 @@ class Spent:
     builds: int = 0
 
     def with_line(self, found: Mapping[str, Any]) -> Spent:
+        """With what another line cost, by what its look says that it found."""
         return Spent(self.blocks + (found.get("blocks") or 0), self.builds + (found.get("builds") or 0))
 
 

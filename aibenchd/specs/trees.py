@@ -129,6 +129,7 @@ class _Copy:
 
 
 def too_large(limit: int) -> str:
+    """What is wrong with a file or directory, to be said after its name; ``limit`` in bytes."""
     return f"is larger than {limit} bytes; raise models.max_file_size to allow it"
 
 
