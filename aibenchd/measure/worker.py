@@ -6,69 +6,40 @@ import collections
 import contextlib
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import sqlalchemy as sa
 import structlog
 
-from aibenchd import backoff, board, crashpoints, errors, events, hostgate, model
+from aibenchd import backoff, board, errors, events, hostgate, model
 from aibenchd.devices import base as devices
 from aibenchd.devices import conditioning as gates
 from aibenchd.devices import metering
 from aibenchd.measure import block as blocks
-from aibenchd.measure import conditioning, health, keeping, placing
+from aibenchd.measure import conditioning, health, journal, keeping, placing, resting, showing
 from aibenchd.plan import order
 from aibenchd.specs import files
-from aibenchd.store import builds, experiments, housekeeping, noises, store
-from aibenchd.store import devices as stored
+from aibenchd.store import builds, experiments, housekeeping, store
 
 IDLE_SECONDS = 60.0  # between two looks at a device that has nothing to do
-PAUSE_SECONDS = (1.0, 300.0)  # first and longest pause before a lost device, or a block that failed by our fault, is tried again
+PAUSE_SECONDS = (1.0, 300.0)  # first and longest pause before a lost device is tried again
 LEAST_REST_SECONDS = 0.1
 STALE_SECONDS = 10.0  # after which a device is looked at again when a block takes it
 GATE_SECONDS = (0.2, 5.0)  # first and longest pause between two looks at a device that is not fit for a block yet
 AWAY_SECONDS = 3600.0  # that a model file's server may be away; a mistyped one must not hold up a repository for ever
-LEAST_LOSSES = 2  # of a device in a row before a program is blamed for them, however soon it is in quarantine: one is chance
 RESTS_AT_ONCE = 1_000  # experiments of which one question asks whether they have ended
 PLACED = 256  # experiments whose pushed files a worker remembers
 ABANDONED = 1_000  # experiments that a worker remembers to have been told of
-DRAINED = "drained"  # the state of a device of which nothing is asked any more
-ENDS_DRAINED = ("ready", "busy", "paused")  # states that a device which is drained leaves soon
 
 log = structlog.get_logger()
 
 Placing = dict[model.ArmName, placing.Placed]
-
-
-Left = TypeVar("Left")
-
-
-class Recorder(Protocol[Left]):
-    """Makes the records that go out, and writes them inside the transaction of the block that they are of."""
-
-    def of_block(self, experiment: experiments.Experiment, block: model.Block, fingerprint: Mapping[str, str]) -> Left:
-        """What one block measured."""
-
-    def of_decision(
-        self,
-        experiment: experiments.Experiment,
-        decision: model.Decision,
-        latest: Sequence[model.Series],
-        series: Mapping[model.ArmName, Sequence[model.Series]],
-        backend: str,
-        fingerprint: Mapping[str, str],
-    ) -> Left:
-        """What an experiment ended with."""
-
-    def write(self, tx: store.Transaction, experiment: int, left: Left) -> None:
-        """Write what was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +56,11 @@ class House:
     board: board.Board
     gate: hostgate.Gate
     models: files.ModelCache
-    recorder: Recorder[Any]
+    recorder: journal.Recorder[Any]
     state_directory: Path
     paused: Callable[[], bool]
     beside: Callable[[], AbstractAsyncContextManager[None]]
     host: Callable[[str], AbstractAsyncContextManager[devices.Session]]
-
-
-@dataclass(slots=True)
-class _Rest:
-    """An experiment whose block failed by our fault; ``since`` and ``until`` are by the event loop's clock.
-
-    Attributes:
-        losses: how often the device was lost while a program of it ran, by arm; in a row, for a block that is run ends the rest.
-        lost: what was said of the last time.
-    """
-
-    pauses: backoff.Backoff
-    since: float
-    until: float = 0.0
-    losses: collections.Counter[model.ArmName] = field(default_factory=collections.Counter)
-    lost: str = ""
 
 
 class Worker:
@@ -114,19 +69,18 @@ class Worker:
     def __init__(self, device: devices.Device, house: House, rng: random.Random) -> None:
         self.device = device
         self.name = device.settings.name
-        self.unit = f"device/{self.name}"
-        self.draining = False
-        self._shown = ("", "", False)  # state, reason and whether it is a fault, as they are but for the draining
         self._house = house
         self._conditions = conditioning.House(device.settings, house.store, house.board)
         self._health = health.Health(device.settings.quarantine_after, rng)
+        self._shown = showing.Shown(self.name, house.board, self._health)
+        self._journal = journal.Journal(house.store, house.recorder)
         self._meter = metering.make(device.settings.meter, on_this_host=device.on_this_host)
         self._stopping = False
         self._released = 0  # how often
         self._bell = events.Bell()
         self._pauses = backoff.Backoff(*PAUSE_SECONDS, rng)
         self._placed: collections.OrderedDict[int, Placing] = collections.OrderedDict()
-        self._rests: dict[int, _Rest] = {}
+        self._rests = resting.Rests(rng)
         self._rebooted = 0  # the experiment that it was rebooted for last
         self._warmed = 0  # the experiment that it was warmed up for last
         self._running: tuple[int, anyio.CancelScope] | None = None  # the experiment of the block in flight
@@ -143,20 +97,18 @@ class Worker:
 
     def drain(self, draining: bool) -> None:
         """Begin no other block until undrained; the session stays, and what was changed on the device is undone."""
-        self.draining = draining
-        if self._shown[0]:
-            self._reshow()
+        self._shown.drain(draining)
         self._bell.ring()
 
     def release(self) -> bool:
         """Trust the device again, and try it now if it is lost or waits; whether it was so, or had failed of late."""
-        _, _, fault = self._shown
+        fault = self._shown.fault
         released = fault or self._health.failures > 0
         if fault:
-            self._show("connecting")
+            self._shown.put("connecting")
         self._released += 1
         self._health.release()
-        self._show_health()
+        self._shown.health()
         self._pauses.reset()
         self._bell.ring()
         return released
@@ -183,13 +135,12 @@ class Worker:
                         await self._pause("lost", str(error))
                 except conditioning.UnfitError as error:
                     await self._pause("waiting", str(error))
-        for unit in ("", "/blocks", "/hazards", "/health"):
-            self._house.board.take_down(f"{self.unit}{unit}")
+        self._shown.take_down()
 
     async def _probe(self) -> None:
         """A device in quarantine: wait, then look at it."""
         advice = f"it is looked at now and then, or at once after 'aibenchctl release {self.name}'"
-        self._show("quarantined", f"{self._health.text}: {self._health.reason}; {advice}", fault=True)
+        self._shown.put("quarantined", f"{self._health.text}: {self._health.reason}; {advice}", fault=True)
         await self._sleep(self._health.pause())
         if self._stopping or not self._health.quarantined:
             return
@@ -200,12 +151,12 @@ class Worker:
             self._health.probed(str(error))
         else:
             self._health.probed("")
-        self._show_health()
+        self._shown.health()
         if not self._health.quarantined:
             log.info("out of quarantine", device=self.name)
 
     async def _hold(self) -> None:
-        self._show("connecting")
+        self._shown.put("connecting")
         self._reached = False
         async with self.device.session() as session, contextlib.AsyncExitStack() as stack:
             meter = self._meter.of(session)
@@ -234,7 +185,7 @@ class Worker:
             if experiment is not None:
                 await self._advance(sides, held, experiment)
             else:
-                self._show(self._resting() or "ready")
+                self._shown.put(self._resting() or "ready")
                 await self._bell.wait(self._idle_seconds())
                 await self._look_again(sides.device)
                 if not self._rests:  # nothing is amiss
@@ -242,7 +193,7 @@ class Worker:
 
     async def _tend(self, held: conditioning.Held) -> None:
         """What is changed on a device is so while blocks may run, and not while it is drained."""
-        if self.draining:
+        if self._shown.draining:
             await held.undo()
         else:
             await held.make()
@@ -252,51 +203,49 @@ class Worker:
         self._heard = anyio.current_time()
 
     def _resting(self) -> str:
-        if self.draining:
-            return DRAINED
+        if self._shown.draining:
+            return showing.DRAINED
         return "paused" if self._house.paused() else ""
 
     async def _next(self) -> experiments.Experiment | None:
         await self._forget_ended()
-        now = anyio.current_time()
-        resting = [experiment for experiment, rest in self._rests.items() if rest.until > now]
+        at_rest = self._rests.now()
 
         def look(connection: sa.Connection) -> tuple[experiments.Experiment | None, experiments.Experiment | None]:
-            first = experiments.next_of(connection, self.name, resting)
+            first = experiments.next_of(connection, self.name, at_rest)
             if first is None or not first.submitted:
                 return None, first
-            return first, experiments.next_of(connection, self.name, resting, submitted=False)
+            return first, experiments.next_of(connection, self.name, at_rest, submitted=False)
 
         submission, other = await self._house.store.read(look)
         return submission if self._turns.of_submissions(submission is not None, other is not None) else other
 
     async def _forget_ended(self) -> None:
         """Experiments that rest may be cancelled by others meanwhile: nobody waits for their blocks any more."""
-        resting = list(self._rests)[:RESTS_AT_ONCE]
-        if resting:
-            for experiment in await self._house.store.read(lambda connection: housekeeping.ended(connection, resting)):
+        at_rest = self._rests.first(RESTS_AT_ONCE)
+        if at_rest:
+            for experiment in await self._house.store.read(lambda connection: housekeeping.ended(connection, at_rest)):
                 self._rested(experiment)
 
     def _idle_seconds(self) -> float:
         """Until the next look: at the device, or for an experiment that has rested."""
         if self._resting():
             return IDLE_SECONDS
-        soonest = min((rest.until for rest in self._rests.values()), default=math.inf) - anyio.current_time()
-        return min(IDLE_SECONDS, max(soonest, LEAST_REST_SECONDS))
+        return min(IDLE_SECONDS, max(self._rests.next_in(), LEAST_REST_SECONDS))
 
     async def _advance(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> None:
         """One block of one experiment; whatever goes wrong with it, other experiments go on."""
         with structlog.contextvars.bound_contextvars(device=self.name, experiment=experiment.id):
             began = anyio.current_time()
             try:
-                if self._loses_it(experiment.id):
-                    await self._blame(held, experiment)
+                if rest := self._rests.loses(experiment.id, self.device.settings.quarantine_after):
+                    await self._blame(held, experiment, rest)
                 else:
                     await self._unless_abandoned(sides, held, experiment)
             except (errors.ModelFileError, errors.CommandError, errors.UnknownKindError) as error:
                 await self._give_up(experiment, str(error))
             except errors.SourceAwayError as error:
-                if self._rested_for(experiment.id) < AWAY_SECONDS:
+                if self._rests.since(experiment.id) < AWAY_SECONDS:
                     self._try_later(experiment, str(error))
                 else:
                     await self._give_up(experiment, str(error))
@@ -307,7 +256,7 @@ class Worker:
                 self._failed(str(error))
                 self._try_later(experiment, str(error))
             except errors.DeviceLostError as error:
-                rest = self._rest(experiment)  # it may be what this one does to the device: others go first
+                rest = self._rests.begin(experiment.id)  # it may be what this one does to the device: others go first
                 if isinstance(error, errors.LostRunningError):
                     rest.losses[model.ArmName(error.arm)] += 1
                     rest.lost = str(error)
@@ -355,10 +304,16 @@ class Worker:
                 block = await run(bench, experiment.design, experiment.blocks, placed, begun)
                 after = await held.look_after(before)
             except (errors.DeviceLostError, errors.HarnessError, OSError) as error:
-                await self._exclude(experiment, begun, error)
+                await self._journal.exclude(experiment, begun, error)
                 raise
         self._heard = anyio.current_time()
-        await self._journal(experiment, block, held, before, after)
+        decision = await self._journal.block(experiment, block, held.recorded, before, after)
+        if decision is not None:
+            self._pauses.reset()
+            self._succeeded()
+            log.info("block", number=block.number, valid=block.valid, verdict=decision.verdict, estimate=decision.estimate)
+        if decision is None or decision.verdict is not None:
+            await self._forget(experiment)
         self._rested(experiment.id)
 
     async def _warm_up(self, bench: blocks.Bench, experiment: experiments.Experiment, placed: Placing) -> None:
@@ -366,13 +321,13 @@ class Worker:
         rounds = self.device.settings.conditioning.warm_up
         if experiment.blocks or self._warmed == experiment.id or not rounds:
             return
-        self._show("busy", f"{experiments.cell_text(experiment)}, warming up")
+        self._shown.put("busy", f"{experiments.cell_text(experiment)}, warming up")
         for _ in range(rounds):
             await blocks.warm_up(bench, experiment.design, placed)
         self._warmed = experiment.id
 
     def _busy(self, experiment: experiments.Experiment) -> None:
-        self._show("busy", f"{experiments.cell_text(experiment)}, block {experiment.blocks}")
+        self._shown.put("busy", f"{experiments.cell_text(experiment)}, block {experiment.blocks}")
 
     async def _fit(self, session: devices.Session, held: conditioning.Held) -> bool:
         """Wait until the device is fit for a block, from ``max_wait`` on as a fault; False where none may begin any more."""
@@ -383,7 +338,7 @@ class Worker:
             if not obstacle:
                 return True
             overdue = anyio.current_time() - began >= longest
-            self._show("waiting", f"{obstacle}; so for {longest:g} s or more" if overdue else obstacle, fault=overdue)
+            self._shown.put("waiting", f"{obstacle}; so for {longest:g} s or more" if overdue else obstacle, fault=overdue)
             await self._sleep(pauses.next())
         return False
 
@@ -393,19 +348,6 @@ class Worker:
             await self._look_again(session)
         look = await held.latest()
         return look, gates.obstacle(self.device.settings.conditioning, look.state, session.more_state)
-
-    async def _exclude(self, experiment: experiments.Experiment, begun: Sequence[model.ArmName], error: Exception) -> None:
-        """Say which trials do not count. The block is run again whatever became of its trials: of both arms, or neither."""
-        cause = model.Outcome.HARNESS.value
-        if isinstance(error, errors.DeviceLostError):
-            cause = model.Outcome.LOST.value
-        elif isinstance(error, conditioning.ChangedError):
-            cause = stored.CHANGED
-        arms = tuple(begun)
-        log.warning("block does not count", number=experiment.blocks, cause=cause, arms=arms, reason=str(error))
-        await self._house.store.write(
-            lambda tx: stored.exclude(tx, experiment.id, experiment.blocks, arms, cause, str(error)),
-        )
 
     async def _lay_out(self, sides: placing.Sides, held: conditioning.Held, experiment: experiments.Experiment) -> Placing | None:
         """What an experiment needs, on the device; None where a build is gone and is made again first."""
@@ -431,90 +373,16 @@ class Worker:
             self._placed.popitem(last=False)
         return placed
 
-    async def _journal(
-        self,
-        experiment: experiments.Experiment,
-        block: model.Block,
-        held: conditioning.Held,
-        before: conditioning.Look,
-        after: conditioning.Look,
-    ) -> None:
-        """Judge a block and write it, what it decided and the records that go out, as one."""
-        recorder, fingerprint = self._house.recorder, held.recorded
-        finished = datetime.now(UTC)
-        earlier, cell = await self._house.store.read(
-            lambda connection: (
-                experiments.journalled(connection, experiment.id),
-                noises.of_experiment(connection, experiment.id),
-            )
-        )
-
-        def judge() -> tuple[_Judged, Any]:
-            judged = _judge(experiment, earlier, cell, block, before.number, finished)
-            return judged, recorder.of_block(experiment, block, fingerprint)
-
-        judged, of_block = await anyio.to_thread.run_sync(judge)
-        decision, left = judged.decision, [of_block]
-        if decision.verdict is not None:
-            left.append(await self._left_by(experiment, decision, block, fingerprint))
-        turn = order.turn(experiment.design.seed, experiment.round + 1)
-
-        def write(tx: store.Transaction) -> bool:
-            if housekeeping.ended(tx.connection, [experiment.id]):
-                return False  # somebody cancelled it meanwhile: its end stands
-            conditions = {"before": dict(before.state), "after": dict(after.state)}
-            experiments.journal(tx, experiment, block, judged.latest, decision, judged.outlook, turn, finished, conditions)
-            if decision.verdict is not None:
-                experiments.decide(tx, experiment.id, decision)
-            for one in left:
-                recorder.write(tx, experiment.id, one)
-            crashpoints.reach("block.before-commit")
-            return True
-
-        if not await self._house.store.write(write):
-            await self._forget(experiment)
-            return
-        crashpoints.reach("block.after-commit")
-        self._pauses.reset()
-        self._succeeded()
-        log.info("block", number=block.number, valid=block.valid, verdict=decision.verdict, estimate=decision.estimate)
-        if decision.verdict is not None:
-            await self._forget(experiment)
-
-    async def _left_by(
-        self, experiment: experiments.Experiment, decision: model.Decision, latest: model.Block, fingerprint: Mapping[str, str]
-    ) -> Any:
-        """The records of an experiment that ends; its ``latest`` block is not journalled yet."""
-        series, backend = await self._house.store.read(lambda connection: experiments.measured(connection, experiment.id, latest))
-        of_treatment = [one for trial in latest.trials if trial.arm is model.ArmName.TREATMENT for one in trial.series]
-        return await anyio.to_thread.run_sync(
-            self._house.recorder.of_decision, experiment, decision, of_treatment, series, backend, fingerprint
-        )
+    async def _blame(self, held: conditioning.Held, experiment: experiments.Experiment, rest: resting.Rest) -> None:
+        """End an experiment that loses the device, before it does so again."""
+        decision = await self._journal.loses(experiment, rest, held.recorded)
+        log.warning("experiment loses the device, and is ended", verdict=decision.verdict, reason=decision.reason)
+        await self._forget(experiment)
+        self._rested(experiment.id)
 
     async def _forget(self, experiment: experiments.Experiment) -> None:
         self._placed.pop(experiment.id, None)
         await placing.forget(self._house.state_directory, experiment.id)
-
-    def _loses_it(self, experiment: int) -> bool:
-        """Whether its programs take the device with them, which came back each time: else this would not be asked."""
-        rest = self._rests.get(experiment)
-        return rest is not None and rest.losses.total() >= max(self.device.settings.quarantine_after, LEAST_LOSSES)
-
-    async def _blame(self, held: conditioning.Held, experiment: experiments.Experiment) -> None:
-        """End an experiment that loses the device, before it does so again."""
-        rest, recorder = self._rests[experiment.id], self._house.recorder
-        earlier = await self._house.store.read(lambda connection: experiments.journalled(connection, experiment.id))
-        decision = await anyio.to_thread.run_sync(_judge_losses, experiment, earlier, rest)
-        left = await self._left_by(experiment, decision, model.Block(experiment.blocks, ()), held.recorded)
-
-        def write(tx: store.Transaction) -> None:
-            experiments.decide(tx, experiment.id, decision)
-            recorder.write(tx, experiment.id, left)
-
-        await self._house.store.write(write)
-        log.warning("experiment loses the device, and is ended", verdict=decision.verdict, reason=decision.reason)
-        await self._forget(experiment)
-        self._rested(experiment.id)
 
     async def _give_up(self, experiment: experiments.Experiment, reason: str) -> None:
         log.warning("experiment cannot be measured", reason=reason)
@@ -523,116 +391,33 @@ class Worker:
 
     def _try_later(self, experiment: experiments.Experiment, reason: str) -> None:
         """The same block again, after a rest; other experiments go on meanwhile."""
-        self._rest(experiment)
+        self._rests.begin(experiment.id)
         log.warning("block could not be run", reason=reason)
-        self._house.board.put(
-            f"{self.unit}/blocks", "harness at fault", f"{experiments.cell_text(experiment)}: {reason}", fault=True
-        )
-
-    def _rest(self, experiment: experiments.Experiment) -> _Rest:
-        now = anyio.current_time()
-        rest = self._rests.setdefault(experiment.id, _Rest(backoff.Backoff(*PAUSE_SECONDS, self._rng), now))
-        rest.until = now + rest.pauses.next()
-        return rest
-
-    def _rested_for(self, experiment: int) -> float:
-        """Seconds since a block of it first failed by our fault."""
-        rest = self._rests.get(experiment)
-        return anyio.current_time() - rest.since if rest else 0.0
+        self._shown.blocks(f"{experiments.cell_text(experiment)}: {reason}")
 
     def _rested(self, experiment: int) -> None:
         """A block of it was run, or it has ended."""
-        if self._rests.pop(experiment, None) is not None and not self._rests:
-            self._house.board.take_down(f"{self.unit}/blocks")
-
-    def _show(self, state: str, reason: str = "", *, fault: bool = False) -> None:
-        """Put the device's state on the board, and what draining makes of it."""
-        self._shown = (state, reason, fault)
-        self._reshow()
-
-    def _reshow(self) -> None:
-        state, reason, fault = self._shown
-        if self.draining and state in ENDS_DRAINED:
-            state = "draining"
-        elif self.draining and state != DRAINED:
-            reason = f"{reason or state}; drained until 'aibenchctl undrain {self.name}'"
-        elif state == DRAINED and not self.draining:
-            state = "ready"
-        self._house.board.put(self.unit, state, reason, fault=fault)
+        if self._rests.end(experiment):
+            self._shown.no_blocks()
 
     def _failed(self, reason: str) -> None:
         self._health.failed(reason)
-        self._show_health()
+        self._shown.health()
 
     def _succeeded(self) -> None:
         self._health.succeeded()
-        self._show_health()
-
-    def _show_health(self) -> None:
-        if self._health.failures:
-            self._house.board.put(f"{self.unit}/health", self._health.text, self._health.reason)
-        else:
-            self._house.board.take_down(f"{self.unit}/health")
+        self._shown.health()
 
     async def _pause(self, state: str, reason: str) -> None:
-        self._show(state, reason, fault=True)
+        self._shown.put(state, reason, fault=True)
         await self._sleep(self._pauses.next())
 
     async def _sleep(self, seconds: float) -> None:
         """Until so much time has passed, the device is released, or no block may begin any more that might have."""
-        released, resting = self._released, self._resting()
+        before = self._released, self._resting()
         with anyio.move_on_after(seconds):
-            while not self._stopping and (self._released, self._resting()) == (released, resting):
+            while not self._stopping and (self._released, self._resting()) == before:
                 await self._bell.wait()
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A block as it is analysed, what is decided by it, and what the experiment takes still."""
-
-    latest: experiments.Journalled
-    decision: model.Decision
-    outlook: model.Outlook
-
-
-def _judge(
-    experiment: experiments.Experiment,
-    earlier: list[experiments.Journalled],
-    cell: noises.Known | None,
-    block: model.Block,
-    fingerprint: int,
-    finished: datetime,
-) -> _Judged:
-    from aibenchd.measure import judging, outlook
-
-    numbers = judging.numbers(block, experiment.design.benchmark.metric, experiment.design.summary)
-    tails = judging.tails(block, experiment.design)
-    latest = experiments.Journalled(
-        number=block.number,
-        order="".join(one.arm.value[0].upper() for one in block.trials),
-        valid=block.valid,
-        treatment=numbers[model.ArmName.TREATMENT],
-        control=numbers.get(model.ArmName.CONTROL),
-        seconds=(finished - block.trials[0].started).total_seconds(),
-        agreements={one.arm: one.agreement for one in block.trials},
-        stratum=_stratum(earlier, fingerprint),
-        fingerprint=fingerprint,
-        treatment_tail=tails.get(model.ArmName.TREATMENT),
-        control_tail=tails.get(model.ArmName.CONTROL),
-    )
-    reasons = {one.arm: one.reason for one in block.trials}
-    if experiment.design.profiled:
-        return _Judged(latest, judging.profiled(reasons), model.Outlook())  # after one block, whatever it says
-    judge = judging.decision if experiment.quota is None else judging.estimate
-    decision = judge(experiment.design, earlier, latest, reasons, outlook.first_look(experiment.design, cell))
-    ahead = outlook.ahead(experiment.design, [*earlier, latest], decision, cell, experiment.quota)
-    return _Judged(latest, decision, ahead)
-
-
-def _judge_losses(experiment: experiments.Experiment, earlier: Sequence[experiments.Journalled], rest: _Rest) -> model.Decision:
-    from aibenchd.measure import judging
-
-    return judging.lost(experiment.design, earlier, rest.losses, rest.lost)
 
 
 async def _unmetered(meter: metering.Meter) -> str:
@@ -642,13 +427,6 @@ async def _unmetered(meter: metering.Meter) -> str:
     except errors.HarnessError as error:
         return str(error)
     return ""
-
-
-def _stratum(earlier: Sequence[experiments.Journalled], fingerprint: int) -> int:
-    """One more than that of the block before where the device is another since."""
-    if not earlier:
-        return 0
-    return earlier[-1].stratum + (earlier[-1].fingerprint not in (None, fingerprint))
 
 
 def _missing(present: Sequence[model.Build]) -> list[str]:
