@@ -388,7 +388,7 @@ async def test_a_suspect_whose_family_grew_is_measured_on_until_it_is_sure(
     await one.look()
     again = await verifying(journal)
     assert await asked_for(journal, again[1]) == 20
-    # Seven blocks that all say so are enough for one, and too few for one of ten.
+    # Seven blocks that all say so are too few for one of ten.
     await journal.write(lambda tx: ended(tx, again[1], "regressed", 0.05, count=7))
     await one.look()
     assert await rows(journal, f.c.state) == [("suspect",)]
