@@ -86,6 +86,7 @@ class Adb(base.Device):
         phone = _phone(settings)
         with errors.about("serial" if settings.serial else "address"):
             await phone.find()
+        await phone.equipped()
         session, found = AdbSession(settings, phone), errors.Gathering()
         with found.look():
             await session.health()
@@ -98,6 +99,7 @@ class Adb(base.Device):
         settings = cast("Settings", self.settings)
         phone = _phone(settings)
         await phone.find()
+        await phone.equipped()
         session = AdbSession(settings, phone)
         try:
             await session.open()
@@ -133,12 +135,12 @@ class AdbSession(base.Session):
         self._busy = ""
 
     async def open(self) -> None:
-        """Lay out the directory; what an earlier session left running is killed, and what it left in ``work`` removed.
+        """Lay out the directory; what an earlier session left running is killed, and what it wrote or traced removed.
 
         Raises:
             DeviceLostError: the phone was lost; HarnessError: it cannot be laid out.
         """
-        await self._phone.ask(supervising.sweep(str(self._directory)))
+        await self._phone.ask(f"{supervising.sweep(str(self._directory))}; rm -f {adbreading.TRACE}")
         await self._stop(f"$(cat {quoted(self._directory / adbapp.INSTALLED)})")
         work = quoted(self._work)
         text = f"mkdir -p {quoted(self._directory / 'programs')} {work} && chmod -R u+rwX {work} && rm -rf {work} && mkdir {work}"
@@ -226,6 +228,10 @@ class AdbSession(base.Session):
     async def changes(self, wanted: base.Conditioning) -> Sequence[base.Change]:
         with self._alone("changes"):
             return await self._changes.wanted(wanted)
+
+    async def changes_to_profile(self) -> Sequence[base.Change]:
+        with self._alone("changes"):
+            return await self._changes.to_profile()
 
     async def apply(self, action: base.Action) -> None:
         with self._alone("apply"):

@@ -13,6 +13,7 @@ from aibenchd.devices.adbphone import quoted
 
 SETTLE_SECONDS = 60.0  # that a phone has to be back after its adbd was started anew
 POLL_SECONDS = 0.5
+HARDENED = "security.perf_harden"  # by which Android keeps perf events from adb's user, where it is 1; until it is started anew
 STAY_ON = "stay_on_while_plugged_in"
 ALWAYS = "15"  # on every kind of supply
 SLEEP, WAKE = "223", "224"  # key codes
@@ -47,6 +48,7 @@ class Changes:
             "adbd": self._adbd,
             "cpus": self._cpus,
             "setting": self._setting,
+            "property": self._property,
             "airplane mode": self._airplane_mode,
             "screen": self._screen,
         }
@@ -64,6 +66,13 @@ class Changes:
             awake = "mWakefulness=Awake" in await self._phone.do("dumpsys power", "its power manager does not answer")
             found += _switch("screen", on=awake, wanted=False)
         return found
+
+    async def to_profile(self) -> Sequence[base.Change]:
+        """As :meth:`base.Session.changes_to_profile`."""
+        before = (await self._phone.ask(f"getprop {HARDENED}")).text.strip()
+        if before != "1":
+            return ()
+        return (base.Change(*({"verb": "property", "name": HARDENED, "value": value} for value in ("0", before))),)
 
     async def apply(self, action: base.Action) -> None:
         """As :meth:`base.Session.apply`."""
@@ -196,6 +205,16 @@ class Changes:
         name, value = str(action["name"]), str(action["value"])
         text = f"settings put global {quoted(name, value)}" if value else f"settings delete global {quoted(name)}"
         await self._phone.do(text, f"its setting {name} cannot be changed")
+
+    async def _property(self, action: base.Action) -> None:
+        """Set a property; what Android does not let adb's user set stays as it is, on old ones without a word."""
+        name, value = str(action["name"]), str(action["value"])
+        text = (
+            f'setprop {quoted(name, value)}; now=$(getprop {quoted(name)}); echo "it is \'$now\'"; [ "$now" = {quoted(value)} ]'
+        )
+        answer = await self._phone.ask(text)
+        if answer.code:
+            raise errors.CommandError(f"{self._phone.name}: its property {name} cannot be set to {value}: {answer.complaint}")
 
     async def _airplane_mode(self, action: base.Action) -> None:
         on = bool(action["on"])

@@ -28,6 +28,8 @@ SILENCE_SECONDS = 60.0  # without one, after which what runs there is to take us
 SLOWEST = 256 << 10  # bytes a second, below which files are not sent
 ANSWER_BOUND = 4 << 20  # bytes of an answer to a small command
 SHOWN = 8  # serials that a message names
+# What texts for its shell are made of, beside what is part of that, and what only some of them want and say so.
+TOOLS = ("cat", "chmod", "du", "env", "find", "grep", "ln", "ls", "mkdir", "mv", "readlink", "rm", "sleep", "stat", "touch", "wc")
 ABSENT = "absent"
 TWICE = "twice"
 
@@ -91,6 +93,19 @@ class Phone:
             raise await self._lost(f"its state is {state!r}")
         features = await self._call("features", lambda client: client.device(self.serial).get_features(), ANSWER_SECONDS)
         self._packets = "shell_v2" in features.split(",")
+
+    async def equipped(self) -> None:
+        """See that its shell has what sessions are made of: where ``env`` is missing every program would seem to fail.
+
+        Raises:
+            DeviceLostError: it has not; the message says what it lacks.
+        """
+        text = f"for one in {' '.join(TOOLS)}; do command -v $one >/dev/null || echo $one; done"
+        if missing := (await self.ask(text)).text.split():
+            raise errors.DeviceLostError(
+                f"{self.name}: its shell has no {', '.join(missing)}; Android has them all from 7 on (toybox): take a newer one,"
+                " or where it is rooted install busybox's where its shell looks"
+            )
 
     async def settled(self, seconds: float) -> str:
         """Its state once it is ready, or after so many seconds."""

@@ -13,6 +13,8 @@ CPUS = "/sys/devices/system/cpu"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 POLICIES = (f"{CPUS}/cpufreq/policy*", f"{CPUS}/cpu[0-9]*/cpufreq")  # the latter on old kernels, else as links to the former
 KHZ_OF_MHZ = 1000
+TRACES = "/data/misc/perfetto-traces"  # where SELinux lets Android's Perfetto write, and adb's user read
+TRACE = f"{TRACES}/aibenchd-trace"  # the only one of ours
 
 LIST_POLICIES = f"""\
 for one in {" ".join(POLICIES)}; do

@@ -313,9 +313,11 @@ class Session(abc.ABC):
     between two sessions: push again, it costs little where the bytes are still there.
 
     Attributes:
+        unprofiled: why no program can be profiled here; empty where one may be.
         more_state: how the device can be had to tell more of its :meth:`state`, as the end of a sentence; empty where it cannot.
     """
 
+    unprofiled = ""
     more_state = ""
 
     @abc.abstractmethod
@@ -389,6 +391,10 @@ class Session(abc.ABC):
         """
         if wanted.frequency or wanted.governor:
             raise errors.CommandError("the frequency of this kind of device cannot be set; remove it from its conditioning")
+        return ()
+
+    async def changes_to_profile(self) -> Sequence[Change]:
+        """What has to be changed while profilers sample what runs on it, with how to undo each; nothing is changed yet."""
         return ()
 
     async def agree(self, wanted: Conditioning) -> None:

@@ -246,6 +246,8 @@ class Body:
 class SimulatedSession(base.Session):
     """See :class:`aibenchd.devices.base.Session`."""
 
+    unprofiled = "the device is simulated: no program runs on it that could be profiled"
+
     def __init__(self, body: Body, memory: Memory, file: Path) -> None:
         self._body, self._memory, self._file = body, memory, file
         self._settings = body.settings

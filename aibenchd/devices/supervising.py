@@ -35,7 +35,8 @@ kill_all() {
         for one in $found; do
             clean=0
             one=${one#/proc/}
-            kill -9 "${one%/environ}" 2>/dev/null
+            # Some of what Android's SELinux lets adb's user end, it does not let it kill: Perfetto.
+            kill -9 "${one%/environ}" 2>/dev/null || kill "${one%/environ}" 2>/dev/null
         done
     done
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -20,6 +21,8 @@ FRESH_SECONDS = 0.1  # for which a look holds: less than the shortest pause betw
 UNDO_SECONDS = 15.0  # to undo what was changed, also when the daemon ends
 
 log = structlog.get_logger()
+
+Owed = undo.Undo
 
 
 class UnfitError(errors.AibenchdError):
@@ -94,18 +97,10 @@ class Held:
         if self._made:
             return
         if self._owes:
-            await self._undo()
-        wanted, name = self._house.settings.conditioning, self._house.name
+            await self._undo_all()
         try:
-            for change in await self._session.changes(wanted):
-                self._owes = True
-                row = await self._house.store.write(functools.partial(undo.remember, device=name, action=change.undo))
-                try:
-                    await self._session.apply(change.do)
-                except errors.CommandError:  # nothing was changed, and to undo it might be refused for ever
-                    await self._house.store.write(functools.partial(undo.forget, undone=row))
-                    raise
-                log.info("changed", device=name, action=dict(change.do))
+            for change in await self._session.changes(self._house.settings.conditioning):
+                await self._change(change)
         except (errors.CommandError, errors.HarnessError) as error:
             raise UnfitError(f"it cannot be had as its conditioning asks: {error}") from error
         self._made = True
@@ -117,17 +112,59 @@ class Held:
         if not self._owes:  # and the journal is not asked: where a lab of many devices ends, all would ask at once
             return
         self._seen_at = -math.inf
+        async with self._in_time():
+            await self._undo_all()
+
+    @contextlib.asynccontextmanager
+    async def profiled(self) -> AsyncIterator[None]:
+        """The device as profilers want it. What that changes is undone at the end, or after a crash, as by :meth:`undo`.
+
+        What the device refuses to have changed is not: the profiler that wants it says so.
+        """
+        owed, made = self._owes, list[Owed]()
+        try:
+            for change in await self._session.changes_to_profile():
+                try:
+                    made.insert(0, await self._change(change))
+                except errors.CommandError as error:
+                    log.warning("not changed to profile", device=self._house.name, reason=str(error))
+            yield
+        finally:
+            if made:
+                async with self._in_time():
+                    await self._undo(made)
+                    self._owes |= owed
+
+    async def _change(self, change: devices.Change) -> Owed:
+        """Do it; what the journal has of how to undo it."""
+        self._owes = True
+        row = await self._house.store.write(functools.partial(undo.remember, device=self._house.name, action=change.undo))
+        try:
+            await self._session.apply(change.do)
+        except errors.CommandError:  # nothing was changed, and to undo it might be refused for ever
+            await self._house.store.write(functools.partial(undo.forget, undone=row))
+            raise
+        log.info("changed", device=self._house.name, action=dict(change.do))
+        return Owed(row, change.undo)
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """What is undone has a time for it, also where the daemon ends; what is not undone is told, and is no error."""
         with anyio.move_on_after(UNDO_SECONDS, shield=True) as scope:
             try:
-                await self._undo()
+                yield
             except errors.AibenchdError as error:
                 log.warning("not undone yet", device=self._house.name, reason=str(error))
         if scope.cancelled_caught:
             log.warning("not undone yet", device=self._house.name, reason=f"not done within {UNDO_SECONDS:g} s")
 
-    async def _undo(self) -> None:
+    async def _undo_all(self) -> None:
+        name = self._house.name
+        await self._undo(await self._house.store.read(lambda connection: undo.of(connection, name)))
+
+    async def _undo(self, rows: Sequence[Owed]) -> None:
         unit, name, failed = f"device/{self._house.name}/undo", self._house.name, ""
-        for row in await self._house.store.read(lambda connection: undo.of(connection, name)):
+        for row in rows:
             try:
                 await self._session.apply(row.action)
             except (errors.CommandError, errors.HarnessError) as error:

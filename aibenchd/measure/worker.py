@@ -300,8 +300,10 @@ class Worker:
                 return
             self._busy(experiment)
             try:
-                run = blocks.profile if experiment.design.profiled else blocks.run
-                block = await run(bench, experiment.design, experiment.blocks, placed, begun)
+                profiled = experiment.design.profiled
+                run, around = (blocks.profile, held.profiled()) if profiled else (blocks.run, contextlib.nullcontext())
+                async with around:
+                    block = await run(bench, experiment.design, experiment.blocks, placed, begun)
                 after = await held.look_after(before)
             except (errors.DeviceLostError, errors.HarnessError, OSError) as error:
                 await self._journal.exclude(experiment, begun, error)

@@ -334,12 +334,43 @@ async def test_what_a_program_leaves_running_is_killed(session: base.Session, ph
 
 
 async def test_a_phone_without_setsid(server: adbd.Server, phone: adbd.Phone) -> None:
-    (phone.root / "bin/setsid").unlink(missing_ok=True)
-    phone.script("command", "exit 1")
+    phone.without("setsid")
     async with device(server, phone).session() as session:
-        completed = await session.run(shell("sleep 1000 & sleep 1001", await session.directory("work"), timeout=0.3))
+        work = await session.directory("work")
+        assert (await session.run(shell("command -v setsid", work))).failure
+        completed = await session.run(shell("sleep 1000 & sleep 1001", work, timeout=0.3))
         assert completed.ending is base.Ending.TIMED_OUT
         assert not phone.processes()
+
+
+async def test_a_phone_without_toybox_says_what_it_lacks_and_blames_no_program(server: adbd.Server, phone: adbd.Phone) -> None:
+    """As Android 5, which had a few programs of its own."""
+    phone.features = "cmd"
+    phone.without("env", "find", "readlink", "sha256sum", "stat")
+    said = "its shell has no env, find, readlink, stat; Android has them all from 7 on"
+    with pytest.raises(errors.DeviceLostError, match=said):
+        async with device(server, phone).session():
+            pass
+    with pytest.raises(errors.DeviceLostError, match=said):
+        await device(server, phone).reach()
+
+
+async def test_a_phone_that_cannot_hash_says_so(server: adbd.Server, phone: adbd.Phone) -> None:
+    phone.without("sha256sum", "sha1sum", "md5sum")
+    with pytest.raises(
+        errors.DeviceLostError, match="none of the programs sha256sum sha1sum md5sum, by which files are verified"
+    ):
+        async with device(server, phone).session():
+            pass
+
+
+async def test_trials_are_held_to_cpus_by_taskset_alone(server: adbd.Server, phone: adbd.Phone) -> None:
+    phone.without("taskset")
+    with pytest.raises(errors.DeviceLostError, match="it has no taskset, so trials cannot be held to cpus; remove them"):
+        async with device(server, phone, cpus=[0]).session():
+            pass
+    async with device(server, phone).session() as session:
+        assert (await session.run(shell("echo well", await session.directory("work")))).stdout == "well\n"
 
 
 async def test_cancellation_kills_it(session: base.Session, phone: adbd.Phone) -> None:
@@ -755,6 +786,39 @@ async def test_screen_sleep_and_radios_are_put_back(server: adbd.Server, phone: 
         assert now() == ("mWakefulness=Awake\n", ["airplane_mode_on=0"])
         with pytest.raises(errors.HarnessError, match="knows no action 'frob'"):
             await session.apply({"verb": "frob"})
+
+
+SETPROP = 'file={root}/phone/properties; sed -i "/^$1=/d" $file; echo "$1=$2" >>$file'
+
+
+async def test_perf_events_are_let_through_to_profile_and_kept_away_again(server: adbd.Server, phone: adbd.Phone) -> None:
+    phone.script("setprop", SETPROP)
+    async with device(server, phone).session() as session:
+        assert await session.changes_to_profile() == ()  # Android 9 and before keep none away
+        phone.set(**{"security.perf_harden": "1"})
+        (change,) = await session.changes_to_profile()
+        for action, value in ((change.do, "0"), (change.do, "0"), (change.undo, "1")):
+            await session.apply(action)
+            assert f"security.perf_harden={value}\n" in (phone.root / "phone/properties").read_text()
+
+
+async def test_a_property_that_stays_as_it_is_is_refused(server: adbd.Server, phone: adbd.Phone) -> None:
+    """As on old Androids, without a word and with success."""
+    phone.script("setprop", "exit 0")
+    phone.set(**{"security.perf_harden": "1"})
+    async with device(server, phone).session() as session:
+        (change,) = await session.changes_to_profile()
+        with pytest.raises(errors.CommandError, match=r"security\.perf_harden cannot be set to 0: it is '1'"):
+            await session.apply(change.do)
+
+
+async def test_a_trace_that_was_left_there_goes_with_the_next_session(server: adbd.Server, phone: adbd.Phone) -> None:
+    traces = phone.root / "data/misc/perfetto-traces"
+    traces.mkdir(parents=True)
+    for name in ("aibenchd-trace", "of-another"):
+        (traces / name).write_bytes(b"trace")
+    async with device(server, phone).session():
+        assert [path.name for path in traces.iterdir()] == ["of-another"]
 
 
 async def test_a_phone_is_started_anew(server: adbd.Server, phone: adbd.Phone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,18 @@ def test_where_its_shell_is_hung_up_on_the_program_ends_too(supervisor: Supervis
     supervisor.until_alone()
 
 
+def test_what_may_be_ended_and_not_killed_is_ended(tmp_path: Path, shell: tuple[str, ...]) -> None:
+    """As Perfetto by Android's SELinux, where it outlives its line."""
+    process = subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"], supervising.TAG: f"{tmp_path}:1"})
+    refused = 'kill() { case $1 in -9) return 1 ;; esac; command kill "$@"; }\n'
+    try:
+        subprocess.run([*shell, "-c", refused + supervising.sweep(str(tmp_path))], check=False, timeout=30)
+        assert process.wait(timeout=30) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_program_that_nobody_asks_after_ends_by_itself(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervising, "GRACE", 0.0)
     completed = supervisor.run("sleep 1000", timeout=0.5)

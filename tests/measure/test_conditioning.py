@@ -22,8 +22,10 @@ async def journal(tmp_path: Path) -> AsyncIterator[store.Store]:
         yield journal
 
 
-def device(tmp_path: Path, **wanted: Any) -> simulated.Simulated:
-    settings = simulated.Settings.model_validate({"name": "dream", "kind": "simulated", "conditioning": wanted})
+def device(tmp_path: Path, pace: float = 0, **wanted: Any) -> simulated.Simulated:
+    """Where time passes, it is away for an hour once it is lost."""
+    keys = {"name": "dream", "kind": "simulated", "conditioning": wanted, "pace": pace, "away": "1h"}
+    settings = simulated.Settings.model_validate(keys)
     return simulated.Simulated(settings, tmp_path / "device", base.RunSettings())
 
 
@@ -102,3 +104,76 @@ async def test_who_gives_up_while_a_device_reboots_leaves_it_to_be_conditioned_a
         await held.reboot()
         assert found != dict(await session.fingerprint())
         await held.undo()
+
+
+# ---- while profilers sample
+
+TO_PROFILE = tuple(
+    base.Change({"verb": "set", "key": key, "value": value}, {"verb": "set", "key": key, "value": before})
+    for key, value, before in (("frequency", 1_000_000_000, 0), ("governor", "powersave", "performance"))
+)
+
+
+async def changes_to_profile(_: Any) -> tuple[base.Change, ...]:
+    return TO_PROFILE
+
+
+async def test_what_is_changed_to_profile_is_journalled_and_undone_alone(
+    tmp_path: Path, journal: store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = device(tmp_path, frequency="mid")
+    async with made.session() as session:
+        monkeypatch.setattr(type(session), "changes_to_profile", changes_to_profile)
+        held = conditioning.Held(session, house(made, journal))
+        await held.make()
+        before = dict(await session.fingerprint())
+        with pytest.raises(errors.HarnessError, match="the profiler"):  # noqa: PT012  the state within is what is looked at
+            async with held.profiled():
+                assert (await session.fingerprint())["governor"] == "powersave"
+                rows = await journal.read(lambda connection: undo.of(connection, "dream"))
+                assert [row.action["value"] for row in rows] == ["performance", 0, 0]
+                raise errors.HarnessError("the profiler failed")
+        after = dict(await session.fingerprint())
+        await held.undo()
+        assert before == {**after, "frequency": before["frequency"]}
+    assert await journal.read(lambda connection: undo.of(connection, "dream")) == []
+
+
+async def test_what_is_changed_to_profile_on_a_device_that_is_lost_meanwhile_is_undone_when_it_is_back(
+    tmp_path: Path, journal: store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = device(tmp_path, pace=1)
+    async with made.session() as session:
+        monkeypatch.setattr(type(session), "changes_to_profile", changes_to_profile)
+        held = conditioning.Held(session, house(made, journal))
+        with pytest.raises(errors.DeviceLostError):
+            async with held.profiled():
+                raise made._body.lose("its line dropped")
+    assert len(await journal.read(lambda connection: undo.of(connection, "dream"))) == 2
+    made._body.back = 0.0
+    async with made.session() as session:
+        assert (await session.fingerprint())["governor"] == "powersave"
+        await conditioning.Held(session, house(made, journal)).make()
+        found = await session.fingerprint()
+    assert (found["governor"], "frequency" in found) == ("performance", False)
+    assert await journal.read(lambda connection: undo.of(connection, "dream")) == []
+
+
+async def test_a_device_that_refuses_what_profilers_want_is_profiled_without(
+    tmp_path: Path, journal: store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_: Any, action: base.Action) -> None:
+        raise errors.CommandError(f"{action['key']} cannot be set")
+
+    made = device(tmp_path)
+    async with made.session() as session:
+        monkeypatch.setattr(type(session), "changes_to_profile", changes_to_profile)
+        monkeypatch.setattr(type(session), "apply", refused)
+        with structlog.testing.capture_logs() as logged:
+            async with conditioning.Held(session, house(made, journal)).profiled():
+                pass
+    assert [(one["event"], one["reason"]) for one in logged] == [
+        ("not changed to profile", "frequency cannot be set"),
+        ("not changed to profile", "governor cannot be set"),
+    ]
+    assert await journal.read(lambda connection: undo.of(connection, "dream")) == []

@@ -27,6 +27,8 @@ from pathlib import Path
 import adbutils
 import pytest
 
+from aibenchd.devices import adbphone
+
 HEADER = struct.Struct("<6I")
 ORDER = struct.Struct("<4sI")
 PACKET = struct.Struct("<BI")
@@ -100,6 +102,7 @@ SCRIPTS = {
         echo "11-24 13:00:00.000  500  500 I ActivityManager: Process ${1%%/*} (pid $$) has died" >>{root}/phone/logcat
     """,
 }
+TOOLS = (*adbphone.TOOLS, "awk", "date", "dd", "expr", "id", "sed", "setsid", "sha256sum", "tail", "taskset", "tr", "uname")
 SU = 'if [ "$1" = 0 ]; then shift; else shift; set -- sh -c "$@"; fi; PHONE_ROOT=yes exec "$@"'
 
 
@@ -127,6 +130,7 @@ class Phone:
     mute: bool = False  # takes connections, and never says a word
     root_adbd: bool = False
     boot_seconds: float = 0.2
+    path: str = "/usr/bin:/bin:/usr/sbin:/sbin"  # where its shell looks beside its own programs
     faults: list[Fault] = field(default_factory=list)
     services: list[str] = field(default_factory=list)  # that were asked for
     _lines: set[Line] = field(default_factory=set)
@@ -191,6 +195,16 @@ class Phone:
         file.unlink(missing_ok=True)
         file.write_text(f"#!{shell()}\n{text.replace('{root}', str(self.root))}\n")
         file.chmod(0o755)
+
+    def without(self, *names: str) -> None:
+        """It has its own programs alone, and of these not those."""
+        own = self.root / "bin"
+        for name in {*TOOLS, *names} - set(names):
+            if not (own / name).exists():
+                (own / name).symlink_to(str(shutil.which(name)))
+        for name in names:
+            (own / name).unlink(missing_ok=True)
+        self.path = str(own)
 
     def frequencies(self, policy: str = "policy0") -> tuple[str, str, str]:
         """Governor, lowest and highest frequency of a policy."""
@@ -438,7 +452,7 @@ class Stream:
         phone = self.line.phone
         outputs = {1: asyncio.subprocess.PIPE, 2: asyncio.subprocess.PIPE if packets else asyncio.subprocess.STDOUT}
         environment = {
-            "PATH": f"{phone.root}/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "PATH": f"{phone.root}/bin:{phone.path}",
             "HOME": "/",
             TAG: str(phone.root),
             **({"PHONE_ROOT": "yes"} if phone.root_adbd else {}),
