@@ -158,7 +158,7 @@ def _explained(out: screen.Screen, explained: dict[str, Any]) -> None:
 
 
 def _profiled(out: screen.Screen, profile: dict[str, Any] | None) -> None:
-    """Where the arms differ under a profiler: what took more or less by itself; dim where chance may have drawn it."""
+    """Where the arms differ under a profiler: what took more or less by itself; dim where samples tell no difference."""
     if not profile or not (profile["reason"] or profile.get("rows")):
         return
     out.line()
@@ -183,18 +183,32 @@ def _profile(out: screen.Screen, by: dict[str, Any]) -> None:
         )
         for one in largest
     ]
-    styles = ["dim" if abs(one["change"]) <= one.get("within", 0.0) else "" for one in largest]
+    styles = ["" if _is_told(one) else "dim" for one in largest]
     out.table((f"profile, a {by['per']}, by {by['profiler']}", "was", "is", "change"), rows, styles)
     if any(one.get("within") for one in largest):
-        said = "; no change here is more than that" if all(styles) else ""
-        out.line(f"  ±: what so few samples leave open, at 95 %{said}", "dim")
+        out.line(f"  ±: what samples leave open, at 95 %{_taken(by, told=not all(styles))}", "dim")
     out.line(f"  whole, on the daemon's host: {' '.join(by['files'].values())}")
 
 
 def _sampled(one: dict[str, Any], unit: str) -> str:
-    """A change under a profiler, and what samples leave open of it; nothing of that where every call was timed."""
-    within = f" ±{screen.quantity(one['within'], unit)}" if one.get("within") else ""
-    return f"{screen.change(one['change'], unit)}{within}"
+    """A change under a profiler, and what samples leave open of it; the latter alone where that is no less."""
+    change = screen.change(one["change"], unit) if _is_told(one) else ""
+    within = f"±{screen.quantity(one['within'], unit)}" if one.get("within") else ""
+    return " ".join(filter(None, (change, within)))
+
+
+def _is_told(one: dict[str, Any]) -> bool:
+    """Whether a change is more than chance draws; by its interval alone in what was read before there was a test."""
+    return bool(one.get("told", abs(one["change"]) > one.get("within", 0.0)))
+
+
+def _taken(by: dict[str, Any], *, told: bool) -> str:
+    """How many samples there are, where that is known, and that they are too few where they tell nothing."""
+    taken = by.get("samples") or {}
+    counts = f"{taken['control']:,} in the control, {taken['treatment']:,} in the treatment" if taken else ""
+    if told:
+        return f"; {counts}" if counts else ""
+    return f"; too few to tell a difference{f': {counts}' if counts else ''}"
 
 
 def _span(one: dict[str, Any], unit: str) -> str:

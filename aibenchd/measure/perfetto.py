@@ -1,7 +1,8 @@
 """What a Perfetto trace says of a program: the functions that samples found it in, and how its threads were scheduled.
 
 Of the format only the fields that this needs are read (https://perfetto.dev/docs/reference/trace-packet-proto); their numbers
-never change. The program is whatever runs below a shell whose command line has :data:`MARK` in it, as a word of its own.
+never change. The program is whatever runs below a shell whose command line has :data:`MARK` in it, as a word of its own; each
+process that the shell makes is a run of it.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ class Told:
         samples: how often a stack was taken in each function, innermost only; empty where none could be.
         times: microseconds of all its threads in each state, and running on each CPU at each frequency.
         counts: how often what happened to them.
+        processes: that it was run as, one after another; all else is of them together.
     """
 
     samples: Mapping[str, int]
     times: Mapping[str, float]
     counts: Mapping[str, float]
+    processes: int = 1
 
 
 def read(trace: bytes) -> Told:
@@ -59,7 +62,7 @@ def read(trace: bytes) -> Told:
         raise errors.CommandError(f"expected a Perfetto trace: {error}") from error
     if not packets.marked:
         raise errors.CommandError("it does not tell what ran below what; the phone lets Perfetto see no processes")
-    accounts = _Accounts(packets.program(), packets.marked)
+    accounts = _Accounts(packets.program(), packets.marked, packets.runs())
     for event in sorted(packets.events):
         accounts.take(event)
     samples = collections.Counter(name for process, name in packets.samples if process in accounts.program)
@@ -67,7 +70,7 @@ def read(trace: bytes) -> Told:
         raise errors.CommandError(
             "it holds neither samples nor scheduling events of the program; the phone lets Perfetto see none"
         )
-    return Told(dict(samples), dict(accounts.times), dict(accounts.counts))
+    return Told(dict(samples), dict(accounts.times), dict(accounts.counts), max(len(accounts.runs), 1))
 
 
 class Event(NamedTuple):
@@ -152,6 +155,10 @@ class _Packets:
             if 4 in sample:
                 name = self._interned[sequence].innermost(_number(sample[4]))
                 self.samples.append((_number(sample.get(2, 0)), name))
+
+    def runs(self) -> set[int]:
+        """Processes that the shell made and that were told of."""
+        return {child for child, parent in self._parents.items() if parent in self.marked}
 
     def program(self) -> dict[int, int]:
         """Threads of the program that were told of, with their processes; one is itself the first of its threads."""
@@ -238,10 +245,11 @@ class _Accounts:
 
     Attributes:
         program: its threads so far, with their processes; more as it makes them.
+        runs: those of its processes that the shell makes.
     """
 
-    def __init__(self, program: Mapping[int, int], shells: set[int]) -> None:
-        self.program = dict(program)
+    def __init__(self, program: Mapping[int, int], shells: set[int], runs: set[int]) -> None:
+        self.program, self.runs = dict(program), set(runs)
         self._shells = shells  # that it runs below
         self.times: dict[str, float] = collections.defaultdict(float)
         self.counts: dict[str, float] = collections.defaultdict(float)
@@ -265,6 +273,8 @@ class _Accounts:
             if event.of in self.program or event.of in self._shells:
                 self.program[thread] = self.program[event.of] if of_process else thread
                 self._waiting[thread] = (RUNNABLE, event.time)
+            if event.of in self._shells and not of_process:
+                self.runs.add(thread)
         else:
             self._running.pop(event.cpu, None)
 

@@ -12,18 +12,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
 
 from aibenchd import errors, model
+from aibenchd.devices import adbreading
 from aibenchd.devices import base as devices
 from aibenchd.measure import perfetto, placing, profiles, trial
 
 VARIABLE = "AIBENCHD_PROFILE"
 FILE, RECORDED = "aibenchd-profile", "aibenchd-recorded"  # in the directory of the arm
 PROBE_SECONDS, REPORT_SECONDS = 10.0, 120.0
+CPU_SECONDS = 4.0  # of an arm that are sampled, where it can be run so often: some 2,000 samples, which tell 5 % of its time
+LONGEST_SECONDS = 30.0  # that the processes of one arm take for that, one after another
+MOST_PROCESSES = 200
+PROCESS_SECONDS = 0.005  # that one takes at least, with its start
+TELL = f'echo "{profiles.PROCESSES}$processes"'
 NONE = (
     f"the program writes no profile where {VARIABLE} names a file, and there is no perf on the device, nor, as phones have them"
     " from Android 9 on, simpleperf or Perfetto; install linux-perf, or have the program write one"
@@ -37,9 +43,9 @@ class Tool:
 
     Attributes:
         there: succeeds where the device has it.
-        over: runs ``"$@"`` under it.
+        over: runs ``"$@"`` under it, whose first word says how many times, and the rest what.
         recorded: the file that this leaves.
-        report: makes :data:`FILE` of it.
+        report: makes :data:`FILE` of it; ``$processes`` is how many times it ran.
     """
 
     kind: model.Profiler
@@ -49,30 +55,23 @@ class Tool:
     recorded: str = RECORDED
 
 
+# Runs what follows its first word so often, each time anew: a short program gives as many samples as a long one.
+AGAIN = 'left=$1; shift; while [ $left -gt 0 ]; do left=$((left - 1)); "$@" </dev/null || exit; done'
 PERF = Tool(
     model.Profiler.PERF,
     there="perf --version",
-    over=f'exec perf record --quiet --freq {profiles.HERTZ} --call-graph fp --output {RECORDED} -- "$@"',
-    report=f"perf script --input {RECORDED} --fields comm,ip,sym,dso >{FILE}",
+    over=f"exec perf record --quiet --freq {profiles.HERTZ} --call-graph fp --output {RECORDED} -- sh -c '{AGAIN}' sh \"$@\"",
+    report=f"{{ {TELL}; perf script --input {RECORDED} --fields comm,ip,sym,dso; }} >{FILE}",
 )
-# Time, not cycles: that is what differs between arms where a slow core runs one of them. Android keeps perf events from its
-# shell's user by a property, which is only there until the phone is started anew.
+# Time, not cycles: that is what differs between arms where a slow core runs one of them.
 SIMPLEPERF = Tool(
     model.Profiler.SIMPLEPERF,
     there="command -v simpleperf",
-    over=f"""
-was=$(getprop security.perf_harden 2>/dev/null)
-[ "$was" != 1 ] || setprop security.perf_harden 0
-simpleperf record -e cpu-clock -f {profiles.HERTZ} --call-graph fp -o {RECORDED} -- "$@"
-code=$?
-[ "$was" != 1 ] || setprop security.perf_harden 1
-exit $code
-""",
-    report=f"simpleperf report-sample --show-callchain -i {RECORDED} -o {FILE}",
+    over=f"exec simpleperf record -e cpu-clock -f {profiles.HERTZ} --call-graph fp -o {RECORDED} -- sh -c '{AGAIN}' sh \"$@\"",
+    report=f"{{ {TELL}; simpleperf report-sample --show-callchain -i {RECORDED}; }} >{FILE}",
 )
 SAMPLERS = (PERF, SIMPLEPERF)
 
-TRACES = "/data/misc/perfetto-traces"  # where SELinux lets Android's Perfetto write, and adb's user read
 TRACE_LIMIT = perfetto.LARGEST // 2  # bytes of a trace, at which it ends: a minute or more of a busy phone
 SCHEDULING = """
 buffers { size_kb: 32768 }
@@ -114,7 +113,7 @@ begin=-d
     elif [ "$sdk" -lt 30 ]; then
         echo 'before Android 11 its services are started by: adb shell setprop persist.traced.enable 1' >&2
     fi
-}} | sh -c 'read begin || exit 126; "$@" </dev/null; exit' {mark} "$@"
+}} | sh -c 'read begin || exit 126; {again}' {mark} "$@"
 code=$?
 tracer=$(cat {recorded}) || exit $code
 kill -TERM $tracer
@@ -130,16 +129,30 @@ def tracing(program: str, seconds: float, *, sampling: bool) -> Tool:
     name = json.dumps(program, ensure_ascii=False).replace("'", "?")
     always = SCHEDULING % """'"$compact"'""" + limits
     newer = FROM_ANDROID_13 + (SAMPLING % (perfetto.HERTZ, name) if sampling else "")
-    trace = f"{TRACES}/aibenchd-trace"
     return Tool(
         model.Profiler.PERFETTO,
-        there=f"command -v perfetto && [ -d {TRACES} ]",
+        there=f"command -v perfetto && [ -d {adbreading.TRACES} ]",
         over=_TRACED.format(
-            compact=FROM_ANDROID_11, always=always, newer=newer, trace=trace, recorded=RECORDED, mark=perfetto.MARK
+            compact=FROM_ANDROID_11,
+            always=always,
+            newer=newer,
+            trace=adbreading.TRACE,
+            recorded=RECORDED,
+            again=AGAIN,
+            mark=perfetto.MARK,
         ),
-        report=f"cat {trace} >{FILE}",
-        recorded=trace,
+        report=f"cat {adbreading.TRACE} >{FILE}",
+        recorded=adbreading.TRACE,
     )
+
+
+def processes(accounts: Iterable[model.Series], timeout: float) -> int:
+    """How many times a program is run for enough samples, by what one process of it took; ``timeout`` is for all of them."""
+    seconds = {one.key: one.values[0] for one in accounts if one.type == "PROCESS" and one.values}
+    wall = seconds.get("PROCESS wall_time", math.inf)
+    cpu = seconds.get("PROCESS cpu_time", wall)
+    wanted = math.ceil(CPU_SECONDS / max(cpu, CPU_SECONDS / MOST_PROCESSES))
+    return max(1, min(wanted, int(min(LONGEST_SECONDS, timeout / 2) / max(wall, PROCESS_SECONDS))))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -166,7 +179,10 @@ async def run(
 
     Raises:
         LostRunningError, DeviceLostError, HarnessError, CommandError: as :func:`aibenchd.measure.trial.run`.
+        CommandError: nothing can be profiled on this device.
     """
+    if sides.device.unprofiled:
+        raise errors.CommandError(sides.device.unprofiled)
     running = _Running(sides, device, placed, condition, target)
     await sides.device.remove(running.file)  # all arms run in one directory: it may be another one's
     await running.watched(placing.Watch(env={VARIABLE: str(running.file)}))
@@ -175,6 +191,7 @@ async def run(
     sampled = await running.taken(model.Profiler.OWN)
     if placed.app:
         return running.profiled(APP)
+    running.processes = processes(running.finished.trial.series, placed.conditions.timeout)
     sampler = None if sampled else await running.first(SAMPLERS)
     if sampler is not None:
         sampled = await running.under(sampler)
@@ -188,9 +205,11 @@ class _Running:
 
     Attributes:
         file: where each leaves its profile on the device.
+        processes: of its program that run under a profiler, one after another.
     """
 
     finished: trial.Finished
+    processes = 1
 
     def __init__(
         self,
@@ -243,14 +262,21 @@ class _Running:
 
     async def under(self, tool: Tool) -> bool:
         """Run one trial under a profiler; whether it left a profile, which is on this host now, and no longer there."""
-        await self.watched(placing.Watch(prefix=("sh", "-c", tool.over, "sh")))
+        why = await self._under(tool, self.processes)
+        if why and self.processes > 1:  # it may be one that does not run twice where it has left something
+            why = await self._under(tool, 1)
+        self._reasons += [f"under {tool.kind.value}: {why}"] if why else []
+        return not why
+
+    async def _under(self, tool: Tool, processes: int) -> str:
+        """Why it left none; empty where it did."""
+        await self.watched(placing.Watch(prefix=("sh", "-c", tool.over, "sh", str(processes))))
         why = self.finished.trial.reason if self.finished.trial.outcome is not model.Outcome.OK else ""
-        why = why or await self._shell(tool.report, REPORT_SECONDS)
+        why = why or await self._shell(f"processes={processes}; {tool.report}", REPORT_SECONDS)
         if not why and not await self.taken(tool.kind):
             why = "it left no file"
         await self._shell(f"rm -f {tool.recorded} {RECORDED} {FILE}", PROBE_SECONDS)
-        self._reasons += [f"under {tool.kind.value}: {why}"] if why else []
-        return not why
+        return why
 
     async def _shell(self, text: str, seconds: float) -> str:
         """Run a text of ours; why it failed, empty where it did not."""

@@ -33,7 +33,9 @@ LONGEST = 200  # characters of a name
 LARGEST = 64 << 20  # bytes of a trace that is read: to parse it takes ten times that, and no other thread runs meanwhile
 HERTZ = 499  # of samples; not a divisor of anything's period
 MICROSECONDS_A_SAMPLE = 1e6 / HERTZ
+PROCESSES = "# processes: "  # how a file of samples begins, and then how many processes they are of
 DEVIATIONS = 1.96  # of a normal law, on either side of its mean: 95 %
+ERROR = 0.05  # how often any change of a table may be told where there is none
 FRAME = re.compile(r"^\s+[0-9a-f]+ (.+) \((.*)\)$")
 OFFSET = re.compile(r"\+0x[0-9a-f]+$")
 UNNAMED = re.compile(
@@ -43,15 +45,24 @@ UNNAMED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Microseconds that each name took by itself: of one run of the network, or of the whole process where ``runs`` is 0.
+    """Microseconds that each name took by itself: of one run of the network, or of a whole process where ``runs`` is 0.
 
-    ``sample`` is how long a sample stands for; 0 where nothing was sampled. ``counts`` are what is no time.
+    ``sample`` is how long a sample stands for, of one process; 0 where nothing was sampled. ``counts`` are what is no time.
     """
 
     own: Mapping[str, float]
     runs: int
     sample: float = 0.0
     counts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """All that were taken."""
+        return sum(self.taken(name) for name in self.own)
+
+    def taken(self, name: str) -> int:
+        """How many samples were taken in ``name``."""
+        return round(self.own.get(name, 0.0) / self.sample) if self.sample else 0
 
 
 def path(state_directory: Path, experiment: int, arm: model.ArmName) -> Path:
@@ -79,8 +90,9 @@ def compared(state_directory: Path, experiment: int) -> model.JsonObject:
     """Where the arms of an experiment differ, as it is kept with a finding. Blocking.
 
     Returns:
-        ``profiler per unit rows files`` of what says most of the program itself; ``also``, the same of each further profile; and
-        ``unread``, why a kind of them says nothing.
+        ``profiler per unit rows files samples`` of what says most of the program itself; ``also``, the same of each further
+        profile; and ``unread``, why a kind of them says nothing. ``samples`` is how many each arm has; none where nothing was
+        sampled.
 
     Raises:
         CommandError: an arm left no profile, they left none of one kind, or none can be read.
@@ -118,37 +130,65 @@ def _tables(state_directory: Path, kind: model.Profiler, files: Mapping[model.Ar
             "unit": "us",
             "rows": difference(treatment[view], control[view]),
             "files": {arm.value: str(file.relative_to(state_directory)) for arm, file in files.items()},
+            "samples": {arm.value: read[arm][view].samples for arm in files if read[arm][view].sample},
         }
         for view in said
     ]
 
 
 def difference(treatment: Profile, control: Profile) -> list[model.Json]:
-    """The names whose own time differs most: ``name treatment control change within``, in microseconds; counts before them.
+    """The names whose own time differs most: ``name treatment control change within told``, in microseconds; counts before them.
 
     ``within`` is half of the change's interval of 95 %, by the number of samples alone, which is Poisson; 0 where every call was
-    timed. A count has a ``unit`` of its own.
+    timed. ``told`` is whether chance draws no such change, in any of the names, but in 5 % of all tables (:data:`ERROR`); those
+    come first. A count has a ``unit`` of its own.
     """
-    names = treatment.own.keys() | control.own.keys()
-    rows = [(name, treatment.own.get(name, 0.0), control.own.get(name, 0.0)) for name in sorted(names)]
-    rows.sort(key=lambda row: abs(row[1] - row[2]), reverse=True)
+    names = sorted(treatment.own.keys() | control.own.keys())
+    told = {name: chance(treatment, control, name) <= ERROR / len(names) for name in names}
+    rows = [(name, treatment.own.get(name, 0.0), control.own.get(name, 0.0)) for name in names]
+    rows.sort(key=lambda row: (not told[row[0]], -abs(row[1] - row[2])))
     times: list[model.Json] = [
         {
             "name": name[:LONGEST],
             "treatment": round(one, 3),
             "control": round(other, 3),
             "change": round(one - other, 3),
-            "within": round(DEVIATIONS * math.sqrt((one + other) * treatment.sample), 3),
+            "within": round(DEVIATIONS * math.sqrt(one * treatment.sample + other * control.sample), 3),
+            "told": told[name],
         }
         for name, one, other in rows[:SHOWN]
     ]
     counted = sorted(treatment.counts.keys() | control.counts.keys())
     both = [(name, treatment.counts.get(name, 0.0), control.counts.get(name, 0.0)) for name in counted]
     counts: list[model.Json] = [
-        {"name": name, "treatment": one, "control": other, "change": one - other, "within": 0.0, "unit": ""}
+        {
+            "name": name,
+            "treatment": round(one, 3),
+            "control": round(other, 3),
+            "change": round(one - other, 3),
+            "within": 0.0,
+            "told": True,
+            "unit": "",
+        }
         for name, one, other in both
     ]
     return counts + times
+
+
+def chance(treatment: Profile, control: Profile, name: str) -> float:
+    """How often two profiles have as far apart numbers of samples in ``name``, or farther, where it takes as long in both.
+
+    Exact: of two Poisson counts, given their sum, one is binomial (Przyborowski and Wilenski 1940). 0 where nothing was sampled.
+    """
+    if not (treatment.sample and control.sample):
+        return 0.0
+    one, both = treatment.taken(name), treatment.taken(name) + control.taken(name)
+    share = control.sample / (treatment.sample + control.sample)  # of the samples; an arm that ran more often has more
+    mean = share * both
+    beyond = range(one, both + 1) if one > mean else range(one + 1)
+    ways = (math.lgamma(both + 1) - math.lgamma(k + 1) - math.lgamma(both - k + 1) for k in beyond)
+    shares = (k * math.log(share) + (both - k) * math.log1p(-share) for k in beyond)
+    return min(1.0, 2 * math.fsum(math.exp(many + each) for many, each in zip(ways, shares, strict=True)))
 
 
 def of_trace(file: Path) -> Profile:
@@ -201,14 +241,16 @@ def of_samples(file: Path) -> Profile:
         CommandError: it holds no sample.
     """
     own: collections.Counter[str] = collections.Counter()
-    innermost = False
+    innermost, processes = False, 1
     for row in _rows(file):
-        if not row[0].isspace():
+        if row.startswith(PROCESSES):
+            processes = _told_processes(row)
+        elif not row[0].isspace():
             innermost = True
         elif innermost and (frame := FRAME.match(row)):
             own[_function(frame[1], frame[2])] += 1
             innermost = False
-    return _sampled(file, own)
+    return _sampled(file, own, processes)
 
 
 def of_simpleperf(file: Path) -> Profile:
@@ -220,14 +262,16 @@ def of_simpleperf(file: Path) -> Profile:
         CommandError: it holds no sample.
     """
     own: collections.Counter[str] = collections.Counter()
-    binary = ""
+    binary, processes = "", 1
     for row in _rows(file):
-        if row.startswith("  file: "):
+        if row.startswith(PROCESSES):
+            processes = _told_processes(row)
+        elif row.startswith("  file: "):
             binary = row.removeprefix("  file: ").strip()
         elif row.startswith("  symbol: "):
             symbol = row.removeprefix("  symbol: ").strip()
             own[_function("[unknown]" if UNNAMED.match(symbol) else symbol, binary)] += 1
-    return _sampled(file, own)
+    return _sampled(file, own, processes)
 
 
 def of_perfetto(file: Path) -> dict[str, Profile]:
@@ -241,9 +285,14 @@ def of_perfetto(file: Path) -> dict[str, Profile]:
         told = perfetto.read(data)
     except errors.CommandError as error:
         raise errors.CommandError(f"{file.name}: {error}") from error
-    each = 1e6 / perfetto.HERTZ
-    found = {"samples": Profile({name: count * each for name, count in told.samples.items()}, 0, each)} if told.samples else {}
-    return found | ({"scheduling": Profile(told.times, 0, counts=told.counts)} if told.times else {})
+    found = {}
+    if told.samples:
+        each = 1e6 / perfetto.HERTZ / told.processes
+        found["samples"] = Profile({name: count * each for name, count in told.samples.items()}, 0, each)
+    if told.times:
+        times, counts = ({name: of / told.processes for name, of in all_of.items()} for all_of in (told.times, told.counts))
+        found["scheduling"] = Profile(times, 0, counts=counts)
+    return found
 
 
 def _alone(read: Callable[[Path], Profile]) -> Callable[[Path], dict[str, Profile]]:
@@ -259,10 +308,16 @@ READERS: Mapping[model.Profiler, Callable[[Path], dict[str, Profile]]] = {
 }
 
 
-def _sampled(file: Path, counts: Mapping[str, int]) -> Profile:
+def _sampled(file: Path, counts: Mapping[str, int], processes: int) -> Profile:
     if not counts:
         raise errors.CommandError(f"{file.name}: holds no sample: the program was over too soon, or spent its time elsewhere")
-    return Profile({name: count * MICROSECONDS_A_SAMPLE for name, count in counts.items()}, 0, MICROSECONDS_A_SAMPLE)
+    each = MICROSECONDS_A_SAMPLE / processes
+    return Profile({name: count * each for name, count in counts.items()}, 0, each)
+
+
+def _told_processes(row: str) -> int:
+    told = row.removeprefix(PROCESSES).strip()
+    return int(told) if told.isdecimal() and int(told) else 1
 
 
 def _function(symbol: str, binary: str) -> str:

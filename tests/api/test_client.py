@@ -600,9 +600,13 @@ async def test_a_finding_shows_what_each_profiler_says(full: statusd.Daemon) -> 
     def table(by: str, *rows: dict[str, object]) -> dict[str, object]:
         return {"profiler": by, "per": "process", "unit": "us", "rows": rows, "files": {"control": f"logs/profile/1-{by}"}}
 
-    sampled = {"name": "convolve", "control": 100.0, "treatment": 300.0, "change": 200.0, "within": 90.0}
+    sampled = {"name": "convolve", "control": 100.0, "treatment": 300.0, "change": 200.0, "within": 90.0, "told": True}
+    untold = {"name": "copy", "control": 9.0, "treatment": 5.0, "change": -4.0, "within": 7.0, "told": False}
+    earlier = {"name": "relu", "control": 9.0, "treatment": 5.0, "change": -4.0, "within": 7.0}
     counted = {"name": "migrations", "control": 3.0, "treatment": 41.0, "change": 38.0, "within": 0.0, "unit": ""}
-    facts = table("simpleperf", sampled) | {"also": [table("Perfetto", counted)], "unread": ["perf: it holds no sample"]}
+    taken = {"samples": {"control": 1012, "treatment": 15}}
+    also = [table("Perfetto", counted), table("Perfetto samples", untold) | taken, table("perf", earlier)]
+    facts = table("simpleperf", sampled, untold) | taken | {"also": also, "unread": ["perf: it holds no sample"]}
 
     def write(tx: store.Transaction) -> None:
         tx.connection.execute(schema.profiles.insert().values(finding=1, experiment=1, facts=facts, reason=""))
@@ -610,6 +614,10 @@ async def test_a_finding_shows_what_each_profiler_says(full: statusd.Daemon) -> 
     await full.house.store.write(write)
     _, shown, _ = await ask(full, "finding", "1")
     assert re.search(r"profile, a process, by simpleperf +was +is +change\nconvolve +100 us +300 us +\+200 us ±90 us", shown)
+    assert re.search(r"\ncopy +9 us +5 us +±7 us\n", shown)
+    assert "at 95 %; 1,012 in the control, 15 in the treatment\n" in shown
+    assert "at 95 %; too few to tell a difference: 1,012 in the control, 15 in the treatment\n" in shown
+    assert re.search(r"\nrelu +9 us +5 us +±7 us\n.*; too few to tell a difference\n", shown)
     assert re.search(r"by Perfetto +was +is +change\nmigrations +3 +41 +\+38\n", shown)
     assert "not read: perf: it holds no sample" in shown
 

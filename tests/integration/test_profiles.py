@@ -93,7 +93,9 @@ async def test_a_program_that_profiles_itself_is_believed(tmp_path: Path) -> Non
         made.commit("slower", bench=OWN.format(latency=130) + lab.BENCH.format(latency=130).removeprefix("#!/bin/sh\n"))
         profile = await profile_of(made)
         assert (profile["profiler"], profile["per"]) == ("the program's own profiler", "run")
-        assert profile["rows"] == [{"name": "Relu", "treatment": 130.0, "control": 100.0, "change": 30.0, "within": 0.0}]
+        assert profile["rows"] == [
+            {"name": "Relu", "treatment": 130.0, "control": 100.0, "change": 30.0, "within": 0.0, "told": True}
+        ]
         assert made.rows("SELECT count(*) FROM outbox WHERE json_extract(payload, '$.run_type') = 'profile'") == [(0,)]
 
 

@@ -116,6 +116,26 @@ def test_what_a_program_makes_is_its_own_and_nothing_else_is() -> None:
     assert trace.read().times[perfetto.RUNNING] == 30
 
 
+def test_each_process_that_the_shell_makes_is_a_run(tmp_path: Path) -> None:
+    trace = Trace()
+    for pid in (101, 102, 103, 104):
+        trace.made(pid, pid, by=SHELL)
+        trace.made(pid, pid + 100, by=pid)  # of its own
+        trace.switch(1000 + 10 * pid, pid)
+    trace.switch(1000 + 10 * 105, 0)
+    trace.packet().process_tree.processes.add(pid=104, ppid=SHELL, cmdline=["bench"])  # told of once more
+    interned(trace, "main")
+    for pid in (101, 103, 104):
+        sampled(trace, 1, pid)
+    assert trace.read().processes == 4
+    file = tmp_path / "trace.gz"
+    file.write_bytes(gzip.compress(trace.whole.SerializeToString()))
+    read = profiles.of_perfetto(file)
+    assert read["scheduling"].own[perfetto.RUNNING] == 10
+    assert read["samples"].own == {"main (bench)": pytest.approx(3 / 4 * 1e6 / perfetto.HERTZ)}
+    assert read["samples"].samples == 3
+
+
 def test_packed_events_say_the_same_as_single_ones() -> None:
     """As Android 11 and later write them."""
     single, packed = Trace(), Trace()

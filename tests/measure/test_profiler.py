@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import adbd
 import anyio
@@ -19,13 +20,33 @@ import perfettod
 import pytest
 
 from aibenchd import digests, errors, model
-from aibenchd.devices import adb, base, local, metering
+from aibenchd.devices import adb, base, local, metering, simulated
 from aibenchd.measure import perfetto, placing, profiler, profiles
 from aibenchd.specs import files
 
 OWN = '[ -z "$AIBENCHD_PROFILE" ] || echo "{arm}" > "$AIBENCHD_PROFILE"\n'
 PLAIN = lab.BENCH.format(latency=100)
+Got = TypeVar("Got")
 NOTHING = files.BenchmarkFiles({}, {}, {})
+
+
+# Busy in a function that both arms have, in one that is the treatment's alone, and in a thread of its own; asleep in between.
+ENGINE = r"""
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+volatile double sink;
+static void convolve(long n) { for (long i = 0; i < n; i++) sink += i; }
+static void copy_twice(long n) { for (long i = 0; i < n; i++) sink -= i; }
+static void *beside(void *nothing) { usleep(300000); return nothing; }
+int main(void) {
+    pthread_t thread;
+    pthread_create(&thread, 0, beside, 0);
+    for (int run = 0; run < 20; run++) { convolve(2000000); copy_twice(COPIES); }
+    pthread_join(thread, 0);
+    puts("PyTorchObserver {\"type\": \"NET\", \"metric\": \"latency\", \"unit\": \"us\", \"value\": 100}");
+}
+"""
 
 
 async def _ready() -> None:
@@ -69,28 +90,88 @@ async def test_an_arm_that_leaves_no_profile_is_not_given_the_other_ones(tmp_pat
         assert (left.kinds, left.reason) == ((), profiler.NONE)
 
 
+def perf_works() -> bool:
+    return (
+        bool(shutil.which("perf")) and subprocess.run(["perf", "stat", "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
+needs_perf = pytest.mark.skipif(not perf_works(), reason="no perf that may count (Debian: linux-perf)")
+needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc")
+
+
+async def profiled_here(directory: Path, program: str | bytes, arm: model.ArmName, prefix: str = "") -> profiler.Profiled:
+    """By this host's perf, of an experiment's directory below ``directory``."""
+    settings = local.Settings.model_validate({"name": "here", "kind": "local", "minimum_free": "1MiB"})
+    async with local.Local(settings, directory / "here", base.RunSettings()).session() as session:
+        sides = placing.Sides(session, metering.make(None, on_this_host=True), _no_host, contextlib.nullcontext)
+        placed = await laid_out(sides, directory / f"{prefix}{arm}", arm, program)
+        target = profiles.path(directory, 1, arm)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return await profiler.run(sides, settings, placed, functools.partial(_emptied, sides), target)
+
+
+@needs_perf
+@needs_gcc
+async def test_a_program_of_milliseconds_runs_often_enough_to_tell_what_it_does(tmp_path: Path) -> None:
+    """A tenth more work, of some 10 ms: by one process of each arm that would be a sample or none."""
+    short = ENGINE.replace("run < 20", "run < 1").replace("usleep(300000)", "usleep(0)")
+    for arm, copies in zip(model.ArmName, (400000, 0), strict=True):
+        made = await profiled_here(tmp_path, compiled(tmp_path, copies, short), arm)
+        assert (made.kinds, made.reason) == ((model.Profiler.PERF,), "")
+    found = profiles.compared(tmp_path, 1)
+    rows = {row["name"]: row for row in found["rows"]}
+    added, same = rows["copy_twice (bench)"], rows["convolve (bench)"]
+    assert (added["told"], added["control"]) == (True, 0.0)
+    assert added["change"] < same["control"], "it is not of one process"
+    assert min(found["samples"].values()) > 200
+
+
+@needs_perf
+async def test_a_program_that_runs_but_once_in_a_directory_is_profiled_once(tmp_path: Path) -> None:
+    once = PLAIN.replace(
+        "#!/bin/sh\n", "#!/bin/sh\nmkdir once || exit 9\nwhile [ $((left = left + 1)) -lt 100000 ]; do :; done\n"
+    )
+    made = await profiled_here(tmp_path, once, model.ArmName.TREATMENT)
+    assert (made.kinds, made.reason) == ((model.Profiler.PERF,), "")
+    assert gzip.decompress(next((tmp_path / profiles.DIRECTORY).iterdir()).read_bytes()).startswith(b"# processes: 1\n")
+
+
+@pytest.mark.parametrize(
+    ("wall", "cpu", "timeout", "times"),
+    [
+        (0.03, 0.03, 3600.0, 134),  # 4 s of CPU
+        (0.03, 0.12, 3600.0, 34),  # on four of them
+        (10.0, 0.1, 3600.0, 3),  # it waits: not half an hour for few samples
+        (8.0, 8.0, 3600.0, 1),
+        (60.0, 60.0, 3600.0, 1),
+        (0.0, 0.0, 3600.0, 200),  # less than the device's clock shows
+        (2.0, 0.1, 10.0, 2),  # all of them have the time of one
+    ],
+)
+def test_how_often_a_program_is_run(wall: float, cpu: float, timeout: float, times: int) -> None:
+    accounts = [model.Series("PROCESS", "wall_time", "s", (wall,)), model.Series("PROCESS", "cpu_time", "s", (cpu,))]
+    assert profiler.processes(accounts, timeout) == times
+
+
+def test_of_a_program_of_which_nothing_is_known_one_process_is_run() -> None:
+    assert profiler.processes([model.Series("NET", "latency", "us", (3.0,))], 3600.0) == 1
+
+
+async def test_nothing_is_tried_on_a_device_that_is_simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = simulated.Settings.model_validate({"name": "dream", "kind": "simulated"})
+    async with simulated.Simulated(settings, tmp_path / "dream", base.RunSettings()).session() as session:
+        sides = placing.Sides(session, metering.make(None, on_this_host=False), _no_host, contextlib.nullcontext)
+        placed = await laid_out(sides, tmp_path / "arm", model.ArmName.TREATMENT, PLAIN)
+        monkeypatch.setattr(session, "run", None)
+        with pytest.raises(errors.CommandError, match="simulated: no program runs on it that could be profiled"):
+            await profiler.run(sides, settings, placed, _ready, tmp_path / "one")
+
+
 # ---- on a phone
 
-# Busy in a function that both arms have, in one that is the treatment's alone, and in a thread of its own; asleep in between.
-ENGINE = r"""
-#include <pthread.h>
-#include <stdio.h>
-#include <unistd.h>
-volatile double sink;
-static void convolve(long n) { for (long i = 0; i < n; i++) sink += i; }
-static void copy_twice(long n) { for (long i = 0; i < n; i++) sink -= i; }
-static void *beside(void *nothing) { usleep(300000); return nothing; }
-int main(void) {
-    pthread_t thread;
-    pthread_create(&thread, 0, beside, 0);
-    for (int run = 0; run < 20; run++) { convolve(2000000); copy_twice(COPIES); }
-    pthread_join(thread, 0);
-    puts("PyTorchObserver {\"type\": \"NET\", \"metric\": \"latency\", \"unit\": \"us\", \"value\": 100}");
-}
-"""
 MISSING = perfettod.missing()
 needs_perfetto = pytest.mark.skipif(bool(MISSING), reason=MISSING)
-needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc")
 
 server, fresh_phone = adbd.shared_server, adbd.fresh_phone
 
@@ -113,10 +194,10 @@ async def in_hand(server: adbd.Server, phone: adbd.Phone) -> AsyncIterator[tuple
         yield placing.Sides(session, metering.make(None, on_this_host=False), _no_host, contextlib.nullcontext), settings
 
 
-def compiled(directory: Path, copies: int) -> bytes:
+def compiled(directory: Path, copies: int, engine: str = ENGINE) -> bytes:
     program = directory / f"bench-{copies}"
     command = ["gcc", "-O1", "-fno-omit-frame-pointer", "-fno-inline", "-pthread", "-x", "c", "-", "-o", str(program)]
-    subprocess.run(command, input=ENGINE.replace("COPIES", str(copies)).encode(), check=True)
+    subprocess.run(command, input=engine.replace("COPIES", str(copies)).encode(), check=True)
     return program.read_bytes()
 
 
@@ -137,11 +218,17 @@ async def _emptied(sides: placing.Sides) -> None:
     await sides.device.directory(placing.WORK)
 
 
-async def _when_it_is_back(profiled: Callable[[], Awaitable[profiler.Profiled]]) -> profiler.Profiled:
+async def _opened(server: adbd.Server, phone: adbd.Phone) -> contextlib.AsyncExitStack:
+    stack = contextlib.AsyncExitStack()
+    await stack.enter_async_context(in_hand(server, phone))
+    return stack
+
+
+async def _when_it_is_back(wanted: Callable[[], Awaitable[Got]]) -> Got:
     with anyio.fail_after(lab.WAIT):
         while True:
             with contextlib.suppress(errors.DeviceLostError):
-                return await profiled()
+                return await wanted()
             await anyio.sleep(0.1)
 
 
@@ -162,18 +249,14 @@ async def test_a_phone_without_profilers_says_what_is_missing(tmp_path: Path, se
 @needs_gcc
 @pytest.mark.skipif(not perfettod.simpleperf(), reason="no simpleperf (the NDK's for Linux, where AIBENCHD_SIMPLEPERF names it)")
 async def test_simpleperf_names_the_function_that_was_added(tmp_path: Path, server: adbd.Server, phone: adbd.Phone) -> None:
-    phone.script(
-        "simpleperf", f'case $1$(getprop security.perf_harden) in record1) exit 1 ;; esac; exec {perfettod.simpleperf()} "$@"'
-    )
-    phone.script("setprop", 'file={root}/phone/properties; sed -i "/^$1=/d" $file; echo "$1=$2" >>$file')
-    phone.set(**{"security.perf_harden": "1"})
+    phone.script("simpleperf", f'exec {perfettod.simpleperf()} "$@"')
     made = await both_profiled(server, phone, tmp_path)
     assert {(one.kinds, one.reason) for one in made.values()} == {((model.Profiler.SIMPLEPERF,), "")}
     found = profiles.compared(tmp_path, 1)
     first = found["rows"][0]
     assert (found["profiler"], first["name"], first["control"]) == ("simpleperf", "copy_twice (bench)", 0.0)
     assert first["change"] > first["within"] > 0
-    assert "security.perf_harden=1" in (phone.root / "phone/properties").read_text()
+    assert min(found["samples"].values()) > 500
     assert left_on(phone) == []
 
 
@@ -235,7 +318,7 @@ async def test_perfetto_whose_services_do_not_run_is_told_with_what_to_do(
 async def test_a_phone_that_is_lost_while_it_is_traced_is_traced_again(
     tmp_path: Path, server: adbd.Server, phone: adbd.Phone
 ) -> None:
-    """Its block is run again, and the trace that lies there is written over, and removed."""
+    """Its block is run again; what it left there goes when the phone is seen again, whatever is done there then."""
     traced = f"[ ! -e {profiler.RECORDED} ] || [ -e {phone.root}/calm ] || {{ echo >begun; sleep 600; }}\n"
     program = PLAIN.replace("#!/bin/sh\n", "#!/bin/sh\n" + traced)
 
@@ -254,6 +337,9 @@ async def test_a_phone_that_is_lost_while_it_is_traced_is_traced_again(
             with pytest.raises(errors.LostRunningError):
                 await profiled("lost")
         assert left_on(phone) == ["aibenchd-trace", profiler.RECORDED]
+        async with await _when_it_is_back(functools.partial(_opened, server, phone)) as stack:
+            assert left_on(phone) == []
+            await stack.aclose()
         (phone.root / "calm").touch()
         made = await _when_it_is_back(functools.partial(profiled, "again"))
     assert (made.kinds, made.reason) == ((model.Profiler.PERFETTO,), "")

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aibenchd import errors, model
@@ -111,11 +112,11 @@ def test_the_largest_differences_come_first(tmp_path: Path) -> None:
     write(tmp_path, model.ArmName.CONTROL, trace(event("conv", 0, 48), event("relu", 60, 5)))
     found = profiles.compared(tmp_path, 1)
     assert found["rows"] == [
-        {"name": "copy", "treatment": 20.0, "control": 0.0, "change": 20.0, "within": 0.0},
-        {"name": "relu", "treatment": 0.0, "control": 5.0, "change": -5.0, "within": 0.0},
-        {"name": "conv", "treatment": 50.0, "control": 48.0, "change": 2.0, "within": 0.0},
+        {"name": "copy", "treatment": 20.0, "control": 0.0, "change": 20.0, "within": 0.0, "told": True},
+        {"name": "relu", "treatment": 0.0, "control": 5.0, "change": -5.0, "within": 0.0, "told": True},
+        {"name": "conv", "treatment": 50.0, "control": 48.0, "change": 2.0, "within": 0.0, "told": True},
     ]
-    assert (found["per"], found["profiler"]) == ("run", "the program's own profiler")
+    assert (found["per"], found["profiler"], found["samples"]) == ("run", "the program's own profiler", {})
     assert found["files"] == {arm: f"logs/profile/1-{arm}.json.gz" for arm in ("treatment", "control")}
 
 
@@ -125,6 +126,68 @@ def test_few_samples_leave_much_open(tmp_path: Path) -> None:
     (row,) = profiles.difference(*(profiles.Profile({"conv": count * each}, 0, each) for count in (11, 8)))
     assert isinstance(row, dict)
     assert (row["change"], row["within"]) == (pytest.approx(3 * each, abs=0.001), pytest.approx(8.5434 * each, abs=0.5))
+    assert not row["told"]
+
+
+def of_counts(counts: dict[str, int], processes: int = 1) -> profiles.Profile:
+    each = profiles.MICROSECONDS_A_SAMPLE / processes
+    return profiles.Profile({name: count * each for name, count in counts.items()}, 0, each)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "control", "chance"),
+    [
+        ((5, 1), (0, 1), 2 * 0.5**5),
+        ((8, 1), (2, 1), 2 * (1 + 10 + 45) / 1024),
+        ((2, 1), (8, 1), 2 * (1 + 10 + 45) / 1024),
+        ((3, 1), (3, 1), 1.0),
+        ((6, 3), (0, 1), 2 * 0.75**6),  # of four processes it was three
+    ],
+)
+def test_how_often_chance_draws_two_numbers_of_samples(
+    treatment: tuple[int, int], control: tuple[int, int], chance: float
+) -> None:
+    """By the binomial coefficients."""
+    one, other = (of_counts({"conv": count}, processes) for count, processes in (treatment, control))
+    assert profiles.chance(one, other, "conv") == pytest.approx(chance)
+
+
+def test_changes_that_samples_tell_come_first_however_small(tmp_path: Path) -> None:
+    counts = {"conv": 900, "gemm": 880, "copy": 40}
+    rows = profiles.difference(of_counts(counts), of_counts({**counts, "conv": 850, "copy": 0}))
+    assert [(row["name"], row["told"]) for row in rows if isinstance(row, dict)] == [
+        ("copy", True),
+        ("conv", False),
+        ("gemm", False),
+    ]
+
+
+def test_an_arm_that_ran_more_often_is_no_slower_for_it(tmp_path: Path) -> None:
+    write(tmp_path, model.ArmName.TREATMENT, "# processes: 30\n" + 20 * STACKS, model.Profiler.PERF)
+    write(tmp_path, model.ArmName.CONTROL, "# processes: 3\n" + 2 * STACKS, model.Profiler.PERF)
+    found = profiles.compared(tmp_path, 1)
+    assert {(row["name"], row["change"], row["told"]) for row in found["rows"]} == {
+        ("convolve (bench)", 0.0, False),
+        ("[unknown] (libc.so.6)", 0.0, False),
+    }
+    assert found["samples"] == {"treatment": 60, "control": 6}
+    simple = "# processes: 4\n" + SIMPLEPERF
+    write(tmp_path, model.ArmName.CONTROL, simple, model.Profiler.SIMPLEPERF)
+    read = profiles.of_simpleperf(tmp_path / profiles.DIRECTORY / "1-control.simpleperf.txt.gz")
+    assert read.own["[unknown] (libc.so)"] == read.sample == profiles.MICROSECONDS_A_SAMPLE / 4
+
+
+def test_where_nothing_differs_few_profiles_tell_a_change() -> None:
+    """At most 5 %; of 400 tables a binomial law of that rate has 32 or more but once in 80 times, and the seed is fixed."""
+    draw = np.random.default_rng(8)
+    rates = draw.gamma(0.5, 40, 30)
+    drawn = ((of_counts(by_name(draw.poisson(rates))) for _ in range(2)) for _ in range(400))
+    told = sum(any(row["told"] for row in profiles.difference(*both) if isinstance(row, dict)) for both in drawn)
+    assert told < 32
+
+
+def by_name(counts: Any) -> dict[str, int]:
+    return {f"function {number}": int(count) for number, count in enumerate(counts) if count}
 
 
 def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:

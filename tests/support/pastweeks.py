@@ -55,6 +55,11 @@ SCHEDULED = {
     ],
     "files": {arm: f"logs/profile/1-{arm}.perfetto-trace.gz" for arm in ("treatment", "control")},
 }
+SAMPLED = SCHEDULED | {
+    "profiler": "Perfetto samples",
+    "rows": [{"name": "copy", "control": 9.0, "treatment": 5.0, "change": -4.0, "within": 7.0, "told": False}],
+    "samples": {"control": 1012, "treatment": 15},
+}
 HOSTILE = "<script>alert('subject')</script>&\"' x"
 
 
@@ -281,7 +286,7 @@ class Weeks:
             "unit": "us",
             "rows": rows,
             "files": {"control": "logs/profile/1-control.perf.txt.gz"},
-            "also": [SCHEDULED],
+            "also": [SCHEDULED, SAMPLED],
             "unread": [],
         }
         made = {"finding": first, "experiment": verify, "facts": profile, "reason": "", "made_at": at}

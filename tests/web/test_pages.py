@@ -192,7 +192,9 @@ async def test_a_finding_shows_what_each_profiler_says_and_where_it_is_to_be_had
     assert '<a href="/v1/logs/profile/1-control.perf.txt.gz" download>control</a>' in text
     assert "by Perfetto scheduling" in text
     assert '<a href="/v1/logs/profile/1-treatment.perfetto-trace.gz" download>treatment</a>' in text
-    assert text.count("https://ui.perfetto.dev") == 1
+    assert text.count("https://ui.perfetto.dev") == 2
+    assert "too few to tell a difference: 1,012 in the control, 15 in the treatment" in text
+    assert "-4" not in text.partition("Perfetto samples")[2].partition("</table>")[0]
     assert '<td class="n">3</td><td class="n">41</td><td class="n">+38</td>' in text
     assert '<td class="n">812\N{NO-BREAK SPACE}ms</td>' in text
 
