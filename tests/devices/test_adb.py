@@ -788,11 +788,8 @@ async def test_screen_sleep_and_radios_are_put_back(server: adbd.Server, phone: 
             await session.apply({"verb": "frob"})
 
 
-SETPROP = 'file={root}/phone/properties; sed -i "/^$1=/d" $file; echo "$1=$2" >>$file'
-
-
 async def test_perf_events_are_let_through_to_profile_and_kept_away_again(server: adbd.Server, phone: adbd.Phone) -> None:
-    phone.script("setprop", SETPROP)
+    phone.script("setprop", adbd.SETPROP)
     async with device(server, phone).session() as session:
         assert await session.changes_to_profile() == ()  # Android 9 and before keep none away
         phone.set(**{"security.perf_harden": "1"})

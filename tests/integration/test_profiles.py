@@ -9,6 +9,7 @@ from typing import Any
 
 import adbd
 import aiohttp
+import anyio
 import lab
 import perfettod
 import pytest
@@ -99,6 +100,20 @@ async def test_a_program_that_profiles_itself_is_believed(tmp_path: Path) -> Non
         assert made.rows("SELECT count(*) FROM outbox WHERE json_extract(payload, '$.run_type') = 'profile'") == [(0,)]
 
 
+async def test_a_simulated_device_says_that_it_has_no_profile(tmp_path: Path) -> None:
+    build = '#!/bin/sh\nset -e\n: > "$2"\ncp "$1/bench" "$(dirname "$2")/simulated.json"\n'
+    made = watched(tmp_path, bench='{"latency": 1000}', build=build)
+    made.configure(devices=[{"name": "dream", "kind": "simulated"}])
+    async with made.daemon():
+        await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+        made.commit("slower", bench='{"latency": 1100}', build=build)
+        profile = await profile_of(made)
+        shown = await made.ctl("show", str(profile["experiment"]))
+    assert profile["reason"] == "the device is simulated: no program runs on it that could be profiled"
+    assert "rows" not in profile
+    assert (shown["state"], shown["blocks"]) == ("skipped", [])
+
+
 async def test_where_there_is_no_profiler_it_is_said(tmp_path: Path) -> None:
     made = watched(tmp_path)
     made.configure(devices=[made.configuration["devices"][0] | {"env": {"PATH": str(tmp_path / "bin")}}])
@@ -111,6 +126,43 @@ async def test_where_there_is_no_profiler_it_is_said(tmp_path: Path) -> None:
         profile = await profile_of(made)
         assert "there is no perf on the device" in profile["reason"]
         assert "rows" not in profile
+
+
+async def test_a_phone_that_was_opened_to_profilers_is_closed_again_after_a_crash_and_a_loss(tmp_path: Path) -> None:
+    (tmp_path / "adb").mkdir()
+    with adbd.server(tmp_path / "adb") as server:
+        async with adbd.phone(tmp_path / "phone") as phone:
+            set_to = tmp_path / "set"
+            phone.script("perf", "exit 127")
+            phone.script("perfetto", "exit 127")
+            phone.script("simpleperf", f"echo >>{tmp_path}/begun; sleep 600")
+            phone.script("setprop", f'{adbd.SETPROP}; echo "$2" >>{set_to}')
+            phone.set(**{"security.perf_harden": "1"})
+            made = watched(tmp_path)
+            keys = {"name": "pixel", "kind": "adb", "address": phone.address, "server_port": server.port, "minimum_free": "1MiB"}
+            made.configure(devices=[keys])
+            async with made.daemon() as process:
+                await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+                made.commit("slower", latency=130)
+                await until_rows(tmp_path / "begun", 1)
+                assert made.rows("SELECT json_extract(action, '$.value') FROM undo") == [("1",)]
+                process.kill()
+                await process.wait()
+            assert set_to.read_text().split() == ["0"]
+            async with made.daemon():
+                await until_rows(tmp_path / "begun", 2)
+                assert set_to.read_text().split() == ["0", "1", "0"]
+                phone.drop()
+                await until_rows(tmp_path / "begun", 3)
+                assert set_to.read_text().split() == ["0", "1", "0", "1", "0"]
+            assert set_to.read_text().split()[-1] == "1"
+            assert made.rows("SELECT * FROM undo") == []
+
+
+async def until_rows(file: Path, count: int) -> None:
+    with anyio.fail_after(2 * lab.WAIT):
+        while not file.exists() or len(file.read_text().splitlines()) < count:
+            await anyio.sleep(0.05)
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)

@@ -103,6 +103,7 @@ SCRIPTS = {
     """,
 }
 TOOLS = (*adbphone.TOOLS, "awk", "date", "dd", "expr", "id", "sed", "setsid", "sha256sum", "tail", "taskset", "tr", "uname")
+SETPROP = 'file={root}/phone/properties; sed -i "/^$1=/d" $file; echo "$1=$2" >>$file'
 SU = 'if [ "$1" = 0 ]; then shift; else shift; set -- sh -c "$@"; fi; PHONE_ROOT=yes exec "$@"'
 
 
