@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import lab
 
 # A build whose program is a file of no content, and says what it is like.
@@ -86,6 +88,42 @@ async def test_an_experiment_survives_the_daemon_and_draws_anew(tmp_path: Path) 
         await made.until(verdicts(made, same), on_all("unchanged"))
     ((count, different),) = made.rows("SELECT count(*), count(DISTINCT treatment) FROM blocks")
     assert count == different
+
+
+async def test_a_device_that_a_reload_removes_in_a_block_finishes_it_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    dream = {"name": "dream", "kind": "simulated", "pace": 1, "conditioning": {"frequency": "min"}}
+    made.configure(devices=[dream])
+    commit(made, "first", latency=1000, seconds=4)
+    begin(made)
+    held = tmp_path / "state/devices/dream/memory.json"
+    async with made.daemon() as process:
+        await until_shown(made, {"dream": "busy"})
+        assert json.loads(held.read_text())["frequency"] == 1_000_000_000
+        made.configure(devices=[{"name": "other", "kind": "simulated"}])
+        process.send_signal(signal.SIGHUP)
+        await until_shown(made, {"dream": "leaving", "other": "ready"})
+        await until_shown(made, {"other": "ready"})
+        assert json.loads(held.read_text())["frequency"] == 0
+        assert made.rows("SELECT count(*) FROM undo") == [(0,)]
+        of_dream = (
+            "SELECT e.state, e.blocks, count(b.number), e.verdict FROM experiments e LEFT JOIN blocks b ON b.experiment = e.id"
+        )
+        of_dream += " WHERE e.device = 'dream' GROUP BY e.id"
+        assert made.rows(of_dream) == [("open", 1, 1, None)]  # the one in flight, whole
+        made.configure(devices=[dream | {"pace": 0}])
+        process.send_signal(signal.SIGHUP)
+        await made.until(of_dream, [("decided", 2, 2, "measured")])
+    assert made.rows(COUNTED + " WHERE experiment = (SELECT id FROM experiments WHERE device = 'dream')") == [(2, 2, 0, 2)]
+
+
+async def until_shown(made: lab.Lab, wanted: dict[str, str]) -> None:
+    """Wait until these devices are shown, in these states."""
+    await made.ready()
+    with anyio.move_on_after(lab.WAIT) as scope:
+        while (found := {one["name"]: one["state"] for one in (await made.ctl("devices"))["devices"]}) != wanted:
+            await anyio.sleep(0.05)
+    assert not scope.cancelled_caught, (found, made.log()[-4000:])
 
 
 async def test_a_program_that_always_loses_its_device_is_not_run_for_ever(tmp_path: Path) -> None:

@@ -84,6 +84,32 @@ async def test_after_sigkill_during_a_block_the_next_daemon_lets_the_clocks_go(t
                 await anyio.sleep(0.02)
 
 
+async def test_a_gpu_that_a_reload_removes_in_a_block_ends_it_and_its_clocks_are_let_go(
+    tmp_path: Path, server: sshd.Sshd
+) -> None:
+    machine = nvidiasmi.Machine(tmp_path / "bin")
+    (tmp_path / "lab").mkdir()
+    made = lab.make(tmp_path / "lab")
+    keys = server.settings("g0") | {"kind": "ssh-gpu", "gpu": "0", "env": machine.env, "conditioning": {"frequency": "min"}}
+    made.configure(devices=[keys], experiment=made.configuration["experiment"] | {"timeout": "3s"})
+    made.commit("hangs", bench=f"#!/bin/sh\nsetsid sleep 1000 & echo > {machine.directory}/begun; wait\n")
+    async with made.daemon() as daemon:
+        with anyio.fail_after(lab.WAIT):
+            while not (machine.directory / "begun").exists():
+                await anyio.sleep(0.02)
+        assert machine.locked(nvidiasmi.FIRST) == "345"
+        made.configure(devices=[{"name": "other", "kind": "simulated"}])
+        daemon.send_signal(signal.SIGHUP)
+        of_gpu = "SELECT outcome FROM trials t JOIN experiments e ON e.id = t.experiment WHERE e.device = 'g0'"
+        await made.until(of_gpu, [("timed out",)])  # its block had its time
+        await made.until("SELECT count(*) FROM undo", [(0,)])
+        assert machine.locked(nvidiasmi.FIRST) == ""
+        with anyio.fail_after(lab.WAIT):
+            while [one["name"] for one in (await made.ctl("devices"))["devices"]] != ["other"]:
+                await anyio.sleep(0.05)
+        await lab.Lab(server.home).until_alone()
+
+
 async def test_clocks_that_are_refused_leave_nothing_to_undo(tmp_path: Path, server: sshd.Sshd) -> None:
     machine = nvidiasmi.Machine(tmp_path / "bin")
     machine.tell(root=True)  # as in a container, whose root is none
