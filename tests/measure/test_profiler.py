@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import gzip
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +19,8 @@ import lab
 import launchers
 import perfettod
 import pytest
+from google.protobuf import text_format
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as schema  # type: ignore[import-untyped]
 
 from aibenchd import digests, errors, model
 from aibenchd.devices import adb, base, local, metering, simulated
@@ -166,6 +169,34 @@ async def test_nothing_is_tried_on_a_device_that_is_simulated(tmp_path: Path, mo
         monkeypatch.setattr(session, "run", None)
         with pytest.raises(errors.CommandError, match="simulated: no program runs on it that could be profiled"):
             await profiler.run(sides, settings, placed, _ready, tmp_path / "one")
+
+
+# Takes the configuration that it is given, and is then no tracer.
+TAKES = "#!/bin/sh\ncase $* in *--help*) echo --background-wait ;; *) cat >{config}; exit 1 ;; esac\n"
+
+
+@pytest.mark.parametrize("sdk", [29, 30, 33])
+@pytest.mark.parametrize("sampling", [True, False])
+def test_perfetto_is_asked_for_what_its_schema_has(tmp_path: Path, sdk: int, sampling: bool) -> None:
+    """By Perfetto's own schema, all versions of Android; it refuses what it does not know, and no phone here can sample."""
+    for name, text in (("getprop", f"#!/bin/sh\necho {sdk}\n"), ("perfetto", TAKES.format(config=tmp_path / "config"))):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    tool = profiler.tracing('bench "1"', 12.5, sampling=sampling)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", tool.over, "sh", "3", "true"], env=path, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 126, done.stderr
+    asked = text_format.Parse((tmp_path / "config").read_text(), schema.TraceConfig())
+    assert (asked.duration_ms, asked.max_file_size_bytes, asked.write_into_file) == (12_500, profiler.TRACE_LIMIT, True)
+    sources = {source.config.name: source.config for source in asked.data_sources}
+    assert sources["linux.ftrace"].ftrace_config.compact_sched.enabled == (sdk >= 30)
+    assert ("linux.sys_stats" in sources) == (sdk >= 33)
+    assert ("linux.perf" in sources) == (sampling and sdk >= 33)
+    if "linux.perf" in sources:
+        events = sources["linux.perf"].perf_event_config
+        assert events.timebase.counter == schema.PerfEvents.SW_CPU_CLOCK
+        assert events.timebase.frequency == perfetto.HERTZ
+        assert events.callstack_sampling.scope.target_cmdline == ['bench "1"']
 
 
 # ---- on a phone
