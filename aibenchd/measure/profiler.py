@@ -29,7 +29,8 @@ CPU_SECONDS = 4.0  # of an arm that are sampled, where it can be run so often: s
 LONGEST_SECONDS = 30.0  # that the processes of one arm take for that, one after another
 MOST_PROCESSES = 200
 PROCESS_SECONDS = 0.005  # that one takes at least, with its start
-TELL = f'echo "{profiles.PROCESSES}$processes"'
+MOST_SAMPLES = 50_000  # of one arm: some 50 MB on the device, at a kilobyte each
+TELL = f'echo "{profiles.TAKEN.format("$processes", "$hertz")}"'
 NONE = (
     f"the program writes no profile where {VARIABLE} names a file, and there is no perf on the device, nor, as phones have them"
     " from Android 9 on, simpleperf or Perfetto; install linux-perf, or have the program write one"
@@ -43,9 +44,10 @@ class Tool:
 
     Attributes:
         there: succeeds where the device has it.
-        over: runs ``"$@"`` under it, whose first word says how many times, and the rest what.
+        over: runs ``"$@"`` under it: its first word says how many samples to take a second, its second one how many times to run
+            what follows.
         recorded: the file that this leaves.
-        report: makes :data:`FILE` of it; ``$processes`` is how many times it ran.
+        report: makes :data:`FILE` of it; ``$hertz`` and ``$processes`` are what those words said.
     """
 
     kind: model.Profiler
@@ -57,18 +59,19 @@ class Tool:
 
 # Runs what follows its first word so often, each time anew: a short program gives as many samples as a long one.
 AGAIN = 'left=$1; shift; while [ $left -gt 0 ]; do left=$((left - 1)); "$@" </dev/null || exit; done'
+REPEATED = f"sh -c '{AGAIN}' sh \"$@\""
 PERF = Tool(
     model.Profiler.PERF,
     there="perf --version",
-    over=f"exec perf record --quiet --freq {profiles.HERTZ} --call-graph fp --output {RECORDED} -- sh -c '{AGAIN}' sh \"$@\"",
-    report=f"{{ {TELL}; perf script --input {RECORDED} --fields comm,ip,sym,dso; }} >{FILE}",
+    over=f"hertz=$1; shift; exec perf record --quiet --freq $hertz --call-graph fp --output {RECORDED} -- {REPEATED}",
+    report=f"{{ perf script --input {RECORDED} --fields comm,pid,tid,time,event,ip,sym,dso && {TELL}; }} >{FILE}",
 )
 # Time, not cycles: that is what differs between arms where a slow core runs one of them.
 SIMPLEPERF = Tool(
     model.Profiler.SIMPLEPERF,
     there="command -v simpleperf",
-    over=f"exec simpleperf record -e cpu-clock -f {profiles.HERTZ} --call-graph fp -o {RECORDED} -- sh -c '{AGAIN}' sh \"$@\"",
-    report=f"{{ {TELL}; simpleperf report-sample --show-callchain -i {RECORDED}; }} >{FILE}",
+    over=f"hertz=$1; shift; exec simpleperf record -e cpu-clock -f $hertz --call-graph fp -o {RECORDED} -- {REPEATED}",
+    report=f"{{ simpleperf report-sample --show-callchain -i {RECORDED} && {TELL}; }} >{FILE}",
 )
 SAMPLERS = (PERF, SIMPLEPERF)
 
@@ -98,6 +101,7 @@ data_sources { config { name: "linux.perf" perf_event_config {
 # The program waits behind the pipe until it is being traced. Its shell is there before, so that it is among the processes that
 # are told at the start, and by the name that it is given here what runs below it is known for the arm's.
 _TRACED = """
+shift # it takes samples as often as it can unwind them
 sdk=$(getprop ro.build.version.sdk)
 compact=
 [ "$sdk" -lt 30 ] || compact='{compact}'
@@ -148,11 +152,22 @@ def tracing(program: str, seconds: float, *, sampling: bool) -> Tool:
 
 def processes(accounts: Iterable[model.Series], timeout: float) -> int:
     """How many times a program is run for enough samples, by what one process of it took; ``timeout`` is for all of them."""
-    seconds = {one.key: one.values[0] for one in accounts if one.type == "PROCESS" and one.values}
-    wall = seconds.get("PROCESS wall_time", math.inf)
-    cpu = seconds.get("PROCESS cpu_time", wall)
+    wall, cpu = _seconds(accounts)
     wanted = math.ceil(CPU_SECONDS / max(cpu, CPU_SECONDS / MOST_PROCESSES))
     return max(1, min(wanted, int(min(LONGEST_SECONDS, timeout / 2) / max(wall, PROCESS_SECONDS))))
+
+
+def hertz(accounts: Iterable[model.Series]) -> int:
+    """How many samples a second are taken of a program: fewer of a long one, so that what it leaves has a bound."""
+    _, cpu = _seconds(accounts)
+    return max(1, min(profiles.HERTZ, int(MOST_SAMPLES / cpu))) if cpu and math.isfinite(cpu) else profiles.HERTZ
+
+
+def _seconds(accounts: Iterable[model.Series]) -> tuple[float, float]:
+    """What one process took, on the wall and of CPUs; infinite where nobody knows."""
+    seconds = {one.key: one.values[0] for one in accounts if one.type == "PROCESS" and one.values}
+    wall = seconds.get("PROCESS wall_time", math.inf)
+    return wall, seconds.get("PROCESS cpu_time", wall)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -191,7 +206,8 @@ async def run(
     sampled = await running.taken(model.Profiler.OWN)
     if placed.app:
         return running.profiled(APP)
-    running.processes = processes(running.finished.trial.series, placed.conditions.timeout)
+    accounts = running.finished.trial.series
+    running.processes, running.hertz = processes(accounts, placed.conditions.timeout), hertz(accounts)
     sampler = None if sampled else await running.first(SAMPLERS)
     if sampler is not None:
         sampled = await running.under(sampler)
@@ -206,10 +222,11 @@ class _Running:
     Attributes:
         file: where each leaves its profile on the device.
         processes: of its program that run under a profiler, one after another.
+        hertz: of the samples that are taken of them.
     """
 
     finished: trial.Finished
-    processes = 1
+    processes, hertz = 1, profiles.HERTZ
 
     def __init__(
         self,
@@ -270,9 +287,9 @@ class _Running:
 
     async def _under(self, tool: Tool, processes: int) -> str:
         """Why it left none; empty where it did."""
-        await self.watched(placing.Watch(prefix=("sh", "-c", tool.over, "sh", str(processes))))
+        await self.watched(placing.Watch(prefix=("sh", "-c", tool.over, "sh", str(self.hertz), str(processes))))
         why = self.finished.trial.reason if self.finished.trial.outcome is not model.Outcome.OK else ""
-        why = why or await self._shell(f"processes={processes}; {tool.report}", REPORT_SECONDS)
+        why = why or await self._shell(f"hertz={self.hertz} processes={processes}; {tool.report}", REPORT_SECONDS)
         if not why and not await self.taken(tool.kind):
             why = "it left no file"
         await self._shell(f"rm -f {tool.recorded} {RECORDED} {FILE}", PROBE_SECONDS)

@@ -32,12 +32,12 @@ SHOWN = 40  # rows that are kept, the largest differences first
 LONGEST = 200  # characters of a name
 LARGEST = 64 << 20  # bytes of a trace that is read: to parse it takes ten times that, and no other thread runs meanwhile
 HERTZ = 499  # of samples; not a divisor of anything's period
-MICROSECONDS_A_SAMPLE = 1e6 / HERTZ
-PROCESSES = "# processes: "  # how a file of samples begins, and then how many processes they are of
+TAKEN = "# processes: {}, Hz: {}"  # how a file of samples ends: how many processes it is of, how often a second one was taken
 DEVIATIONS = 1.96  # of a normal law, on either side of its mean: 95 %
 ERROR = 0.05  # how often any change of a table may be told where there is none
 FRAME = re.compile(r"^\s+[0-9a-f]+ (.+) \((.*)\)$")
 OFFSET = re.compile(r"\+0x[0-9a-f]+$")
+TOLD = re.compile(TAKEN.format("([1-9][0-9]*)", "([1-9][0-9]*)"))
 UNNAMED = re.compile(
     r"^\*?[^ ]*\[\+[0-9a-f]+\]$"
 )  # simpleperf's word for what no symbol is known of: its file, and where in that
@@ -241,16 +241,16 @@ def of_samples(file: Path) -> Profile:
         CommandError: it holds no sample.
     """
     own: collections.Counter[str] = collections.Counter()
-    innermost, processes = False, 1
+    innermost, sample = False, 1e6 / HERTZ
     for row in _rows(file):
-        if row.startswith(PROCESSES):
-            processes = _told_processes(row)
+        if told := TOLD.match(row):
+            sample = 1e6 / int(told[1]) / int(told[2])
         elif not row[0].isspace():
             innermost = True
         elif innermost and (frame := FRAME.match(row)):
             own[_function(frame[1], frame[2])] += 1
             innermost = False
-    return _sampled(file, own, processes)
+    return _sampled(file, own, sample)
 
 
 def of_simpleperf(file: Path) -> Profile:
@@ -262,16 +262,16 @@ def of_simpleperf(file: Path) -> Profile:
         CommandError: it holds no sample.
     """
     own: collections.Counter[str] = collections.Counter()
-    binary, processes = "", 1
+    binary, sample = "", 1e6 / HERTZ
     for row in _rows(file):
-        if row.startswith(PROCESSES):
-            processes = _told_processes(row)
+        if told := TOLD.match(row):
+            sample = 1e6 / int(told[1]) / int(told[2])
         elif row.startswith("  file: "):
             binary = row.removeprefix("  file: ").strip()
         elif row.startswith("  symbol: "):
             symbol = row.removeprefix("  symbol: ").strip()
             own[_function("[unknown]" if UNNAMED.match(symbol) else symbol, binary)] += 1
-    return _sampled(file, own, processes)
+    return _sampled(file, own, sample)
 
 
 def of_perfetto(file: Path) -> dict[str, Profile]:
@@ -308,16 +308,10 @@ READERS: Mapping[model.Profiler, Callable[[Path], dict[str, Profile]]] = {
 }
 
 
-def _sampled(file: Path, counts: Mapping[str, int], processes: int) -> Profile:
+def _sampled(file: Path, counts: Mapping[str, int], sample: float) -> Profile:
     if not counts:
         raise errors.CommandError(f"{file.name}: holds no sample: the program was over too soon, or spent its time elsewhere")
-    each = MICROSECONDS_A_SAMPLE / processes
-    return Profile({name: count * each for name, count in counts.items()}, 0, each)
-
-
-def _told_processes(row: str) -> int:
-    told = row.removeprefix(PROCESSES).strip()
-    return int(told) if told.isdecimal() and int(told) else 1
+    return Profile({name: count * sample for name, count in counts.items()}, 0, sample)
 
 
 def _function(symbol: str, binary: str) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import gzip
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -130,6 +131,10 @@ async def test_a_program_of_milliseconds_runs_often_enough_to_tell_what_it_does(
     assert min(found["samples"].values()) > 200
 
 
+# The name, process and time of a sample: Speedscope and Firefox's profiler know by these what perf has printed.
+AS_VIEWERS_WANT_IT = re.compile(r"^\S.*?\s+\d+/\d+\s+\d+\.\d+:\s+\S")
+
+
 @needs_perf
 async def test_a_program_that_runs_but_once_in_a_directory_is_profiled_once(tmp_path: Path) -> None:
     once = PLAIN.replace(
@@ -137,7 +142,9 @@ async def test_a_program_that_runs_but_once_in_a_directory_is_profiled_once(tmp_
     )
     made = await profiled_here(tmp_path, once, model.ArmName.TREATMENT)
     assert (made.kinds, made.reason) == ((model.Profiler.PERF,), "")
-    assert gzip.decompress(next((tmp_path / profiles.DIRECTORY).iterdir()).read_bytes()).startswith(b"# processes: 1\n")
+    first, *_, last = gzip.decompress(next((tmp_path / profiles.DIRECTORY).iterdir()).read_bytes()).decode().splitlines()
+    assert last == "# processes: 1, Hz: 499"
+    assert AS_VIEWERS_WANT_IT.match(first)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +162,28 @@ async def test_a_program_that_runs_but_once_in_a_directory_is_profiled_once(tmp_
 def test_how_often_a_program_is_run(wall: float, cpu: float, timeout: float, times: int) -> None:
     accounts = [model.Series("PROCESS", "wall_time", "s", (wall,)), model.Series("PROCESS", "cpu_time", "s", (cpu,))]
     assert profiler.processes(accounts, timeout) == times
+
+
+def test_of_a_long_program_no_more_samples_are_taken_than_a_phone_has_room_for() -> None:
+    """An hour of eight CPUs, and one of which nothing is known."""
+    accounts = [model.Series("PROCESS", "wall_time", "s", (3600.0,)), model.Series("PROCESS", "cpu_time", "s", (8 * 3600.0,))]
+    assert profiler.hertz(accounts) * 8 * 3600 <= profiler.MOST_SAMPLES
+    assert profiler.hertz([]) == profiler.hertz([model.Series("PROCESS", "cpu_time", "s", (0.0,))]) == profiles.HERTZ
+
+
+@needs_perf
+async def test_a_sample_stands_for_as_long_as_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a tenth of the rate there is a tenth of the samples, and as much time."""
+    monkeypatch.setattr(profiler, "CPU_SECONDS", 1.0)
+    busy = PLAIN.replace("#!/bin/sh\n", "#!/bin/sh\nwhile [ $((left = left + 1)) -lt 1000000 ]; do :; done\n")
+    of = {}
+    for arm, most in zip(model.ArmName, (profiler.MOST_SAMPLES, 50), strict=True):
+        monkeypatch.setattr(profiler, "MOST_SAMPLES", most)
+        await profiled_here(tmp_path, busy, arm)
+        of[arm] = profiles.of_samples(tmp_path / profiles.DIRECTORY / f"1-{arm}.perf.txt.gz")
+    often, seldom = (of[arm] for arm in model.ArmName)
+    assert seldom.samples < often.samples / 3
+    assert 0.5 < sum(seldom.own.values()) / sum(often.own.values()) < 2
 
 
 def test_of_a_program_of_which_nothing_is_known_one_process_is_run() -> None:
@@ -184,7 +213,9 @@ def test_perfetto_is_asked_for_what_its_schema_has(tmp_path: Path, sdk: int, sam
         (tmp_path / name).chmod(0o755)
     tool = profiler.tracing('bench "1"', 12.5, sampling=sampling)
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", tool.over, "sh", "3", "true"], env=path, cwd=tmp_path, capture_output=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", tool.over, "sh", "499", "3", "true"], env=path, cwd=tmp_path, capture_output=True, check=False
+    )
     assert done.returncode == 126, done.stderr
     asked = text_format.Parse((tmp_path / "config").read_text(), schema.TraceConfig())
     assert (asked.duration_ms, asked.max_file_size_bytes, asked.write_into_file) == (12_500, profiler.TRACE_LIMIT, True)

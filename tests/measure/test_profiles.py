@@ -14,6 +14,7 @@ import pytest
 from aibenchd import errors, model
 from aibenchd.measure import profiles
 
+MICROSECONDS_A_SAMPLE = 1e6 / profiles.HERTZ
 STACKS = """bench
 \t    5581 convolve+0x1f (/build/1/bench)
 \t    5111 main (/build/1/bench)
@@ -64,7 +65,7 @@ def test_a_bare_list_of_events_is_of_the_whole_process(tmp_path: Path) -> None:
 def test_a_sample_counts_for_its_innermost_frame(tmp_path: Path) -> None:
     write(tmp_path, model.ArmName.TREATMENT, STACKS, model.Profiler.PERF)
     found = profiles.of_samples(tmp_path / profiles.DIRECTORY / "1-treatment.perf.txt.gz")
-    each = profiles.MICROSECONDS_A_SAMPLE
+    each = MICROSECONDS_A_SAMPLE
     assert found.own == {"convolve (bench)": 2 * each, "[unknown] (libc.so.6)": each}
 
 
@@ -103,7 +104,7 @@ def test_a_sample_of_simpleperf_counts_for_its_innermost_frame(tmp_path: Path) -
     """As version 1.build.11421629 prints them."""
     write(tmp_path, model.ArmName.TREATMENT, SIMPLEPERF, model.Profiler.SIMPLEPERF)
     found = profiles.of_simpleperf(tmp_path / profiles.DIRECTORY / "1-treatment.simpleperf.txt.gz")
-    each = profiles.MICROSECONDS_A_SAMPLE
+    each = MICROSECONDS_A_SAMPLE
     assert found.own == {"convolve(float const*, int) (bench)": each, "[unknown] (libc.so)": each}
 
 
@@ -122,7 +123,7 @@ def test_the_largest_differences_come_first(tmp_path: Path) -> None:
 
 def test_few_samples_leave_much_open(tmp_path: Path) -> None:
     """8 and 11 samples of one function: 3 more, of which chance may be 1.96 times the root of 19."""
-    each = profiles.MICROSECONDS_A_SAMPLE
+    each = MICROSECONDS_A_SAMPLE
     (row,) = profiles.difference(*(profiles.Profile({"conv": count * each}, 0, each) for count in (11, 8)))
     assert isinstance(row, dict)
     assert (row["change"], row["within"]) == (pytest.approx(3 * each, abs=0.001), pytest.approx(8.5434 * each, abs=0.5))
@@ -130,7 +131,7 @@ def test_few_samples_leave_much_open(tmp_path: Path) -> None:
 
 
 def of_counts(counts: dict[str, int], processes: int = 1) -> profiles.Profile:
-    each = profiles.MICROSECONDS_A_SAMPLE / processes
+    each = MICROSECONDS_A_SAMPLE / processes
     return profiles.Profile({name: count * each for name, count in counts.items()}, 0, each)
 
 
@@ -163,18 +164,18 @@ def test_changes_that_samples_tell_come_first_however_small(tmp_path: Path) -> N
 
 
 def test_an_arm_that_ran_more_often_is_no_slower_for_it(tmp_path: Path) -> None:
-    write(tmp_path, model.ArmName.TREATMENT, "# processes: 30\n" + 20 * STACKS, model.Profiler.PERF)
-    write(tmp_path, model.ArmName.CONTROL, "# processes: 3\n" + 2 * STACKS, model.Profiler.PERF)
+    write(tmp_path, model.ArmName.TREATMENT, 20 * STACKS + "# processes: 30, Hz: 499\n", model.Profiler.PERF)
+    write(tmp_path, model.ArmName.CONTROL, 2 * STACKS + "# processes: 3, Hz: 499\n", model.Profiler.PERF)
     found = profiles.compared(tmp_path, 1)
     assert {(row["name"], row["change"], row["told"]) for row in found["rows"]} == {
         ("convolve (bench)", 0.0, False),
         ("[unknown] (libc.so.6)", 0.0, False),
     }
     assert found["samples"] == {"treatment": 60, "control": 6}
-    simple = "# processes: 4\n" + SIMPLEPERF
+    simple = SIMPLEPERF + "# processes: 4, Hz: 50\n"
     write(tmp_path, model.ArmName.CONTROL, simple, model.Profiler.SIMPLEPERF)
     read = profiles.of_simpleperf(tmp_path / profiles.DIRECTORY / "1-control.simpleperf.txt.gz")
-    assert read.own["[unknown] (libc.so)"] == read.sample == profiles.MICROSECONDS_A_SAMPLE / 4
+    assert read.own["[unknown] (libc.so)"] == read.sample == 1e6 / 4 / 50
 
 
 def test_where_nothing_differs_few_profiles_tell_a_change() -> None:
