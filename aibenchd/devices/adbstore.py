@@ -58,7 +58,7 @@ class Store:
         text = f"""
             cd {quoted(self._root)} && rm -rf {INCOMING} && mkdir {INCOMING} || exit
             for one in {names}; do command -v $one >/dev/null && break; one=; done
-            echo $one; ls -tr; echo; du -k -d 1 .
+            echo $one; ls -tr 2>/dev/null || ls; echo; du -k -d 1 .  # Android 6 knows no order of time
         """
         told = await self._phone.do(f"({text})", "its directory cannot be laid out", HASH_SECONDS)
         names_there, _, sizes = told.partition("\n\n")

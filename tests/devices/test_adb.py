@@ -160,6 +160,20 @@ async def test_the_least_recently_used_goes(server: adbd.Server, phone: adbd.Pho
     assert [(phone.root / path.relative_to("/")).exists() for path in paths] == [False, True, True]
 
 
+async def test_a_phone_whose_ls_knows_no_order_keeps_to_its_size_too(
+    server: adbd.Server, phone: adbd.Phone, tmp_path: Path
+) -> None:
+    """As Android 6's."""
+    phone.script(
+        "ls", "case $1 in -*) echo \"Unknown option '-t'. Aborting.\" >&2; exit 1 ;; esac\nfor one in *; do echo $one; done"
+    )
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(name.encode() * (1 << 19))
+        async with device(server, phone, store_size="1MiB").session() as session:
+            pushed = await session.push(push_of(tmp_path / name))
+    assert [path.name for path in (phone.directory / "programs").glob("[!.]*")] == [pushed.parent.name]
+
+
 async def test_a_link_out_of_what_is_pushed_is_refused(session: base.Session, tmp_path: Path) -> None:
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "link").symlink_to("../../etc/passwd")
