@@ -112,7 +112,7 @@ def _left_out(connection: sa.Connection, finding: int) -> model.JsonObject | Non
 
 
 def of_finding(connection: sa.Connection, finding: int) -> model.JsonObject | None:
-    """``experiment reason`` and, where it was made, ``profiler per unit rows files samples also unread``; None where none is wanted."""
+    """``experiment reason`` and, once made, what :func:`aibenchd.measure.profiles.compared` has; None where none is wanted."""
     row = connection.execute(sa.select(_t).where(_t.c.finding == finding)).one_or_none()
     if row is None:
         return _left_out(connection, finding)
