@@ -54,6 +54,7 @@ if [ "$silence" != - ]; then
     [ $? -gt 1 ] || patience="-t $silence" # dash knows no such option
 fi
 account=${0%/*}/account
+: >"$account"
 cd "$directory" || exit 125
 
 {KILL_ALL}
@@ -74,6 +75,7 @@ if command -v setsid >/dev/null; then launch="$launch setsid" isolated=yes; fi
     nap= over=
     trap 'over=yes; [ -z "$nap" ] || kill -9 $nap' TERM
     exec 3<&-
+    [ ! -s "$account" ] || exit # told before it could hear: mksh forgets what reaches a subshell that only just begins
     AIBENCHD_RUN=$tag sleep "$limit" &
     nap=$! # which only this one knows until it is executed, and has the environment that it is found by
     [ -z "$over" ] || kill -9 $nap
