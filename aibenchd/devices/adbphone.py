@@ -255,7 +255,7 @@ class Phone:
         if state not in (ABSENT, "unauthorized"):
             await self._ask_server(lambda client: client.disconnect(self.serial))
             with anyio.move_on_after(SERVER_SECONDS):  # till then the server takes it for connected already
-                while await self.state() != ABSENT:
+                while await self.state() != ABSENT:  # noqa: ASYNC110  the server tells when it is asked
                     await anyio.sleep(POLL_SECONDS)
         return await self._ask_server(lambda client: str(client.connect(self.serial)).strip(), CONNECT_SECONDS)
 
