@@ -82,7 +82,10 @@ class Phone:
         state = await self.state()
         if self._address and state != READY:
             said = await self._connect(state)
-            if (state := await self.state()) == ABSENT:
+            if (state := await self.state()) == "offline":  # what was connected already, and falls just now
+                said = await self._connect(state)
+                state = await self.state()
+            if state == ABSENT:
                 raise errors.DeviceLostError(
                     f"{self.name}: {self._server} says: {said}; is the phone on, in this network, and debugging over it on?"
                 )
@@ -266,6 +269,9 @@ class Phone:
         """Connect one that has an address, after what is stale of it is gone; what the server says of it."""
         if state not in (ABSENT, "unauthorized"):
             await self._ask_server(lambda client: client.disconnect(self.serial))
+            with anyio.move_on_after(SERVER_SECONDS):  # till then the server takes it for connected already
+                while await self.state() != ABSENT:  # noqa: ASYNC110  the server tells when it is asked
+                    await anyio.sleep(POLL_SECONDS)
         return await self._ask_server(lambda client: str(client.connect(self.serial)).strip(), CONNECT_SECONDS)
 
     async def _call(self, what: str, work: Callable[[adbline.Client], T], seconds: float) -> T:

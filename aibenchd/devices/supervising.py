@@ -55,46 +55,63 @@ if [ "$silence" != - ]; then
     [ $? -gt 1 ] || patience="-t $silence" # dash knows no such option
 fi
 account=${0%/*}/account
+: >"$account"
 cd "$directory" || exit 125
 
 {KILL_ALL}
-group=
-trap kill_all HUP # as adbd sends where its line is gone
-launch="env AIBENCHD_RUN=$tag"
-[ "$mask" = - ] || launch="taskset $mask $launch"
-isolated=
-if command -v setsid >/dev/null; then launch="setsid $launch" isolated=yes; fi
-read began rest </proc/uptime
-$launch "$@" 3<&- &
-child=$!
-[ -z "$isolated" ] || group=$child
-# Where this shell is killed, these two are what is left; and they must hold none of its outputs open.
+group= child= over= heard= gone=
+end() {
+    over=yes
+    [ -z "$child" ] || kill -9 $child 2>/dev/null
+}
+trap end HUP # as adbd sends where its line is gone
+trap 'heard=yes; end' USR1
+trap 'heard=yes gone=yes; end' USR2
+launch= isolated=
+[ "$mask" = - ] || launch="taskset $mask"
+if command -v setsid >/dev/null; then launch="$launch setsid" isolated=yes; fi
+# These two come first: where this shell is killed, they are what is left. They must hold none of its outputs open.
 (
     trap '' HUP
+    nap= over=
+    trap 'over=yes; [ -z "$nap" ] || kill -9 $nap' TERM
     exec 3<&-
-    AIBENCHD_RUN=$tag sleep "$limit"
-    kill_all
+    [ ! -s "$account" ] || exit # told before it could hear: mksh forgets what reaches a subshell that only just begins
+    AIBENCHD_RUN=$tag sleep "$limit" &
+    nap=$! # which only this one knows until it is executed, and has the environment that it is found by
+    [ -z "$over" ] || kill -9 $nap
+    wait $nap
+    if [ -n "$over" ]; then wait $nap; else kill_all; fi # a signal ended the first
 ) >/dev/null 2>&1 &
 sleeper=$!
 (
     trap '' HUP
     while read $patience line <&3; code=$?; [ $code = 0 ] && [ "$line" = . ]; do :; done
-    # A caller that is heard again after its silence must not take this for the program's own end.
-    [ $code = 0 ] || kill -9 $$ $sleeper
-    kill_all
+    if [ $code = 0 ]; then kill -USR1 $$; else kill -USR2 $$; fi
+    kill_all # in any case: that one may have been killed
 ) >/dev/null 2>&1 &
 listener=$!
 exec 3<&-
+read began rest </proc/uptime
+AIBENCHD_RUN=$tag $launch env "$@" &
+child=$!
+[ -z "$isolated" ] || group=$child
+[ -z "$over" ] || kill -9 $child
 while :; do # a signal ends a wait too
     wait $child
     code=$?
     kill -0 $child 2>/dev/null || break
 done
+child=
 read ended rest </proc/uptime
 times >"$account"
-kill -9 $sleeper 2>/dev/null # first: it may be about to begin its sleep, which would outlive it
+kill $sleeper 2>/dev/null
 kill_all
-{ kill -9 $listener; wait $sleeper $listener; } 2>/dev/null
+{
+    [ -n "$heard" ] || kill -9 $listener # it reads, where not every shell dies of a lesser signal; else it ends what it has begun
+    wait $sleeper $listener
+} 2>/dev/null
+[ -z "$gone" ] || exit # a caller that is heard again must not take this for the program's own end
 echo
 echo "$mark $code $began $ended"
 cat "$account"

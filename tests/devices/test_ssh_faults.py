@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -215,6 +216,28 @@ async def test_a_push_of_a_tree_that_is_cut_in_the_middle_is_lost(server: sshd.S
     wire.mend()
     async with behind(server, wire).session() as session:
         assert digests.of_tree(Path(await session.push(push))) == push.digest
+
+
+@pytest.mark.parametrize("pull", [False, True])
+async def test_nothing_of_a_transfer_that_is_cancelled_goes_on(
+    server: sshd.Sshd, wire: sshd.Wire, tmp_path: Path, pull: bool
+) -> None:
+    """What was under way has ended with it: nobody is left to be told that the connection breaks."""
+    push, other = (sshd.file(tmp_path / name, os.urandom(8 << 20)) for name in ("model", "other"))
+    async with behind(server, wire).session() as session:
+        there, work = await session.push(push), await session.directory("trial")
+        await session.run(base.Command(("cp", str(there), "out"), work))
+        before = len(asyncio.all_tasks())
+        async with anyio.create_task_group() as tasks:
+            start = wire.carried
+            tasks.start_soon(*((session.pull, work / "out", tmp_path / "pulled") if pull else (session.push, other)))
+            with anyio.fail_after(20):
+                while wire.carried < start + (1 << 20):
+                    await anyio.sleep(0.001)
+            wire.stall()
+            tasks.cancel_scope.cancel()
+        assert len(asyncio.all_tasks()) == before
+        wire.mend()
 
 
 async def test_a_push_that_stalls_is_lost(server: sshd.Sshd, wire: sshd.Wire, tmp_path: Path) -> None:

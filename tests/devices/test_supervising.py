@@ -42,10 +42,11 @@ def tools(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 class Supervisor:
-    """Runs texts under the script, and knows what they leave."""
+    """Runs texts under the script, and knows what they leave, and what the script itself does."""
 
     def __init__(self, shell: tuple[str, ...], tools: str, place: Path) -> None:
         self._shell, self._tools, self._place = shell, tools, place
+        self._mark = f"SUPERVISOR={place}"
         self.script = place / "supervise.sh"
         self.script.write_bytes(supervising.SCRIPT)
 
@@ -54,10 +55,8 @@ class Supervisor:
         command = base.Command((text,), shell=True, **given)
         supervised = supervising.supervised(PurePosixPath(self.script), str(self._place), command, silence)
         argv = [*self._shell, "-c", supervised.text.replace("sh ", " ".join(self._shell) + " ", 1)]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            argv, stdin=pipe, stdout=pipe, stderr=pipe, env={"PATH": self._tools}, start_new_session=True, cwd="/"
-        )
+        pipe, environment = subprocess.PIPE, {"PATH": self._tools, **dict([self._mark.split("=", 1)])}
+        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True, cwd="/")
         return process, supervised
 
     def run(self, text: str, said: bytes | None = None, **more: Any) -> base.Completed:
@@ -80,9 +79,20 @@ class Supervisor:
             time.sleep(0.02)
         raise AssertionError(name)
 
+    def slow(self, name: str) -> None:
+        """Have a program of the device's take its time."""
+        place, real = self._place / "slow" / name, shutil.which(name, path=self._tools)
+        place.parent.mkdir()
+        place.write_text(f'#!/bin/sh\nsleep 0.3\nexec {real} "$@"\n')
+        place.chmod(0o755)
+        self._tools = f"{place.parent}:{self._tools}"
+
     def left(self) -> list[str]:
-        tag = f"{supervising.TAG}={self._place}:".encode()
-        return [place.name for place in Path("/proc").glob("[0-9]*") if tag in _environ(place)]
+        return _tagged(f"{supervising.TAG}={self._place}:")
+
+    def at_work(self) -> list[str]:
+        """What of it is there at all."""
+        return _tagged(self._mark)
 
     def until_alone(self) -> None:
         for _ in range(1000):
@@ -90,6 +100,10 @@ class Supervisor:
                 return
             time.sleep(0.02)
         raise AssertionError(self.left())
+
+
+def _tagged(variable: str) -> list[str]:
+    return [place.name for place in Path("/proc").glob("[0-9]*") if variable.encode() in _environ(place)]
 
 
 def _environ(place: Path) -> bytes:
@@ -126,6 +140,29 @@ def test_a_line_kills_all_of_it(supervisor: Supervisor) -> None:
     completed = supervisor.run("(setsid sleep 1000 &); sleep 1001 & echo >begun; sleep 1002", KILL)
     assert completed.ending is base.Ending.TIMED_OUT
     assert supervisor.left() == []
+
+
+def test_what_looks_for_processes_has_ended_with_the_run(supervisor: Supervisor) -> None:
+    supervisor.slow("grep")
+    completed = supervisor.run("echo >begun; sleep 1000", KILL)
+    assert completed.ending is base.Ending.TIMED_OUT
+    assert supervisor.at_work() == []
+
+
+def test_a_program_that_is_only_just_being_started_is_killed(supervisor: Supervisor) -> None:
+    """It has come neither to its own group nor to its environment."""
+    supervisor.slow("setsid")
+    process, supervised = supervisor.start("echo >begun; sleep 1000")
+    stdout, stderr = process.communicate(KILL, timeout=30)
+    assert supervising.completed(stdout, stderr, supervised.mark, killed=True).ending is base.Ending.TIMED_OUT
+    assert not (supervisor.script.parent / "begun").exists()
+    assert supervisor.left() == []
+
+
+def test_short_runs_leave_nothing_of_the_supervisors_own(supervisor: Supervisor) -> None:
+    for _ in range(20):
+        assert supervisor.run("true").code == 0
+        assert supervisor.at_work() == []
 
 
 def test_what_is_left_running_is_killed(supervisor: Supervisor) -> None:

@@ -195,8 +195,8 @@ async def test_what_runs_is_cancelled_by_who_sent_it(running: lab.Lab, desk: Pat
 
 
 async def test_who_stops_watching_stops_nothing_else(running: lab.Lab, desk: Path) -> None:
-    program(desk / "fast", 100.0, "sleep 0.2\n")
-    number = await submitted(running, desk, "--treatment", "fast", "--blocks", "8")
+    program(desk / "fast", 100.0, f"until [ -e {desk}/watched ]; do sleep 0.05; done\n")
+    number = await submitted(running, desk, "--treatment", "fast")
     watching = subprocess.Popen(
         [*CLIENT, "-s", str(running.socket), "watch", str(number)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -207,6 +207,7 @@ async def test_who_stops_watching_stops_nothing_else(running: lab.Lab, desk: Pat
     _, complaint = await anyio.to_thread.run_sync(watching.communicate)
     assert watching.returncode == 130
     assert f"request {number} goes on; 'aibenchctl cancel {number}' ends it" in complaint
+    (desk / "watched").touch()
     assert (await ask(running, "watch", str(number)))[0] == 0
 
 
