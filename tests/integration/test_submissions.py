@@ -194,6 +194,20 @@ async def test_what_runs_is_cancelled_by_who_sent_it(running: lab.Lab, desk: Pat
     assert (await ask(running, "submit", "mine.json", "--treatment", "fast", "--wait", cwd=desk))[0] == 0
 
 
+async def test_a_daemon_says_at_its_start_that_what_others_send_runs_as_itself(tmp_path: Path) -> None:
+    where = lab.make(tmp_path)
+    where.configure(repositories=[], benchmarks=[])
+    async with where.daemon():
+        await where.ready()
+        assert "daemon's own user" not in where.log()
+        where.configure(submissions={"groups": ["root"]})
+        await where.ctl("reload")
+        assert where.log().count("what members of root send runs on this host as the daemon's own user") == 1
+    async with where.daemon():
+        await where.ready()
+        assert where.log().count("what members of root send runs on this host as the daemon's own user") == 2
+
+
 async def test_who_stops_watching_stops_nothing_else(running: lab.Lab, desk: Path) -> None:
     program(desk / "fast", 100.0, f"until [ -e {desk}/watched ]; do sleep 0.05; done\n")
     number = await submitted(running, desk, "--treatment", "fast")
