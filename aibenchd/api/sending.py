@@ -49,7 +49,7 @@ class Directory:
     """A directory with all in it, as a tar; what links in it lead to is sent in their place.
 
     Attributes:
-        digest: as :func:`aibenchd.digests.of_tree` has it of the directory without links.
+        digest: as :func:`aibenchd.digests.of_tree` has it of the directory without links, by OF_TREES_SENT.
         size: bytes of the tar.
         hidden: the first name in it that is hidden; empty where none is.
     """
@@ -93,7 +93,7 @@ class Directory:
                 yield from self._found(real, f"{above}{path.name}/", (*inside, real))
 
     def _digest(self) -> str:
-        total = hashlib.sha256()
+        total = hashlib.new(digests.OF_TREES_SENT)
         for one in self._entries:
             total.update(digests.entry(one.name, one.path).encode(errors="surrogateescape"))
         return total.hexdigest()

@@ -68,8 +68,9 @@ async def test_a_directory_is_unpacked_with_its_modes(daemon: statusd.Daemon, tm
     packed = tar(("engine", (tmp_path / "build" / "engine").read_bytes()))
     one = tmp_path / "one"
     trees.write(one, {"engine": "#!run"})
-    assert (await put(daemon, digests.of_tree(one), packed, submissions.TAR))[0] == 201
-    kept = daemon.house.kept.path(digests.of_tree(one))
+    digest = digests.of_tree(one, digests.OF_TREES_SENT)
+    assert (await put(daemon, digest, packed, submissions.TAR))[0] == 201
+    kept = daemon.house.kept.path(digest)
     assert (kept / "engine").read_text() == (one / "engine").read_text()
     assert (kept / "engine").stat().st_mode & 0o111
 
@@ -118,7 +119,7 @@ async def test_what_unpacks_to_more_than_is_taken_is_refused(daemon: statusd.Dae
 
 async def test_other_bytes_than_were_announced_are_not_kept(daemon: statusd.Daemon) -> None:
     code, answer = await put(daemon, OTHER, CONTENT)
-    assert (code, answer["error"]) == (422, f"what came has SHA-256 {DIGEST}, and {OTHER} was announced; send it again")
+    assert (code, answer["error"]) == (422, f"what came has the digest {DIGEST}, and {OTHER} was announced; send it again")
     assert left(daemon) == []
 
 
