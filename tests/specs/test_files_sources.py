@@ -401,6 +401,21 @@ async def test_a_directory_of_this_host(tmp_path: Path) -> None:
     assert found.unchanged()
 
 
+async def test_a_file_that_lists_a_directory_does_not_take_its_place(tmp_path: Path) -> None:
+    benchmark(tmp_path)
+    digest = tree(tmp_path / "spec/net")
+    below = sorted(path.relative_to(tmp_path / "spec/net").as_posix() for path in (tmp_path / "spec/net").rglob("*"))
+    listing = "".join(digests.entry(name, tmp_path / "spec/net" / name) for name in below)
+    (tmp_path / "spec/listing").write_text(listing)
+    models = cache(tmp_path)
+    assert (await models.ensure(benchmark(tmp_path, location="listing", sha256=digest))).files["predict"].path.is_file()
+    for _ in range(2):
+        wanted = benchmark(tmp_path, location="net", md5="directory", sha256=digest)
+        found = (await models.ensure(wanted)).files["predict"]
+        assert digests.of_tree(found.path) == digest
+        assert (found.path / "weights").read_bytes() == BODY
+
+
 def _rewrite(path: Path) -> None:
     (path / "weights").chmod(0o644)
     (path / "weights").write_bytes(BODY)
