@@ -22,10 +22,14 @@ BEGINS = {"pending": "enqueue", "running": "run"}
 
 @dataclass
 class GitLab:
-    """``statuses`` are by project, commit and name, each as it came to stand; ``requests`` all that came, as it came."""
+    """Has all commits of its ``projects`` but the ``unknown`` ones.
+
+    ``statuses`` are by project, commit and name, each as it came to stand; ``requests`` all that came, as it came.
+    """
 
     token: str
-    projects: dict[str, set[str]]  # commits of each, by its path
+    projects: set[str]
+    unknown: set[str] = field(default_factory=set)
     statuses: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
     requests: list[tuple[str, str | None, dict[str, Any]]] = field(default_factory=list)
     url: str = ""
@@ -52,7 +56,7 @@ class GitLab:
         project, sha = request.match_info["id"], request.match_info["sha"]
         if project not in self.projects:
             return _refused(404, "404 Project Not Found")
-        if sha not in self.projects[project]:
+        if sha in self.unknown:
             return _refused(404, "404 Commit Not Found")
         wrong = [key for key in ("ref", "target_url", "description") if len(sent.get(key, "")) > LONGEST]
         if wrong or sent.get("state") not in STATES or sent.keys() - ATTRIBUTES:

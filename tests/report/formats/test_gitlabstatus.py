@@ -25,7 +25,7 @@ TOKEN = "glpat-of-the-lab-alone"
 
 @pytest.fixture
 async def server() -> AsyncIterator[gitlabd.GitLab]:
-    async with gitlabd.GitLab(TOKEN, {"lab/nets/engine": {COMMIT}, "17": {COMMIT}}).listening() as listening:
+    async with gitlabd.GitLab(TOKEN, {"lab/nets/engine", "17"}, {UNKNOWN}).listening() as listening:
         yield listening
 
 
