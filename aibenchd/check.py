@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 import anyio
 import anyio.to_thread
 
-from aibenchd import credentials, errors, planning, plugins, settings, yamlfile
+from aibenchd import credentials, errors, loading, planning, plugins, settings, yamlfile
 from aibenchd.build import script
 from aibenchd.devices import base as device
 from aibenchd.devices import metering
@@ -105,7 +105,8 @@ def _warnings(path: Path) -> tuple[errors.Fault, ...]:
     chosen = settings.load(path)
     fault = yamlfile.load(path).fault
     named = _files_named_as_credentials(fault, chosen, path.parent)
-    return (*_nothing_to_do(fault, chosen), *named, *catalog.load(chosen).warnings)
+    unguarded = (fault(key_path, message) for key_path, message in loading.unguarded(chosen))
+    return (*_nothing_to_do(fault, chosen), *unguarded, *named, *catalog.load(chosen).warnings)
 
 
 def _nothing_to_do(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterator[errors.Fault]:
@@ -134,6 +135,7 @@ def _accounts(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterator[err
     users: list[tuple[yamlfile.KeyPath, str]] = [(("run", "user"), chosen.run.user)] if chosen.run.user else []
     groups: list[tuple[yamlfile.KeyPath, str]] = [(("status", "group"), chosen.status.group)] if chosen.status.group else []
     groups += [(("status", "operators", index), name) for index, name in enumerate(chosen.status.operators)]
+    groups += [(("submissions", "groups", index), name) for index, name in enumerate(chosen.submissions.groups)]
     for what, named, look_up in (("user", users, pwd.getpwnam), ("group", groups, grp.getgrnam)):
         for key_path, name in named:
             try:

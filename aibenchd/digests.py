@@ -1,10 +1,14 @@
-"""SHA-256 of files and of trees. Blocking: call them in a worker thread."""
+"""Digests of files and of trees. Blocking: call them in a worker thread."""
 
 from __future__ import annotations
 
 import hashlib
 import stat
 from pathlib import Path
+
+# SHA-256 of a tree is also that of the file which lists it, so where anybody may send files and trees, one could be sent in the
+# other's place. Of another function no file can be found that has by SHA-256 the digest of a tree.
+OF_TREES_SENT = "sha3_256"
 
 
 def of_file(path: Path, algorithm: str = "sha256") -> str:
@@ -13,9 +17,9 @@ def of_file(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def of_tree(root: Path) -> str:
+def of_tree(root: Path, algorithm: str = "sha256") -> str:
     """One digest over the names, executable bits and bytes of all that lies below ``root``; links count as their text."""
-    total = hashlib.sha256()
+    total = hashlib.new(algorithm)
     for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix()):
         total.update(entry(path.relative_to(root).as_posix(), path).encode(errors="surrogateescape"))
     return total.hexdigest()

@@ -58,6 +58,7 @@ PATTERNS = {
     r"^[A-Za-z_][A-Za-z0-9_]*$": "a variable's name of letters, digits and '_' that does not begin with a digit",
     r"^([^-]|$)": "text that does not begin with '-'",
     r"^[^/\s]+/[^/\s]+$": "owner/name, such as pytorch/pytorch",
+    r"^([0-9]+|[^/\s]+(/[^/\s]+)+)$": "group/project, such as lab/nets/engine, or a project's number in quotes",
     r"^0[0-7]{3}$": 'four octal digits in quotes, such as "0660"',
     r"^$|^.+:[0-9]{1,5}$": "host:port, such as 127.0.0.1:9464",
     r"^$|^(max|min|mid|[1-9][0-9]*)$": "max, min, mid or a number of Hz",

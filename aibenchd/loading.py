@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def load(path: Path) -> Loaded:
         InvalidFileError: with all faults.
     """
     chosen = settings.load(path)
+    _warn(path, chosen)
     try:
         return of(chosen, catalog.load(chosen))
     except catalog.BadSpecificationsError as error:
@@ -45,11 +47,26 @@ def load_what_is_good(path: Path) -> Loaded:
         InvalidFileError: the configuration has faults, or no specification is good.
     """
     chosen = settings.load(path)
+    _warn(path, chosen)
     found, bad = catalog.read(chosen)
     faults = catalog.as_named(bad, functools.partial(_fault, path), chosen)
     if faults and not any(benchmarks for _, benchmarks in found.entries):
         raise errors.InvalidFileError(faults)
     return replace(of(chosen, found), faults=str(errors.InvalidFileError(faults)) if faults else "")
+
+
+def unguarded(chosen: settings.Settings) -> Iterator[tuple[yamlfile.KeyPath, str]]:
+    """What lets others than the daemon's user do what only that user should; keys, and what to do."""
+    if chosen.submissions.groups and not (chosen.run.user or chosen.run.launcher):
+        members = " or ".join(chosen.submissions.groups)
+        reach = "as the daemon's own user, who can read and change its journal, its clones and its tokens"
+        advice = "set run.launcher to the socket of aibenchd-launcher.socket (or run.user, where the daemon is root)"
+        yield ("submissions", "groups"), f"what members of {members} send runs on this host {reach}; {advice}"
+
+
+def _warn(path: Path, chosen: settings.Settings) -> None:
+    for key_path, message in unguarded(chosen):
+        log.warning("configuration", warning=str(_fault(path, key_path, message)))
 
 
 def _fault(path: Path, key_path: yamlfile.KeyPath, message: str) -> errors.Fault:

@@ -376,12 +376,34 @@ async def test_a_configuration_that_measures_nothing_is_a_warning_that_says_what
 
 async def test_users_and_groups_must_exist(lab: Path) -> None:
     status = {"group": "no-such-group", "operators": ["root", "nor-this"]}
-    found = dict(await faults(lab, run={"user": "no-such-user"}, status=status))
+    found = dict(await faults(lab, run={"user": "no-such-user"}, status=status, submissions={"groups": ["root", "nor-that"]}))
     assert found == {
         "run.user": "this host has no user 'no-such-user'; add it, or name another",
         "status.group": "this host has no group 'no-such-group'; add it, or name another",
         "status.operators[1]": "this host has no group 'nor-this'; add it, or name another",
+        "submissions.groups[1]": "this host has no group 'nor-that'; add it, or name another",
     }
+
+
+@pytest.mark.parametrize(
+    ("run", "groups", "warned"),
+    [
+        ({}, [], False),
+        ({}, ["root"], True),
+        ({"user": "nobody"}, ["root"], False),
+        ({"launcher": "/run/aibenchd-launcher.sock"}, ["root"], False),
+    ],
+)
+async def test_that_what_people_send_runs_as_the_daemons_user_is_a_warning(
+    lab: Path, run: dict[str, str], groups: list[str], warned: bool
+) -> None:
+    path = lab / "aibenchd.yaml"
+    path.write_text(json.dumps(CONFIGURATION | {"run": run, "submissions": {"groups": groups}}))
+    warnings = await check.warnings(path)
+    assert [warning.key for warning in warnings] == (["submissions.groups"] if warned else [])
+    for warning in warnings:
+        assert "what members of root send runs on this host as the daemon's own user" in warning.message
+        assert "set run.launcher" in warning.message
 
 
 async def test_a_device_is_tried_on_its_own_cpus(lab: Path) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
+import anyio.to_thread
 import pydantic
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from aibenchd import errors, faults
+from aibenchd import errors, faults, quantities
 
 log = structlog.get_logger()
 
@@ -25,10 +26,10 @@ CLIENT_GONE = 499  # as proxies call it; HTTP has no word for it
 
 
 class Refusal(Exception):  # noqa: N818  it is an answer
-    """What was asked is not done. ``hint`` says what to do."""
+    """What was asked is not done. ``hint`` says what to do; ``retry_after`` in how many seconds it may be, if waiting helps."""
 
-    def __init__(self, status: int, error: str, hint: str = "", **more: Any) -> None:
-        self.status = status
+    def __init__(self, status: int, error: str, hint: str = "", retry_after: int | None = None, **more: Any) -> None:
+        self.status, self.retry_after = status, retry_after
         self.body = {"error": error, "hint": hint, **more}
         super().__init__(error)
 
@@ -51,9 +52,9 @@ def _encoded(value: Any) -> str:
         return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False)
 
 
-def json_response(body: bytes, status: int = 200) -> web.Response:
+def json_response(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """``body`` is JSON already, as :func:`dumps` makes it."""
-    return web.Response(body=body, status=status, content_type="application/json")
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
 def parsed(shape: type[Model], values: Mapping[str, Any]) -> Model:
@@ -69,13 +70,31 @@ def parsed(shape: type[Model], values: Mapping[str, Any]) -> Model:
         raise Refusal(400, "; ".join(_fault(fault) for fault in error.errors()), f"the keys are {known}") from error
 
 
-async def body(request: web.Request, shape: type[Model]) -> Model:
+async def body(request: web.Request, shape: type[Model], limit: int = BODY_LIMIT) -> Model:
     """A request's JSON object, checked; an empty body is an empty object.
 
+    Args:
+        limit: bytes that it may have.
+
     Raises:
-        Refusal: 400, it is not one, or not of this shape.
+        Refusal: 400, it is not one, or not of this shape; 413, it is too large.
     """
-    text = await request.read()
+    text = await _text(request, limit)
+    if len(text) <= BODY_LIMIT:
+        return _read(text, shape)
+    return await anyio.to_thread.run_sync(_read, text, shape)
+
+
+async def _text(request: web.Request, limit: int) -> bytes:
+    text = bytearray()
+    async for piece in request.content.iter_any():
+        text += piece
+        if len(text) > limit:
+            raise Refusal(413, f"the body has more than {quantities.size_text(limit)}", "send less at once")
+    return bytes(text)
+
+
+def _read(text: bytes, shape: type[Model]) -> Model:
     try:
         value = json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError) as error:
@@ -117,7 +136,8 @@ def explained(told: Callable[[web.Request, Refusal], web.StreamResponse]) -> Mid
 
 def as_json(_request: web.Request, refusal: Refusal) -> web.Response:
     """A refusal as a program reads it."""
-    return json_response(dumps(refusal.body), refusal.status)
+    headers = None if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
+    return json_response(dumps(refusal.body), refusal.status, headers)
 
 
 def _refusal(request: web.Request, error: Exception) -> Refusal:

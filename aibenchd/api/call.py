@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 from collections.abc import Iterable, Iterator
 
@@ -23,10 +24,13 @@ class Unreachable(Exception):  # noqa: N818  the word says it
 
 
 class Refused(Exception):  # noqa: N818
-    """The daemon answers, and will not do it; the message says why, and what to do. ``code`` is HTTP's."""
+    """The daemon answers, and will not do it; the message says why, and what to do. ``code`` is HTTP's.
 
-    def __init__(self, code: int, message: str) -> None:
-        self.code = code
+    ``retry_after`` is in how many seconds it may do it, where it says; else None.
+    """
+
+    def __init__(self, code: int, message: str, retry_after: int | None = None) -> None:
+        self.code, self.retry_after = code, retry_after
         super().__init__(message)
 
 
@@ -89,10 +93,11 @@ class Daemon:
                 # By HTTP/1.0 the body ends where the connection does, and comes in no chunks.
                 head = f"{method} {target} HTTP/1.0\r\nHost: aibenchd\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n"
                 _send(connection, head.encode(), pieces)
-                status, length, rest = _head(connection)
+                status, fields, rest = _head(connection)
+                length = _number(fields, b"content-length") or 0
                 received = _pieces(connection, rest)
                 if status >= 400:
-                    raise _refusal(status, b"".join(received))
+                    raise _refusal(status, b"".join(received), _number(fields, b"retry-after"))
                 for piece in received:
                     length -= len(piece)
                     yield piece
@@ -152,13 +157,15 @@ def _send(connection: socket.socket, head: bytes, pieces: Iterable[bytes]) -> No
     try:
         connection.sendall(head)
         for piece in pieces:
+            if select.select([connection], [], [], 0)[0]:
+                return
             connection.sendall(piece)
     except (BrokenPipeError, ConnectionResetError):
         return  # its answer is there to be read, if it gave one
 
 
-def _head(connection: socket.socket) -> tuple[int, int, bytes]:
-    """Status, length of the body (0 where it is not told), and what of the body came along."""
+def _head(connection: socket.socket) -> tuple[int, dict[bytes, bytes], bytes]:
+    """Status, fields by their names in small letters, and what of the body came along."""
     received = b""
     while b"\r\n\r\n" not in received:
         piece = connection.recv(PIECE)
@@ -171,8 +178,15 @@ def _head(connection: socket.socket) -> tuple[int, int, bytes]:
         raise _NotHttpError
     fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
     try:
-        return int(first.split()[1]), int(fields.get(b"content-length", 0)), rest
+        return int(first.split()[1]), fields, rest
     except (IndexError, ValueError):
+        raise _NotHttpError from None
+
+
+def _number(fields: dict[bytes, bytes], name: bytes) -> int | None:
+    try:
+        return int(fields[name]) if name in fields else None
+    except ValueError:
         raise _NotHttpError from None
 
 
@@ -183,14 +197,14 @@ def _pieces(connection: socket.socket, first: bytes) -> Iterator[bytes]:
         yield piece
 
 
-def _refusal(status: int, body: bytes) -> Refused:
+def _refusal(status: int, body: bytes, retry_after: int | None) -> Refused:
     try:
         answer = json.loads(body)
         error, hint = str(answer["error"]), str(answer.get("hint", ""))
     except (ValueError, KeyError, TypeError):
-        return Refused(status, f"aibenchd answers with {status}")
+        return Refused(status, f"aibenchd answers with {status}", retry_after)
     faults = "".join(f"\n  {fault}" for fault in answer.get("faults", ()))
-    return Refused(status, (f"{error}; {hint}" if hint else error) + faults)
+    return Refused(status, (f"{error}; {hint}" if hint else error) + faults, retry_after)
 
 
 def _why(path: str, error: Exception) -> str:

@@ -169,7 +169,7 @@ def submit(asked: commandline.Call) -> int:
 
     try:
         with screen.Status() as status:
-            answer = submitting.submit(asked.daemon, asked.arguments[0], asked.options, status.show)
+            answer = submitting.submit(asked.daemon, asked.arguments[0], asked.options, status)
     except sending.Unfit as error:
         raise commandline.Misuse(str(error)) from None
     request = json.loads(answer)["request"]

@@ -117,6 +117,11 @@ class Status:
             sys.stderr.write(f"\r\033[K{printable(text)[: columns - 1]}")
             sys.stderr.flush()
 
+    def say(self, text: str) -> None:
+        """Leave a row that is not written over, on whatever stderr is."""
+        self.show("")
+        print(printable(text), file=sys.stderr, flush=True)
+
 
 def span(seconds: float) -> str:
     """A length of time in its largest unit."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import stat
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from aibenchd import digests
-from aibenchd.api import call
+from aibenchd.api import call, screen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ TAR, BYTES = "application/x-tar", "application/octet-stream"
 ENTRIES = 100_000  # of one directory, as many as the daemon takes
 ROUNDS = 8  # in which a specification's files are asked for: it names files, which may name others, and so on
 BLOCK = 512  # bytes of a tar
+WAITING_SECONDS = 600.0  # that a file waits for its turn, while others send
 
 
 class Unfit(Exception):  # noqa: N818
@@ -49,7 +52,7 @@ class Directory:
     """A directory with all in it, as a tar; what links in it lead to is sent in their place.
 
     Attributes:
-        digest: as :func:`aibenchd.digests.of_tree` has it of the directory without links.
+        digest: as :func:`aibenchd.digests.of_tree` has it of the directory without links, by OF_TREES_SENT.
         size: bytes of the tar.
         hidden: the first name in it that is hidden; empty where none is.
     """
@@ -93,7 +96,7 @@ class Directory:
                 yield from self._found(real, f"{above}{path.name}/", (*inside, real))
 
     def _digest(self) -> str:
-        total = hashlib.sha256()
+        total = hashlib.new(digests.OF_TREES_SENT)
         for one in self._entries:
             total.update(digests.entry(one.name, one.path).encode(errors="surrogateescape"))
         return total.hexdigest()
@@ -162,7 +165,7 @@ def submit(
     body: dict[str, Any],
     programs: Mapping[str, File | Directory],
     files: Files | None,
-    told: Callable[[str], None],
+    status: screen.Status,
 ) -> bytes:
     """Ask for a submission, and send what the daemon has not yet; its answer, once it has all.
 
@@ -170,7 +173,7 @@ def submit(
         body: of ``POST /v1/submissions``, but for the digests of files.
         programs: by arm.
         files: of the specification, where one is sent.
-        told: is told what is under way.
+        status: shows what is under way.
 
     Raises:
         Unfit: something cannot be sent.
@@ -190,19 +193,34 @@ def submit(
                 files.name(path)
         there = [*programs.values(), *(files.named.values() if files is not None else ())]
         for one in {one.digest: one for one in there if one.digest in lacking["send"]}.values():
-            _upload(daemon, one, told)
+            _upload(daemon, one, status)
     raise Unfit("the daemon asks for files again and again; is its clock, or the specification, being changed meanwhile?")
 
 
-def _upload(daemon: call.Daemon, one: File | Directory, told: Callable[[str], None]) -> None:
+def _upload(daemon: call.Daemon, one: File | Directory, status: screen.Status) -> None:
+    """Send it; where the daemon has no place for it now, once it has, by the pauses that it asks for."""
+
     def counted() -> Iterator[bytes]:
         sent = 0
         for piece in one.pieces():
-            told(f"sending {one.path}: {sent >> 20} of {one.size >> 20} MiB")
+            status.show(f"sending {one.path}: {sent >> 20} of {one.size >> 20} MiB")
             yield piece
             sent += len(piece)
 
-    daemon.put(f"/v1/contents/{one.digest}", counted(), one.size, one.kind)
+    began, said = time.monotonic(), False
+    while True:
+        try:
+            daemon.put(f"/v1/contents/{one.digest}", counted(), one.size, one.kind)
+        except call.Refused as refused:
+            pause = None if refused.retry_after is None else refused.retry_after * (0.5 + random.random())  # noqa: S311  jitter
+            if pause is None or time.monotonic() + pause > began + WAITING_SECONDS:
+                raise
+            if not said:
+                status.say(f"{one.path} waits to be sent, for {screen.span(WAITING_SECONDS)} at most: {refused}")
+            said = True
+            time.sleep(pause)
+        else:
+            return
 
 
 def _exactly(path: Path, size: int) -> Iterator[bytes]:

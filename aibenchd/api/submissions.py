@@ -13,15 +13,17 @@ import anyio.to_thread
 import pydantic
 from aiohttp import web
 
-from aibenchd import errors
+from aibenchd import errors, quantities
 from aibenchd.api import answers, asks, peers, reads
 from aibenchd.store import submissions as stored
 from aibenchd.store import views
 from aibenchd.submissions import kept, specification, submitting
 
 PIECE = 1 << 20  # bytes that are written at a time
-IDLE_SECONDS = 60.0  # without a byte, after which an upload is given up
 AT_ONCE = 4  # uploads
+LEAST, WINDOW_SECONDS = 1 << 20, 60.0  # bytes that must come in so long, or all that is left: who creeps holds others up
+RETRY_SECONDS = 5  # after which one that found no place may try again
+BODY_LIMIT = 4 << 20  # bytes of JSON: FILES paths, each as long as it may be and escaped
 TAR = "application/x-tar"  # the type of a directory
 FILES = 500  # of one specification
 DEEPEST, LONGEST = 50, 255  # names in a path, and bytes that a file system takes for one
@@ -34,6 +36,12 @@ def _below(path: str) -> str:
     if path.count("/") >= DEEPEST or max(map(len, os.fsencode(path).split(b"/"))) > LONGEST:
         raise ValueError(f"expected at most {DEEPEST} names of at most {LONGEST} bytes in a path")
     return path
+
+
+def _few(files: dict[str, str]) -> dict[str, str]:
+    if len(files) > FILES:
+        raise ValueError(f"expected {FILES} or fewer, found {len(files)}; put what belongs together into one directory")
+    return files
 
 
 Digest: TypeAlias = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
@@ -52,7 +60,7 @@ class Specification(asks.Ask):
     """One that is sent: ``name`` is its path among ``files``, which has the digest of each."""
 
     name: Below
-    files: Annotated[dict[Below, Digest], pydantic.Field(max_length=FILES)]
+    files: Annotated[dict[Below, Digest], pydantic.AfterValidator(_few)]
     string_map: Annotated[dict[str, str], pydantic.Field(default_factory=dict)]
 
     @pydantic.model_validator(mode="after")
@@ -86,13 +94,15 @@ class Submission(asks.Ask):
 async def upload(request: web.Request) -> web.Response:
     """Keep a file, or a directory that comes as a tar, under its digest; it is there whole, or not at all.
 
-    413 where it is too large, 422 where it is not what its digest says, 507 where the disk is full.
+    408 where it comes too slowly, 413 where it is too large, 422 where it is not what its digest says, 503 where too many come
+    at once, 507 where the disk is full.
     """
     uploads = request.app[UPLOADS]
     try:
         uploads.acquire_nowait()
     except anyio.WouldBlock:
-        raise answers.Refusal(503, f"{AT_ONCE} uploads are under way already", "try again in a moment") from None
+        hint = f"try again in {RETRY_SECONDS} s"
+        raise answers.Refusal(503, f"{AT_ONCE} uploads are under way already", hint, retry_after=RETRY_SECONDS) from None
     try:
         await _received(request)
     except errors.UploadError as error:
@@ -108,7 +118,7 @@ async def submit(request: web.Request) -> web.Response:
     ``send`` then has the digests of what is to be uploaded, and ``name`` the files, by their paths, whose digests are to be told.
     """
     house = request.app[reads.HOUSE]
-    body = await answers.body(request, Submission)
+    body = await answers.body(request, Submission, BODY_LIMIT)
     for device in body.devices:
         answers.known("device", device, [one.name for one in house.settings().devices])
     try:
@@ -164,18 +174,27 @@ async def _received(request: web.Request) -> None:
 
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """The body as it comes, in pieces of PIECE bytes or a little more."""
-    gathered = bytearray()
+    """The body as it comes, in pieces of PIECE bytes or a little more.
+
+    Raises:
+        Refusal: 408, it comes too slowly; only the waiting for it counts, not what it takes to write it. 400, it is cut off.
+    """
+    gathered, came, waited = bytearray(), 0, 0.0
     while True:
+        began = anyio.current_time()
         try:
-            with anyio.fail_after(IDLE_SECONDS):
+            with anyio.fail_after(WINDOW_SECONDS - waited):
                 piece = await request.content.readany()
         except TimeoutError:
-            raise answers.Refusal(408, f"nothing came for {IDLE_SECONDS:g} s", "send it again") from None
+            reason = f"only {quantities.size_text(came)} came in {WINDOW_SECONDS:g} s"
+            raise answers.Refusal(408, reason, f"send {quantities.size_text(LEAST)} or more in that time") from None
         except web.RequestPayloadError as error:
             raise answers.Refusal(400, f"the body is not as its header says: {error}", "send it as it is") from error
         except aiohttp.ClientError:  # who sent it has gone
             raise ConnectionResetError from None
+        came, waited = came + len(piece), waited + anyio.current_time() - began
+        if came >= LEAST:
+            came, waited = 0, 0.0
         gathered += piece
         if gathered and (len(gathered) >= PIECE or not piece):
             yield bytes(gathered)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aibenchd.api import call, sending
+from aibenchd.api import call, screen, sending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 FILES = (".json", ".yaml", ".yml")  # how a SPEC ends that must be a file
 
 
-def submit(daemon: call.Daemon, spec: str, options: Mapping[str, Sequence[str]], told: Callable[[str], None]) -> bytes:
+def submit(daemon: call.Daemon, spec: str, options: Mapping[str, Sequence[str]], status: screen.Status) -> bytes:
     """Have programs measured; the daemon's answer.
 
     Args:
         spec: a file, or the identifier of a benchmark that the daemon has.
         options: of the command line, by name.
-        told: is told what is under way.
+        status: shows what is under way.
 
     Raises:
         Unfit: something that is named cannot be sent.
@@ -46,7 +46,7 @@ def submit(daemon: call.Daemon, spec: str, options: Mapping[str, Sequence[str]],
         raise sending.Unfit("--set and --directory go with a file; what the daemon has is as its configuration says")
     else:
         body["benchmarks"] = [spec]
-    return sending.submit(daemon, body, programs, files, told)
+    return sending.submit(daemon, body, programs, files, status)
 
 
 def _is_file(spec: str) -> bool:

@@ -34,16 +34,16 @@ what is left out is said in it."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what :func:`run` takes."""
-    parser.add_argument(
-        "config", metavar="FILE", type=Path, nargs="?", default=CONFIG, help="the configuration, YAML (%(default)s)"
-    )
+    parser.add_argument("config", metavar="FILE", type=Path, nargs="?", help=f"the configuration, YAML ({CONFIG})")
     parser.add_argument("--since", metavar="WHEN", default=SINCE, help="a date, how long ago, or a commit (%(default)s)")
     parser.add_argument("--until", metavar="WHEN", default="0s", help="in the same way (now)")
     parser.add_argument("--benchmark", metavar="NAME", help="this one alone: an identifier, or the digest of one")
     parser.add_argument("--device", metavar="NAME", help="this one alone")
     parser.add_argument("--repository", metavar="NAME", help="this one alone")
     parser.add_argument("--all", action="store_true", help="leave nothing out, however large the file becomes")
-    parser.add_argument("--state-directory", type=Path, metavar="DIRECTORY", help="where the journal is, whatever the file says")
+    parser.add_argument(
+        "--state-directory", type=Path, metavar="DIRECTORY", help="where the journal is, whatever the file says; it needs none"
+    )
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="report.html", help="where to; -: standard output (%(default)s)"
     )
@@ -59,7 +59,7 @@ def run(parsed: argparse.Namespace) -> int:
     from aibenchd.bulletin import contents, page
     from aibenchd.store import store
 
-    chosen, now = settings.load(parsed.config), datetime.now(UTC)
+    chosen, now = _chosen(parsed), datetime.now(UTC)
     daemon.leave_trials_alone(chosen)  # a daemon may be measuring here
     directory = parsed.state_directory or settings.state_directory(chosen)
     with _output(parsed.output) as file, store.reading(directory / "journal.db") as connection:
@@ -68,6 +68,19 @@ def run(parsed: argparse.Namespace) -> int:
         for piece in page.written(reader, now):
             file.write(piece.encode())
     return 0
+
+
+def _chosen(parsed: argparse.Namespace) -> settings.Settings:
+    """The configuration that is named, else the usual one; else, where the journal is named, what is usual.
+
+    Raises:
+        InvalidFileError: it cannot be read, or has faults.
+    """
+    from aibenchd import settings
+
+    if parsed.config is None and parsed.state_directory is not None and not os.access(CONFIG, os.R_OK):
+        return settings.Settings()
+    return settings.load(parsed.config or CONFIG)
 
 
 def _period(connection: sa.Connection, parsed: argparse.Namespace, chosen: settings.Settings, now: datetime) -> periods.Period:

@@ -19,6 +19,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52.0, 392.0, 10.0, 164.0  # of what is drawn in
 TICKS = 5  # on an axis, at most about
 LABELS = 4  # of commits on an axis
 COMMIT = 7  # characters of one
+CHARACTER = 6.8  # how wide one of a tick's text is at most
 MARGIN = 0.06  # of the span of values, free above and below
 ZONE = 1.4  # of the zone where no change matters, that is shown
 MARK, DOT = 4.5, 2.2  # half as wide as marks of verdicts, and the radius of dots
@@ -141,14 +142,15 @@ def _ticks(low: float, high: float, most: int = TICKS) -> list[tuple[float, str]
 
 
 def _ticks_x(chart: charts.Chart, x: Scale) -> list[tuple[float, str]]:
-    """Of commits their first characters, of a few; of blocks and units round numbers."""
+    """Where the middle of each text is: of commits their first characters, of a few; of blocks and units round numbers."""
     labels = chart["labels"]
-    if labels is None:
-        return [(x(value), text) for value, text in _ticks(x.low, x.high)]
-    if _of_blocks(chart):
-        return [(x(value), text) for value, text in _ticks(x.low, x.high) if "." not in text and value >= 0]
-    some = range(0, len(labels), math.ceil(len(labels) / LABELS))
-    return [(x(chart["x"][place]), labels[place][:COMMIT]) for place in some]
+    ticks = _ticks(x.low, x.high)
+    if labels is not None and _of_blocks(chart):
+        ticks = [(value, text) for value, text in ticks if "." not in text and value >= 0]
+    elif labels is not None:
+        some = range(0, len(labels), math.ceil(len(labels) / LABELS))
+        ticks = [(chart["x"][place], labels[place][:COMMIT]) for place in some]
+    return [(min(x(value), WIDTH - len(text) * CHARACTER / 2), text) for value, text in ticks]  # the last one would be cut
 
 
 def _band(places: Sequence[float], line: Mapping[str, Any], x: Scale, y: Scale) -> str:

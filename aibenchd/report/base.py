@@ -135,6 +135,7 @@ class Format(abc.ABC):
         most: records that one request holds at most.
         compressible: whether its receivers understand gzip.
         token_in_body: whether the sink's secret is part of the body; else it is a header, by :meth:`authorization`.
+        token_header: the name of that header.
     """
 
     Settings: ClassVar[type[FormatSettings]] = FormatSettings
@@ -143,6 +144,7 @@ class Format(abc.ABC):
     most: ClassVar[int] = 10_000
     compressible: ClassVar[bool] = True
     token_in_body: bool = False
+    token_header: ClassVar[str] = "Authorization"  # noqa: S105  the header's name
 
     def __init__(self, settings: FormatSettings, category: str = "") -> None:
         """``category`` is what follows a ``|`` in the sink's ``url``, empty where nothing does.
@@ -163,7 +165,7 @@ class Format(abc.ABC):
         return url
 
     def authorization(self, token: str) -> str:
-        """The header ``Authorization`` that shows the sink's secret."""
+        """What the header :attr:`token_header` says to show the sink's secret."""
         return f"Bearer {token}"
 
     @abc.abstractmethod
@@ -177,3 +179,7 @@ class Format(abc.ABC):
     def answer(self, records: Sequence[model.Record], reply: bytes) -> Answer:  # noqa: ARG002
         """What the reply to a 2xx says: DONE, AGAIN, or REFUSED where some were; ``reply`` may be anything, cut off too."""
         return Answer.DONE
+
+    def refusal(self, status: int, reply: bytes) -> Answer | None:  # noqa: ARG002
+        """What any other status says, where these receivers mean more by it than others; None where they do not."""
+        return None

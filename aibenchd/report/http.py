@@ -10,9 +10,11 @@ no answer, half an answer
 413                                     the batch is split
 400, 422, and 2xx that says that some   the batch is bisected; a record that is refused alone is a dead letter
 records were refused
-other 4xx, 3xx, a certificate that      paused; a redirect is never followed
-does not verify
+other 4xx, 3xx, a certificate that      paused; a redirect is never followed: it would take the records, and the secret
+does not verify                         that goes with them, where nobody has said that they go
 ======================================= ================================================================================
+
+A format may know better what its receivers mean by a status (:meth:`aibenchd.report.base.Format.refusal`).
 
 Each request carries ``Idempotency-Key``, derived from the ids of its records: a batch that is sent again has the same.
 """
@@ -49,7 +51,10 @@ IN_THREAD = 64 << 10  # bytes: a larger body is composed and compressed off the 
 GZIP_LEVEL = 1  # the records are text that repeats itself: more effort saves little
 CONNECT_SECONDS = 10.0
 SECRET_TARGET = 20  # characters: a shorter path is no secret, and may be a word of many logs
-OURS = ("authorization", "content-encoding", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding")
+OURS = (
+    *("authorization", "private-token"),
+    *("content-encoding", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding"),
+)
 
 IN_THE_CLEAR = "the secret would travel in the clear; use https, or a receiver on this host"
 
@@ -166,6 +171,7 @@ class Http(base.Sink):
             timeout=httpx.Timeout(settings.timeout, connect=min(CONNECT_SECONDS, settings.timeout)),
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
             headers={"Accept-Encoding": "identity", "User-Agent": "aibenchd", **settings.headers},
+            follow_redirects=False,
         )
         async with client:
             opened = _Outlet(settings, client)
@@ -253,7 +259,7 @@ class _Outlet(base.Outlet):
         if self._compressed:
             headers["Content-Encoding"] = "gzip"
         if token and not self._format.token_in_body:
-            headers["Authorization"] = self._format.authorization(token)
+            headers[self._format.token_header] = self._format.authorization(token)
         return headers
 
     async def _composed(self, records: Sequence[model.Record], token: str) -> _Request:
@@ -270,7 +276,8 @@ class _Outlet(base.Outlet):
 
     def _judged(self, records: Sequence[model.Record], response: httpx.Response, reply: bytes) -> base.Delivery:
         status = response.status_code
-        said = self._format.answer(records, reply) if 200 <= status < 300 else None
+        told = 200 <= status < 300
+        said = self._format.answer(records, reply) if told else self._format.refusal(status, reply)
         if said is base.Answer.DONE:
             return base.Delivery(base.Answer.DONE)
         reason, retry_after = _reason(response, reply), _retry_after(response.headers.get("Retry-After", ""))

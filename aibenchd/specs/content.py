@@ -102,10 +102,10 @@ class Partial:
 
 
 class Content:
-    """One directory of verified bytes."""
+    """One directory of verified bytes; directories in it go by their digests of the algorithm ``of_trees``."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, of_trees: str = "sha256") -> None:
+        self._root, self._of_trees = root, of_trees
 
     def find(self, expected: Mapping[str, str], name: str) -> VerifiedFile | None:
         """Read the file of these digests once more; None where it is not there, or is no longer what it was.
@@ -118,7 +118,7 @@ class Content:
         try:
             before = trees.signature(path)
             self.use(path.name)  # before it is read, so that it is not let go meanwhile
-            found = _digests_of(path, {"sha256", *expected})
+            found = self._digests_of(path, {"sha256", *expected})
         except OSError:
             return None
         if found["sha256"] != path.name:
@@ -174,7 +174,7 @@ class Content:
 
     def seen(self, local: Path) -> str:
         """The SHA-256 of a local file or directory now; a change since it was last seen is logged."""
-        digest = digests.of_tree(local) if local.is_dir() else digests.of_file(local)
+        digest = digests.of_tree(local, self._of_trees) if local.is_dir() else digests.of_file(local)
         mark = self._below("seen", _name(str(local)))
         before = mark.readlink().name if mark.is_symlink() else digest
         if before != digest:
@@ -186,6 +186,17 @@ class Content:
         """What :meth:`seen` said of it last time; empty where it was never seen."""
         mark = self._root / "seen" / _name(str(local))
         return mark.readlink().name if mark.is_symlink() else ""
+
+    def _digests_of(self, path: Path, algorithms: Iterable[str]) -> dict[str, str]:
+        """Of a file, by algorithm, in one pass; a directory has one digest only, where files have their SHA-256."""
+        if path.is_dir():
+            return {"sha256": digests.of_tree(path, self._of_trees)}
+        totals = _hashes(algorithms)
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                for total in totals.values():
+                    total.update(chunk)
+        return {name: total.hexdigest() for name, total in totals.items()}
 
     def _renamed(self, path: Path, digest: str, name: str) -> VerifiedFile:
         target = self._below("sha256", digest)
@@ -253,18 +264,6 @@ def show(root: Path, path: Path, target: Path) -> None:
 
 def _hashes(algorithms: Iterable[str]) -> dict[str, hashlib._Hash]:
     return {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
-
-
-def _digests_of(path: Path, algorithms: Iterable[str]) -> dict[str, str]:
-    """Of a file, by algorithm, in one pass; a directory has one digest only."""
-    if path.is_dir():
-        return {"sha256": digests.of_tree(path)}
-    totals = _hashes(algorithms)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            for total in totals.values():
-                total.update(chunk)
-    return {name: total.hexdigest() for name, total in totals.items()}
 
 
 def _name(origin: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ ATTEMPTS = 5
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 30.0  # seconds
 LONGEST = 6 * 3600.0  # seconds, of one file with all its tries
+REDIRECTS = 5  # that are followed, one after the other
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 log = structlog.get_logger()
@@ -108,4 +110,31 @@ def _client(stall: float) -> httpx.AsyncClient:
     """Made in a thread: reading the certificates takes longer than the event loop should wait."""
     import httpx
 
-    return httpx.AsyncClient(timeout=stall, follow_redirects=True)
+    hooks = {"response": [_judge_redirect]}
+    return httpx.AsyncClient(timeout=stall, follow_redirects=True, max_redirects=REDIRECTS, event_hooks=hooks)
+
+
+async def _judge_redirect(response: httpx.Response) -> None:
+    """See that a redirect keeps to the scheme or leads to https, and does not lead from elsewhere to what only this host sees.
+
+    What is secret in the location goes to no other origin: httpx takes it away.
+
+    Raises:
+        ModelFileError: it does not, or leads there.
+    """
+    if not response.has_redirect_location:
+        return
+    origin, target = response.url, response.url.join(response.headers["Location"])
+    moves = target.host != origin.host and _is_near(target.host)
+    if moves or target.scheme not in ("https", origin.scheme):
+        leads = redaction.text(f"{origin} leads to {target}")
+        raise errors.ModelFileError(f"cannot be downloaded: {leads}, which is not followed; name that address if it is meant")
+
+
+def _is_near(host: str) -> bool:
+    """Whether a name or an address is plainly of this host, or of its link alone, where clouds answer with their secrets."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_link_local or address.is_unspecified

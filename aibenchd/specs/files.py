@@ -20,7 +20,7 @@ import structlog
 
 from aibenchd import board, errors, events, hostgate, model, redaction, settings
 from aibenchd.devices import base as devices
-from aibenchd.specs import content, download, eviction, generate, progress, schema, sources
+from aibenchd.specs import content, download, eviction, generate, progress, schema, sources, trees
 
 Given = TypeVar("Given")
 
@@ -231,13 +231,22 @@ class ModelCache:
         if not wanted.expected:
             wanted = await self._as_it_is(wanted)
         async with self._lock(str(sorted(wanted.expected.items()))):
-            found = await anyio.to_thread.run_sync(self._content.find, wanted.expected, wanted.file.filename)
+            found = await anyio.to_thread.run_sync(self._found, wanted)
             if found is None:
                 found = await self._fetched(wanted)
                 log.info("a model file has come", file=wanted.name, sha256=found.digest, bytes=found.size)
                 self._told.fetched(wanted.name, found.digest, found.size)
         self._held[next(self._count)] = found
         return found
+
+    def _found(self, wanted: sources.Wanted) -> content.VerifiedFile | None:
+        """What is kept of it. A file that lists a directory has the digest of that directory: where it is in the way, it goes."""
+        found = self._content.find(wanted.expected, wanted.file.filename)
+        if found is None or found.path.is_dir() or not wanted.file.is_directory:
+            return found
+        log.warning("a file lay where a directory is wanted", file=wanted.name, sha256=found.digest)
+        trees.delete(found.path)
+        return None
 
     async def _as_it_is(self, wanted: sources.Wanted) -> sources.Wanted:
         """A file of this host without a digest is taken for what it is now."""

@@ -64,10 +64,11 @@ def owner(connection: sa.Connection, request: int) -> int | None:
     return connection.scalar(sa.select(_s.uid).where(_s.request == request))
 
 
-def undecided(connection: sa.Connection) -> int:
-    """How many requests whose programs were sent have experiments that have not ended."""
+def undecided(connection: sa.Connection) -> dict[int, int]:
+    """How many requests whose programs were sent have experiments that have not ended, by the user that sent them."""
     waits = sa.exists().where(_p.request == _s.request, _e.pair == _p.id, UNDECIDED)
-    return connection.scalars(sa.select(sa.func.count()).select_from(schema.submissions).where(waits)).one()
+    rows = connection.execute(sa.select(_s.uid, sa.func.count().label("sent")).where(waits).group_by(_s.uid))
+    return {row.uid: row.sent for row in rows}
 
 
 def needed(connection: sa.Connection) -> set[str]:

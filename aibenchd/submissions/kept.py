@@ -79,7 +79,7 @@ class Incoming:
             archives.unpack(self._partial.path, self._staged, self._limit, self._leave_room)
         except errors.ModelFileError as error:
             raise errors.UploadError(f"the directory that was sent {error}; send a plain one") from error
-        self._judge(digests.of_tree(self._staged))
+        self._judge(digests.of_tree(self._staged, digests.OF_TREES_SENT))
         self._kept.keep_tree(self._staged, self._digest, self._digest)
 
     def _leave_room(self) -> None:
@@ -87,7 +87,7 @@ class Incoming:
 
     def _judge(self, found: str) -> None:
         if found != self._digest:
-            raise errors.UploadError(f"what came has SHA-256 {found}, and {self._digest} was announced; send it again")
+            raise errors.UploadError(f"what came has the digest {found}, and {self._digest} was announced; send it again")
 
 
 class Kept:
@@ -95,7 +95,7 @@ class Kept:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._content = content.Content(directory / content.DIRECTORY)
+        self._content = content.Content(directory / content.DIRECTORY, digests.OF_TREES_SENT)
 
     def has(self, digest: str) -> bool:
         """Whether it is here; asked for, it is kept for longer."""
@@ -112,7 +112,7 @@ class Kept:
         """Begin to take a file or directory.
 
         Args:
-            digest: SHA-256 of the file, or :func:`aibenchd.digests.of_tree` of the directory.
+            digest: SHA-256 of the file, or of the directory :func:`aibenchd.digests.of_tree` by OF_TREES_SENT.
             size: bytes that are announced; 0 where that is not known.
             limit: bytes that it may have; of a directory, its tar and its files.
 

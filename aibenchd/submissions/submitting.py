@@ -18,7 +18,7 @@ from aibenchd.specs import files
 from aibenchd.store import store, submissions
 from aibenchd.submissions import kept, programs, specification
 
-MOST = 200  # submissions that may wait, or run
+MOST, MOST_OF_ONE = 200, 50  # submissions that may wait, or run: of all, and of one user, who cannot keep all others out
 CELLS = 1_000  # of one of them: all are written at once, and others' writes wait meanwhile
 
 
@@ -103,8 +103,7 @@ async def submit(house: House, wanted: Wanted) -> int | Lacking:
     missing = await anyio.to_thread.run_sync(lambda: [one for one in sorted(named) if not house.kept.has(one)])
     if missing:
         return Lacking(digests=missing)
-    if await house.store.read(submissions.undecided) >= MOST:
-        raise errors.CommandError(f"{MOST} submissions wait already; 'aibenchctl requests' lists them, and 'cancel ID' ends one")
+    _judge(await house.store.read(submissions.undecided), wanted.uid)
     chosen = await _chosen(house, wanted)
     if isinstance(chosen, Lacking):
         return chosen
@@ -114,6 +113,19 @@ async def submit(house: House, wanted: Wanted) -> int | Lacking:
     cells = await anyio.to_thread.run_sync(_cells, house.world, wanted, framework, chosen.selected)
     experiment = house.world.settings.experiment
     return await house.store.write(lambda tx: _write(tx, experiment, wanted, framework, cells, chosen.directory))
+
+
+def _judge(undecided: Mapping[int, int], uid: int) -> None:
+    """Whether one more may wait; ``undecided`` of each user do.
+
+    Raises:
+        CommandError: it may not.
+    """
+    advice = "'aibenchctl requests' lists them, and 'cancel ID' ends one"
+    if undecided.get(uid, 0) >= MOST_OF_ONE:
+        raise errors.CommandError(f"{MOST_OF_ONE} submissions of yours wait already; {advice}")
+    if sum(undecided.values()) >= MOST:
+        raise errors.CommandError(f"{MOST} submissions wait already; {advice}")
 
 
 async def _chosen(house: House, wanted: Wanted) -> _Chosen | Lacking:

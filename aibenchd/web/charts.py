@@ -52,6 +52,7 @@ DIGITS = 4  # of a value in a table
 BINS = 48  # of a distribution
 TAIL = 0.005  # of all samples, that lie beyond the last bin on the right: a few that are far out would hide all others
 BULK = 0.9  # of all samples; one that is farther above them than they are wide is far out, however few there are
+BULK_OF_TAIL = 0.99  # the same where the slow ones are looked at: of all samples they may be a twentieth, a tenth of one arm's
 UNITS = (("s", 1.0), ("ms", 1e-3), ("\N{MICRO SIGN}s", 1e-6), ("ns", 1e-9))
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -148,11 +149,11 @@ def _by_process(number: str, blocks: Sequence[Mapping[str, Any]], of_arm: Mappin
     )
 
 
-def distribution(samples: Mapping[str, Sequence[float]], unit: str) -> Chart | None:
-    """How the samples of each arm are distributed: the share of each arm's that falls into each bin."""
+def distribution(samples: Mapping[str, Sequence[float]], unit: str, bulk: float = BULK) -> Chart | None:
+    """How the samples of each arm are distributed: the share of each arm's that falls into each bin; ``bulk`` as of BULK."""
     arms = {arm: sorted(value for value in samples.get(arm, ()) if math.isfinite(value)) for arm in ("treatment", "control")}
     pooled = sorted(itertools.chain.from_iterable(arms.values()))
-    high = _last(pooled) if pooled else 0.0
+    high = _last(pooled, bulk) if pooled else 0.0
     if not pooled or high <= pooled[0]:
         return None
     shown, factor = _unit(unit, pooled)
@@ -167,11 +168,11 @@ def distribution(samples: Mapping[str, Sequence[float]], unit: str) -> Chart | N
     )
 
 
-def _last(ordered: Sequence[float]) -> float:
+def _last(ordered: Sequence[float], bulk: float) -> float:
     """The largest of some samples, in order, that is not far out."""
     most = ordered[min(len(ordered) - 1, math.ceil((1 - TAIL) * len(ordered)))]
-    bulk = next((value for value in ordered[math.floor(BULK * (len(ordered) - 1)) :] if value > ordered[0]), ordered[0])
-    return ordered[bisect.bisect_right(ordered, min(most, bulk + (bulk - ordered[0]))) - 1]
+    end = next((value for value in ordered[math.floor(bulk * (len(ordered) - 1)) :] if value > ordered[0]), ordered[0])
+    return ordered[bisect.bisect_right(ordered, min(most, end + (end - ordered[0]))) - 1]
 
 
 def main_metric(history: Iterable[Mapping[str, Any]]) -> str:

@@ -18,6 +18,7 @@ OPERATORS = 60  # that are listed, those that change most
 def shown(item: paging.Item, samples: Mapping[str, Sequence[float]]) -> paging.Item:
     """What is made of an experiment, for its template."""
     unit = charts.unit_of(item["results"])
+    bulk = charts.BULK_OF_TAIL if _of_tail(item) else charts.BULK
     whole = sorted((one for one in item["results"] if one["type"].split(" ")[0] in WHOLE), key=_rank)
     operators = [result for result in item["results"] if result["type"].split(" ")[0] not in WHOLE]
     operators.sort(key=_weight, reverse=True)
@@ -37,9 +38,15 @@ def shown(item: paging.Item, samples: Mapping[str, Sequence[float]]) -> paging.I
             "interval": charts.interval(item["blocks"], item["design"].get("rule", {}).get("min_effect")),
             "processes": charts.processes(item["blocks"], unit),
             "tails": charts.tails(item["blocks"], unit) if item["in_tail"] else None,
-            "distribution": charts.distribution(samples, unit),
+            "distribution": charts.distribution(samples, unit, bulk),
         },
     }
+
+
+def _of_tail(item: paging.Item) -> bool:
+    """Whether an experiment's verdict is of the slow iterations: these alone regressed, or a finding of these is looked into."""
+    summary: Mapping[str, Any] = item["design"].get("summary") or {}
+    return bool(item["in_tail"] or summary.get("low", 0.0) >= model.TAIL)
 
 
 def command(item: paging.Item) -> str:

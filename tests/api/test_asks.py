@@ -55,7 +55,7 @@ async def test_a_request_tells_how_its_experiments_stand(daemon: statusd.Daemon)
         ({"treatment": "a b", "repository": "engine"}, 400, "treatment: expected a commit, branch or tag: one word that does"),
         ({"treatment": "b", "repository": "engine", "frob": 1}, 400, "frob: there is no such key"),
         (["treatment"], 400, "no JSON object"),
-        ({"treatment": "b" * 70_000}, 413, "Request Entity Too Large"),
+        ({"treatment": "b" * 70_000}, 413, "the body has more than 64KiB"),
     ],
 )
 async def test_a_comparison_that_cannot_be_is_refused(daemon: statusd.Daemon, body: object, code: int, error: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import grp
 import hashlib
 import io
@@ -21,7 +22,7 @@ import statusd
 import trees
 
 from aibenchd import digests, errors, settings
-from aibenchd.api import peers, submissions
+from aibenchd.api import answers, call, peers, screen, sending, submissions
 from aibenchd.store import requests, store
 from aibenchd.store import submissions as stored
 from aibenchd.submissions import submitting
@@ -68,8 +69,9 @@ async def test_a_directory_is_unpacked_with_its_modes(daemon: statusd.Daemon, tm
     packed = tar(("engine", (tmp_path / "build" / "engine").read_bytes()))
     one = tmp_path / "one"
     trees.write(one, {"engine": "#!run"})
-    assert (await put(daemon, digests.of_tree(one), packed, submissions.TAR))[0] == 201
-    kept = daemon.house.kept.path(digests.of_tree(one))
+    digest = digests.of_tree(one, digests.OF_TREES_SENT)
+    assert (await put(daemon, digest, packed, submissions.TAR))[0] == 201
+    kept = daemon.house.kept.path(digest)
     assert (kept / "engine").read_text() == (one / "engine").read_text()
     assert (kept / "engine").stat().st_mode & 0o111
 
@@ -118,7 +120,7 @@ async def test_what_unpacks_to_more_than_is_taken_is_refused(daemon: statusd.Dae
 
 async def test_other_bytes_than_were_announced_are_not_kept(daemon: statusd.Daemon) -> None:
     code, answer = await put(daemon, OTHER, CONTENT)
-    assert (code, answer["error"]) == (422, f"what came has SHA-256 {DIGEST}, and {OTHER} was announced; send it again")
+    assert (code, answer["error"]) == (422, f"what came has the digest {DIGEST}, and {OTHER} was announced; send it again")
     assert left(daemon) == []
 
 
@@ -164,15 +166,45 @@ async def test_a_body_that_is_nested_too_deep_is_refused(daemon: statusd.Daemon)
 
 
 async def test_who_sends_nothing_more_is_given_up(daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submissions, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(submissions, "WINDOW_SECONDS", 0.1)
 
     async def pieces() -> Any:
         yield b"a little"
         await anyio.sleep(2)
 
     code, answer = await put(daemon, OTHER, pieces())
-    assert (code, answer["error"]) == (408, "nothing came for 0.1 s")
+    assert (code, answer["error"]) == (408, "only 8B came in 0.1 s")
     assert left(daemon) == []
+
+
+async def test_who_sends_a_byte_now_and_then_is_given_up_as_well(daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submissions, "WINDOW_SECONDS", 0.5)
+    sent = 0
+
+    async def pieces() -> Any:
+        nonlocal sent
+        while sent < 1_000:
+            sent += 1
+            yield b"x"
+            await anyio.sleep(0.02)
+
+    code, answer = await put(daemon, OTHER, pieces())
+    assert (code, answer["hint"]) == (408, "send 1MiB or more in that time")
+    assert sent < 1_000
+    assert left(daemon) == []
+
+
+async def test_who_sends_slowly_and_enough_is_heard_out(daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submissions, "WINDOW_SECONDS", 1.0)
+    monkeypatch.setattr(submissions, "LEAST", 10)
+    whole = bytes(range(60))
+
+    async def pieces() -> Any:
+        for place in range(0, len(whole), 10):
+            yield whole[place : place + 10]
+            await anyio.sleep(0.3)
+
+    assert (await put(daemon, hashlib.sha256(whole).hexdigest(), pieces()))[0] == 201
 
 
 async def test_a_full_disk_is_told_before_anything_is_sent(daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,9 +234,12 @@ async def test_no_more_uploads_than_a_few_go_on_at_once(daemon: statusd.Daemon) 
         yield CONTENT[3:]
 
     async def upload() -> None:
-        codes.append((await put(daemon, DIGEST, slow()))[0])
+        async with daemon.client() as client, client.put(f"http://aibenchd/v1/contents/{DIGEST}", data=slow()) as reply:
+            codes.append(reply.status)
+            pauses.append(reply.headers.get("Retry-After"))
 
     codes: list[int] = []
+    pauses: list[str | None] = []
     async with anyio.create_task_group() as tasks:
         for _ in range(submissions.AT_ONCE + 1):
             tasks.start_soon(upload)
@@ -214,6 +249,44 @@ async def test_no_more_uploads_than_a_few_go_on_at_once(daemon: statusd.Daemon) 
         assert codes == [503]
         going_on.set()
     assert codes == [503] + [201] * submissions.AT_ONCE
+    assert pauses == ["5"] + [None] * submissions.AT_ONCE
+
+
+async def test_the_client_waits_until_there_is_a_place_for_its_file(
+    daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submissions, "RETRY_SECONDS", 1)
+    going_on = anyio.Event()
+
+    async def slow() -> Any:
+        yield CONTENT[:3]
+        await going_on.wait()
+        yield CONTENT[3:]
+
+    async def other() -> None:
+        await put(daemon, DIGEST, slow())
+
+    program = tmp_path / "bench"
+    program.write_bytes(os.urandom(4 << 20))  # more than a socket holds
+    sent, told = sending.File(program), screen.Status()
+    upload = functools.partial(sending._upload, call.Daemon(os.fspath(daemon.path)), sent, told)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(submissions.AT_ONCE):
+            tasks.start_soon(other)
+        incoming = daemon.house.kept.directory / "incoming"
+        with anyio.fail_after(20):
+            while not incoming.is_dir() or len(list(incoming.iterdir())) < submissions.AT_ONCE:
+                await anyio.sleep(0.01)
+        monkeypatch.setattr(sending, "WAITING_SECONDS", 0.0)
+        with pytest.raises(call.Refused, match="4 uploads are under way already; try again in 1 s"):
+            await anyio.to_thread.run_sync(upload)
+        monkeypatch.setattr(sending, "WAITING_SECONDS", 60.0)
+        tasks.start_soon(anyio.to_thread.run_sync, upload)
+        with anyio.fail_after(20):
+            while "waits to be sent, for 1m at most: 4 uploads are under way already" not in capsys.readouterr().err:
+                await anyio.sleep(0.01)
+        going_on.set()
+    assert daemon.house.kept.has(sent.digest)
 
 
 BODY: dict[str, Any] = {"treatment": {"name": "./a", "digest": DIGEST}, "benchmarks": ["net"]}
@@ -246,6 +319,27 @@ async def test_what_makes_no_sense_is_refused(daemon: statusd.Daemon, changes: d
     got, answer = await daemon.post("/v1/submissions", BODY | changes)
     assert (got, said in answer["error"]) == (code, True), answer
     assert daemon.controls.submitted == []
+
+
+async def test_as_many_files_as_there_may_be_fit_however_long_their_names_are(daemon: statusd.Daemon) -> None:
+    async def post(body: Any) -> tuple[int, Any]:
+        return await daemon._ask("POST", "/v1/submissions", data=io.BytesIO(json.dumps(body).encode()))
+
+    names = [f"{number:03}-" + "/".join(["\1" * 198] * 5) for number in range(submissions.FILES)]
+    assert max(map(len, names)) == 998
+    specification = {"name": "net.json", "files": dict.fromkeys(["net.json", *names[1:]], DIGEST)}
+    body = {"treatment": BODY["treatment"], "specification": specification}
+    assert len(json.dumps(body)) > 40 * answers.BODY_LIMIT
+    assert await post(body) == (202, {"request": 1, "see": "/v1/requests/1"})
+    assert len(daemon.controls.submitted[-1].specification.files) == submissions.FILES  # type: ignore[union-attr]
+    larger = body | {"note": "x" * (4 << 20)}
+    code, answer = await post(larger)
+    assert (code, answer["error"]) == (413, "the body has more than 4MiB")
+    specification["files"] = dict.fromkeys(["net.json", *names], DIGEST)
+    code, answer = await post(body)
+    assert (code, "specification.files: " in answer["error"], "500" in answer["error"]) == (400, True, True), answer
+    code, answer = await daemon.post("/v1/experiments", {"treatment": "x" * answers.BODY_LIMIT})
+    assert (code, answer["error"]) == (413, "the body has more than 64KiB")
 
 
 @pytest.mark.parametrize("name", ["../a", "/a", "a/../b", "./a", "a//b", "a\0", "a/", ".", ".."])

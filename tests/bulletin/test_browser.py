@@ -15,6 +15,7 @@ CUT = """return [...document.querySelectorAll('.scroll')].filter((one) => one.sc
 OUTSIDE = """return [...document.querySelectorAll('svg.picture')].filter((one) => {
     const all = one.getBoundingClientRect();
     const own = [...one.querySelectorAll('path, rect, text')].map((part) => part.getBoundingClientRect());
+    if ([...one.querySelectorAll('text')].some((text) => text.getBoundingClientRect().right > all.right)) return true;
     return own.some((part) => part.width + part.height > 0 && (part.left < all.left - 6 || part.right > all.right + 6
         || part.top < all.top - 6 || part.bottom > all.bottom + 6));
 }).map((one) => one.getAttribute('aria-label'))"""

@@ -18,8 +18,8 @@ import pytest
 import sqlalchemy as sa
 import statusd
 
-from aibenchd import errors
-from aibenchd.bulletin import contents, page
+from aibenchd import cli, errors
+from aibenchd.bulletin import command, contents, page
 from aibenchd.store import periods, schema, store
 from aibenchd.web import render
 
@@ -169,6 +169,21 @@ def test_a_time_in_which_nothing_ended_says_so(lab) -> None:
 
 def test_a_new_journal_has_a_report_too(new_lab) -> None:
     assert "Nothing ended in this time" in onefile.words(onefile.check(new_lab.text()))
+
+
+def test_a_journal_is_enough(lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "CONFIG", lab.directory / "etc" / "aibenchd.yaml")
+    words = ["report", "--since", "30d", "-o", str(lab.output)]
+    assert cli.main([*words, "--state-directory", str(lab.journal.parent)]) == 0
+    said = onefile.words(onefile.check(lab.output.read_text(encoding="utf-8")))
+    assert "resnet50 on lab-host" in said
+    assert cli.main(words) == 1
+    assert f"{command.CONFIG}: cannot be read" in capsys.readouterr().err
+    # One that is there counts all the same.
+    command.CONFIG.parent.mkdir()
+    command.CONFIG.write_text("devices: 5")
+    assert cli.main([*words, "--state-directory", str(lab.journal.parent)]) == 1
+    assert "devices: expected a list" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,16 @@ def test_ticks_are_few_and_within(low: float, width: float) -> None:
     assert all(low - 1e-6 * width <= value <= low + width * (1 + 1e-6) for value, _ in ticks)
 
 
+@given(st.integers(1, 40))
+def test_no_commit_is_cut_at_the_edge(commits: int) -> None:
+    items = [ended(number, "unchanged", 0.001) for number in range(commits)]
+    ticks = drawing.drawn(charts.changes(items, 0.02))["ticks_x"]
+    halves = [len(text) * drawing.CHARACTER / 2 for _, text in ticks]
+    assert all(half <= place <= drawing.WIDTH - half for (place, _), half in zip(ticks, halves, strict=True))
+    both = zip(ticks, ticks[1:], halves, halves[1:], strict=False)
+    assert all(one + own <= other - next_ for (one, _), (other, _), own, next_ in both)
+
+
 def test_first_intervals_do_not_make_the_last_one_small() -> None:
     blocks = [block(number, 0.05, 3.0 / (number + 1) ** 2) for number in range(20)]
     chart = charts.course(blocks, 0.02)

@@ -194,6 +194,20 @@ async def test_what_runs_is_cancelled_by_who_sent_it(running: lab.Lab, desk: Pat
     assert (await ask(running, "submit", "mine.json", "--treatment", "fast", "--wait", cwd=desk))[0] == 0
 
 
+async def test_a_daemon_says_at_its_start_that_what_others_send_runs_as_itself(tmp_path: Path) -> None:
+    where = lab.make(tmp_path)
+    where.configure(repositories=[], benchmarks=[])
+    async with where.daemon():
+        await where.ready()
+        assert "daemon's own user" not in where.log()
+        where.configure(submissions={"groups": ["root"]})
+        await where.ctl("reload")
+        assert where.log().count("what members of root send runs on this host as the daemon's own user") == 1
+    async with where.daemon():
+        await where.ready()
+        assert where.log().count("what members of root send runs on this host as the daemon's own user") == 2
+
+
 async def test_who_stops_watching_stops_nothing_else(running: lab.Lab, desk: Path) -> None:
     program(desk / "fast", 100.0, f"until [ -e {desk}/watched ]; do sleep 0.05; done\n")
     number = await submitted(running, desk, "--treatment", "fast")
@@ -389,6 +403,23 @@ async def test_a_list_of_benchmarks_is_sent_with_all_that_its_members_name(runni
     (desk / "list.yaml").write_text("benchmarks: [../other.yaml]")
     code, _, complaint = await ask(running, *words, cwd=desk)
     assert (code, "'../other.yaml' leaves the directory that is sent from" in complaint) == (3, True)
+
+
+async def test_a_model_of_hundreds_of_files_is_sent(running: lab.Lab, desk: Path) -> None:
+    names = [f"weights/of-the-layer-with-a-name-that-says-all-about-it/{'x' * 100}-{number:03}.bin" for number in range(499)]
+    (desk / "weights" / "of-the-layer-with-a-name-that-says-all-about-it").mkdir(parents=True)
+    for name in names:
+        (desk / name).write_text(name)
+    files = {f"f{number}": {"filename": Path(name).name, "location": name} for number, name in enumerate(names)}
+    test = {"identifier": "many", "metric": "delay", "iter": 1, "commands": ["test -e {files.f498} && {program}"]}
+    (desk / "many.json").write_text(json.dumps({"model": {"name": "n", "format": "generic", "files": files}, "tests": [test]}))
+    code, out, complaint = await ask(running, "submit", "many.json", "--treatment", "fast", "--wait", cwd=desk)
+    assert (code, "measured" in out) == (0, True), complaint + running.log()[-2000:]
+    (desk / "weights" / "one-more.bin").write_text("x")
+    files["more"] = {"filename": "more.bin", "location": "weights/one-more.bin"}
+    (desk / "many.json").write_text(json.dumps({"model": {"name": "n", "format": "generic", "files": files}, "tests": [test]}))
+    code, _, complaint = await ask(running, "submit", "many.json", "--treatment", "fast", cwd=desk)
+    assert (code, "specification.files: expected 500 or fewer" in complaint) == (3, True), complaint
 
 
 async def test_files_of_several_directories_are_sent_from_one_that_holds_them(running: lab.Lab, desk: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import gitlabd
 import lab
 import receiver as receivers
 
@@ -74,6 +75,28 @@ async def test_a_regression_is_told_once_and_each_commit_has_one_status(tmp_path
         (failure,) = [one.json for one in forge.requests if one.json["state"] == "failure"]
         assert failure["context"] == "aibenchd/engine"
         assert failure["description"].startswith("regressed +")
+
+
+async def test_gitlab_is_told_too_and_a_commit_that_it_lacks_holds_up_no_other(tmp_path: Path) -> None:
+    made = lab.make(tmp_path)
+    unknown = made.commit("first")
+    (tmp_path / "token").touch(0o600)
+    (tmp_path / "token").write_text("glpat-of-the-lab-alone")
+    async with gitlabd.GitLab("glpat-of-the-lab-alone", {"lab/engine"}, {unknown}).listening() as server:
+        status = {"kind": "gitlab-status", "repositories": {"engine": "lab/engine"}}
+        sink = {"name": "gitlab", "kind": "http", "url": f"{server.url}/api/v4", "token_file": "./token", "format": status}
+        made.configure(sinks=[sink])
+        async with made.daemon():
+            await made.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'")
+            broken = made.commit("does not build", build=UNBUILDABLE)
+            place = ("lab/engine", broken, "aibenchd/engine")
+            with anyio.fail_after(lab.WAIT):
+                while [status["state"] for status in server.statuses.get(place, ())][-1:] != ["failed"]:
+                    await anyio.sleep(0.02)
+            told = await made.ctl("sinks")
+        assert {path.rpartition("/")[2] for path, _, _ in server.requests} == {unknown, broken}
+        assert "404 Commit Not Found" in str(told)
+        assert "glpat" not in made.log() + str(told)
 
 
 async def test_a_daemon_that_is_killed_tells_it_once_all_the_same(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import io
 import os
@@ -16,13 +18,14 @@ from typing import Any
 
 import anyio
 import fileserver
+import httpx
 import launchers
 import pytest
 
 from aibenchd import board, digests, errors, events, hostgate, model, settings
 from aibenchd.devices import base as devices
 from aibenchd.devices import local
-from aibenchd.specs import content, files, trees
+from aibenchd.specs import content, download, files, trees
 
 BODY = b"weights" * 10_000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -127,6 +130,51 @@ async def test_an_address_of_another_kind_says_which_there_are(tmp_path: Path, f
     message = await failure(tmp_path, location="s3://bucket/net.pb", sha256=SHA256)
     assert "s3://bucket/net.pb is an address of a kind that is not known here; there are http, https and file" in message
     assert (await have(tmp_path, location=file_server.url.replace("http", "HTTP"), sha256=SHA256)).digest == SHA256
+
+
+async def test_a_redirect_of_another_server_is_followed_without_what_is_secret(
+    tmp_path: Path, file_server: fileserver.FileServer
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        other = fileserver.FileServer(BODY)
+        listening = await stack.enter_async_context(await asyncio.start_server(other.serve, "127.0.0.1", 0))
+        other.port = listening.sockets[0].getsockname()[1]
+        file_server.script = [fileserver.moved("/same"), fileserver.moved(other.url)]
+        location = file_server.url.replace("//", "//me:secret-of-mine@")
+        assert (await have(tmp_path, location=location, sha256=SHA256)).digest == SHA256
+    assert ["authorization" in request.headers for request in file_server.requests] == [True, True]
+    assert [(request.path, "authorization" in request.headers) for request in other.requests] == [("/net.pb", False)]
+
+
+@pytest.mark.parametrize(
+    "to", ["ftp://127.0.0.1/net.pb", "gopher://example.org/x", "http://localhost:1/net.pb", "http://169.254.169.254/"]
+)
+async def test_a_redirect_that_leads_to_what_only_this_host_sees_is_not_followed(
+    tmp_path: Path, file_server: fileserver.FileServer, to: str
+) -> None:
+    file_server.script = [fileserver.moved(to)]
+    message = await failure(tmp_path, location=file_server.url, sha256=SHA256)
+    assert f"{file_server.url} leads to {to}, which is not followed; name that address if it is meant" in message
+    assert len(file_server.requests) == 1
+
+
+async def test_redirects_without_end_are_not_followed(tmp_path: Path, file_server: fileserver.FileServer) -> None:
+    file_server.script = [fileserver.moved(f"/{number}") for number in range(20)]
+    message = await failure(tmp_path, location=file_server.url, sha256=SHA256)
+    assert "maximum allowed redirects" in message
+    assert len(file_server.requests) == download.REDIRECTS + 1
+
+
+async def test_https_is_not_left_for_http() -> None:
+    response = httpx.Response(
+        302, headers={"Location": "http://example.org/"}, request=httpx.Request("GET", "https://example.org/")
+    )
+    with pytest.raises(errors.ModelFileError, match=r"https://example\.org/ leads to http://example\.org/"):
+        await download._judge_redirect(response)
+    response = httpx.Response(
+        302, headers={"Location": "https://cdn.example.org/"}, request=httpx.Request("GET", "http://example.org/")
+    )
+    await download._judge_redirect(response)
 
 
 async def test_a_file_that_the_daemon_may_not_read_is_named(tmp_path: Path) -> None:
@@ -351,6 +399,21 @@ async def test_a_directory_of_this_host(tmp_path: Path) -> None:
     assert (tmp_path / "cache/caffe2/net/net").resolve() == found.path
     assert stat.S_IMODE((found.path / "below/run").stat().st_mode) == 0o555
     assert found.unchanged()
+
+
+async def test_a_file_that_lists_a_directory_does_not_take_its_place(tmp_path: Path) -> None:
+    benchmark(tmp_path)
+    digest = tree(tmp_path / "spec/net")
+    below = sorted(path.relative_to(tmp_path / "spec/net").as_posix() for path in (tmp_path / "spec/net").rglob("*"))
+    listing = "".join(digests.entry(name, tmp_path / "spec/net" / name) for name in below)
+    (tmp_path / "spec/listing").write_text(listing)
+    models = cache(tmp_path)
+    assert (await models.ensure(benchmark(tmp_path, location="listing", sha256=digest))).files["predict"].path.is_file()
+    for _ in range(2):
+        wanted = benchmark(tmp_path, location="net", md5="directory", sha256=digest)
+        found = (await models.ensure(wanted)).files["predict"]
+        assert digests.of_tree(found.path) == digest
+        assert (found.path / "weights").read_bytes() == BODY
 
 
 def _rewrite(path: Path) -> None:

@@ -50,7 +50,9 @@ def test_what_may_still_run_is_needed(tx: store.Transaction) -> None:
     sent(tx, "c", None, "other", state="open")
     sent(tx, "d", "e", "old", **statusd.decided("unchanged"))
     assert submissions.needed(tx.connection) == {"a", "b", "net", "c", "other"}
-    assert submissions.undecided(tx.connection) == 2
+    other = sent(tx, "f", state="open")
+    tx.connection.execute(schema.submissions.update().where(schema.submissions.c.request == other).values(uid=77))
+    assert submissions.undecided(tx.connection) == {1000: 2, 77: 1}
 
 
 def test_what_is_left_of_a_request_ends_and_what_has_ended_stays(tx: store.Transaction) -> None:

@@ -172,7 +172,7 @@ def test_a_directory_comes_as_it_was_with_what_links_lead_to(tmp_path: Path) -> 
     coming.settle()
     coming.close()
     found = store.path(sent.digest)
-    assert digests.of_tree(found) == sent.digest
+    assert digests.of_tree(found, digests.OF_TREES_SENT) == sent.digest
     assert sorted(path.name for path in found.iterdir()) == ["empty", "engine", "lib", "lib64", "nothing", "same"]
     assert not any(path.is_symlink() for path in found.rglob("*"))
     assert (found / "same").stat().st_mode & 0o111
@@ -188,7 +188,26 @@ def test_the_digest_of_what_is_sent_is_that_of_what_lies_there(
         if path.is_relative_to(root) and not path.exists() and not any(one.is_file() for one in path.parents):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    assert sending.Directory(root).digest == digests.of_tree(root)
+    assert sending.Directory(root).digest == digests.of_tree(root, digests.OF_TREES_SENT)
+
+
+def test_a_file_that_lists_a_directory_does_not_take_its_place(tmp_path: Path) -> None:
+    root = tmp_path / "build"
+    root.mkdir()
+    (root / "engine").write_text("#!/bin/sh\n")
+    (root / "engine").chmod(0o755)
+    listing = digests.entry("engine", root / "engine").encode()
+    assert hashlib.sha256(listing).hexdigest() == digests.of_tree(root)  # which is why another function is asked of what is sent
+    store, sent = kept.Kept(tmp_path / "kept"), sending.Directory(root)
+    put(store, listing)
+    assert not store.has(sent.digest)
+    for digest, pieces, is_directory in ((sent.digest, [listing], False), (digests.of_tree(root), sent.pieces(), True)):
+        coming = store.begin(digest, 0, 1 << 20, is_directory=is_directory)
+        for piece in pieces:
+            coming.write(piece)
+        with pytest.raises(errors.UploadError, match=f", and {digest} was announced"):
+            coming.settle()
+        coming.close()
 
 
 def test_links_that_lead_out_or_round_are_not_followed(tmp_path: Path) -> None:

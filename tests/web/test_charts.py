@@ -76,6 +76,22 @@ def test_a_sample_that_is_far_out_leaves_the_others_more_than_one_bar(
     assert not beyond or all(sum(bool(value) for value in line["values"]) > 1 for line in chart["lines"])
 
 
+def test_the_bump_of_slow_iterations_is_shown_where_these_are_looked_at() -> None:
+    fast = [10.0 + one % 13 / 10 for one in range(270)]
+    slow = [20.0 + one % 7 / 10 for one in range(30)]  # a tenth of one arm's
+    samples = {"treatment": fast + slow, "control": fast + fast[:30] + [500.0]}
+    usual = charts.distribution(samples, "ms")
+    assert usual is not None
+    assert usual["beyond"] == 31
+    chart = charts.distribution(samples, "ms", charts.BULK_OF_TAIL)
+    assert chart is not None
+    assert chart["beyond"] == 1
+    treatment, control = (line["values"] for line in chart["lines"])
+    right = [place for place, edge in enumerate(chart["x"][:-1]) if edge > 15]
+    assert sum(treatment[place] for place in right) == pytest.approx(10)
+    assert not any(control[place] for place in right)
+
+
 @pytest.mark.parametrize("samples", [{}, {"treatment": []}, {"treatment": [1.0, 1.0], "control": [1.0]}])
 def test_what_is_all_the_same_has_no_distribution(samples: dict[str, list[float]]) -> None:
     assert charts.distribution(samples, "us") is None

@@ -12,6 +12,7 @@ from html import unescape
 import aiohttp
 import pastweeks
 import pytest
+import sqlalchemy as sa
 import statusd
 
 from aibenchd.api import routes
@@ -227,6 +228,13 @@ async def test_what_is_regressed_in_the_tail_says_so_once_and_shows_its_slow_ite
         statusd.block(tx, number, 0)
         tails = {"treatment_tail": 1414.87, "control_tail": 1040.78}
         tx.connection.execute(schema.blocks.update().where(schema.blocks.c.experiment == number).values(tails))
+        trials = sa.select(schema.trials.c.id, schema.trials.c.arm).where(schema.trials.c.experiment == number)
+        for trial in tx.connection.execute(trials).all():
+            values = [1_000.0 + place % 90 for place in range(90)] + [2_000.0 if trial.arm == "treatment" else 1_040.0] * 10
+            row = {"trial": trial.id, "type": "NET", "metric": "latency", "unit": "us", "values": values}
+            tx.connection.execute(schema.samples.insert().values(row))
+        series = {"type": "NET", "metric": "latency", "unit": "us", "treatment": {"p50": 1_045.0}, "control": {"p50": 1_045.0}}
+        tx.connection.execute(schema.results.insert().values(experiment=number, **series))
         return number
 
     number = await dashboard.house.store.write(rows)
@@ -234,3 +242,5 @@ async def test_what_is_regressed_in_the_tail_says_so_once_and_shows_its_slow_ite
     assert text.count("in the tail</span>") == 1
     assert '<th class="n">its tail</th><th class="n">control\'s</th>' in text
     assert "each process: its slowest quarter" in text
+    assert "share of each arm" in text
+    assert "further right" not in text
