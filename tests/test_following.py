@@ -693,6 +693,15 @@ async def test_devices_that_show_the_same_search_at_once_and_each_names_its_culp
     assert last["builds"] <= len(asked)  # each once, whoever asked for it
 
 
+async def test_the_first_one_to_search_names_the_devices_that_begin_with_it(journal: store.Store) -> None:
+    await confirmed(journal, follower(journal))
+    await run_steps(journal, {1: 6})
+    await journal.write(on_the_phone)
+    await follower(journal).look()
+    (first,), (second,) = await rows(journal, f.c.culprits)
+    assert first["devices"] == second["devices"] == {"lab-host": 4, "phone": 0}
+
+
 async def test_a_device_that_is_lost_leaves_the_search_to_the_others_and_goes_on_once_it_is_back(journal: store.Store) -> None:
     one = follower(journal)
     await confirmed(journal, one)

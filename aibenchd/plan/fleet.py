@@ -4,8 +4,8 @@ Each device has levels, sizes and noise of its own, as :mod:`aibenchd.plan.bisec
 the changes are: all but :data:`APART` of a device's changes are common ones, and as few of the common ones does it not show. One
 device in ten (:data:`ALONE`) has nothing in common with the others, so that the commit which others have named is not believed of
 any device before a few blocks of its own have shown it. Nor has one that drifts (:mod:`aibenchd.plan.drift`): its many changes
-are not looked for on the others, whose searches take as many blocks beside it as alone (50 ± 6 and 46 ± 5; 68 ± 10 before; 8 searches
-of 64 commits).
+are not looked for on the others, whose searches take as many blocks beside it as alone (50 ± 6 and 46 ± 5; 68 ± 10 before; 8
+searches of 64 commits).
 
 **The posterior** is over the sets of gaps with a common change. Given such a set, the devices are independent, and each is a
 chain whose forward-backward recursion gives the likelihood of the set, and that of each larger by one gap. The sets are looked

@@ -136,6 +136,7 @@ async def test_a_finding_says_on_which_devices_its_commits_are_searched(
     dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
 ) -> None:
     assert "Searched on phone-a (31 blocks), phone-b (24 blocks)." in await text_of(client, f"{dashboard.url}/findings/2")
+    assert '<span class="dim">on 2 devices</span>' in await text_of(client, f"{dashboard.url}/findings")
 
 
 async def test_the_api_can_be_read_there_and_nothing_be_posted(
@@ -228,7 +229,7 @@ async def test_what_is_regressed_in_the_tail_says_so_once_and_shows_its_slow_ite
         statusd.block(tx, number, 0)
         tails = {"treatment_tail": 1414.87, "control_tail": 1040.78}
         tx.connection.execute(schema.blocks.update().where(schema.blocks.c.experiment == number).values(tails))
-        again = statusd.experiment(tx, pair, built, **statusd.decided("regressed"), in_tail=True)
+        again = statusd.experiment(tx, pair, built, backend="again", **statusd.decided("regressed"), in_tail=True)
         statusd.block(tx, again, 0)  # of what measures nothing but the tail
         return number
 
