@@ -112,7 +112,9 @@ def history(out: screen.Screen, answer: dict[str, Any]) -> None:
     if levels:
         oldest = series["levels"][0]["commit"][: screen.SHORT]
         out.line(
-            f"level: time over that of {oldest}, all comparisons of the series taken together, ± half of its 90 % interval", "dim"
+            f"level: time, {series['number']}, over that of {oldest}, all comparisons of it taken together, "
+            "± half of its 90 % interval",
+            "dim",
         )
     creep = series["creep"]
     if creep and creep["creeps"]:
