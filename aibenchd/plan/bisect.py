@@ -817,12 +817,12 @@ class Chain:
     def spread(self, told: Told, likely: Told) -> Floats:
         """Covariance of the levels of ``places`` between the hypotheses of where culprits are: what measuring can tell.
 
-        That within a hypothesis, where sizes are not known exactly, is taken from ``likely`` and left out. Within a gap the
-        place of the culprit is uniform, which adds a Brownian bridge's covariance between its ends' levels.
+        That within a hypothesis, where sizes are not known exactly, is left out. Within a gap the place of the culprit is
+        uniform, which adds a Brownian bridge's covariance between its ends' levels.
         """
         means, second = told.moments
-        likely_means, likely_second = likely.moments
-        between = second - np.outer(means, means) - likely_second + np.outer(likely_means, likely_means)
+        within, inner = self._within(told, likely)
+        between = second - np.outer(means, means) - within
         places = np.array(self.places)
         gap = np.clip(np.searchsorted(self.sites, places, side="right") - 1, 0, len(self.sites) - 2)
         starts = np.array(self.sites)
@@ -831,10 +831,30 @@ class Chain:
         weights[np.arange(len(places)), gap] = 1 - share
         weights[np.arange(len(places)), gap + 1] += share
         squares = told.by_jump @ told.jumps**2
-        inner = likely.by_jump @ likely.jumps**2 - (likely.by_jump @ likely.jumps) ** 2
         bridge = np.minimum.outer(share, share) * (1 - np.maximum.outer(share, share)) * (gap[:, None] == gap)
         spread: Floats = weights @ between @ weights.T + bridge * (squares - inner)[gap]
         return spread
+
+    def _within(self, told: Told, likely: Told) -> tuple[Floats, Floats]:
+        """Covariance of the levels of sites within a hypothesis, and the variance of the jump in each gap, on average.
+
+        Most hypotheses have a culprit for each of the ``likely`` ones, in the same gap or in another. Where the most doubtful of
+        them may be none at all there is nothing to be unsure of within that one: else what tells a small culprit from none
+        would seem to tell nothing but its size.
+        """
+        suspects = told.jumped > 0.5
+        doubtful = int(np.argmin(np.where(suspects, told.jumped, np.inf)))
+        none = float(1 - told.jumped[doubtful] - told.jumped[~suspects].sum()) if suspects.any() else 0.0
+        hypotheses = [(1.0, likely)]
+        if none > SLIGHT:
+            fewer = suspects & (np.arange(len(suspects)) != doubtful)
+            hypotheses = [(1 - none, likely), (none, self.recursion(fewer))]
+        within, inner = np.zeros((len(self.sites), len(self.sites))), np.zeros(len(suspects))
+        for weight, one in hypotheses:
+            means, second = one.moments
+            within += weight * (second - np.outer(means, means))
+            inner += weight * (one.by_jump @ one.jumps**2 - (one.by_jump @ one.jumps) ** 2)
+        return within, inner
 
 
 def _steps(weights: Floats) -> Floats:

@@ -191,6 +191,23 @@ def test_what_one_device_cannot_measure_another_one_names() -> None:
     assert [one.commits for one in own.posterior().culprits] == [(12,)]
 
 
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_what_another_one_has_and_this_one_has_not_is_asked_of_that_commit(seed: int) -> None:
+    """That it is none at all is what tells, and nothing else needs to be built for that."""
+    told, own = Device({8: 0.04, 20: 0.04}, 100 + seed, 0.01), Device({8: 0.04}, 200 + seed, 0.01)
+    for newer, older in ((8, 7), (8, 0), (7, 0), (20, 19), (20, 0), (19, 0)):
+        for _ in range(8):
+            told.run(bisect.Measurement(newer, older))
+    beside = fleet.Fleet(own.search, (fleet.Other(told.search),))
+    while blocks := beside.next_measurements(BATCH):
+        for block in blocks:
+            own.run(block)
+        beside = fleet.Fleet(own.search, (fleet.Other(told.search),))
+    assert own.is_right(beside.posterior())
+    assert beside.builds == 4
+    assert own.search.blocks <= 100
+
+
 def rate(culprits: Callable[[int], Sequence[dict[int, float]]], searches: int, scale: float = 0.02) -> tuple[float, float, float]:
     """The share of devices that are right, rounds, and builds, of seeded searches."""
     right, rounds, built = 0.0, 0, 0
