@@ -29,12 +29,17 @@ one                          2        100 ± 4.2  77 ± 8    7.5 ± 0.3   34 ± 
 one                          4        100 ± 4.2  122 ± 10  7.8 ± 0.3   27 ± 1    39 ± 9
 two                          1        92 ± 5.8   126 ± 12  12.1 ± 0.5  126 ± 12  126 ± 12
 two                          2        96 ± 4.2   168 ± 16  12.3 ± 0.2  77 ± 6    91 ± 11
+two                          4        98 ± 6.2   188 ± 12  13.8 ± 0.2  40 ± 2    64 ± 12
 one each, and not the same   2        98 ± 4.2   164 ± 10  12.5 ± 0.3  66 ± 4    97 ± 7
 one, and another on one      4        100 ± 4.2  186 ± 11  13.0 ± 0.2  33 ± 2    84 ± 8
 ===========================  =======  =========  ========  ==========  ========  =========
 
 Of four devices that have one culprit half were through after 28 blocks' time, four blocks for each of seven builds: what is left
 is what halving takes. The slowest were those where it is a change of 1 or 2 % that one device has to show by itself.
+
+Two on four devices: 16 searches, since it is asked of a commit whether it is a culprit of the own device at all
+(:meth:`aibenchd.plan.bisect.Chain.spread`); the other rows are from before, when the first of these took 2,000 blocks on one
+device.
 
 Pure; imports numpy, and only what searches should import it.
 """
