@@ -64,11 +64,12 @@ class Bisecting:
         at_once = suspicion.together(confirmed, self._measuring())
         for one in confirmed:
             if named or one in at_once:
-                await self._step(one)
+                await self._step(one, [other.suspect.cell.device for other in at_once] if one in at_once else ())
             elif one.search == suspicion.NOT_YET:
                 await self._store.write(functools.partial(searches.found, finding=one.finding, search=suspicion.DEFERRED))
 
-    async def _step(self, one: suspicion.Confirmed) -> None:
+    async def _step(self, one: suspicion.Confirmed, at_once: Sequence[str]) -> None:
+        """One step of a search that goes on ``at_once`` with those of the same change on these devices."""
         if one.goes_on:
             return
         known = await self._store.read(functools.partial(searches.searched, finding=one.finding))
@@ -79,15 +80,15 @@ class Bisecting:
         elif any(step.waits for step in known.steps):
             return
         else:
-            await self._go_on(one, known)
+            await self._go_on(one, known, at_once)
 
-    async def _go_on(self, one: suspicion.Confirmed, known: searches.Searched) -> None:
-        step = await self._looked(one, known)
+    async def _go_on(self, one: suspicion.Confirmed, known: searches.Searched, at_once: Sequence[str]) -> None:
+        step = await self._looked(one, known, at_once)
         while step.unlisted:
             if not await self._look_into(known.repository, step.unlisted):
                 return  # its repository is not configured: it waits, as its builds do
             known = await self._store.read(functools.partial(searches.searched, finding=one.finding))
-            step = await self._looked(one, known)
+            step = await self._looked(one, known, at_once)
         if not step.wanted:
             await self.end(one.finding, step.search, step.found)
             return
@@ -99,13 +100,13 @@ class Bisecting:
 
         await self._store.write(write)
 
-    async def _looked(self, one: suspicion.Confirmed, known: searches.Searched) -> searching.Step:
+    async def _looked(self, one: suspicion.Confirmed, known: searches.Searched, at_once: Sequence[str]) -> searching.Step:
         """One look at a search, with what other devices say of the same change, and what searches of other benchmarks named."""
         others = await self._store.read(functools.partial(searches.beside, finding=one.finding))
         told = [other.finding for other in others]
         suspect = one.suspect
         named = await self._store.read(functools.partial(searches.named, of=suspect.of, fault=suspect.fault, but=told))
-        beside = _Beside(self._current().bisect, named, others, self._measuring())
+        beside = _Beside(self._current().bisect, named, others, self._measuring(), at_once)
         return await anyio.to_thread.run_sync(_step, known, beside)
 
     async def _look_into(self, repository: str, unlisted: Sequence[tuple[str, str]]) -> bool:
@@ -172,12 +173,14 @@ class _Beside:
         named: commits that searches of other benchmarks have named: they are asked about first.
         others: the searches for the same change on other devices.
         measuring: devices that blocks can be run on now.
+        at_once: devices on which it is searched at the same time, those included that have not begun.
     """
 
     rule: configuration.BisectSettings
     named: Sequence[str]
     others: Sequence[searches.Searched]
     measuring: Collection[str]
+    at_once: Collection[str] = ()
 
 
 def _step(known: searches.Searched, beside: _Beside) -> searching.Step:
@@ -187,9 +190,8 @@ def _step(known: searches.Searched, beside: _Beside) -> searching.Step:
     by = _by_time if known.slower else _by_verdicts
     history = inside.History(known.within.merges, known.within.sides)
     step = inside.search(known.line, history, functools.partial(by, known, beside), known.design.rule.min_effect)
-    if not beside.others:
-        return step
-    return dataclasses.replace(step, found={**step.found, "devices": searches.blocks_by_device([known, *beside.others])})
+    devices = dict.fromkeys(beside.at_once, 0) | searches.blocks_by_device([known, *beside.others])
+    return step if len(devices) == 1 else dataclasses.replace(step, found={**step.found, "devices": devices})
 
 
 def _by_verdicts(known: searches.Searched, beside: _Beside, line: inside.Line, _spent: inside.Spent) -> searching.Step:

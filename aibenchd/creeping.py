@@ -5,6 +5,7 @@ Imports numpy: only what looks at series should import it.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from aibenchd import model
 from aibenchd import settings as configuration
 from aibenchd.decide import creep
+from aibenchd.measure import judging
 from aibenchd.store import series as stored
 
 GAP = 10  # commits between two comparisons of commits that are far apart, at least
@@ -36,6 +38,7 @@ def wanted(series: stored.Series, rule: configuration.CreepSettings) -> Wanted |
     """
     if series.pending or not series.edges or _measured_of_late(series):
         return None
+    series = compared(series)
     buildable = series.commits.keys() - series.unbuildable
     if len(buildable) < 2:
         return None
@@ -70,19 +73,26 @@ def _stretches(places: Collection[int], known: Sequence[tuple[int, int]]) -> lis
 
 
 def levels(series: stored.Series, rule: configuration.CreepSettings) -> model.JsonObject:
-    """The time of each commit over that of the oldest one, with its interval of 90 %, and whether it creeps; as JSON."""
-    edges = _edges(series)
-    if not edges:
-        return {"levels": [], "creep": None}
-    found = creep.levels(edges, series.known)
+    """The time of each commit over that of the oldest one, with its interval of 90 %, and whether it creeps; as JSON.
+
+    Levels begin where the ``number`` of a process that is compared now was first: one does not tell how another changed.
+    Whether it creeps is asked of all, for where nothing changes no number does.
+    """
+    if not series.edges:
+        return {"levels": [], "number": "", "creep": None}
+    number, whole = series.edges[0].number, compared(series)
+    alike = dataclasses.replace(whole, edges=[edge for edge in whole.edges if edge.number.same_number(number)])
+    found = creep.levels(_edges(alike), whole.known)
     return {
         "levels": [{"commit": series.commits[one.place], "ratio": one.ratio, "low": one.low, "high": one.high} for one in found],
+        "number": number.name,
         "creep": detected(series, rule),
     }
 
 
 def detected(series: stored.Series, rule: configuration.CreepSettings) -> model.JsonObject | None:
     """Whether a series ``creeps``, ``since`` between which commits, and by how much, as JSON; None where nothing was compared."""
+    series = compared(series)
     edges = _edges(series)
     if not edges:
         return None
@@ -95,6 +105,20 @@ def detected(series: stored.Series, rule: configuration.CreepSettings) -> model.
         "high": _number(found.high),
         "chance": found.chance,
     }
+
+
+def compared(series: stored.Series) -> stored.Series:
+    """With what is said of the times that are compared, where a verdict is of slow iterations alone."""
+    edges = [_of_body(edge) for edge in series.edges]
+    both = zip(series.edges, edges, strict=True)
+    improved = [(edge.older, edge.newer) for was, edge in both if was.in_tail and edge.decision.verdict is model.Verdict.IMPROVED]
+    return dataclasses.replace(series, edges=edges, known=[*series.known, *improved])
+
+
+def _of_body(edge: stored.Edge) -> stored.Edge:
+    if edge.in_tail is None:
+        return edge
+    return dataclasses.replace(edge, decision=judging.body(edge.in_tail.design, edge.in_tail.blocks), in_tail=None)
 
 
 def _edges(series: stored.Series) -> list[creep.Edge]:

@@ -238,7 +238,8 @@ class Decision:
         estimate, low, high: treatment / control as a ratio minus 1 (0.02 is 2 % slower), and the confidence
             interval that the verdict rests on, valid at any stopping time; NaN for a side that has no bound yet.
         reason: for a person, where the numbers do not say it.
-        in_tail: whether the verdict and its numbers are of the slow iterations alone (:mod:`aibenchd.decide.guard`).
+        in_tail: whether the verdict and its numbers are of the slow iterations alone: by :mod:`aibenchd.decide.guard`, or
+            because nothing else was decided on.
     """
 
     verdict: Verdict | None

@@ -693,6 +693,15 @@ async def test_devices_that_show_the_same_search_at_once_and_each_names_its_culp
     assert last["builds"] <= len(asked)  # each once, whoever asked for it
 
 
+async def test_the_first_one_to_search_names_the_devices_that_begin_with_it(journal: store.Store) -> None:
+    await confirmed(journal, follower(journal))
+    await run_steps(journal, {1: 6})
+    await journal.write(on_the_phone)
+    await follower(journal).look()
+    (first,), (second,) = await rows(journal, f.c.culprits)
+    assert first["devices"] == second["devices"] == {"lab-host": 4, "phone": 0}
+
+
 async def test_a_device_that_is_lost_leaves_the_search_to_the_others_and_goes_on_once_it_is_back(journal: store.Store) -> None:
     one = follower(journal)
     await confirmed(journal, one)
@@ -920,6 +929,48 @@ async def test_an_anchor_begins_after_the_newest_known_change(journal: store.Sto
     wanted = creeping.wanted(await journal.read(lambda connection: series.of_cell(connection, CELL)), rule)
     assert wanted is not None
     assert (wanted.older, wanted.newer) == ("c3", "c11")
+
+
+@pytest.mark.parametrize(("body", "known"), [(0.0, []), (-0.05, [(3, 4)])])
+async def test_levels_go_on_over_a_finding_in_the_tail_as_the_rest_of_the_times_did(
+    journal: store.Store, body: float, known: list[tuple[int, int]]
+) -> None:
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 9)
+        for newer in range(1, 8):
+            if newer != 4:
+                line.compared(newer, newer - 1, **statusd.decided("unchanged") | {"estimate": 0.0, "low": -0.01, "high": 0.01})
+        found = line.compared(4, 3, **SLOWER | {"in_tail": True})
+        tx.connection.execute(schema.blocks.delete().where(schema.blocks.c.experiment == found))
+        blocks(tx, found, body)
+        statusd.finding(tx, found, state="open", search="running")
+
+    await journal.write(write)
+    history = await journal.read(lambda connection: series.of_cell(connection, CELL))
+    assert history.known == []
+    levels: Any = creeping.levels(history, settings.CreepSettings())["levels"]
+    assert [one["commit"] for one in levels] == [f"c{number}" for number in range(8)]
+    assert [one["ratio"] for one in levels[3:5]] == pytest.approx([1.0, 1 + body], abs=0.01)
+    assert creeping.compared(history).known == known
+
+
+async def test_levels_begin_where_the_number_that_is_compared_was_first(journal: store.Store) -> None:
+    """An eighth of the iterations and all of them need not change alike; whether it creeps both are asked."""
+
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 40)
+        for newer in range(1, 39):
+            number = dataclasses.asdict(model.Summary(high=1 / 8 if newer <= 20 else 1.0))
+            small = {"estimate": 0.005, "low": 0.0, "high": 0.01}
+            line.compared(newer, newer - 1, design=DESIGN | {"summary": number}, **statusd.decided("unchanged") | small)
+
+    await journal.write(write)
+    history = await journal.read(lambda connection: series.of_cell(connection, CELL))
+    found: Any = creeping.levels(history, settings.CreepSettings())
+    assert [one["commit"] for one in found["levels"]] == [f"c{number}" for number in range(20, 39)]
+    assert found["number"] == "mean of the whole"
+    assert found["creep"]["creeps"] is True
+    assert found["creep"]["estimate"] > 0.12  # over all 38
 
 
 async def test_what_is_decided_while_one_looks_is_seen_by_the_next_look(journal: store.Store) -> None:

@@ -112,7 +112,9 @@ def history(out: screen.Screen, answer: dict[str, Any]) -> None:
     if levels:
         oldest = series["levels"][0]["commit"][: screen.SHORT]
         out.line(
-            f"level: time over that of {oldest}, all comparisons of the series taken together, ± half of its 90 % interval", "dim"
+            f"level: time, {series['number']}, over that of {oldest}, all comparisons of it taken together, "
+            "± half of its 90 % interval",
+            "dim",
         )
     creep = series["creep"]
     if creep and creep["creeps"]:
@@ -125,8 +127,8 @@ def _level(level: dict[str, Any] | None) -> str:
 
 
 def _blocks(out: screen.Screen, answer: dict[str, Any]) -> None:
-    """Its blocks; with the slow iterations of each process where the verdict is theirs."""
-    blocks, tails = answer["blocks"], TAILS if answer.get("in_tail") else {}
+    """Its blocks; with the slow iterations of each process where the verdict is theirs, and was first asked of the others."""
+    blocks, tails = answer["blocks"], tails_of(answer)
     head = ("block", "stratum", "order", "treatment", "control", *tails, "interval so far", "trials")
     rows = [
         (
@@ -146,6 +148,12 @@ def _blocks(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.line("treatment, control: one number of each process" + (f", the {summary}" if summary else ""), "dim")
     if tails:
         out.line("tail: of each process the mean of the slowest quarter; the last interval is of these", "dim")
+
+
+def tails_of(answer: Mapping[str, Any]) -> Mapping[str, str]:
+    """The columns of slow iterations that the blocks of an experiment are shown with."""
+    judged = any(block[name] is not None for block in answer["blocks"] for name in TAILS.values())
+    return TAILS if answer.get("in_tail") and judged else {}
 
 
 def _trial(trial: dict[str, Any]) -> str:

@@ -79,7 +79,7 @@ def decision(
     numbers_changed = _by_outputs(design, blocks, reasons)
     if numbers_changed is not None:
         verdict, reason = numbers_changed
-        return dataclasses.replace(so_far, verdict=verdict, reason=reason)
+        return dataclasses.replace(so_far, verdict=verdict, reason=reason, in_tail=False)
     if so_far.verdict not in (None, model.Verdict.INCONCLUSIVE):
         if _suspected(design, blocks):
             return dataclasses.replace(so_far, verdict=None)
@@ -96,6 +96,11 @@ def decision(
     return so_far
 
 
+def body(design: model.Design, blocks: Sequence[experiments.Journalled]) -> model.Decision:
+    """What is decided without a guard, of an experiment whose verdict is of its slow iterations alone."""
+    return _compared(dataclasses.replace(design, summary=dataclasses.replace(design.summary, guard=False)), blocks, 0)
+
+
 def estimate(
     design: model.Design,
     earlier: Sequence[experiments.Journalled],
@@ -108,7 +113,7 @@ def estimate(
     It is *broken* where that is the treatment alone, else *inconclusive*.
     """
     blocks = [*earlier, latest]
-    so_far = dataclasses.replace(_so_far(design, blocks, first_look), verdict=None, reason="")
+    so_far = dataclasses.replace(_so_far(design, blocks, first_look), verdict=None, reason="", in_tail=False)
     failing = _failing(design, blocks)
     if not failing:
         return so_far
@@ -258,7 +263,7 @@ def _compared(design: model.Design, blocks: Sequence[experiments.Journalled], fi
         first_look=first_look,
     )
     if design.summary.of_tail and found.verdict is not None:
-        return dataclasses.replace(found, reason=found.reason or f"in the tail: {guard.WHERE}")
+        return dataclasses.replace(found, reason=found.reason or f"in the tail: {guard.WHERE}", in_tail=True)
     tailed = [(block.treatment_tail, block.control_tail) for block in timed]
     return _beside_tails(design, blocks, timed, rule, found) if _is_guarded(design) and all(map(all, tailed)) else found
 

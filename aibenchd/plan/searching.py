@@ -28,6 +28,7 @@ RUNNING = "running"
 NO_MORE_BLOCKS = "its budget of blocks is spent (bisect.max_blocks)"
 NO_MORE_BUILDS = "its budget of builds is spent (bisect.max_builds), and what is built tells no more"
 NONE_ALONE = "many commits changed it, each by less than can be found"
+BESIDE_IT = "beside that many commits changed it, each by less than can be found"
 STUCK = "one of the two ends cannot be measured"
 
 
@@ -124,13 +125,14 @@ def step(known: Known, rule: settings.BisectSettings) -> Step:
     if told.outcome is bisect.Outcome.INCONCLUSIVE:
         return _inconclusive(found, NO_MORE_BLOCKS)
     if told.outcome is bisect.Outcome.MANY_SMALL:
-        return Step(told.outcome.value, {**found, "reason": _said(known, told.spread)}, {})
+        return Step(told.outcome.value, {**found, "reason": _said(known, NONE_ALONE, told.spread)}, {})
     if told.outcome is not whole.posterior().outcome:
         return _inconclusive(found, NO_MORE_BUILDS)
     if told.outcome is not None:
-        return Step(told.outcome.value, found, {})
+        beside = {"reason": _said(known, BESIDE_IT, told.spread)} if told.spread else {}
+        return Step(told.outcome.value, {**found, **beside}, {})
     weighed = _weighed(known, told)
-    if weighed.probability >= rule.confidence:
+    if weighed is not told and weighed.probability >= rule.confidence:
         return Step(bisect.Outcome.FOUND.value, _found(known, search.own, weighed, whole.builds), {})
     return Step(RUNNING, found, _wanted(known, search))
 
@@ -207,11 +209,11 @@ def _inconclusive(found: model.JsonObject, reason: str) -> Step:
     return Step(bisect.Outcome.INCONCLUSIVE.value, {**found, "reason": reason}, {})
 
 
-def _said(known: Known, spread: Sequence[drift.Share]) -> str:
-    """How a drift is spread over its commits, for a person."""
+def _said(known: Known, what: str, spread: Sequence[drift.Share]) -> str:
+    """That there is a drift, and how it is spread over its commits, for a person."""
     short = [commit[:SHORT] for commit in known.line]
     parts = (f"{one.share:.0%} of it by {short[one.place]} ({short[one.first]} … {short[one.last]})" for one in spread)
-    return "; ".join((NONE_ALONE, ", ".join(parts))) if spread else NONE_ALONE
+    return "; ".join((what, ", ".join(parts))) if spread else what
 
 
 def _weighed(known: Known, told: bisect.Posterior) -> bisect.Posterior:

@@ -133,6 +133,7 @@ class Known:
             it is not confirmed, or not a matter of time.
         named: the positions of its commits at fault on the branch; None while they may be searched.
         by_commit: what each of them did, as a log ratio; all of it at its treatment where they are not named.
+        beyond: findings within its range that ``confirmed`` is without; what else lies there, it has in it.
     """
 
     finding: int
@@ -140,6 +141,7 @@ class Known:
     confirmed: Effect | None = None
     named: Collection[int] | None = None
     by_commit: Mapping[str, float] = field(default_factory=dict)
+    beyond: Collection[int] = ()
 
     @property
     def spans(self) -> Sequence[tuple[int, int]]:
@@ -157,8 +159,9 @@ class Explained:
     A regression over commits that hold known ones is one of its own only by what is left beyond them. So the known effects are
     taken off, as those experiments have them that confirmed them, whose blocks did not choose them. All the same one that
     is confirmed because it is large is taken for a little too large: that leaves too little rather than too much. Bounds are
-    added as they are, which holds however the measurements depend on each other, with the sum of their errors. Improvements
-    are not taken off: nothing measures them again, so that a lucky one would make a drift of nothing.
+    added as they are, which holds however the measurements depend on each other, with the sum of their errors. What lies within
+    another finding, and was not taken off that one's effect, is in it: it is not added again. Improvements are not taken off:
+    nothing measures them again, so that a lucky one would make a drift of nothing.
     """
 
     findings: Sequence[int]
@@ -271,13 +274,11 @@ def no_more(suspect: Suspect, finding: Known) -> bool:
 def explained(suspect: Suspect, known: Iterable[Known]) -> Explained | None:
     """What confirmed findings explain of it; None where there are none in its range."""
     spanned = [one for one in known if _tells(one.suspect, suspect) and _spans(suspect, one.suspect)]
-    sure = {one.finding: one.confirmed for one in sorted(spanned, key=lambda one: one.finding) if one.confirmed}
+    sure = sorted((one for one in spanned if one.confirmed), key=lambda one: one.finding)
     if not sure or not suspect.slower:
         return None
-    by_commit: dict[str, float] = {}
-    for commit, change in (item for one in spanned if one.finding in sure for item in one.by_commit.items()):
-        by_commit[commit] = by_commit.get(commit, 0.0) + change
-    return Explained(list(sure), functools.reduce(operator.add, sure.values()), by_commit)
+    apart = [one.confirmed for one in _apart(sure) if one.confirmed]
+    return Explained([one.finding for one in sure], functools.reduce(operator.add, apart), _by_commit(sure))
 
 
 def beyond(settled: Settled, found: Explained | None, whole: Effect | None) -> Settled:
@@ -395,12 +396,45 @@ def _within(suspect: Suspect, around: Known, *, searched: bool) -> bool:
     return searched if around.named is None else any(older < place <= newer for place in around.named)
 
 
-def _exceeds(suspect: Suspect, known: Iterable[Known]) -> bool:
+def _exceeds(suspect: Suspect, known: Collection[Known]) -> bool:
     """Whether it is slower for sure than all these findings together may make it."""
-    highs = [one.confirmed.high if one.confirmed else one.suspect.high for one in known]
+    highs = [one.confirmed.high if one.confirmed else one.suspect.high for one in _apart(known)]
     if suspect.low is None or None in highs:
         return False
     return math.log1p(suspect.low) > sum(math.log1p(high) for high in highs if high is not None)
+
+
+def _apart(known: Collection[Known]) -> list[Known]:
+    """Those of findings whose effects add up: none that another one's effect has in it."""
+    return [one for one in known if _holder(one, known) is None]
+
+
+def _by_commit(known: Collection[Known]) -> dict[str, float]:
+    """What each commit did, as a log ratio: what a finding within another one did is none of what that one's last commit did."""
+    found: dict[str, float] = {}
+    for one in known:
+        holder = _holder(one, known)
+        for commit, change in one.by_commit.items():
+            if holder is None or commit not in holder.by_commit:
+                found[commit] = found.get(commit, 0.0) + change
+            if holder is not None and holder.by_commit and commit not in holder.by_commit:
+                last = next(reversed(list(holder.by_commit)))
+                found[last] = found.get(last, 0.0) - change
+    return found
+
+
+def _holder(inner: Known, known: Collection[Known]) -> Known | None:
+    """The narrowest of the findings whose effects have the inner one's in them; of two that are alike the older holds."""
+    found = [one for one in known if one.finding != inner.finding and _holds(one, inner)]
+    found = [one for one in found if one.finding < inner.finding or not _holds(inner, one)]
+    return min(found, key=lambda one: sum(newer - older for older, newer in one.spans), default=None)
+
+
+def _holds(outer: Known, inner: Known) -> bool:
+    if inner.finding in outer.beyond or not _tells(inner.suspect, outer.suspect):
+        return False
+    within = [any(older <= first and last <= newer for older, newer in outer.spans) for first, last in inner.spans]
+    return bool(within) and all(within)
 
 
 def _clearness(one: Confirmed) -> tuple[float, int]:

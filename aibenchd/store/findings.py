@@ -164,7 +164,8 @@ def _known(row: sa.Row[Any], whole: suspicion.Effect | None, places: Mapping[str
         by_commit = {suspect.of.treatment: math.log1p(own.estimate)}
     # What is accepted before its search has named anything is accepted with all that lies within its commits.
     ended = bool(named) or (row.state != suspicion.ACCEPTED and row.search not in suspicion.UNSEARCHED)
-    return suspicion.Known(row.finding, suspect, own if suspect.slower else None, named if ended else None, by_commit)
+    confirmed = own if suspect.slower else None
+    return suspicion.Known(row.finding, suspect, confirmed, named if ended else None, by_commit, within["of"] if within else ())
 
 
 def _culprits(row: sa.Row[Any]) -> dict[str, float | None]:

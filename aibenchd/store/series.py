@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import again, findings, schema, store
+from aibenchd.store import again, experiments, findings, schema, store
 
 EDGES = 2_000  # comparisons of one series, the newest
 CELLS = 1_000  # that one look deals with
@@ -23,8 +23,21 @@ _e, _p, _b, _r = schema.experiments, schema.pairs, schema.builds, schema.revisio
 
 
 @dataclass(frozen=True, slots=True)
+class Guarded:
+    """An experiment whose verdict is of its slow iterations alone: its blocks say what became of the others."""
+
+    design: model.Design
+    blocks: Sequence[experiments.Journalled]
+
+
+@dataclass(frozen=True, slots=True)
 class Edge:
-    """What one experiment says of two commits, by their positions on the branch."""
+    """What one experiment says of two commits, by their positions on the branch.
+
+    Attributes:
+        number: of a process, that was compared.
+        in_tail: the experiment, where ``decision`` is of its slow iterations alone, which are not what was compared.
+    """
 
     experiment: int
     older: int
@@ -32,6 +45,8 @@ class Edge:
     run_type: model.RunType
     decision: model.Decision
     rule: model.Rule
+    number: model.Summary = field(default_factory=model.Summary)
+    in_tail: Guarded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +55,9 @@ class Series:
 
     Attributes:
         commits: by their positions.
+        edges: the newest first.
         known: changes that are no creep, each from an older position to a newer one: findings that stand or wait to be
-            confirmed, and improvements.
+            confirmed, but for those in the tail, where the times that are compared did not change; and improvements.
         unbuildable: positions of those of the commits that do not build any more.
         pending: whether commits that are far apart are being compared already.
         anchored: position of the newest commit that was compared with one far apart, or was to be; None where none was.
@@ -108,7 +124,7 @@ def of_cell(connection: sa.Connection, cell: suspicion.Cell) -> Series:
         .order_by(_e.c.id.desc())
         .limit(EDGES)
     ).all()
-    edges = [_edge(row) for row in rows]
+    edges = [_edge(connection, row) for row in rows]
     improved = [(edge.older, edge.newer) for edge in edges if edge.decision.verdict is model.Verdict.IMPROVED]
     commits = {row.newer: row.treatment for row in rows} | {row.older: row.control for row in rows}
     unbuildable = {row.newer for row in rows if row.newer_build == "failed"}
@@ -135,12 +151,14 @@ def compare(transaction: store.Transaction, series: Series, older: str, newer: s
 
 def _of_tail() -> sa.ColumnElement[bool]:
     """Whether what was compared are the slow iterations alone: their ratio is none of the series'."""
-    return sa.or_(_e.c.in_tail, sa.func.coalesce(_e.c.design["summary"]["low"].as_float(), 0.0) >= model.TAIL)
+    return sa.func.coalesce(_e.c.design["summary"]["low"].as_float(), 0.0) >= model.TAIL
 
 
-def _edge(row: sa.Row[Any]) -> Edge:
-    rule = model.Rule(**row.design["rule"])
-    return Edge(row.id, row.older, row.newer, model.RunType(row.run_type), findings.decision(row), rule)
+def _edge(connection: sa.Connection, row: sa.Row[Any]) -> Edge:
+    rule, number = model.Rule(**row.design["rule"]), model.Summary(**row.design.get("summary", {}))
+    in_tail = Guarded(experiments.design_of(row.design), findings.valid_blocks(connection, row.id)) if row.in_tail else None
+    decision = findings.decision(row)
+    return Edge(row.id, row.older, row.newer, model.RunType(row.run_type), decision, rule, number, in_tail)
 
 
 def _on_branch(revision: sa.FromClause, commit: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
@@ -157,7 +175,8 @@ def _in(cell: suspicion.Cell) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _of_findings(connection: sa.Connection, cell: suspicion.Cell) -> list[tuple[int, int]]:
-    return [span for one in findings.known(connection, cell) for span in one.spans]
+    known = findings.known(connection, cell)
+    return [span for one in known if one.suspect.fault is not suspicion.Fault.TAIL for span in one.spans]
 
 
 def _anchored(connection: sa.Connection, cell: suspicion.Cell) -> tuple[bool, int | None]:

@@ -23,13 +23,15 @@ def shown(item: paging.Item, samples: Mapping[str, Sequence[float]]) -> paging.I
     operators = [result for result in item["results"] if result["type"].split(" ")[0] not in WHOLE]
     operators.sort(key=_weight, reverse=True)
     blocks = item["blocks"]
-    numbers = ("treatment", "control", *(experiments.TAILS.values() if item["in_tail"] else ()))
+    tails = experiments.tails_of(item)
+    numbers = ("treatment", "control", *tails.values())
     said, shown_unit = charts.aligned([block[number] for block in blocks for number in numbers], unit)
     for place, block in enumerate(blocks):
         block["trials_run"] = len(block["trials"])
         block["said"] = dict(zip(numbers, said[place * len(numbers) :], strict=False))
     return {
         "shown_unit": shown_unit,
+        "tails": bool(tails),
         "network": [_row(result) for result in whole],
         "operators": [_row(result) for result in operators[:OPERATORS]],
         "left_out": max(0, len(operators) - OPERATORS),
@@ -37,7 +39,7 @@ def shown(item: paging.Item, samples: Mapping[str, Sequence[float]]) -> paging.I
         "charts": {
             "interval": charts.interval(item["blocks"], item["design"].get("rule", {}).get("min_effect")),
             "processes": charts.processes(item["blocks"], unit),
-            "tails": charts.tails(item["blocks"], unit) if item["in_tail"] else None,
+            "tails": charts.tails(item["blocks"], unit) if tails else None,
             "distribution": charts.distribution(samples, unit, bulk),
         },
     }

@@ -226,14 +226,22 @@ async def test_what_is_regressed_in_the_tail_shows_its_slow_iterations(daemon: s
             statusd.block(tx, number, 0)
             tails = {"treatment_tail": 1414.87, "control_tail": 1040.78}
             tx.connection.execute(statusd.schema.blocks.update().values(tails))
+        again = statusd.experiment(tx, pair, built, backend="again", **statusd.decided("regressed"), in_tail=True)
+        statusd.block(tx, again, 0)  # of what measures nothing but the tail
 
     await daemon.house.store.write(rows)
-    tail, other = [(await ask(daemon, "show", number))[1] for number in ("1", "2")]
+    tail, other, again = [(await ask(daemon, "show", number))[1] for number in ("1", "2", "3")]
     assert "experiment 1: regressed in the tail +5.0 %" in tail
+    assert "experiment 3: regressed in the tail +5.0 %" in again
+    assert "tail: treatment" not in again
     assert ["tail: treatment  tail: control" in text for text in (tail, other)] == [True, False]
     assert ["1414.87          1040.78" in text for text in (tail, other)] == [True, False]
     _, history, _ = await ask(daemon, "history", "squeeze", "lab-host")
-    assert [columns(line)[1] for line in history.splitlines()[1:3]] == ["regressed", "regressed in the tail"]
+    assert [columns(line)[1] for line in history.splitlines()[1:4]] == [
+        "regressed in the tail",
+        "regressed",
+        "regressed in the tail",
+    ]
 
 
 async def test_requests_say_what_became_of_them(daemon: statusd.Daemon) -> None:

@@ -245,6 +245,7 @@ async def test_history_chains_the_levels_of_commits(daemon: statusd.Daemon) -> N
     _, answer = await daemon.get("/v1/history?benchmark=squeeze&device=lab-host")
     levels = [(one["commit"], round(one["ratio"], 4)) for one in answer["series"]["levels"]]
     assert levels == [("a", 1.0), ("b", 1.05), ("c", 1.1025), ("d", 1.1576)]
+    assert answer["series"]["number"] == "mean of the fastest eighth"
     widths = [one["high"] - one["low"] for one in answer["series"]["levels"]]
     assert widths == sorted(widths)
     assert answer["series"]["creep"]["creeps"] is False

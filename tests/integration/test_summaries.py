@@ -127,7 +127,7 @@ async def test_a_change_of_the_tail_alone_is_a_finding_with_its_commit(tmp_path:
         assert "slowest quarter is judged beside it" in suspect["decided_on"]
         assert suspect["reason"].startswith("in the tail: the slowest quarter of the iterations; apart from it unchanged")
         assert verified["decided_on"] == "mean of the slowest quarter of a process's iterations"
-        assert (verified["verdict"], verified["estimate"]) == ("regressed", found["estimate"])
+        assert (verified["verdict"], verified["in_tail"], verified["estimate"]) == ("regressed", True, found["estimate"])
         assert found["estimate"] == pytest.approx(0.4, abs=0.01)  # two of the slowest five take twice as long
         assert "in the tail" in found["reason"]
         designs = made.rows(

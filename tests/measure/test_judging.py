@@ -360,3 +360,7 @@ def test_what_measures_a_tail_says_so() -> None:
     design = dataclasses.replace(TWO, summary=TWO.summary.tail)
     found = judge(design, blocks(1.4, 30))
     assert (found.verdict, found.reason) == (model.Verdict.REGRESSED, "in the tail: the slowest quarter of the iterations")
+    assert found.in_tail
+    assert not judge(design, blocks(1.4, 2)).in_tail  # there is no verdict yet
+    *earlier, latest = blocks(1.4, 30)
+    assert not judging.estimate(design, earlier, latest, {}).in_tail

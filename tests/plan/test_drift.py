@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,24 @@ def test_a_culprit_is_no_drift(culprit: int, effect: float) -> None:
     assert found.drifts < 0.02
 
 
+@pytest.mark.parametrize(("culprit", "even"), [(2, True), (25, False), (33, True), (50, False), (63, True)])
+def test_a_culprit_within_a_drift_is_named_and_the_drift_is_told_beside_it(culprit: int, even: bool) -> None:
+    """Each of 36 commits makes it slower by 0.2 % or so, and one by 5 %."""
+    rng = np.random.default_rng(culprit)
+    rates = [0.002 * (1.0 if even else float(rng.uniform(0, 2))) if 10 < place <= 46 else 0.0 for place in range(1, 65)]
+    drifted = rising(rates)
+    levels = [one + (math.log1p(0.05) if place >= culprit else 0.0) for place, one in enumerate(drifted)]
+    search = searched(levels, noisy(culprit))
+    found = bisect.posterior(search)
+    assert found.outcome is bisect.Outcome.FOUND
+    assert [one.commits for one in found.culprits] == [(culprit,)]
+    assert found.culprits[0].effect == pytest.approx(0.05, abs=0.01)  # a drift that is no straight ramp leaves some of it
+    assert found.drifts > 0.99
+    assert search.blocks < 250
+    for one in found.spread:  # of the drift alone
+        assert one.first - 6 <= int(np.searchsorted(drifted, one.share * drifted[-1])) <= one.last + 6
+
+
 def test_on_a_short_line_each_change_can_be_found() -> None:
     """Six commits of 1 % are six culprits, where 1 % is what matters."""
     found = bisect.posterior(searched(rising([0.01] * 6), noisy(1), max_blocks=40))
@@ -87,6 +106,26 @@ def test_a_search_over_a_drift_says_where_half_of_it_lies() -> None:
     assert "50% of it by commit-" in reason
 
 
+def test_a_search_that_names_a_commit_says_that_it_drifts_beside_it() -> None:
+    levels = [one + (0.05 if place >= 20 else 0.0) for place, one in enumerate(rising([0.002] * 40))]
+    line = [f"commit-{place:02}" for place in range(41)]
+    noise = noisy(5)
+    pairs: list[searching.Pair] = []
+    shown = [levels[-1] + noise() for _ in range(VERIFIED)]
+    step = searching.Step("", {}, {})
+    for _ in range(60):
+        step = searching.step(searching.Known(line, frozenset(line), frozenset(), pairs, shown, 0.01), settings.BisectSettings())
+        if not step.wanted:
+            break
+        for (newer, older), count in step.wanted.items():
+            change = levels[line.index(newer)] - levels[line.index(older)]
+            pairs.append(searching.Pair(newer, older, [change + noise() for _ in range(count or 0)]))
+    assert step.search == "found"
+    culprits: Any = step.found["culprits"]
+    assert [one["commits"] for one in culprits] == [["commit-20"]]
+    assert str(step.found["reason"]).startswith(f"{searching.BESIDE_IT}; 25% of it by commit-")
+
+
 def test_the_spread_is_bounded_by_what_is_sure() -> None:
     levels = np.linspace(-0.02, 0.1, 121)
     sites, means = (0, 10, 20, 30, 40), (0.0, 0.001, 0.04, 0.079, 0.08)
@@ -100,8 +139,7 @@ def test_the_spread_is_bounded_by_what_is_sure() -> None:
 
 def test_a_ramp_has_no_evidence_where_none_fits() -> None:
     levels = np.linspace(-0.1, 0.1, 101)
-    flat, jumps = np.zeros((2, 101)), np.zeros((1, 201))
     for places, margin in ((range(9), 1e-4), ((0, 3, 8), 0.1)):
-        assert drift.log_mass(places, (0, 8), levels, flat, jumps, np.full(201, 1e-3), margin) == -math.inf
+        assert not len(drift.Ramps.of(places, (0, 8), levels, np.full(201, 1e-3), margin).log_priors)
     assert drift.share(-math.inf, 0.0) == 0
     assert drift.share(0.0, 0.0) == pytest.approx(drift.DRIFTS)

@@ -94,6 +94,40 @@ def test_what_findings_explain_is_taken_off_with_its_bounds() -> None:
     assert suspicion.explained(over, [unsure]) is None
 
 
+def test_what_an_unnamed_finding_holds_is_taken_off_once() -> None:
+    """The newer one was found by neighbours within the older one's commits, once nobody searched these any more."""
+    outer = dataclasses.replace(known(3, 0, 6), confirmed=effect(0.06, 0.01), named=(), by_commit={"c6": math.log(1.06)})
+    inner = dataclasses.replace(known(5, 3, 4), confirmed=effect(0.03, 0.01), named=(4,), by_commit={"c4": math.log(1.03)})
+    beside = dataclasses.replace(known(7, 7, 8), confirmed=effect(0.02, 0.01), named=(8,), by_commit={"c8": math.log(1.02)})
+    over = suspect(9, 0, 9, estimate=0.12, low=0.10, high=0.14)
+    found = suspicion.explained(over, [beside, inner, outer])
+    assert found is not None
+    assert found.findings == [3, 5, 7]
+    assert found.effect.estimate == pytest.approx(1.06 * 1.02 - 1)
+    assert found.by_commit == pytest.approx({"c4": math.log(1.03), "c6": math.log(1.06 / 1.03), "c8": math.log(1.02)})
+    more, no_more = (dataclasses.replace(over, low=low) for low in (0.105, 0.1))  # 7 and 3 % at most, which is 10.2
+    assert suspicion.sighting_of(more, [beside, inner, outer]) is None
+    assert suspicion.sighting_of(no_more, [beside, inner, outer]) == 7
+    apart = suspicion.explained(over, [beside, inner, dataclasses.replace(outer, beyond=(5,))])
+    assert apart is not None
+    assert apart.effect.estimate == pytest.approx(1.06 * 1.03 * 1.02 - 1)
+    assert apart.by_commit["c6"] == pytest.approx(math.log(1.06))
+
+
+def test_two_findings_of_one_commit_are_taken_off_once() -> None:
+    one, two = (
+        dataclasses.replace(known(n, 3, 4), confirmed=effect(n / 100, 0.01), named=(4,), by_commit={"c4": n / 100})
+        for n in (3, 4)
+    )
+    found = suspicion.explained(suspect(9, 1, 9), [two, one])
+    assert found is not None
+    assert (found.effect.estimate, found.by_commit) == (pytest.approx(0.03), {"c4": 0.03})
+    of_tail = dataclasses.replace(one, suspect=dataclasses.replace(one.suspect, in_tail=True))
+    found = suspicion.explained(suspect(9, 1, 9, in_tail=True), [dataclasses.replace(two, finding=2), of_tail])
+    assert found is not None
+    assert found.effect.estimate == pytest.approx(0.03)  # what slowed down as a whole is in what the tail did
+
+
 @pytest.mark.parametrize(("whole", "state"), [(effect(0.12, 0.02), "open"), (effect(0.04, 0.02), "unconfirmed")])
 def test_what_is_confirmed_is_a_finding_by_what_is_left_alone(whole: suspicion.Effect, state: str) -> None:
     found = suspicion.Explained([1, 2, 3], effect(0.03, 0.01), {})
