@@ -47,9 +47,7 @@ DRAIN_BOUND = 4 << 20  # bytes read from one pipe before clock and caller are lo
 REST = 0.02  # seconds between two looks at the output of a program that prints little
 PRIVATE_CACHE = 4 << 20  # bytes, at least the second level cache of one core
 OOM_SCORE_ADJUSTMENT = "500"  # of 1000: where memory runs out a program dies before the daemon, whose -500 it would inherit
-IGNORED = tuple(
-    number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN
-)  # by Python or our starter
+IGNORED = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]  # Python's, our starter's
 OWN_MEMORY_MARGIN = 1 << 20  # bytes; a program's peak within it of ours may be ours
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
@@ -628,6 +626,7 @@ class Supervisor:
             answer = {"fault": str(error) or type(error).__name__}
         with contextlib.suppress(OSError):  # the caller may be gone
             self._connection.sendall(json.dumps(answer).encode())
+            self._connection.shutdown(socket.SHUT_WR)  # the caller need not wait for our end
 
     def _receive(self) -> dict[str, Any]:
         self._connection.settimeout(REQUEST_DEADLINE)
