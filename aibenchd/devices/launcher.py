@@ -47,6 +47,7 @@ DRAIN_BOUND = 4 << 20  # bytes read from one pipe before clock and caller are lo
 REST = 0.02  # seconds between two looks at the output of a program that prints little
 PRIVATE_CACHE = 4 << 20  # bytes, at least the second level cache of one core
 OOM_SCORE_ADJUSTMENT = "500"  # of 1000: where memory runs out a program dies before the daemon, whose -500 it would inherit
+IGNORED = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]  # Python's, our starter's
 OWN_MEMORY_MARGIN = 1 << 20  # bytes; a program's peak within it of ours may be ours
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
@@ -54,8 +55,10 @@ SYS_CLONE3 = 435  # on every architecture
 CLONE_INTO_CGROUP = 0x200000000
 _libc = ctypes.PyDLL(None, use_errno=True)  # the lock of the interpreter stays ours: a child begins with it
 _libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
-_libc.syscall.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t]
-_libc.syscall.restype = ctypes.c_long
+_clone3, _perf_event_open = _libc["syscall"], _libc["syscall"]  # each with arguments of its own
+_clone3.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t]
+_perf_event_open.argtypes = [ctypes.c_long, ctypes.c_char_p, *[ctypes.c_int] * 3, ctypes.c_ulong]
+_clone3.restype = _perf_event_open.restype = ctypes.c_long
 
 
 class Fault(Exception):  # noqa: N818  it is told, not raised at a caller
@@ -288,13 +291,13 @@ def _destroy(path: str) -> None:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()
+    with open(path, "rb", buffering=0) as file:
+        return file.readall().decode(errors="surrogateescape")
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(path, "wb", buffering=0) as file:
+        file.write(text.encode())
 
 
 def _facts(path: str) -> dict[str, str]:
@@ -322,7 +325,7 @@ def clone_into(group: int) -> int:
     The interpreter is not told. The child has its only thread, and soon executes something else.
     """
     arguments = CloneArguments(flags=CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=group)
-    pid: int = _libc.syscall(SYS_CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
+    pid: int = _clone3(SYS_CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
     if pid < 0:
         raise OSError(ctypes.get_errno(), "clone3")
     return pid
@@ -354,11 +357,6 @@ class Counter:
             return float(struct.unpack("=Q", os.read(self._file, 8))[0])
         except (OSError, struct.error):
             return float("nan")
-
-
-def _perf_event_open(call: int, attributes: bytes, *arguments: int) -> int:
-    function = ctypes.PyDLL(None, use_errno=True).syscall  # another than _libc's, whose arguments are declared
-    return int(function(ctypes.c_long(call), attributes, *(ctypes.c_long(argument) for argument in arguments)))
 
 
 def prctl(option: int, value: int) -> None:
@@ -456,8 +454,8 @@ class Program:
         os.close(writer)
         for output in self._outputs:
             os.close(output.writer)
-        with open(reader, encoding="utf-8", errors="replace") as pipe:  # it ends as the program is executed
-            report = pipe.read()
+        with open(reader, "rb", buffering=0) as pipe:  # it ends as the program is executed
+            report = pipe.readall().decode(errors="replace")
         if not report or report.startswith("!"):
             raise Fault(report[1:] or "its process died before it was executed")
         started, cpu, peak = report.split()
@@ -561,8 +559,7 @@ class Arrangement:
         os.setsid()
         os.umask(0o007)  # the daemon reads, and removes, what programs leave, by a group that both are in
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # Python ignores some, and whoever started the daemon others: a program begins with none ignored.
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        for number in IGNORED:  # a program begins with none ignored; what is handled is as it was once it is executed
             signal.signal(number, signal.SIG_DFL)
         _write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT)
         self._take_cpus()
@@ -629,6 +626,7 @@ class Supervisor:
             answer = {"fault": str(error) or type(error).__name__}
         with contextlib.suppress(OSError):  # the caller may be gone
             self._connection.sendall(json.dumps(answer).encode())
+            self._connection.shutdown(socket.SHUT_WR)  # the caller need not wait for our end
 
     def _receive(self) -> dict[str, Any]:
         self._connection.settimeout(REQUEST_DEADLINE)

@@ -297,12 +297,14 @@ async def _send(connection: socket.socket, request: Mapping[str, Any], files: li
 
 
 async def _receive(connection: socket.socket) -> dict[str, Any]:
-    """The answer; returns once the other end is closed: nothing of the program is left then."""
+    """The answer; returns once nothing comes any more: nothing of the program is left then."""
     data = b""
     while len(data) < ANSWER_BOUND:
-        await anyio.wait_readable(connection)
         try:
             part = connection.recv(1 << 16)
+        except BlockingIOError:
+            await anyio.wait_readable(connection)
+            continue
         except ConnectionResetError:  # told once, where it hung up before it had read all; its answer comes after
             continue
         if not part:

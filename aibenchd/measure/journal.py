@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import anyio.to_thread
+import sqlalchemy as sa
 import structlog
 
 from aibenchd import crashpoints, errors, model
@@ -62,18 +63,14 @@ class Journal:
         What is decided by it; None where somebody cancelled the experiment meanwhile: its end stands.
         """
         finished = datetime.now(UTC)
-        earlier, cell = await self._store.read(
-            lambda connection: (
-                experiments.journalled(connection, experiment.id),
-                noises.of_experiment(connection, experiment.id),
-            )
-        )
 
-        def judge() -> tuple[_Judged, Any]:
+        def judge(connection: sa.Connection) -> tuple[_Judged, Any]:
+            earlier = experiments.journalled(connection, experiment.id)
+            cell = noises.of_experiment(connection, experiment.id)
             judged = _judge(experiment, earlier, cell, block, before.number, finished)
             return judged, self._recorder.of_block(experiment, block, fingerprint)
 
-        judged, of_block = await anyio.to_thread.run_sync(judge)
+        judged, of_block = await self._store.read(judge)
         decision, left = judged.decision, [of_block]
         if decision.verdict is not None:
             left.append(await self._left_by(experiment, decision, block, fingerprint))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -15,8 +16,54 @@ from aibenchd.plan import order
 from aibenchd.store import builds, revisions, schema, store
 
 _experiments, _pairs, _blocks, _trials = schema.experiments, schema.pairs, schema.blocks, schema.trials
+_treatment, _control = schema.revisions.alias("treatment"), schema.revisions.alias("control")
+_treatment_build, _control_build = schema.builds.alias("treatment_build"), schema.builds.alias("control_build")
 _e = _experiments.c
 _NEXT = (_e.priority.desc(), _e.out_of_reach, _e.pair.desc(), _e.wave, _e.round, _e.turn)  # as an index has them
+
+# What is asked for each block is composed once: to compose a statement takes longer than to run it.
+_OF_SUBMISSION = sa.exists().where(_pairs.c.id == _e.pair, _pairs.c.run_type == model.RunType.SUBMISSION)
+_ANY = (
+    sa.select(_e.id)
+    .where(
+        _e.device == sa.bindparam("device"),
+        _e.state == "open",
+        _e.id.not_in(sa.bindparam("resting", expanding=True)),
+        sa.or_(_e.quota.is_(None), _e.blocks < _e.quota),
+    )
+    .order_by(*_NEXT)
+    .limit(1)
+)
+_WHOLE = (
+    sa.select(_experiments, _pairs.c.run_type, _treatment, _treatment_build, _control, _control_build)
+    .join(_pairs, _pairs.c.id == _e.pair)
+    .join(_treatment, sa.and_(_treatment.c.repository == _pairs.c.repository, _treatment.c.commit == _pairs.c.treatment))
+    .join(_treatment_build, _treatment_build.c.id == _e.treatment_build)
+    .outerjoin(_control_build, _control_build.c.id == _e.control_build)
+    .outerjoin(
+        _control,
+        sa.and_(_control.c.repository == _control_build.c.repository, _control.c.commit == _control_build.c.commit),
+    )
+    .where(_e.id == sa.bindparam("experiment"))
+)
+_BLOCKS = (
+    sa.select(
+        *(_blocks.c[name] for name in ("number", "order", "valid", "treatment", "control", "started_at", "finished_at")),
+        *(_blocks.c[name] for name in ("stratum", "fingerprint", "treatment_tail", "control_tail")),
+    )
+    .where(_blocks.c.experiment == sa.bindparam("experiment"))
+    .order_by(_blocks.c.number)
+)
+_COMPARED = sa.select(_trials.c.block, _trials.c.arm, _trials.c.agreement).where(
+    _trials.c.experiment == sa.bindparam("experiment"), _trials.c.agreement != model.Agreement.UNKNOWN
+)
+_BLOCK_OF_DEVICE = schema.devices.update().where(schema.devices.c.name == sa.bindparam("device"))
+_BLOCK_OF = (
+    _experiments.update()
+    .where(_e.id == sa.bindparam("experiment"))
+    .values(started_at=sa.func.coalesce(_e.started_at, sa.bindparam("began", type_=schema.Instant)))
+)
+_TRIAL = _trials.insert().returning(_trials.c.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,45 +132,30 @@ def next_of(
     Those out of reach come after all others of their priority (:mod:`aibenchd.plan.order`); those ``resting`` are passed over,
     and so are submissions where these are not wanted.
     """
-    of_submission = sa.exists().where(_pairs.c.id == _experiments.c.pair, _pairs.c.run_type == model.RunType.SUBMISSION)
-    found = connection.execute(
-        sa.select(_experiments.c.id)
-        .where(
-            _experiments.c.device == device,
-            _experiments.c.state == "open",
-            _experiments.c.id.not_in(resting),
-            *(() if submitted else (~of_submission,)),
-            sa.or_(_experiments.c.quota.is_(None), _experiments.c.blocks < _experiments.c.quota),
-        )
-        .order_by(*_NEXT)
-        .limit(1)
-    ).scalar()
+    chosen = _ANY if submitted else _ANY.where(~_OF_SUBMISSION)
+    found = connection.execute(chosen, {"device": device, "resting": list(resting)}).scalar()
     return None if found is None else by_id(connection, found)
 
 
 def by_id(connection: sa.Connection, experiment: int) -> Experiment:
     """One experiment, whole."""
-    row = connection.execute(
-        sa.select(_experiments, _pairs.c.repository, _pairs.c.treatment, _pairs.c.control, _pairs.c.run_type)
-        .join(_pairs)
-        .where(_experiments.c.id == experiment)
-    ).one()
-    control = None if row.control_build is None else _build(connection, row.control_build)
+    columns = connection.execute(_WHOLE, {"experiment": experiment}).one()._mapping
+    compared = columns[_e.control_build] is not None
     return Experiment(
-        id=row.id,
-        pair=row.pair,
-        run_type=row.run_type,
-        device=row.device,
-        design=design_of(row.design),
-        treatment=revisions.one(connection, row.repository, row.treatment),
-        control=None if control is None else revisions.one(connection, control.repository, control.commit),
-        treatment_build=_build(connection, row.treatment_build),
-        control_build=control,
-        blocks=row.blocks,
-        round=row.round,
-        created_at=row.created_at,
-        meta=connection.execute(sa.select(schema.builds.c.meta).where(schema.builds.c.id == row.treatment_build)).scalar() or {},
-        quota=row.quota,
+        id=columns[_e.id],
+        pair=columns[_e.pair],
+        run_type=columns[_pairs.c.run_type],
+        device=columns[_e.device],
+        design=design_of(columns[_e.design]),
+        treatment=revisions.of_row(columns, _treatment),
+        control=revisions.of_row(columns, _control) if compared else None,
+        treatment_build=_build(columns, _treatment_build),
+        control_build=_build(columns, _control_build) if compared else None,
+        blocks=columns[_e.blocks],
+        round=columns[_e.round],
+        created_at=columns[_e.created_at],
+        meta=columns[_treatment_build.c.meta] or {},
+        quota=columns[_e.quota],
     )
 
 
@@ -142,12 +174,8 @@ def design_of(stored: Mapping[str, Any]) -> model.Design:
 
 def journalled(connection: sa.Connection, experiment: int) -> list[Journalled]:
     """All blocks of an experiment, in order."""
-    rows = connection.execute(sa.select(_blocks).where(_blocks.c.experiment == experiment).order_by(_blocks.c.number))
-    compared = connection.execute(
-        sa.select(_trials.c.block, _trials.c.arm, _trials.c.agreement).where(
-            _trials.c.experiment == experiment, _trials.c.agreement != model.Agreement.UNKNOWN
-        )
-    )
+    rows = connection.execute(_BLOCKS, {"experiment": experiment})
+    compared = connection.execute(_COMPARED, {"experiment": experiment})
     agreements: dict[int, dict[model.ArmName, model.Agreement]] = {}
     for trial in compared:
         agreements.setdefault(trial.block, {})[model.ArmName(trial.arm)] = model.Agreement(trial.agreement)
@@ -186,43 +214,41 @@ def journal(
         turn: of the experiment in its next round.
         conditions: the device's state ``before`` and ``after`` the block.
     """
-    started = block.trials[0].started
+    started, interval = block.trials[0].started, _interval(decision)
     transaction.connection.execute(
-        _blocks.insert().values(
-            experiment=experiment.id,
-            number=block.number,
-            order=analysed.order,
-            valid=analysed.valid,
-            treatment=analysed.treatment,
-            control=analysed.control,
-            treatment_tail=analysed.treatment_tail,
-            control_tail=analysed.control_tail,
-            started_at=started,
-            finished_at=finished,
-            stratum=analysed.stratum,
-            fingerprint=analysed.fingerprint,
-            conditions=conditions,
-            **_interval(decision),
-        )
+        _blocks.insert(),
+        {
+            "experiment": experiment.id,
+            "number": block.number,
+            "order": analysed.order,
+            "valid": analysed.valid,
+            "treatment": analysed.treatment,
+            "control": analysed.control,
+            "treatment_tail": analysed.treatment_tail,
+            "control_tail": analysed.control_tail,
+            "started_at": started,
+            "finished_at": finished,
+            "stratum": analysed.stratum,
+            "fingerprint": analysed.fingerprint,
+            "conditions": conditions,
+            **interval,
+        },
     )
     transaction.connection.execute(
-        schema.devices.update()
-        .where(schema.devices.c.name == experiment.device)
-        .values(experiment=experiment.id, block_at=finished)
+        _BLOCK_OF_DEVICE, {"device": experiment.device, "experiment": experiment.id, "block_at": finished}
     )
-    for trial in block.trials:
-        _journal_trial(transaction, experiment.id, block.number, trial)
+    _journal_trials(transaction, experiment.id, block)
     transaction.connection.execute(
-        _experiments.update()
-        .where(_experiments.c.id == experiment.id)
-        .values(
-            blocks=block.number + 1,
-            round=experiment.round + 1,
-            turn=turn,
-            started_at=sa.func.coalesce(_experiments.c.started_at, started.timestamp()),
-            **_interval(decision),
+        _BLOCK_OF,
+        {
+            "experiment": experiment.id,
+            "began": started,
+            "blocks": block.number + 1,
+            "round": experiment.round + 1,
+            "turn": turn,
+            **interval,
             **outlook_columns(outlook),
-        )
+        },
     )
     transaction.announce(
         "block.done",
@@ -357,38 +383,35 @@ def cell_text(experiment: Experiment) -> str:
     return f"{benchmark} {experiment.design.backend} {arms}".replace("  ", " ")
 
 
-def _journal_trial(transaction: store.Transaction, experiment: int, block: int, trial: model.Trial) -> None:
-    number = transaction.connection.execute(
-        _trials.insert()
-        .values(
-            experiment=experiment,
-            block=block,
-            arm=trial.arm,
-            outcome=trial.outcome,
-            reason=trial.reason,
-            backend=trial.backend,
-            seconds=trial.seconds,
-            agreement=trial.agreement,
-            log=trial.log,
-            started_at=trial.started,
-        )
-        .returning(_trials.c.id)
-    ).scalar_one()
-    if trial.series:
-        transaction.connection.execute(
-            schema.samples.insert(),
-            [
-                {
-                    "trial": number,
-                    "type": series.type,
-                    "metric": series.metric,
-                    "unit": series.unit,
-                    "values": list(series.values),
-                    "text": series.text,
-                }
-                for series in trial.series
-            ],
-        )
+def _journal_trials(transaction: store.Transaction, experiment: int, block: model.Block) -> None:
+    samples = []
+    for trial in block.trials:
+        row = {
+            "experiment": experiment,
+            "block": block.number,
+            "arm": trial.arm,
+            "outcome": trial.outcome,
+            "reason": trial.reason,
+            "backend": trial.backend,
+            "seconds": trial.seconds,
+            "agreement": trial.agreement,
+            "log": trial.log,
+            "started_at": trial.started,
+        }
+        number = transaction.connection.execute(_TRIAL, row).scalar_one()
+        samples += [
+            {
+                "trial": number,
+                "type": series.type,
+                "metric": series.metric,
+                "unit": series.unit,
+                "values": list(series.values),
+                "text": series.text,
+            }
+            for series in trial.series
+        ]
+    if samples:
+        transaction.connection.execute(schema.samples.insert(), samples)
 
 
 def _interval(decision: model.Decision) -> dict[str, float | None]:
@@ -397,14 +420,6 @@ def _interval(decision: model.Decision) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _build(connection: sa.Connection, build: int) -> model.Build:
-    row = connection.execute(sa.select(schema.builds).where(schema.builds.c.id == build)).one()
-    return model.Build(
-        row.repository,
-        row.commit,
-        row.framework,
-        row.platform,
-        cast("str", row.directory),
-        row.program,
-        row.digest,
-    )
+def _build(columns: Mapping[Any, Any], table: sa.FromClause) -> model.Build:
+    """The build in a row that has the columns of an alias of their table."""
+    return model.Build(*(columns[table.c[part.name]] for part in dataclasses.fields(model.Build)))

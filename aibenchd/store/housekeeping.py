@@ -11,6 +11,10 @@ from aibenchd import model
 from aibenchd.store import experiments as stored
 from aibenchd.store import schema, store
 
+_ENDED = sa.select(schema.experiments.c.id).where(  # asked with each block
+    schema.experiments.c.id.in_(sa.bindparam("experiments", expanding=True)),
+    schema.experiments.c.state.not_in(schema.UNDECIDED_STATES),
+)
 TRIALS = 500  # of which one transaction removes something at most: it holds up the writes of blocks
 
 
@@ -51,9 +55,7 @@ def forget_exclusions(transaction: store.Transaction, before: datetime) -> int:
 
 def ended(connection: sa.Connection, experiments: Collection[int]) -> list[int]:
     """Those of these experiments that have ended; at most 1,000 can be asked for."""
-    table = schema.experiments
-    query = sa.select(table.c.id).where(table.c.id.in_(experiments), table.c.state.not_in(schema.UNDECIDED_STATES))
-    return list(connection.scalars(query))
+    return list(connection.scalars(_ENDED, {"experiments": list(experiments)}))
 
 
 def needed(connection: sa.Connection) -> list[model.Benchmark]:

@@ -58,16 +58,22 @@ class Known:
     slot_high: float | None
 
 
+_OF_EXPERIMENT = (  # asked with each block
+    sa.select(
+        *(_n.c[field.name] for field in dataclasses.fields(Known)),
+        _n.c.summary.label("known"),
+        _e.c.design["summary"].label("own"),
+    )
+    .select_from(_e)
+    .join(_p, _p.c.id == _e.c.pair)
+    .join(_n, sa.and_(_n.c.repository == _p.c.repository, *(_n.c[name] == _e.c[name] for name in CELL)))
+    .where(_e.c.id == sa.bindparam("experiment"))
+)
+
+
 def of_experiment(connection: sa.Connection, experiment: int) -> Known | None:
     """Of an experiment's cell; None where nothing is known yet of the number that it is decided on."""
-    columns = (_n.c[field.name] for field in dataclasses.fields(Known))
-    row = connection.execute(
-        sa.select(*columns, _n.c.summary.label("known"), _e.c.design["summary"].label("own"))
-        .select_from(_e)
-        .join(_p, _p.c.id == _e.c.pair)
-        .join(_n, sa.and_(_n.c.repository == _p.c.repository, *(_n.c[name] == _e.c[name] for name in CELL)))
-        .where(_e.c.id == experiment)
-    ).one_or_none()
+    row = connection.execute(_OF_EXPERIMENT, {"experiment": experiment}).one_or_none()
     if row is None or not _alike(row.known, row.own):
         return None
     return Known(*row[: len(dataclasses.fields(Known))])

@@ -6,9 +6,10 @@ belong to a batch that is still being written, and no window shows them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -161,19 +162,24 @@ def one(connection: sa.Connection, repository: str, commit: str) -> model.Revisi
     return _known(connection.execute(sa.select(_revisions).where(*wanted)).one()).revision
 
 
+def of_row(columns: Mapping[Any, Any], table: sa.FromClause = _revisions) -> model.Revision:
+    """The revision in a row that has the columns of the table, or of an alias of it."""
+    c = table.c
+    return model.Revision(
+        repository=columns[c.repository],
+        commit=columns[c.commit],
+        time=columns[c.time],
+        parents=tuple(columns[c.parents]),
+        author=columns[c.author],
+        subject=columns[c.subject],
+        position=columns[c.position],
+        relevant=columns[c.relevant],
+    )
+
+
 def _known(row: sa.Row[tuple[object, ...]]) -> Known:
     columns = row._mapping
-    revision = model.Revision(
-        repository=columns["repository"],
-        commit=columns["commit"],
-        time=columns["time"],
-        parents=tuple(columns["parents"]),
-        author=columns["author"],
-        subject=columns["subject"],
-        position=columns["position"],
-        relevant=columns["relevant"],
-    )
-    return Known(revision, columns["state"], columns["note"], columns["on_branch"])
+    return Known(of_row(columns), columns[_revisions.c.state], columns[_revisions.c.note], columns[_revisions.c.on_branch])
 
 
 def newest_built(connection: sa.Connection, repository: str, framework: str, platform: str) -> model.Revision | None:
