@@ -108,7 +108,7 @@ def test_what_is_known_brings_no_verdict_nearer() -> None:
 
 def test_a_first_look_goes_by_the_history_of_the_cell() -> None:
     assert outlook.first_look(TWO, None) == outlook.first_look(TWO, QUIET) == 2
-    assert outlook.first_look(TWO, LOUD) == 7
+    assert outlook.first_look(TWO, LOUD) == 8
     assert outlook.first_look(TWO, dataclasses.replace(LOUD, scale=None)) == 2
 
 
