@@ -19,11 +19,11 @@ is as large as eight blocks that all point one way allow at 1 % (see :data:`aibe
 make nine of them. A tail that is clearly slower needs 13 blocks at the least.
 
 Measured by ``tests/bench/bench_tail.py``: 800 replays of each of the four recorded tapes by coin, ``alpha`` = 1 %, ``min_effect``
-= 2 %, 60 blocks; errors are from tape to tape. Where nothing changed, 0.28 ± 0.13 % were called a change, as many as without
+= 2 %, 60 blocks; errors are from tape to tape. Where nothing changed, 0.19 ± 0.08 % were called a change, as many as without
 the guard, and none of 3,200 in the tail. Mean trials to a verdict, without it and with it: where nothing changed 19.9 and
-20.0 (by 0.13 ± 0.05 more), where all is 1 % slower 35.3 and 35.5, where it is 2 % slower 27.7 and 27.8. Where a tenth of the
-treatment's iterations takes twice as long, that is found in 94.3 ± 1.1 %, after 39 trials; where it takes 1.5 times as long
-in 85.4 ± 3.1 %, after 44; where a twentieth takes three times as long in 79.1 ± 2.4 %, after 57. The rest did not look so
+20.0 (by 0.13 ± 0.05 more), where all is 1 % slower 35.8 and 35.9, where it is 2 % slower 29.1 and 29.2. Where a tenth of the
+treatment's iterations takes twice as long, that is found in 94.4 ± 1.0 %, after 39 trials; where it takes 1.5 times as long
+in 85.5 ± 3.1 %, after 44; where a twentieth takes three times as long in 79.1 ± 2.3 %, after 57. The rest did not look so
 when the body had come to its verdict.
 """
 
