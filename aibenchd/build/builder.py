@@ -100,9 +100,10 @@ class Builder:
     async def _serve(self, name: str) -> None:
         with self._house.store.events.bell("build.queued", "daemon.") as bell:
             while True:
+                looked = anyio.current_time()
                 if self._house.paused() or not await self._advance(name):
                     self._house.board.put(f"builder/{name}", "paused" if self._house.paused() else "idle")
-                    await bell.wait(self._until_next_look())
+                    await bell.wait(self._until_next_look(looked))
 
     async def _advance(self, name: str) -> bool:
         """Make the build that is wanted most; whether there was one."""
@@ -244,9 +245,10 @@ class Builder:
         now = anyio.current_time()
         return [build for build, rest in self._rests.items() if rest.until > now]
 
-    def _until_next_look(self) -> float:
+    def _until_next_look(self, looked: float) -> float:
+        """Seconds until a build has rested that had not when it ``looked``; less than 0 where one has since."""
         now = anyio.current_time()
-        return min((rest.until - now for rest in self._rests.values() if rest.until > now), default=LOOK_AGAIN)
+        return min((rest.until - now for rest in self._rests.values() if rest.until > looked), default=LOOK_AGAIN)
 
     async def _sweep(self) -> None:
         """Put right what an earlier process left half done."""

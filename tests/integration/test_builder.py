@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -10,7 +11,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +321,29 @@ async def test_a_remote_that_is_away_puts_the_build_off_and_others_go_on(
         assert (await workshop.entry(waiting)).state in ("queued", "building")
         (workshop.root / "hidden").rename(away.directory)
         await workshop.until(waiting, "built")
+
+
+async def test_a_build_whose_rest_ends_while_a_slot_looks_is_tried_again_at_once(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "RESTS", (1.0, 1.0))
+    monkeypatch.setattr(builder, "LOOK_AGAIN", math.inf)
+    next_of = builds.next_of
+
+    def slow(connection: Any, repositories: Collection[str], resting: Collection[int]) -> builds.Entry | None:
+        if resting:
+            time.sleep(1.0)  # on a thread of the journal's, until what rests does so no more
+        return next_of(connection, repositories, resting)
+
+    monkeypatch.setattr(builds, "next_of", slow)
+    flag = workshop.root / "space"
+    workshop.script(f'test -e {flag} || {{ echo "write error: No space left on device"; exit 1; }}; {COPY}')
+    build = await workshop.want(workshop.remote.commit({"main.sh": "#!/bin/sh\n"}))
+    async with workshop.running():
+        with workshop.journal.events.bell("build.postponed") as postponed:
+            assert await postponed.wait(PATIENCE)
+        flag.touch()
+        await workshop.until(build, "built")
 
 
 async def test_no_build_runs_while_the_host_measures(workshop: Workshop) -> None:
