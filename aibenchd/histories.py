@@ -42,11 +42,11 @@ class Histories:
 
     async def look(self) -> None:
         """Look at the series that have something new; each whole, so that none need be looked at for what came earlier."""
-        found = await self._store.read(functools.partial(series.decided_since, when=self._seen_until))
-        broken = [*await following.each(found.cells, self._note_noise), *await following.each(found.cells, self._creep)]
-        if broken:
-            raise broken[0]
-        self._seen_until = found.until
+        while (found := await self._store.read(functools.partial(series.decided_since, when=self._seen_until))).cells:
+            broken = [*await following.each(found.cells, self._note_noise), *await following.each(found.cells, self._creep)]
+            if broken:
+                raise broken[0]
+            self._seen_until = found.until
 
     async def _note_noise(self, cell: suspicion.Cell) -> None:
         """How noisy a cell is, and which number of a process its next experiments are decided on."""

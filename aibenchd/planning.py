@@ -129,11 +129,12 @@ class Planning:
         return max(0.0, (made.again_at - datetime.now(UTC)).total_seconds())
 
     async def _take_requests(self, world: World) -> None:
-        for request in await self._store.read(requests.new):
-            try:
-                await self._take(world, request)
-            except errors.AibenchdError as error:
-                await self._store.write(functools.partial(requests.refuse, request=request.id, reason=str(error)))
+        while new := await self._store.read(requests.new):
+            for request in new:
+                try:
+                    await self._take(world, request)
+                except errors.AibenchdError as error:
+                    await self._store.write(functools.partial(requests.refuse, request=request.id, reason=str(error)))
 
     async def _take(self, world: World, request: sa.Row[Any]) -> None:
         """Plan what a person asked for.

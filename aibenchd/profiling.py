@@ -36,10 +36,12 @@ class Profiling:
     async def look(self) -> None:
         """Do whatever there is to do now."""
         if self._current().verify.profile:
-            for finding in await self._store.read(functools.partial(profiles.wanted, now=datetime.now(UTC))):
-                await self._store.write(functools.partial(profiles.ask, finding=finding))
-        if broken := await following.each(await self._store.read(profiles.made), self._read):
-            raise broken[0]
+            while wanted := await self._store.read(functools.partial(profiles.wanted, now=datetime.now(UTC))):
+                for finding in wanted:
+                    await self._store.write(functools.partial(profiles.ask, finding=finding))
+        while made := await self._store.read(profiles.made):
+            if broken := await following.each(made, self._read):
+                raise broken[0]
 
     async def _read(self, made: profiles.Made) -> None:
         facts, reason = await anyio.to_thread.run_sync(_compared, self._directory, made)

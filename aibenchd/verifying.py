@@ -54,6 +54,7 @@ class Verifying:
                     known[suspect.experiment] = found.effect.high
             else:
                 await self._store.write(functools.partial(findings.sighted, finding=finding, experiment=suspect.experiment))
+                log.info("seen again", finding=finding, experiment=suspect.experiment, treatment=suspect.of.treatment)
         own, of = list(fresh.values()), suspects[0].of
         if of.control is None:
             await self._leave(own, ALONE)

@@ -8,7 +8,7 @@ import itertools
 import math
 import random
 from collections.abc import AsyncIterator, Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 import statusd
 
-from aibenchd import bisecting, creeping, events, following, histories, model, settings
+from aibenchd import bisecting, creeping, events, following, histories, model, profiling, settings
 from aibenchd.plan import searching, suspicion
 from aibenchd.report import recording
 from aibenchd.report.formats import webhook
@@ -354,6 +354,31 @@ async def test_of_a_commit_that_regresses_in_many_cells_the_clearest_few_are_pro
     left_out = await journal.read(lambda connection: profiles.of_finding(connection, 1))
     assert left_out is not None
     assert left_out["reason"] == "the 4 clearest findings of its commit are"
+
+
+async def test_one_look_has_all_profiled_that_wait_for_it(
+    journal: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiles, "LIMIT", 1)
+
+    def write(tx: store.Transaction) -> None:
+        line = Line(tx, 4)
+        for number in range(1, 4):
+            suspect = line.compared(number, number - 1, **SLOWER)
+            finding = statusd.finding(tx, suspect, state="open", verified_at=datetime.now(UTC))
+            line.compared(number, number - 1, of={"run_type": "verify"}, finding=finding, **SLOWER)
+
+    await journal.write(write)
+    chosen = settings.Settings.model_validate(statusd.CONFIGURATION | {"verify": {"profile": True}})
+    looks = profiling.Profiling(journal, lambda: chosen, tmp_path)
+    await looks.look()
+    made = sa.select(schema.profiles.c.finding, schema.profiles.c.made_at).order_by(schema.profiles.c.finding)
+    before = await journal.read(lambda connection: connection.execute(made).all())
+    assert [row.finding for row in before] == [1, 2, 3]
+    own = sa.select(schema.profiles.c.experiment)
+    await journal.write(lambda tx: tx.connection.execute(e.update().where(e.c.id.in_(own)).values(state="skipped")))
+    await looks.look()
+    assert None not in [row.made_at for row in await journal.read(lambda connection: connection.execute(made).all())]
 
 
 async def test_what_a_search_is_given_is_what_it_takes_still(journal: store.Store) -> None:
@@ -1041,6 +1066,20 @@ async def test_iterations_say_nothing_of_what_is_no_time(journal: store.Store, m
     (listed,) = await journal.read(noises.listing)
     if metric == "accuracy":
         assert listed["scale"] == pytest.approx(0.003, rel=0.2)  # that of the numbers of its blocks
+
+
+async def test_one_look_takes_note_of_the_noise_of_all_cells(journal: store.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series, "CELLS", 1)
+
+    def write(tx: store.Transaction) -> None:
+        line, now = Line(tx, 2), datetime.now(UTC)
+        for number in range(3):
+            facts = {**statusd.decided("unchanged"), "decided_at": now + timedelta(seconds=number)}
+            line.compared(1, 0, backend=f"b{number}", **facts)
+
+    await journal.write(write)
+    await histories.Histories(journal, lambda: settings.Settings.model_validate(statusd.CONFIGURATION)).look()
+    assert {row["backend"] for row in await journal.read(noises.listing)} == {"b0", "b1", "b2"}
 
 
 async def test_a_budget_of_pages_asks_more_of_each_suspect_of_a_month(journal: store.Store) -> None:
