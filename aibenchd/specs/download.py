@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import socket
 from typing import TYPE_CHECKING
 
 import anyio
@@ -77,7 +78,7 @@ class Downloader:
                     self._within_limit(partial.size + len(chunk))
                     await anyio.to_thread.run_sync(partial.write, chunk)
                     told(partial.size, total)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects, UnicodeError) as error:  # a name by IDNA
             raise errors.ModelFileError(f"cannot be downloaded: {redaction.text(str(error))}") from error
         except (httpx.HTTPError, ExceptionGroup) as error:  # a group: a port that no connection can have
             raise _TryAgainError(f"{type(error).__name__} {error}".strip()) from error
@@ -133,8 +134,20 @@ async def _judge_redirect(response: httpx.Response) -> None:
 
 def _is_near(host: str) -> bool:
     """Whether a name or an address is plainly of this host, or of its link alone, where clouds answer with their secrets."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    address = _address(host)
+    if address is None:
+        name = host.removesuffix(".")
+        return name == "localhost" or name.endswith(".localhost")
     return address.is_loopback or address.is_link_local or address.is_unspecified
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """As connections take it: of version 4 in any of its spellings (``127.1``, ``0x7f000001``), and within one of version 6."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host.removesuffix(".")))
+        except (OSError, ValueError):
+            return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -147,7 +147,17 @@ async def test_a_redirect_of_another_server_is_followed_without_what_is_secret(
 
 
 @pytest.mark.parametrize(
-    "to", ["ftp://127.0.0.1/net.pb", "gopher://example.org/x", "http://localhost:1/net.pb", "http://169.254.169.254/"]
+    "to",
+    [
+        *("ftp://127.0.0.1/net.pb", "gopher://example.org/x", "http://localhost:1/net.pb", "http://169.254.169.254/"),
+        *(
+            "http://localhost.:1/",
+            "http://127.1:1/",
+            "http://0x7f000001:1/",
+            "http://2852039166/",
+            "http://[::ffff:169.254.169.254]/",
+        ),
+    ],
 )
 async def test_a_redirect_that_leads_to_what_only_this_host_sees_is_not_followed(
     tmp_path: Path, file_server: fileserver.FileServer, to: str
@@ -163,6 +173,15 @@ async def test_redirects_without_end_are_not_followed(tmp_path: Path, file_serve
     message = await failure(tmp_path, location=file_server.url, sha256=SHA256)
     assert "maximum allowed redirects" in message
     assert len(file_server.requests) == download.REDIRECTS + 1
+
+
+@pytest.mark.parametrize("to", ["http://[::1", "http://xn--/"])
+async def test_a_redirect_to_what_is_no_address_is_no_traceback(
+    tmp_path: Path, file_server: fileserver.FileServer, to: str
+) -> None:
+    file_server.script = [fileserver.moved(to)]
+    assert "cannot be downloaded: " in await failure(tmp_path, location=file_server.url, sha256=SHA256)
+    assert len(file_server.requests) == 1
 
 
 async def test_https_is_not_left_for_http() -> None:
