@@ -121,7 +121,7 @@ class Held:
 
         What the device refuses to have changed is not: the profiler that wants it says so.
         """
-        owed, made = self._owes, list[Owed]()
+        made = list[Owed]()
         try:
             for change in await self._session.changes_to_profile():
                 try:
@@ -133,7 +133,7 @@ class Held:
             if made:
                 async with self._in_time():
                     await self._undo(made)
-                    self._owes |= owed
+                    self._owes = bool(await self._journalled())
 
     async def _change(self, change: devices.Change) -> Owed:
         """Do it; what the journal has of how to undo it."""
@@ -159,11 +159,17 @@ class Held:
             log.warning("not undone yet", device=self._house.name, reason=f"not done within {UNDO_SECONDS:g} s")
 
     async def _undo_all(self) -> None:
-        name = self._house.name
-        await self._undo(await self._house.store.read(lambda connection: undo.of(connection, name)))
+        self._owes = not await self._undo(await self._journalled())
+        if not self._owes:
+            self._house.board.take_down(f"device/{self._house.name}/undo")
 
-    async def _undo(self, rows: Sequence[Owed]) -> None:
-        unit, name, failed = f"device/{self._house.name}/undo", self._house.name, ""
+    async def _journalled(self) -> Sequence[Owed]:
+        name = self._house.name
+        return await self._house.store.read(lambda connection: undo.of(connection, name))
+
+    async def _undo(self, rows: Sequence[Owed]) -> bool:
+        """Whether all of them are undone; what is not is shown, till nothing of the journal's is left."""
+        name, failed = self._house.name, ""
         for row in rows:
             try:
                 await self._session.apply(row.action)
@@ -172,11 +178,9 @@ class Held:
                 continue
             await self._house.store.write(functools.partial(undo.forget, undone=row.id))
             log.info("undone", device=name, action=dict(row.action))
-        self._owes = bool(failed)
         if failed:
-            self._house.board.put(unit, "not undone", failed, fault=True)
-        else:
-            self._house.board.take_down(unit)
+            self._house.board.put(f"device/{name}/undo", "not undone", failed, fault=True)
+        return not failed
 
     async def reboot(self) -> None:
         """Start the device anew, and have it as it is configured again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,34 @@ async def test_what_is_changed_to_profile_on_a_device_that_is_lost_meanwhile_is_
         found = await session.fingerprint()
     assert (found["governor"], "frequency" in found) == ("performance", False)
     assert await journal.read(lambda connection: undo.of(connection, "dream")) == []
+
+
+async def test_what_an_earlier_session_left_changed_is_still_shown_after_a_profile(
+    tmp_path: Path, journal: store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = device(tmp_path)
+    colour = {"verb": "set", "key": "colour", "value": 1}
+    left = await journal.write(functools.partial(undo.remember, device="dream", action=colour))
+    async with made.session() as session:
+        monkeypatch.setattr(type(session), "changes_to_profile", changes_to_profile)
+        apply = session.apply
+
+        async def fussy(action: base.Action) -> None:
+            if action["key"] == "colour":
+                raise errors.CommandError("there is no colour")
+            await apply(action)
+
+        monkeypatch.setattr(session, "apply", fussy)
+        there = house(made, journal)
+        held = conditioning.Held(session, there)
+        await held.make()
+        async with held.profiled():
+            pass
+        assert [(one.unit, one.state) for one in there.board.notices()] == [("device/dream/undo", "not undone")]
+        monkeypatch.setattr(session, "apply", apply)
+        await journal.write(functools.partial(undo.forget, undone=left))
+        await held.undo()
+        assert there.board.notices() == []
 
 
 async def test_a_device_that_refuses_what_profilers_want_is_profiled_without(
