@@ -97,7 +97,7 @@ class Daemon:
                 length = _number(fields, b"content-length") or 0
                 received = _pieces(connection, rest)
                 if status >= 400:
-                    raise _refusal(status, b"".join(received), _number(fields, b"retry-after"))
+                    raise _refusal(status, _whole(received, length), _number(fields, b"retry-after"))
                 for piece in received:
                     length -= len(piece)
                     yield piece
@@ -195,6 +195,16 @@ def _pieces(connection: socket.socket, first: bytes) -> Iterator[bytes]:
         yield first
     while piece := connection.recv(PIECE):
         yield piece
+
+
+def _whole(pieces: Iterable[bytes], length: int) -> bytes:
+    """The body of a refusal; the daemon keeps the connection open for a while, as it listens for what it has refused."""
+    body = b""
+    for piece in pieces:
+        body += piece
+        if len(body) >= length > 0:
+            break
+    return body
 
 
 def _refusal(status: int, body: bytes, retry_after: int | None) -> Refused:

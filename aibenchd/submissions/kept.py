@@ -87,7 +87,8 @@ class Incoming:
 
     def _judge(self, found: str) -> None:
         if found != self._digest:
-            raise errors.UploadError(f"what came has the digest {found}, and {self._digest} was announced; send it again")
+            advice = "send it again, by an aibenchctl of the daemon's version"
+            raise errors.UploadError(f"what came has the digest {found}, and {self._digest} was announced; {advice}")
 
 
 class Kept:

@@ -120,7 +120,10 @@ async def test_what_unpacks_to_more_than_is_taken_is_refused(daemon: statusd.Dae
 
 async def test_other_bytes_than_were_announced_are_not_kept(daemon: statusd.Daemon) -> None:
     code, answer = await put(daemon, OTHER, CONTENT)
-    assert (code, answer["error"]) == (422, f"what came has the digest {DIGEST}, and {OTHER} was announced; send it again")
+    assert (code, answer["error"]) == (
+        422,
+        f"what came has the digest {DIGEST}, and {OTHER} was announced; send it again, by an aibenchctl of the daemon's version",
+    )
     assert left(daemon) == []
 
 
@@ -287,6 +290,19 @@ async def test_the_client_waits_until_there_is_a_place_for_its_file(
                 await anyio.sleep(0.01)
         going_on.set()
     assert daemon.house.kept.has(sent.digest)
+
+
+def test_a_refusal_is_read_though_the_daemon_listens_on(tmp_path: Path) -> None:
+    """As it does for a while to what it has refused to take."""
+    body = json.dumps({"error": "no place", "hint": "wait"}).encode()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"HTTP/1.0 503 No\r\nRetry-After: 5\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        daemon = call.Daemon(os.fspath(tmp_path / "none"))
+        daemon.connected = lambda: ours  # type: ignore[method-assign]
+        with pytest.raises(call.Refused, match=r"^no place; wait$") as refused:
+            daemon.put("/v1/contents/x", [b"piece"], 5, "application/octet-stream")
+    assert refused.value.retry_after == 5
 
 
 BODY: dict[str, Any] = {"treatment": {"name": "./a", "digest": DIGEST}, "benchmarks": ["net"]}
