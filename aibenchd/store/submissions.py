@@ -12,7 +12,7 @@ from aibenchd.plan import coverage
 from aibenchd.store import again, builds, planning, requests, revisions, schema, store
 
 _e, _p, _s = schema.experiments.c, schema.pairs.c, schema.submissions.c
-UNDECIDED = _e.state.in_(schema.UNDECIDED_STATES)
+_WAITS = sa.exists().where(_e.pair == _p.id, schema.UNDECIDED).correlate(schema.pairs)  # whether an experiment of a pair does
 
 
 def plan(
@@ -66,7 +66,7 @@ def owner(connection: sa.Connection, request: int) -> int | None:
 
 def undecided(connection: sa.Connection) -> dict[int, int]:
     """How many requests whose programs were sent have experiments that have not ended, by the user that sent them."""
-    waits = sa.exists().where(_p.request == _s.request, _e.pair == _p.id, UNDECIDED)
+    waits = sa.exists().where(_p.request == _s.request, _WAITS).correlate(schema.submissions)  # not from all that waits here
     rows = connection.execute(sa.select(_s.uid, sa.func.count().label("sent")).where(waits).group_by(_s.uid))
     return {row.uid: row.sent for row in rows}
 
@@ -76,14 +76,14 @@ def needed(connection: sa.Connection) -> set[str]:
     rows = connection.execute(
         sa.select(_p.treatment, _p.control, _s.specification)
         .join(schema.submissions, _s.request == _p.request)
-        .where(_p.repository == model.SUBMITTED, sa.exists().where(_e.pair == _p.id, UNDECIDED))
+        .where(_p.repository == model.SUBMITTED, _WAITS)
     )
     return {name for row in rows for name in row if name}
 
 
 def cancel(tx: store.Transaction, number: int, reason: str) -> list[tuple[int, str]]:
     """End all experiments of a request that have not ended; they, with their devices. One that is new is refused."""
-    of_request = sa.select(_e.id).join(schema.pairs, _p.id == _e.pair).where(_p.request == number, UNDECIDED)
+    of_request = sa.select(_e.id).join(schema.pairs, _p.id == _e.pair).where(_p.request == number, schema.UNDECIDED)
     ended = (
         schema.experiments.update()
         .where(_e.id.in_(of_request))

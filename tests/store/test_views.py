@@ -27,6 +27,7 @@ from aibenchd.store import (
     selfchecks,
     series,
     store,
+    submissions,
     triage,
     views,
     window,
@@ -310,6 +311,8 @@ FEW = {
     "what is undecided": (lambda c: window._undecided(c, "engine", ["phone"]), "experiments USING INDEX experiments_undecided"),
     "what is good": (lambda c: window._good(c, "engine"), "experiments USING INDEX experiments_bad"),
     "what lost its control": (lambda c: window._orphans(c, "engine"), "experiments USING INDEX experiments_orphaned"),
+    "what people sent": (submissions.undecided, "experiments USING INDEX experiments_undecided"),
+    "what of it is needed": (submissions.needed, "experiments USING INDEX experiments_undecided"),
     "what a build takes": (
         lambda c: searches._build_seconds(c, builds.Key("engine", "a", "pytorch", "host")),
         "builds USING INDEX builds_made",
