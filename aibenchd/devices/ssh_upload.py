@@ -71,7 +71,7 @@ async def get(sftp: asyncssh.SFTPClient, source: str, target: Path, size: int, a
 
             async def fetch(begin: int, length: int) -> None:
                 while length and (data := cast("bytes", await remote.read(length, begin))):
-                    await anyio.to_thread.run_sync(os.pwrite, file.wrapped.fileno(), data, begin)
+                    await anyio.to_thread.run_sync(_write, file.wrapped.fileno(), data, begin)
                     alive()
                     begin, length = begin + len(data), length - len(data)
 
@@ -112,6 +112,13 @@ async def _put_file(sftp: asyncssh.SFTPClient, source: Path, target: PurePosixPa
             alive()
 
         await _in_blocks(found.st_size, sftp.limits.max_write_len, send)
+
+
+def _write(descriptor: int, data: bytes, begin: int) -> None:
+    """All of it: where there is room for a part only, that is all that one call writes, and it does not complain."""
+    while data:
+        written = os.pwrite(descriptor, data, begin)
+        data, begin = data[written:], begin + written
 
 
 async def _in_blocks(size: int, block: int, move: Callable[[int, int], Awaitable[None]]) -> None:
