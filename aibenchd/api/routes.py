@@ -119,7 +119,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.limiter = anyio.CapacityLimiter(reads.AT_ONCE)
-        self.uploads = anyio.CapacityLimiter(submissions.AT_ONCE)
+        self.uploads = submissions.Uploads()
         self.watchers = anyio.CapacityLimiter(streams.WATCHERS_AT_ONCE)
 
 

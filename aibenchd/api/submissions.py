@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import os
 import posixpath
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Annotated, Self, TypeAlias
 
 import aiohttp
@@ -20,14 +22,43 @@ from aibenchd.store import views
 from aibenchd.submissions import kept, specification, submitting
 
 PIECE = 1 << 20  # bytes that are written at a time
-AT_ONCE = 4  # uploads
+AT_ONCE, OF_ONE = 4, 2  # uploads; of one user
 LEAST, WINDOW_SECONDS = 1 << 20, 60.0  # bytes that must come in so long, or all that is left: who creeps holds others up
 RETRY_SECONDS = 5  # after which one that found no place may try again
 BODY_LIMIT = 4 << 20  # bytes of JSON: FILES paths, each as long as it may be and escaped
 TAR = "application/x-tar"  # the type of a directory
 FILES = 500  # of one specification
 DEEPEST, LONGEST = 50, 255  # names in a path, and bytes that a file system takes for one
-UPLOADS = web.AppKey("uploads", anyio.CapacityLimiter)
+
+
+class Uploads:
+    """Who is sending something: :data:`AT_ONCE` in all, and :data:`OF_ONE` of one user, so that nobody has all places."""
+
+    def __init__(self) -> None:
+        self._under_way: collections.Counter[int] = collections.Counter()
+
+    @contextlib.contextmanager
+    def place(self, uid: int) -> Iterator[None]:
+        """One of a user's places, while it lasts.
+
+        Raises:
+            Refusal: there is none; 503.
+        """
+        if self._under_way[uid] >= OF_ONE:
+            raise self._refusal(f"{OF_ONE} uploads of yours are under way already")
+        if self._under_way.total() >= AT_ONCE:
+            raise self._refusal(f"{AT_ONCE} uploads are under way already")
+        self._under_way[uid] += 1
+        try:
+            yield
+        finally:
+            self._under_way[uid] -= 1
+
+    def _refusal(self, what: str) -> answers.Refusal:
+        return answers.Refusal(503, what, f"try again in {RETRY_SECONDS} s", retry_after=RETRY_SECONDS)
+
+
+UPLOADS = web.AppKey("uploads", Uploads)
 
 
 def _below(path: str) -> str:
@@ -97,18 +128,11 @@ async def upload(request: web.Request) -> web.Response:
     408 where it comes too slowly, 413 where it is too large, 422 where it is not what its digest says, 503 where too many come
     at once, 507 where the disk is full.
     """
-    uploads = request.app[UPLOADS]
-    try:
-        uploads.acquire_nowait()
-    except anyio.WouldBlock:
-        hint = f"try again in {RETRY_SECONDS} s"
-        raise answers.Refusal(503, f"{AT_ONCE} uploads are under way already", hint, retry_after=RETRY_SECONDS) from None
-    try:
-        await _received(request)
-    except errors.UploadError as error:
-        raise _refusal(error) from error
-    finally:
-        uploads.release()
+    with request.app[UPLOADS].place(request[asks.PEER].uid):
+        try:
+            await _received(request)
+        except errors.UploadError as error:
+            raise _refusal(error) from error
     return asks.done({"digest": request.match_info["digest"]}, status=201)
 
 

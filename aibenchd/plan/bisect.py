@@ -363,8 +363,8 @@ def _beside_drift(search: Search, chain: Chain, drifts: Drifts) -> Posterior:
     if drifts.share >= DRIFTING and not culprits and alone >= PLAIN:
         return Posterior(Outcome.MANY_SMALL, (), drifts.share, (), drifts.share, spread)
     if drifts.share >= DRIFTING and culprits and probability >= search.confidence:
-        return Posterior(Outcome.FOUND, culprits, probability, _by_commit(chain, drifts.told), drifts.share, spread)
-    return Posterior(outcome, culprits, probability, _by_commit(chain, drifts.told), drifts.share)
+        return Posterior(Outcome.FOUND, culprits, min(probability, 1.0), _by_commit(chain, drifts.told), drifts.share, spread)
+    return Posterior(outcome, culprits, min(probability, 1.0), _by_commit(chain, drifts.told), drifts.share)
 
 
 def _by_commit(chain: Chain, told: Told) -> tuple[float, ...]:

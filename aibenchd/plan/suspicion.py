@@ -406,7 +406,7 @@ def _exceeds(suspect: Suspect, known: Collection[Known]) -> bool:
 
 def _apart(known: Collection[Known]) -> list[Known]:
     """Those of findings whose effects add up: none that another one's effect has in it."""
-    return [one for one in known if _holder(one, known) is None]
+    return [one for one in known if _holder(one, known) is None] or list(known)[:1]  # the oldest, where each holds another
 
 
 def _by_commit(known: Collection[Known]) -> dict[str, float]:

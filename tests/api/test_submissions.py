@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import grp
 import hashlib
@@ -244,15 +245,28 @@ async def test_no_more_uploads_than_a_few_go_on_at_once(daemon: statusd.Daemon) 
     codes: list[int] = []
     pauses: list[str | None] = []
     async with anyio.create_task_group() as tasks:
-        for _ in range(submissions.AT_ONCE + 1):
+        for _ in range(submissions.OF_ONE + 1):
             tasks.start_soon(upload)
         with anyio.fail_after(20):
             while not codes:
                 await anyio.sleep(0.01)
         assert codes == [503]
         going_on.set()
-    assert codes == [503] + [201] * submissions.AT_ONCE
-    assert pauses == ["5"] + [None] * submissions.AT_ONCE
+    assert codes == [503] + [201] * submissions.OF_ONE
+    assert pauses == ["5"] + [None] * submissions.OF_ONE
+
+
+def test_nobody_has_all_places_for_uploads() -> None:
+    uploads = submissions.Uploads()
+    with contextlib.ExitStack() as held:
+        for uid in (1, 1, 2, 3):
+            held.enter_context(uploads.place(uid))
+        with pytest.raises(answers.Refusal, match="2 uploads of yours are under way"):
+            held.enter_context(uploads.place(1))
+        with pytest.raises(answers.Refusal, match="4 uploads are under way"):
+            held.enter_context(uploads.place(4))
+    with uploads.place(4):
+        pass
 
 
 async def test_the_client_waits_until_there_is_a_place_for_its_file(
@@ -274,19 +288,19 @@ async def test_the_client_waits_until_there_is_a_place_for_its_file(
     sent, told = sending.File(program), screen.Status()
     upload = functools.partial(sending._upload, call.Daemon(os.fspath(daemon.path)), sent, told)
     async with anyio.create_task_group() as tasks:
-        for _ in range(submissions.AT_ONCE):
+        for _ in range(submissions.OF_ONE):
             tasks.start_soon(other)
         incoming = daemon.house.kept.directory / "incoming"
         with anyio.fail_after(20):
-            while not incoming.is_dir() or len(list(incoming.iterdir())) < submissions.AT_ONCE:
+            while not incoming.is_dir() or len(list(incoming.iterdir())) < submissions.OF_ONE:
                 await anyio.sleep(0.01)
         monkeypatch.setattr(sending, "WAITING_SECONDS", 0.0)
-        with pytest.raises(call.Refused, match="4 uploads are under way already; try again in 1 s"):
+        with pytest.raises(call.Refused, match="2 uploads of yours are under way already; try again in 1 s"):
             await anyio.to_thread.run_sync(upload)
         monkeypatch.setattr(sending, "WAITING_SECONDS", 60.0)
         tasks.start_soon(anyio.to_thread.run_sync, upload)
         with anyio.fail_after(20):
-            while "waits to be sent, for 1m at most: 4 uploads are under way already" not in capsys.readouterr().err:
+            while "waits to be sent, for 1m at most: 2 uploads of yours are under way already" not in capsys.readouterr().err:
                 await anyio.sleep(0.01)
         going_on.set()
     assert daemon.house.kept.has(sent.digest)
