@@ -334,7 +334,11 @@ class ModelCacheSettings(Model):
     timeout: Annotated[quantities.Interval, Field(description="without a byte, while downloading")] = 60.0
     parallel: Annotated[int, Field(ge=1, le=64, description="files fetched at the same time, at most")] = 4
     generators_directory: Annotated[
-        Path, Field(description="where programs that write model files are looked for that do not lie beside the specification")
+        Path,
+        Field(
+            description="where programs that write model files are looked for that do not lie beside the specification; "
+            "then in generators beside the models that it lies in"
+        ),
     ] = Path("specifications/generators")
     generator_timeout: Annotated[quantities.Interval, Field(description="of one such program")] = 600.0
 

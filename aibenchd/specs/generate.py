@@ -48,7 +48,8 @@ class Generators:
 
     Args:
         directory: where they work; made when it is needed.
-        shared: where programs are looked for that do not lie beside their specification.
+        shared: where programs are looked for that do not lie beside their specification; then in the directory ``generators``
+            of the tree whose ``models`` that lies in.
         run: as whom they run, now.
         gate: passed once per run, so that none runs while the local host measures.
     """
@@ -94,12 +95,14 @@ class Generators:
         Raises:
             ModelFileError: it is not there, leads out of where it is looked for, or cannot be executed.
         """
-        name = generator.generator[0]
-        for directory in (specification.parent.resolve(), self._shared.resolve()):
+        name, beside = generator.generator[0], specification.parent.resolve()
+        own = _of_tree(beside)
+        for directory in (beside, self._shared.resolve(), *own):
             program = Path(os.path.realpath(directory / name))  # which a link to itself does not stop
             if program.is_file():
                 return _checked(program, directory)
         where = f"no {name} beside the specification, nor in models.generators_directory ({self._shared})"
+        where += "".join(f", nor in {directory}" for directory in own)
         raise errors.ModelFileError(f"is not there: {where}; put it into one of them, or mend its name")
 
     def sweep(self) -> None:
@@ -152,6 +155,12 @@ class Generators:
                 return f"was killed by signal {ended.code} ({signal.strsignal(ended.code)})"
             case devices.Ending.TIMED_OUT:
                 return f"took longer than models.generator_timeout ({self._limits.timeout:.0f} s) and was killed"
+
+
+def _of_tree(directory: Path) -> list[Path]:
+    """``generators`` of the tree whose ``models`` a specification lies in, where there is such a tree; the nearest."""
+    trees_of_it = (above.with_name("generators") for above in (directory, *directory.parents) if above.name == "models")
+    return [found for found in trees_of_it if found.is_dir()][:1]
 
 
 def _checked(program: Path, directory: Path) -> Path:

@@ -128,7 +128,8 @@ class Converter(Open):
 
 
 class Generator(pydantic.BaseModel):
-    """A program that writes a file: looked up beside the specification, then in ``models.generators_directory``.
+    """A program that writes a file: looked up beside the specification, then in ``models.generators_directory``, then in the
+    directory ``generators`` beside the ``models`` that the specification lies in.
 
     Attributes:
         generator: the program and its arguments; the path that it must write comes after them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import io
 import os
@@ -338,6 +339,22 @@ async def test_a_generator_that_is_not_there_says_where_it_was_looked_for(tmp_pa
     message = await failure(tmp_path, location={"generator": ["make.py"]}, sha256=SHA256)
     where = f"no make.py beside the specification, nor in models.generators_directory ({tmp_path}/generators)"
     assert f"generator make.py is not there: {where}" in message
+
+
+async def test_a_generator_of_the_tree_that_the_specification_lies_in_is_found_last(tmp_path: Path) -> None:
+    tree = tmp_path / "clone"
+    wanted = benchmark(tmp_path, location={"generator": ["make.py"]}, sha256=SHA256)
+    specification = tree / "models/onnxruntime/net/net.json"
+    specification.parent.mkdir(parents=True)
+    inside = dataclasses.replace(wanted, source=str(specification))
+    (tree / "generators").mkdir()
+    with pytest.raises(errors.ModelFileError, match=f"nor in models.generators_directory .*, nor in {tree}/generators; put it"):
+        await cache(tmp_path).ensure(inside)
+    generator(tmp_path, WRITES, where="clone/generators")
+    assert (await cache(tmp_path).ensure(inside)).files["predict"].digest == SHA256
+    generator(tmp_path, "raise SystemExit(3)", where="generators")  # what is configured goes first
+    with pytest.raises(errors.ModelFileError, match="ended with exit status 3"):
+        await cache(tmp_path / "other", generators_directory=tmp_path / "generators").ensure(inside)
 
 
 async def test_no_generator_runs_while_this_host_measures(tmp_path: Path) -> None:
