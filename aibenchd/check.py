@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from aibenchd import credentials, errors, loading, planning, plugins, settings, yamlfile
+from aibenchd.api import server
 from aibenchd.build import script
 from aibenchd.devices import base as device
 from aibenchd.devices import metering
@@ -29,6 +30,7 @@ REMOTE_DEADLINE = 30.0  # seconds
 LOOKS_AT_ONCE = 64  # at devices and remotes
 NOWHERE = Path(os.devnull)  # below which nothing is kept
 PUBLIC = {"known_hosts_file"}  # keys of credential files that everyone may read
+ONE_LINE = {"token_file", "url_file"}  # keys of those that hold nothing else
 
 T = TypeVar("T")
 Look: TypeAlias = Callable[[], Awaitable[Sequence[errors.Fault]]]  # at one thing outside
@@ -104,9 +106,8 @@ async def warnings(path: Path) -> tuple[errors.Fault, ...]:
 def _warnings(path: Path) -> tuple[errors.Fault, ...]:
     chosen = settings.load(path)
     fault = yamlfile.load(path).fault
-    named = _files_named_as_credentials(fault, chosen, path.parent)
     unguarded = (fault(key_path, message) for key_path, message in loading.unguarded(chosen))
-    return (*_nothing_to_do(fault, chosen), *unguarded, *named, *catalog.load(chosen).warnings)
+    return (*_nothing_to_do(fault, chosen), *unguarded, *_of_systemd(fault, chosen), *catalog.load(chosen).warnings)
 
 
 def _nothing_to_do(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterator[errors.Fault]:
@@ -119,12 +120,13 @@ def _nothing_to_do(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterato
         )
 
 
-def _files_named_as_credentials(fault: catalog.AtPlace, chosen: settings.Settings, directory: Path) -> Iterator[errors.Fault]:
+def _of_systemd(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterator[errors.Fault]:
+    """Secrets that only the unit can see, and that a daemon which is started by hand does not have."""
     for key_path, file in settings.credential_files(chosen):
-        if file.parent == Path() and "CREDENTIALS_DIRECTORY" not in os.environ and (directory / file).is_file():
-            yield fault(
-                key_path, f"'{file}' has no slash, so it is a systemd credential; for the file of that name here write ./{file}"
-            )
+        if file.parent == Path() and "CREDENTIALS_DIRECTORY" not in os.environ:
+            reason = f"'{file}' has no slash, so it is a systemd credential, and cannot be looked at from here"
+            unit = f"under systemd the unit needs a line LoadCredential={file}:PATH"
+            yield fault(key_path, f"{reason}; {unit}; for a file beside the configuration, write ./{file}")
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
@@ -149,18 +151,30 @@ def _credentials(fault: catalog.AtPlace, chosen: settings.Settings) -> Iterator[
         if file.parent == Path() and "CREDENTIALS_DIRECTORY" not in os.environ:
             continue  # a systemd credential, which only the unit can see
         try:
-            _readable(credentials.path_of(file), secret=key_path[-1] not in PUBLIC)
+            _look_at(key_path, file)
         except (errors.CredentialError, OSError) as error:
             reason = f"{file}: cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
             yield fault(key_path, reason)
 
 
+def _look_at(key_path: yamlfile.KeyPath, file: Path) -> None:
+    if tuple(key_path) == ("dashboard", "token_file"):
+        server.dashboard_token(file)
+    elif key_path[-1] in ONE_LINE:
+        credentials.read(file)
+    else:
+        _readable(credentials.path_of(file), secret=key_path[-1] not in PUBLIC)
+
+
 def _readable(path: Path, *, secret: bool) -> None:
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
         raise errors.CredentialError(f"'{path}' is no regular file")
-    if secret and mode & stat.S_IRWXO:
-        raise errors.CredentialError(f"'{path}' is open to all users of this host ({mode & 0o777:04o}); run 'chmod o= {path}'")
+    if secret and found.st_mode & stat.S_IRWXO:
+        mode = f"{found.st_mode & 0o777:04o}"
+        raise errors.CredentialError(f"'{path}' is open to all users of this host ({mode}); run 'chmod o= {path}'")
+    if secret and not found.st_size:
+        raise errors.CredentialError(f"'{path}' {credentials.EMPTY}")
     path.open("rb").close()
 
 

@@ -12,6 +12,7 @@ import pydantic
 from aibenchd import errors, redaction
 
 SIZE_LIMIT = 64 << 10  # bytes
+EMPTY = "is empty; write the secret into it"
 
 
 def _beside(value: Any, info: pydantic.ValidationInfo) -> Any:
@@ -58,7 +59,9 @@ def read(source: Path) -> str:
         raise errors.CredentialError(f"'{path}' cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise errors.CredentialError(f"'{path}' should hold the secret as UTF-8 text, and holds other bytes") from error
-    if not secret or not secret.isprintable():
+    if not secret:
+        raise errors.CredentialError(f"'{path}' {EMPTY}")
+    if not secret.isprintable():
         raise errors.CredentialError(f"'{path}' should hold the secret in one line, and holds {len(secret.splitlines())}")
     redaction.register(secret)
     return secret

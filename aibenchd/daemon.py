@@ -35,6 +35,7 @@ from aibenchd import (
     settings,
     stations,
     systemd,
+    yamlfile,
 )
 from aibenchd.api import server
 from aibenchd.measure import worker
@@ -107,7 +108,7 @@ class Daemon:
 
         Raises:
             StoreError: it cannot begin.
-            ExceptionGroup: as well, of SocketError and CredentialError.
+            ExceptionGroup: as well, of SocketError, and of InvalidFileError where the dashboard's token is not usable.
         """
         leave_trials_alone(self._loaded.settings)
         async with store.opened(self.directory / "journal.db", self.events) as self.store, anyio.create_task_group() as tasks:
@@ -358,7 +359,11 @@ class Daemon:
     async def _listen(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         path = server.default_path(self._loaded.settings.status, self.directory, os.environ)
         house = server.House(self.store, self.board, self.events, lambda: self._loaded.settings, self, self.directory, self.kept)
-        await server.serve(house, path, task_status=task_status)
+        try:
+            await server.serve(house, path, task_status=task_status)
+        except errors.CredentialError as error:
+            document = await anyio.to_thread.run_sync(yamlfile.load, self.path)
+            raise errors.InvalidFileError([document.fault(("dashboard", "token_file"), str(error))]) from error
 
     async def _signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:

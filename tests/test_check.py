@@ -331,7 +331,7 @@ async def test_secrets_must_be_readable_and_private(lab: Path, monkeypatch: pyte
     assert found.keys() == {"repositories[0].credentials.ssh_key_file", "sinks[0].token_file", "sinks[1].token_file"}
     assert "is open to all users of this host (0644); run 'chmod o=" in found["repositories[0].credentials.ssh_key_file"]
     assert "No such file" in found["sinks[0].token_file"]
-    assert "is no regular file" in found["sinks[1].token_file"]
+    assert "Is a directory" in found["sinks[1].token_file"]
 
 
 async def test_a_systemd_credential_is_looked_for_where_systemd_puts_it(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,19 +342,33 @@ async def test_a_systemd_credential_is_looked_for_where_systemd_puts_it(lab: Pat
     assert "No such file" in message
 
 
-async def test_a_file_beside_the_configuration_that_is_named_as_a_credential_is_a_warning(
-    lab: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_systemd_credential_that_cannot_be_looked_at_is_a_warning(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    (lab / "chat-token").touch(0o600)
+    (lab / "chat-token").write_text("a-token")
+    (lab / "chat-token").chmod(0o600)
     sinks = [
         {"name": name, "kind": "http", "url": "https://example.org", "token_file": file}
         for name, file in (("a", "chat-token"), ("b", "./chat-token"), ("c", "from-systemd"))
     ]
     assert await faults(lab, sinks=sinks) == []
-    (warning,) = await check.warnings(lab / "aibenchd.yaml")
-    assert warning.key == "sinks[0].token_file"
-    assert "write ./chat-token" in warning.message
+    warnings = {fault.key: fault.message for fault in await check.warnings(lab / "aibenchd.yaml")}
+    assert warnings.keys() == {"sinks[0].token_file", "sinks[2].token_file"}
+    assert "for a file beside the configuration, write ./chat-token" in warnings["sinks[0].token_file"]
+    assert "under systemd the unit needs a line LoadCredential=from-systemd:PATH" in warnings["sinks[2].token_file"]
+
+
+async def test_a_secret_that_is_refused_when_it_is_used_is_a_fault(lab: Path) -> None:
+    for name, text in (("empty", ""), ("blank", "\n"), ("short", "guess"), ("hosts", "")):
+        (lab / name).write_text(text)
+        (lab / name).chmod(0o600)
+    repositories = [{**ENGINE, "credentials": {"ssh_key_file": "./empty", "known_hosts_file": "./hosts"}}]
+    sinks = [{"name": "a", "kind": "http", "url": "https://example.org", "token_file": "./blank"}]
+    dashboard = {"listen": "127.0.0.1:0", "token_file": "./short"}
+    found = dict(await faults(lab, repositories=repositories, sinks=sinks, dashboard=dashboard))
+    assert found.keys() == {"repositories[0].credentials.ssh_key_file", "sinks[0].token_file", "dashboard.token_file"}
+    assert found["repositories[0].credentials.ssh_key_file"] == f"'{lab}/empty' is empty; write the secret into it"
+    assert found["sinks[0].token_file"] == f"'{lab}/blank' is empty; write the secret into it"
+    assert "fewer than 16 characters can be guessed" in found["dashboard.token_file"]
 
 
 @pytest.mark.parametrize(

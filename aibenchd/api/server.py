@@ -165,13 +165,23 @@ async def serve(house: House, path: Path, *, task_status: anyio.abc.TaskStatus[N
 
 @contextlib.contextmanager
 def _dashboard(chosen: configuration.DashboardSettings) -> Iterator[Dashboard]:
-    token = credentials.read(chosen.token_file) if chosen.token_file else ""
-    if token and len(token) < TOKEN_LEAST:
-        raise errors.CredentialError(
-            f"{chosen.token_file}: fewer than {TOKEN_LEAST} characters can be guessed; make a token by 'openssl rand -hex 24'"
-        )
+    token = dashboard_token(chosen.token_file) if chosen.token_file else ""
     with tcp_socket("dashboard.listen", chosen.listen) as listening:
         yield Dashboard(listening, token)
+
+
+def dashboard_token(source: Path) -> str:
+    """What people sign in with at the dashboard. Blocking.
+
+    Raises:
+        CredentialError: it cannot be read, or can be guessed.
+    """
+    token = credentials.read(source)
+    if len(token) < TOKEN_LEAST:
+        raise errors.CredentialError(
+            f"{source}: fewer than {TOKEN_LEAST} characters can be guessed; make a token by 'openssl rand -hex 24'"
+        )
+    return token
 
 
 def default_path(settings: configuration.StatusSettings, state_directory: Path, environment: Mapping[str, str]) -> Path:

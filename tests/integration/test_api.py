@@ -95,6 +95,20 @@ def test_what_it_cannot_begin_with_is_said_in_one_line(tmp_path: Path, word: str
     assert word in done.stderr
 
 
+@pytest.mark.parametrize(("source", "said"), [("from-systemd", "CREDENTIALS_DIRECTORY is not set"), ("./empty", "is empty")])
+def test_a_token_that_it_cannot_begin_with_is_named_by_file_line_and_key(tmp_path: Path, source: str, said: str) -> None:
+    path = tmp_path / "aibenchd.yaml"
+    (tmp_path / "empty").touch(0o600)
+    text = f"version: 1\nstate_directory: {tmp_path}/state\ndashboard:\n  listen: 127.0.0.1:0\n  token_file: {source}\n"
+    path.write_text(text)
+    argv = [sys.executable, "-m", "aibenchd", "serve", str(path)]
+    environment = {name: value for name, value in os.environ.items() if name != "CREDENTIALS_DIRECTORY"}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=DEADLINE)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{path}:5:3: dashboard.token_file: ")
+    assert said in line
+
+
 def test_a_daemon_is_asked_and_told(running: Running) -> None:
     status = running.ask_json("status")
     assert [device["name"] for device in status["devices"]] == ["lab-host"]
