@@ -67,6 +67,7 @@ class Framework(abc.ABC):
     # What can be asked for -> the evidence by which a trial proves that it ran. Empty: it does not say; what a selection or a
     # device names is asked for, and the program has to state it (STATED), and is believed. Without evidence a trial failed.
     backends: ClassVar[Mapping[str, str]] = {}
+    line: ClassVar[str] = ""  # what a program prints for a sample, shown where none could be read; empty: nothing is shown
 
     @abc.abstractmethod
     def commands(self, benchmark: model.Benchmark, place: Place) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from aibenchd.frameworks import base, legacy, observer, placeholders
 
 class Caffe2(base.Framework):
     name: ClassVar[str] = "caffe2"
+    line: ClassVar[str] = observer.CAFFE2 + observer.LINE
     backends: ClassVar[Mapping[str, str]] = {
         "cpu": "operators on the device CPU; which library computes is what the network names, else Caffe2's choice",
         "mkl": "MKL's own log of the routines that were called (MKL_VERBOSE), with no engine named in the network",

@@ -11,6 +11,7 @@ from aibenchd.frameworks import base, observer, placeholders
 
 class Generic(base.Framework):
     name: ClassVar[str] = "generic"
+    line: ClassVar[str] = observer.PYTORCH + observer.LINE
     backends: ClassVar[Mapping[str, str]] = {}  # a program has to state NET backend, and is believed
 
     def commands(self, benchmark: model.Benchmark, place: base.Place) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from aibenchd.frameworks import base, gathering
 PYTORCH = "PyTorchObserver "
 CAFFE2 = "Caffe2Observer "
 BACKEND = "NET backend"
+LINE = '{"type": "NET", "metric": "latency", "unit": "us", "values": [812.0, 809.5]}'  # after an identifier
 
 _DECODER = json.JSONDecoder(parse_int=float)  # a float: an integer of ten thousand digits must not cost time
 

@@ -13,6 +13,7 @@ NETWORK = ("network", "model", "graph")  # keys of the file that holds the netwo
 
 class OnnxRuntime(base.Framework):
     name: ClassVar[str] = "onnxruntime"
+    line: ClassVar[str] = observer.PYTORCH + observer.LINE
     backends: ClassVar[Mapping[str, str]] = {
         "cpu": "nodes that the CPUExecutionProvider executed, by ONNX Runtime's profile of a run",
         "xnnpack": "nodes that the XnnpackExecutionProvider executed, by ONNX Runtime's profile of a run",

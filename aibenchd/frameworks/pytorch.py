@@ -13,6 +13,7 @@ NETWORK = ("network", "model")  # keys of the file that holds the network, where
 
 class PyTorch(base.Framework):
     name: ClassVar[str] = "pytorch"
+    line: ClassVar[str] = observer.PYTORCH + observer.LINE
     backends: ClassVar[Mapping[str, str]] = {
         "cpu": "operators, by the profiler, and no kernel on a GPU beside them; which library computed is left to PyTorch",
         "onednn": "oneDNN's own log of the primitives that it executed (torch.backends.mkldnn.verbose)",

@@ -27,7 +27,7 @@ RERUNS = 1_000  # repeats of one trial at most, where a program prints one recor
 LOG_BOUND = 256 << 10  # characters kept of what a trial printed
 PARSED_AT_ONCE = 64 << 10  # characters; more would hold up the event loop
 SHELL_WORDS = re.compile(r"[^\w@%+=:,./~\"' -]")  # a command without any of these needs no shell
-PROTOCOL = "; see its protocol in the README"
+UNREAD = "the program printed no sample that could be read"
 WRONG = "wrong output"  # how the reason of a trial begins whose outputs are not the golden ones
 
 log = structlog.get_logger()
@@ -61,7 +61,8 @@ async def run(sides: placing.Sides, device: devices.DeviceSettings, placed: plac
     energy = {one.key: one for one in _energy(running.energies)}
     decided_on = {**running.series, **(energy if placed.benchmark.metric == "power" else {})}
     unread = _mismatch(placed.variant, placed.framework, running.backend) or _emptiness(decided_on, placed.benchmark)
-    reason = reason or _explained(unread, running.completed)
+    line = "" if "converter" in placed.benchmark.model else placed.framework.line
+    reason = reason or _explained(unread, running.completed, line)
     measured = {**running.series, **running.errors, **energy}
     wrong = "" if reason else running.wrong()
     trial = model.Trial(
@@ -306,7 +307,7 @@ def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -
         )
     outputs_alone = benchmark.metric == "error"  # which may have nothing to be laid beside before the other arm has run
     if not outputs_alone and not any(one.values for one in series.values()):
-        return f"the program printed no sample that could be read{PROTOCOL}"
+        return UNREAD
     if benchmark.metric == "delay" and (decisive is None or decisive.key != model.NETWORK):
         return f"the program printed no {model.NETWORK!r}, which the metric 'delay' is decided on"
     bad = next((one for one in series.values() if not all(map(math.isfinite, one.values))), None)
@@ -321,10 +322,15 @@ def _emptiness(series: Mapping[str, model.Series], benchmark: model.Benchmark) -
     return ""
 
 
-def _explained(reason: str, completed: Sequence[devices.Completed]) -> str:
-    """Why what was printed is of no use, with what the device has to say of it, which is nearer than what we advise."""
+def _explained(reason: str, completed: Sequence[devices.Completed], line: str) -> str:
+    """Why what was printed is of no use, with what the device has to say of it, which is nearer than what we advise.
+
+    Args:
+        line: that could have been read; empty where none is known.
+    """
     notes = dict.fromkeys(note for one in completed for note in one.notes)
-    return "; ".join((reason.removesuffix(PROTOCOL), *notes)) if reason and notes else reason
+    advice = [f"expected a line such as {line}"] if reason == UNREAD and line else []
+    return "; ".join((reason, *(notes or advice))) if reason else ""
 
 
 def _outcome(completed: Sequence[devices.Completed], reason: str) -> model.Outcome:

@@ -89,9 +89,16 @@ def test_what_could_not_be_read_says_what_the_device_has_to_say_of_it() -> None:
     notes = ("metrics: no row that was printed matches 'took'",)
     ran = [base.Completed(base.Ending.EXITED, 0, "", "", 1.0, notes=notes)] * 2
     empty = trial._emptiness({}, model.Benchmark({"name": "net"}, {"identifier": "net", "metric": "delay"}))
-    assert trial._explained(empty, ran) == f"the program printed no sample that could be read; {notes[0]}"
-    assert trial._explained(empty, []) == empty
-    assert trial._explained("", ran) == ""
+    assert trial._explained(empty, ran, generic.Generic.line) == f"the program printed no sample that could be read; {notes[0]}"
+    assert trial._explained("", ran, generic.Generic.line) == ""
+
+
+def test_what_could_not_be_read_shows_a_line_that_can_be() -> None:
+    benchmark = model.Benchmark({"name": "net"}, {"identifier": "net", "metric": "delay"})
+    said = trial._explained(trial._emptiness({}, benchmark), [], generic.Generic.line)
+    head, _, line = said.partition("; expected a line such as ")
+    assert head == "the program printed no sample that could be read"
+    assert [(one.key, one.values) for one in generic.Generic().parse(line, benchmark).series] == [(model.NETWORK, (812.0, 809.5))]
 
 
 @pytest.mark.parametrize("watts", [(), (0.0,)])
