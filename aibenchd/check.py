@@ -6,6 +6,7 @@ import functools
 import grp
 import os
 import pwd
+import re
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -258,7 +259,13 @@ async def _files(chosen: settings.Settings, found: catalog.Catalog) -> AsyncIter
 
 def _told(fault: catalog.AtPlace, key_path: yamlfile.KeyPath, message: str, *keys: str | int) -> errors.Fault:
     """A fault at a key of a repository or a device, on one line whatever a tool said."""
-    return fault((*key_path, *keys), " ".join(message.split()))
+    return fault((*key_path, *keys), _one_line(message))
+
+
+def _one_line(message: str) -> str:
+    """Several lines that a tool wrote, as clauses of one; after a colon or a comma it goes on as it is."""
+    lines = (" ".join(line.split()) for line in message.splitlines())
+    return re.sub(r"(?<=[:,]);", "", re.sub(r"[.;]?\n", "; ", "\n".join(line for line in lines if line)))
 
 
 async def _together(looks: Iterable[Look]) -> list[errors.Fault]:

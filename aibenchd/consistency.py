@@ -96,7 +96,7 @@ def _kinds(value: dict[str, Any]) -> Iterator[Finding]:
     for key_path, group, kind in named:
         known = plugins.names(group)
         if isinstance(kind, str) and kind not in known:
-            yield key_path, f"{faults.quoted(kind)} is none of the installed {group}; {faults.suggestion(kind, known)}"
+            yield key_path, f"{faults.quoted(kind)} is none of the installed kinds of {group}; {faults.suggestion(kind, known)}"
 
 
 def _named(value: dict[str, Any], section: str, key: str) -> set[str]:

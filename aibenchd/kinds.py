@@ -35,7 +35,7 @@ def check(group: str, kind: str) -> None:
     """Raises UnknownKindError where no installed package offers such a kind."""
     if kind not in plugins.names(group):
         known = faults.suggestion(kind, plugins.names(group))
-        raise errors.UnknownKindError(f"{faults.quoted(kind)} is none of the installed {group}; {known}")
+        raise errors.UnknownKindError(f"{faults.quoted(kind)} is none of the installed kinds of {group}; {known}")
 
 
 def validator(base: type[pydantic.BaseModel], group: str) -> pydantic.WrapValidator:

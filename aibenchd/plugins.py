@@ -23,7 +23,7 @@ def load(group: str, kind: str) -> type:
     """
     points = importlib.metadata.entry_points(group=f"aibenchd.{group}", name=kind)
     if not points:
-        raise errors.UnknownKindError(f"{kind!r} is none of the installed {group}: {', '.join(names(group)) or 'none'}")
+        raise errors.UnknownKindError(f"{kind!r} is none of the installed kinds of {group}: {', '.join(names(group)) or 'none'}")
     try:
         loaded: type = next(iter(points)).load()
     except Exception as error:  # another's module may raise anything

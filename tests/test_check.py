@@ -357,6 +357,17 @@ async def test_a_systemd_credential_that_cannot_be_looked_at_is_a_warning(lab: P
     assert "under systemd the unit needs a line LoadCredential=from-systemd:PATH" in warnings["sinks[2].token_file"]
 
 
+async def test_what_git_says_on_several_lines_is_one_line_that_can_be_read(lab: Path) -> None:
+    (lab / "empty").mkdir()
+    ((key, message),) = await faults(lab, repositories=[{**ENGINE, "url": "./empty"}])
+    assert key == "repositories[0].url"
+    assert "does not appear to be a git repository; fatal: Could not read from remote repository; Please make sure" in message
+
+
+def test_lines_that_go_on_are_joined_without_a_break() -> None:
+    assert check._one_line("none of 2:\n  a is  gone.\n\n  b is gone,\nas is c.") == "none of 2: a is gone; b is gone, as is c."
+
+
 async def test_a_secret_that_is_refused_when_it_is_used_is_a_fault(lab: Path) -> None:
     for name, text in (("empty", ""), ("blank", "\n"), ("short", "guess"), ("hosts", "")):
         (lab / name).write_text(text)

@@ -167,7 +167,7 @@ FAULTS = [
         "devices:\n- {name: a, kind: lokal}",
         2,
         "devices[0].kind",
-        "'lokal' is none of the installed devices; did you mean 'local'?",
+        "'lokal' is none of the installed kinds of devices; did you mean 'local'?",
     ),
     ("devices:\n- {name: a,\n   kind: local, cpu: [1]}", 3, "devices[0].cpu", "is no key here; did you mean 'cpus'?"),
     ("devices: [{kind: local, name: a, host: b}]", 1, "devices[0].host", "is no key here; it belongs to the kinds ssh, ssh-gpu"),
@@ -200,7 +200,7 @@ FAULTS = [
         "sinks: [{name: a, kind: http, url: 'http://x', format: xml}]",
         1,
         "sinks[0].format",
-        "none of the installed formats; known: ",
+        "none of the installed kinds of formats; known: ",
     ),
     ("sinks: [{name: a, kind: http, url: 'http://x', format: {kind: otpl}}]", 1, "sinks[0].format.kind", "did you mean 'otlp'?"),
     (
@@ -439,7 +439,7 @@ def test_a_kind_that_cannot_be_imported_is_a_fault(tmp_path: Path) -> None:
     broken, absent, unknown = done.stdout.splitlines()
     assert broken == "2 devices[0].kind 'broken' of devices cannot be imported: ZeroDivisionError: division by zero"
     assert absent.startswith("3 devices[1].kind 'absent' of devices cannot be imported: ModuleNotFoundError")
-    assert unknown.startswith("4 devices[2].kind 'brokn' is none of the installed devices; did you mean 'broken'?")
+    assert unknown.startswith("4 devices[2].kind 'brokn' is none of the installed kinds of devices; did you mean 'broken'?")
 
 
 def test_a_format_says_which_package_it_lacks(tmp_path: Path) -> None:

@@ -172,5 +172,5 @@ def test_without_the_package_the_kinds_are_unknown(made: lab.Lab, monkeypatch: p
     monkeypatch.delenv("PYTHONPATH")
     status, said = aibenchd(made, "check", "aibenchd.yaml")
     assert status == 1
-    assert "'wrapped' is none of the installed devices" in said
-    assert "'ncnn' is none of the installed frameworks" in said
+    assert "'wrapped' is none of the installed kinds of devices" in said
+    assert "'ncnn' is none of the installed kinds of frameworks" in said

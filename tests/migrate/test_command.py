@@ -269,7 +269,7 @@ DEEP = '{"a":' * 100_000  # past what a reader of JSON goes into
         (f"{BASE} --step 0.5 --repo_dir engine", "--step: expected a whole number, not '0.5'"),
         (f"{BASE} --timeout 0", "--timeout: experiment.timeout: expected a duration of at least 1ms"),
         (f"{BASE} --timeout nan", "--timeout: expected a number from 0"),
-        (f"{BASE} --repo_dir engine --repo svn", "--repo: repositories[0].kind: 'svn' is none of the installed repositories"),
+        (f"{BASE} --repo_dir engine --repo svn", "--repo: repositories[0].kind: 'svn' is none of the installed kinds"),
         (f"{BASE} -p android -d X --set_freq 1.2GHz", "--set_freq: devices[0].conditioning.frequency: expected max"),
         (f"{BASE} --string_map nothere.json", "--string_map: expected a file: "),
         (f"{BASE} --string_map '{{a}}'", "--string_map: expected a JSON object: "),

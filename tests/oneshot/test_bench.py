@@ -130,7 +130,7 @@ def test_outputs_are_held_against_the_golden_ones(at_desk: desk.Desk) -> None:
         (("--program", "none"), 1, "none: there is no such program"),
         (("--program", "data"), 1, "data: is not executable"),
         (("--control", "engine"), 1, "--control without --program"),
-        (("--program", "engine", "--framework", "none"), 1, "'none' is none of the installed frameworks"),
+        (("--program", "engine", "--framework", "none"), 1, "'none' is none of the installed kinds of frameworks"),
         (("--program", "engine", "--framework", "pytorch"), 1, "the specification is for generic; see --framework"),
         (("--program", "engine", "-d", "x@"), 1, "device x: host:"),
         (("--program", "engine", "--set-freq", "fast"), 1, "--set-freq: frequency:"),

@@ -278,7 +278,7 @@ async def test_proxy_is_used_where_one_is_named(receiver: receivers.Receiver, ma
         ({"url": "https://host/x?access_token=hunter2"}, "token_file"),
         ({"url": "https://host/x|perf"}, "no categories"),
         ({"url": "https://host/x", "format": "faipep"}, "category"),
-        ({"url": "https://host/x", "format": "xml"}, "none of the installed formats"),
+        ({"url": "https://host/x", "format": "xml"}, "none of the installed kinds of formats"),
         ({"url": "https://host/x", "headers": {"Authorization": "hunter2"}}, "token_file"),
         ({"url": "https://host/x", "headers": {"X-Token": "Bearer hunter2"}}, "token_file"),
         ({"url": "https://host/x", "headers": {"X Y": "z"}}, "X Y"),

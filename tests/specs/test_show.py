@@ -154,7 +154,7 @@ def test_odd_files_are_shown_with_warnings(tmp_path: Path, capsys: pytest.Captur
         ('{"model": {"name": "net", "framework": "generic"}, "tests": [{"metric": "delay"}]}', "net: does not say what to run"),
         (
             '{"model": {"name": "net", "framework": "nothing"}, "tests": [{"metric": "delay"}]}',
-            "none of the installed frameworks",
+            "none of the installed kinds of frameworks",
         ),
         (
             '{"model": {"name": "n", "x": "{y}", "y": "{x}"}, "tests": [{"metric": "delay", "command": "{x}"}]}',
