@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -519,13 +519,16 @@ def _directory(path: Path) -> Path:
 
 
 def without(document: yamlfile.Document, found: Iterable[errors.Fault]) -> tuple[Settings, Mapping[str, tuple[int, ...]]]:
-    """What of a file with faults can be looked at all the same: the repositories, devices, selections and sinks without any.
+    """What of a file with faults can be looked at all the same: the repositories, devices, selections and sinks without any,
+    and repositories whose faults are of keys that say nothing of how they are reached, without these keys.
 
     Returns:
         These alone, and by section their places in the file.
     """
     value = document.value if isinstance(document.value, dict) else {}
-    faulty = {match.group() for fault in found if (match := _ITEM.match(fault.key))}
+    keys = [fault.key for fault in found]
+    aside = {match.group() for key in keys if (match := _ASIDE.match(key))}
+    faulty = {match.group() for key in keys if not _ASIDE.match(key) and (match := _ITEM.match(key))}
     devices = () if "run" in faulty else ("devices",)  # whose programs run as that says
     sections = ("repositories", *devices, "benchmarks", "sinks")
     places = {
@@ -534,11 +537,19 @@ def without(document: yamlfile.Document, found: Iterable[errors.Fault]) -> tuple
         if isinstance(value.get(key), list) and key not in faulty
     }
     part = {key: value[key] for key in ("state_directory", "run") if key in value and key not in faulty}
-    part |= {key: [value[key][place] for place in of_section] for key, of_section in places.items()}
+    part |= {key: [_less(value[key][place], f"{key}[{place}]", aside) for place in kept] for key, kept in places.items()}
     return _validated(part, _directory(Path(document.file))), places
 
 
+def _less(item: Any, at: str, aside: Collection[str]) -> Any:
+    """An entry without those of its keys that are set aside."""
+    return {key: value for key, value in item.items() if f"{at}.{key}" not in aside} if isinstance(item, dict) else item
+
+
 _ITEM = re.compile(r"\w+(\[[0-9]+\])?")  # of a fault's key
+_ASIDE = re.compile(
+    r"repositories\[[0-9]+\]\.(poll_interval|start_at|step|min_run_interval|paths|baseline|backlog|priority|submodules|large_files)\b"
+)
 
 Value = TypeVar("Value")
 

@@ -92,6 +92,16 @@ async def test_what_a_fault_of_the_file_does_not_touch_is_looked_at_all_the_same
     assert found["repositories[1].url"].startswith("cannot be reached")
 
 
+async def test_a_remote_is_looked_at_though_a_key_that_says_nothing_of_it_is_wrong(lab: Path) -> None:
+    gone = {**ENGINE, "url": "./gone"}
+    repositories = [{**gone, "poll_interval": 10}, {**gone, "name": "far", "credentialz": {}, "baseline": 5}]
+    found = dict(await faults(lab, repositories=repositories))
+    assert found.keys() == {
+        *("repositories[0].poll_interval", "repositories[0].url"),
+        *("repositories[1].credentialz", "repositories[1].baseline"),  # it may be that it is reached by what was misspelt
+    }
+
+
 async def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
     (fault,) = await check.check(tmp_path / "absent.yaml")
     assert "No such file" in fault.message
