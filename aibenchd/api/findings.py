@@ -43,7 +43,7 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
             str(item["id"]),
             item["state"],
             item["triage"],
-            experiments.ended(item),
+            _word(item),
             screen.interval(item),
             item["device"],
             item["backend"],
@@ -64,10 +64,10 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
 def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what and where, how sure, since which commit, and what it is made of."""
     shown = answer["verdict"] if answer["confirmed"] else "dim"
-    out.line(f"finding {answer['id']}: {answer['state']}, {experiments.ended(answer)} {screen.interval(answer)}", shown)
+    out.line(f"finding {answer['id']}: {answer['state']}, {_word(answer)} {screen.interval(answer)}", shown)
     out.facts([(name, answer[name]) for name in FACTS])
     out.facts([("reason", answer["reason"]), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
-    first = f"experiment {answer['suspect']} {screen.interval(answer['first_seen'])}"
+    first = f"experiment {answer['suspect']}, {experiments.ended(answer)} {screen.interval(answer['first_seen'])}"
     out.facts([("first seen in", first.rstrip()), ("verified in", _again(answer))])
     if answer["evidence"] is not None:
         odds = math.exp(min(answer["evidence"], LARGEST))
@@ -82,6 +82,13 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     for item in answer["seen_again"]:
         out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: screen.SHORT]} {screen.interval(item)}")
     _further(out, answer)
+
+
+def _word(finding: dict[str, Any]) -> str:
+    """How it ended. A verdict is the first look's: it does not go with a second look's interval that holds zero."""
+    low, high = finding["low"], finding["high"]
+    holds_zero = None not in (low, high) and low <= 0 <= high
+    return "inconclusive" if finding["verify"] and not finding["confirmed"] and holds_zero else experiments.ended(finding)
 
 
 def _further(out: screen.Screen, answer: dict[str, Any]) -> None:

@@ -50,3 +50,17 @@ def test_what_a_search_says_is_labelled_and_its_commits_have_subjects(capsys: py
     told = capsys.readouterr().out
     assert "  by the search, aaaaaaaaaaaa: " in told
     assert "   90.0% aaaaaaaaaaaa Add\n   10.0% bbbbbbbbbbbb\n" in told
+
+
+@pytest.mark.parametrize(
+    ("own", "word"),
+    [
+        ({}, "inconclusive"),
+        ({"low": 0.02}, "regressed"),
+        ({"confirmed": True}, "regressed"),
+        ({"verify": None}, "regressed"),
+    ],
+)
+def test_the_first_looks_verdict_does_not_go_with_a_second_interval_that_holds_zero(own: dict[str, Any], word: str) -> None:
+    first = {"verdict": "regressed", "state": "decided", "run_type": "regression", "confirmed": False, "verify": 7}
+    assert findings._word(first | {"low": -0.07, "high": 0.33} | own) == word
