@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from aibenchd.api import call, commandline, devices, experiments, findings, pages, requests, screen, waiting
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0
 BACKUP_SECONDS = 3700.0
+
+TRIAGE_NEEDS = {"accept": ("why",), "mute": ("until", "why")}  # options, by action
 
 
 def page(path: str, show: Callable[[screen.Screen, dict[str, Any]], None]) -> Callable[[commandline.Call], int]:
@@ -39,9 +42,26 @@ def triage(action: str) -> Callable[[commandline.Call], int]:
     def done(asked: commandline.Call) -> int:
         (finding,) = asked.arguments
         body = {name: asked.option(name) for name in asked.command.options if asked.flag(name)}
+        _check_triage(action, body)
         return _told(asked, asked.daemon.post(f"/v1/findings/{call.quoted(finding)}/{action}", body))
 
     return done
+
+
+def _check_triage(action: str, body: dict[str, str | None]) -> None:
+    """Whether what it needs is given, in the words of the command line.
+
+    Raises:
+        commandline.Misuse: it is not, or the day is none.
+    """
+    for name in TRIAGE_NEEDS.get(action, ()):
+        if name not in body:
+            raise commandline.Misuse(f"--{name}: is required; see 'aibenchctl {action} --help'")
+    until = body.get("until")
+    try:
+        datetime.fromisoformat(until or "2031-01-15")
+    except ValueError:
+        raise commandline.Misuse(f"--until: expected a day, such as 2031-01-15, not {until!r}") from None
 
 
 def order(path: str) -> Callable[[commandline.Call], int]:

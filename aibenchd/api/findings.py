@@ -15,6 +15,7 @@ LARGEST = 700.0  # logarithm of a number that a float holds
 OPERATORS = 10  # that are listed
 RUNNING = "running"  # the state of a search that goes on
 BAR = 20  # characters
+ALIKE = 0.01  # relative difference of probabilities between which none stands out
 LEAST_SHOWN = 0.005  # probability of a commit that is listed
 
 
@@ -42,7 +43,7 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
             str(item["id"]),
             item["state"],
             item["triage"],
-            experiments.ended(item),
+            _word(item),
             screen.interval(item),
             item["device"],
             item["backend"],
@@ -63,16 +64,17 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
 def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what and where, how sure, since which commit, and what it is made of."""
     shown = answer["verdict"] if answer["confirmed"] else "dim"
-    out.line(f"finding {answer['id']}: {answer['state']}, {experiments.ended(answer)} {screen.interval(answer)}", shown)
+    out.line(f"finding {answer['id']}: {answer['state']}, {_word(answer)} {screen.interval(answer)}", shown)
     out.facts([(name, answer[name]) for name in FACTS])
     out.facts([("reason", answer["reason"]), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
-    first = f"experiment {answer['suspect']} {screen.interval(answer['first_seen'])}"
+    first = f"experiment {answer['suspect']}, {experiments.ended(answer)} {screen.interval(answer['first_seen'])}"
     out.facts([("first seen in", first.rstrip()), ("verified in", _again(answer))])
     if answer["evidence"] is not None:
         odds = math.exp(min(answer["evidence"], LARGEST))
         out.facts([("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
     _searching(out, answer)
-    _suspected(out, answer["culprits"] or {}, answer["commits"])
+    found = answer["culprits"] or {}
+    _suspected(out, {**found, "culprits": []} if _is_unmeasured(answer) else found, answer["commits"])
     _explained(out, answer["explained"] or {})
     _profiled(out, answer["profile"])
     for made in answer["triages"]:
@@ -80,6 +82,13 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     for item in answer["seen_again"]:
         out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: screen.SHORT]} {screen.interval(item)}")
     _further(out, answer)
+
+
+def _word(finding: dict[str, Any]) -> str:
+    """How it ended. A verdict is the first look's: it does not go with a second look's interval that holds zero."""
+    low, high = finding["low"], finding["high"]
+    holds_zero = None not in (low, high) and low <= 0 <= high
+    return "inconclusive" if finding["verify"] and not finding["confirmed"] and holds_zero else experiments.ended(finding)
 
 
 def _further(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -104,7 +113,7 @@ def _made(out: screen.Screen, made: dict[str, Any]) -> str:
 def _searching(out: screen.Screen, answer: dict[str, Any]) -> None:
     """How far a search is that goes on: how sure it is of the commits that it would name now, and what that took."""
     found = answer["culprits"] or {}
-    if answer["search"] != RUNNING or found.get("probability") is None:
+    if answer["search"] != RUNNING or found.get("probability") is None or _is_unmeasured(answer):
         return
     share = min(max(found["probability"], 0.0), 1.0)
     bar = "█" * round(share * BAR) + "░" * (BAR - round(share * BAR))
@@ -116,13 +125,14 @@ def _suspected(out: screen.Screen, found: dict[str, Any], commits: dict[str, Any
     """What each culprit is and did, the commits by their probability where there is more than one, and how the search ended."""
     for culprit in found.get("culprits", ()):
         if culprit.get("effect") is not None:
-            out.line(f"  {_named(culprit)}: {screen.interval({'estimate': culprit['effect'], **culprit})}")
+            out.line(f"  by the search, {_named(culprit)}: {screen.interval({'estimate': culprit['effect'], **culprit})}")
         for commit in (*culprit["commits"], *culprit.get("within", ())):
             if commit in commits:
                 out.line(f"    {commit[: screen.SHORT]} {commits[commit]['subject']} ({commits[commit]['author']})")
     likely = {commit: share for commit, share in (found.get("by_commit") or {}).items() if share >= LEAST_SHOWN}
     for commit, share in likely.items() if len(likely) > 1 else ():
-        out.line(f"  {share:6.1%} {commit[: screen.SHORT]}")
+        subject = commits[commit]["subject"] if commit in commits else ""
+        out.line(f"  {share:6.1%} {commit[: screen.SHORT]} {subject}".rstrip())
     for merge in found.get("merges", ()):
         said = f"{merge['search']}; {merge['reason']}" if merge["reason"] else merge["search"]
         out.line(f"  inside merge {merge['commit'][: screen.SHORT]}, commits {merge['commits']}: {said}")
@@ -220,14 +230,26 @@ def _span(one: dict[str, Any], unit: str) -> str:
 def _culprits(finding: dict[str, Any]) -> str:
     """The commits at fault, each group with its probability; or how the search for them stands, and on how many devices."""
     found = finding["culprits"] or {}
+    if _is_unmeasured(finding):
+        return f"searching {found['commits']} commits, nothing measured yet"
     named = [f"{_named(culprit)} {culprit['probability']:.0%}" for culprit in found.get("culprits", ())]
     several = [f"on {len(found['devices'])} devices"] if len(found.get("devices", ())) > 1 else []
     stands = [] if finding["search"] in ("", "found") else [finding["search"]]
     return ", ".join([*stands, *named, *several]) if finding["search"] else ""
 
 
+def _is_unmeasured(finding: dict[str, Any]) -> bool:
+    """Whether a search goes on that has measured nothing, and to which all commits are alike: it has none to name."""
+    found = finding["culprits"] or {}
+    shares = (found.get("by_commit") or {}).values()
+    is_alike = not shares or math.isclose(min(shares), max(shares), rel_tol=ALIKE)
+    return finding["search"] == RUNNING and found.get("blocks") == 0 and is_alike
+
+
 def _whose(finding: dict[str, Any]) -> str:
     """Subject and author of the commit at fault, where one is named; of several the first, and how many more."""
+    if _is_unmeasured(finding):
+        return ""
     named = [culprit["commits"][-1] for culprit in (finding["culprits"] or {}).get("culprits", ())]
     known = [finding["commits"][commit] for commit in named if commit in finding["commits"]]
     if not known:

@@ -14,6 +14,8 @@ from aibenchd.store import paging, profiles, schema, triage, views
 
 _e, _p, _f = schema.experiments.c, schema.pairs.c, schema.findings.c
 
+LEAST_TOLD = 0.005  # probability of a commit of which more is told than its id
+
 _SIGHTINGS = (
     sa.select(sa.func.count())
     .where(schema.sightings.c.finding == _f.id)
@@ -82,12 +84,14 @@ def finding(connection: sa.Connection, number: int) -> paging.Item | None:
     _add_triages(connection, [item])
     sighted = sa.select(schema.sightings.c.experiment).where(schema.sightings.c.finding == number)
     seen_again = views.experiment_rows().where(_e.id.in_(sighted)).order_by(_e.id.desc())
+    found = item["culprits"] or {}
+    likely = {commit for commit, share in (found.get("by_commit") or {}).items() if share >= LEAST_TOLD}
     searched = views.experiment_rows().where(_e.finding == number).order_by(_e.id)
     return item | {
         "profile": profiles.of_finding(connection, number),
         "seen_again": paging.items_of(connection, seen_again.limit(paging.LIMIT)),
         "experiments": paging.items_of(connection, searched.limit(paging.LIMIT)),
-        "commits": views.commits(connection, item["repository"], _named(item["culprits"] or {})),
+        "commits": views.commits(connection, item["repository"], _named(found) | likely),
     }
 
 

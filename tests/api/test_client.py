@@ -594,7 +594,9 @@ async def test_a_finding_is_triaged_and_tells_who_did(full: statusd.Daemon) -> N
     code, told, _ = await ask(full, "acknowledge", "1", "--why", "looking into it")
     assert (code, told) == (0, "finding: 1\nstate: acknowledged\n")
     code, _, told = await ask(full, "accept", "1")
-    assert (code, "why: is required" in told) == (3, True)
+    assert (code, "--why: is required" in told) == (3, True)
+    code, _, told = await ask(full, "mute", "1", "--until", "tomorow", "--why", "the driver")
+    assert (code, "--until: expected a day, such as 2031-01-15, not 'tomorow'" in told) == (3, True)
     assert (await ask(full, "accept", "1", "--why", "worth it"))[0] == 0
     _, listed, _ = await ask(full, "findings", "--state", "accepted")
     assert re.search(r"^1 +accepted +", listed, re.MULTILINE)
