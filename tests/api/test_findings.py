@@ -26,3 +26,16 @@ def searched(**found: Any) -> dict[str, Any]:
 def test_a_search_that_goes_on_says_how_far_it_is(answer: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     findings._searching(screen.Screen(), answer)
     assert capsys.readouterr().out == said
+
+
+def test_of_rows_that_samples_do_not_tell_a_profile_shows_the_few_largest(capsys: pytest.CaptureFixture[str]) -> None:
+    counted = {"control": 9.0, "treatment": 5.0, "change": -4.0, "within": 7.0}
+    rows = [{"name": f"row{n}", "told": n == 0, **counted} for n in range(7)]
+    profile = {"per": "run", "profiler": "perf", "unit": "us", "rows": rows, "files": {}}
+    findings._profile(screen.Screen(), profile)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("row")] == [
+        "row0",
+        "row1",
+        "row2",
+        "row3",
+    ]
