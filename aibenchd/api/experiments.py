@@ -71,7 +71,7 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.facts([("decided on", answer["decided_on"])])
     out.facts([(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
     builds = [(arm, build) for arm, build in answer["builds"].items() if build]
-    out.facts([(f"{arm} build", f"{build['id']}, {build['state']}, {build['digest'][: screen.SHORT]}") for arm, build in builds])
+    out.facts([(f"{arm} build", _build(build)) for arm, build in builds])
     for lost in answer["excluded"]:
         trials = "1 trial of the {} does" if lost["trials"] == 1 else f"{lost['trials']} trials of the {{}} do"
         out.line(f"  {trials.format(lost['arm'])} not count, {lost['cause']}: {lost['reason']}")
@@ -81,6 +81,12 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     if answer["results"]:
         out.line()
         _results(out, answer["results"])
+
+
+def _build(build: dict[str, Any]) -> str:
+    """Which it is and what it holds; where it failed, what to read."""
+    held = f"'aibenchctl log build {build['id']}'" if build["state"] == "failed" else (build["digest"] or "")[: screen.SHORT]
+    return ", ".join(part for part in (str(build["id"]), build["state"], held) if part)
 
 
 def history(out: screen.Screen, answer: dict[str, Any]) -> None:

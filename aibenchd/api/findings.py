@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 FACTS = ("repository", "benchmark", "model", "device", "backend", "treatment", "control")
 LARGEST = 700.0  # logarithm of a number that a float holds
 OPERATORS = 10  # that are listed
+UNTOLD = 3  # rows of a profile, the largest, that samples do not tell
 RUNNING = "running"  # the state of a search that goes on
 BAR = 20  # characters
 ALIKE = 0.01  # relative difference of probabilities between which none stands out
@@ -183,7 +184,9 @@ def _profiled(out: screen.Screen, profile: dict[str, Any] | None) -> None:
 
 def _profile(out: screen.Screen, by: dict[str, Any]) -> None:
     """What one profiler says."""
-    largest = [{"unit": by["unit"], **one} for one in by["rows"][:OPERATORS]]
+    shown = [{"unit": by["unit"], **one} for one in by["rows"]]
+    told, untold = [one for one in shown if _is_told(one)], [one for one in shown if not _is_told(one)]
+    largest = [*told, *untold[:UNTOLD]][:OPERATORS]
     rows = [
         (
             one["name"],

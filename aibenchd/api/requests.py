@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 MEASURED = "measured"  # the verdict of what has one arm
 
 
+def stands(answer: dict[str, Any]) -> str:
+    """The state of a request; what was planned is done once none of its experiments waits or goes on."""
+    ended = answer.get("outcomes", {}).keys()
+    return "done" if answer["state"] == "planned" and ended and not ended & {"waiting", "open"} else str(answer["state"])
+
+
 def outcomes(answer: dict[str, Any]) -> str:
     """How the experiments of a request ended or stand, counted by words."""
     of_cells = any(item["run_type"] == experiments.COMPARE for item in answer["experiments"])
@@ -36,7 +42,7 @@ def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
     rows = [
         (
             str(item["id"]),
-            item["state"],
+            stands(item),
             screen.tally(item.get("outcomes", {})),
             item["repository"],
             item["treatment"][: screen.SHORT],
@@ -53,7 +59,7 @@ def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 def request(out: screen.Screen, answer: dict[str, Any]) -> None:
     """What somebody asked for, and its experiments."""
-    out.line(f"request {answer['id']}: {answer['state']}" + (f", {outcomes(answer)}" if answer["experiments"] else ""))
+    out.line(f"request {answer['id']}: {stands(answer)}" + (f", {outcomes(answer)}" if answer["experiments"] else ""))
     named = answer["names"] or {}
     out.facts([("repository", answer["repository"])])
     out.facts([(arm, f"{answer[arm]} {named.get(arm, '')}".strip()) for arm in ("treatment", "control")])

@@ -73,7 +73,7 @@ def _decided(payload: Payload) -> str:
     text = (
         f"{payload['verdict'].upper():<12} {payload['benchmark']} on {where}{_step(payload)}: {payload['key']} {_effect(payload)}"
     )
-    text += f", {payload['blocks']} blocks, {sides}"
+    text += f", {payload['blocks']} block{'s' if payload['blocks'] != 1 else ''}, {sides}"
     return f"{text}: {payload['reason']}" if payload["reason"] else text
 
 

@@ -402,7 +402,7 @@ async def test_a_request_is_shown_with_its_experiments(daemon: statusd.Daemon) -
 
     await daemon.house.store.write(rows)
     text = (await ask(daemon, "request", "1"))[1]
-    assert text.startswith("request 1: planned, 1 regressed\n")
+    assert text.startswith("request 1: done, 1 regressed\n")
     for told in ("  repository      engine\n", "  treatment       b\n", "squeeze"):
         assert told in text
     assert re.search(r"^  asked           \d+s ago by ", text, re.MULTILINE)
@@ -537,6 +537,32 @@ def test_a_wide_table_is_cut_into_bands_that_fit_and_lacks_no_column(head: list[
     assert all(len(line) <= width for line in text.splitlines())
     assert set(text.split()) == {*names, *itertools.chain.from_iterable(rows)}
     assert len(bands(names, rows, 0).splitlines()) == 1 + count
+
+
+@pytest.mark.parametrize(
+    ("state", "digest", "said"),
+    [
+        ("failed", "", "14, failed, 'aibenchctl log build 14'"),
+        ("ready", "abcdef0123456789", f"14, ready, {'abcdef0123456789'[: screen.SHORT]}"),
+        ("waiting", "", "14, waiting"),
+    ],
+)
+def test_a_build_says_what_it_holds_or_what_to_read(state: str, digest: str, said: str) -> None:
+    assert experiments._build({"id": 14, "state": state, "digest": digest}) == said
+
+
+@pytest.mark.parametrize(
+    ("state", "outcomes", "said"),
+    [
+        ("planned", {"regressed": 1, "skipped": 2}, "done"),
+        ("planned", {"regressed": 1, "open": 1}, "planned"),
+        ("planned", {"waiting": 1}, "planned"),
+        ("planned", {}, "planned"),
+        ("refused", {}, "refused"),
+    ],
+)
+def test_a_request_is_done_once_all_its_experiments_have_ended(state: str, outcomes: dict[str, int], said: str) -> None:
+    assert requests.stands({"state": state, "outcomes": outcomes}) == said
 
 
 def bands(head: list[str], rows: list[list[str]], width: int) -> str:

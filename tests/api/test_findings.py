@@ -28,6 +28,7 @@ def test_a_search_that_goes_on_says_how_far_it_is(answer: dict[str, Any], said: 
     assert capsys.readouterr().out == said
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("found", "said"),
     [
@@ -64,3 +65,16 @@ def test_what_a_search_says_is_labelled_and_its_commits_have_subjects(capsys: py
 def test_the_first_looks_verdict_does_not_go_with_a_second_interval_that_holds_zero(own: dict[str, Any], word: str) -> None:
     first = {"verdict": "regressed", "state": "decided", "run_type": "regression", "confirmed": False, "verify": 7}
     assert findings._word(first | {"low": -0.07, "high": 0.33} | own) == word
+=======
+def test_of_rows_that_samples_do_not_tell_a_profile_shows_the_few_largest(capsys: pytest.CaptureFixture[str]) -> None:
+    counted = {"control": 9.0, "treatment": 5.0, "change": -4.0, "within": 7.0}
+    rows = [{"name": f"row{n}", "told": n == 0, **counted} for n in range(7)]
+    profile = {"per": "run", "profiler": "perf", "unit": "us", "rows": rows, "files": {}}
+    findings._profile(screen.Screen(), profile)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("row")] == [
+        "row0",
+        "row1",
+        "row2",
+        "row3",
+    ]
+>>>>>>> n3

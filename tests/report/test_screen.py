@@ -74,6 +74,11 @@ async def test_estimate_without_an_interval_stands_alone(
     assert "NET latency +10.00%, 2 blocks" in capsys.readouterr().out
 
 
+async def test_one_block_is_said_in_the_singular(verdicts: list[model.Record], capsys: pytest.CaptureFixture[str]) -> None:
+    await shown(screen.Screen, [changed(verdicts[0], blocks=1)])
+    assert ", 1 block, " in capsys.readouterr().out
+
+
 async def test_nothing_steers_the_terminal(verdicts: list[model.Record], capsys: pytest.CaptureFixture[str]) -> None:
     await shown(screen.Screen, [changed(verdicts[0], benchmark="a\x1b[2J\nb\u202e")])
     assert capsys.readouterr().out.count("\n") == 1
