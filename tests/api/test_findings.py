@@ -28,7 +28,6 @@ def test_a_search_that_goes_on_says_how_far_it_is(answer: dict[str, Any], said: 
     assert capsys.readouterr().out == said
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("found", "said"),
     [
@@ -65,7 +64,8 @@ def test_what_a_search_says_is_labelled_and_its_commits_have_subjects(capsys: py
 def test_the_first_looks_verdict_does_not_go_with_a_second_interval_that_holds_zero(own: dict[str, Any], word: str) -> None:
     first = {"verdict": "regressed", "state": "decided", "run_type": "regression", "confirmed": False, "verify": 7}
     assert findings._word(first | {"low": -0.07, "high": 0.33} | own) == word
-=======
+
+
 def test_of_rows_that_samples_do_not_tell_a_profile_shows_the_few_largest(capsys: pytest.CaptureFixture[str]) -> None:
     counted = {"control": 9.0, "treatment": 5.0, "change": -4.0, "within": 7.0}
     rows = [{"name": f"row{n}", "told": n == 0, **counted} for n in range(7)]
@@ -77,4 +77,3 @@ def test_of_rows_that_samples_do_not_tell_a_profile_shows_the_few_largest(capsys
         "row2",
         "row3",
     ]
->>>>>>> n3
