@@ -75,7 +75,7 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
         out.facts([("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
     _searching(out, answer)
     found = answer["culprits"] or {}
-    _suspected(out, {**found, "culprits": []} if _is_unmeasured(answer) else found, answer["commits"])
+    _suspected(out, {**found, "culprits": []} if is_unmeasured(answer) else found, answer["commits"])
     _explained(out, answer["explained"] or {})
     _profiled(out, answer["profile"])
     for made in answer["triages"]:
@@ -114,7 +114,7 @@ def _made(out: screen.Screen, made: dict[str, Any]) -> str:
 def _searching(out: screen.Screen, answer: dict[str, Any]) -> None:
     """How far a search is that goes on: how sure it is of the commits that it would name now, and what that took."""
     found = answer["culprits"] or {}
-    if answer["search"] != RUNNING or found.get("probability") is None or _is_unmeasured(answer):
+    if answer["search"] != RUNNING or found.get("probability") is None or is_unmeasured(answer):
         return
     share = min(max(found["probability"], 0.0), 1.0)
     bar = "█" * round(share * BAR) + "░" * (BAR - round(share * BAR))
@@ -233,7 +233,7 @@ def _span(one: dict[str, Any], unit: str) -> str:
 def _culprits(finding: dict[str, Any]) -> str:
     """The commits at fault, each group with its probability; or how the search for them stands, and on how many devices."""
     found = finding["culprits"] or {}
-    if _is_unmeasured(finding):
+    if is_unmeasured(finding):
         return f"searching {found['commits']} commits, nothing measured yet"
     named = [f"{_named(culprit)} {culprit['probability']:.0%}" for culprit in found.get("culprits", ())]
     several = [f"on {len(found['devices'])} devices"] if len(found.get("devices", ())) > 1 else []
@@ -241,7 +241,7 @@ def _culprits(finding: dict[str, Any]) -> str:
     return ", ".join([*stands, *named, *several]) if finding["search"] else ""
 
 
-def _is_unmeasured(finding: dict[str, Any]) -> bool:
+def is_unmeasured(finding: dict[str, Any]) -> bool:
     """Whether a search goes on that has measured nothing, and to which all commits are alike: it has none to name."""
     found = finding["culprits"] or {}
     shares = (found.get("by_commit") or {}).values()
@@ -251,7 +251,7 @@ def _is_unmeasured(finding: dict[str, Any]) -> bool:
 
 def _whose(finding: dict[str, Any]) -> str:
     """Subject and author of the commit at fault, where one is named; of several the first, and how many more."""
-    if _is_unmeasured(finding):
+    if is_unmeasured(finding):
         return ""
     named = [culprit["commits"][-1] for culprit in (finding["culprits"] or {}).get("culprits", ())]
     known = [finding["commits"][commit] for commit in named if commit in finding["commits"]]

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import jinja2
 import markupsafe
 
-from aibenchd.api import devices, experiments, screen
+from aibenchd.api import devices, experiments, findings, screen
 from aibenchd.store import triage
 from aibenchd.web import charts, tables
 
@@ -71,6 +71,7 @@ def environment() -> jinja2.Environment:
         "word": word,
         "part": part,
     }
+    made.tests["unmeasured"] = findings.is_unmeasured
     made.globals |= {"static": static, "link": link}
     return made
 

@@ -133,6 +133,22 @@ async def test_what_cannot_be_shown_says_why(
     assert words in await text_of(client, dashboard.url + path, code)
 
 
+async def test_a_search_that_has_measured_nothing_names_no_commit(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
+) -> None:
+    found = schema.findings
+    was = await dashboard.house.store.read(
+        lambda connection: connection.scalar(sa.select(found.c.culprits).where(found.c.id == 2))
+    )
+    alike = dict.fromkeys(was["by_commit"], 1 / len(was["by_commit"]))
+    begun = was | {"blocks": 0, "by_commit": alike, "culprits": [{"commits": [next(iter(alike))], "probability": 1 / len(alike)}]}
+    await dashboard.house.store.write(
+        lambda tx: tx.connection.execute(found.update().where(found.c.id == 2).values(culprits=begun)) and None
+    )
+    assert f"Nothing measured yet: {was['commits']} commits are searched" in await text_of(client, f"{dashboard.url}/findings/2")
+    assert '<span class="dim">nothing measured yet, </span>' in await text_of(client, f"{dashboard.url}/findings")
+
+
 async def test_a_finding_says_on_which_devices_its_commits_are_searched(
     dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
 ) -> None:
