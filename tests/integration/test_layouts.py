@@ -97,7 +97,7 @@ async def test_a_regression_that_another_layout_shows_too_is_confirmed_with_both
             assert found["first_seen"] != {name: found[name] for name in ("estimate", "low", "high")}
             page = shown(made, found["id"])
             assert f"made for another memory layout (seed {found['layout']})" in page
-            assert f"experiment {found['suspect']} +{100 * found['first_seen']['estimate']:.1f} %" in page
+            assert f"experiment {found['suspect']}, regressed +{100 * found['first_seen']['estimate']:.1f} %" in page
         records = [record for request in sink.requests for record in request.records if record["key"] == "NET latency"]
         assert {one["run_type"]: one["layout"] for one in records} == {
             "benchmark": None,
@@ -129,7 +129,7 @@ def check_programs(made: lab.Lab, seed: int) -> None:
         assert sorted(first, key=first.__getitem__) != sorted(relaid, key=relaid.__getitem__)
     assert listed[made.commits[0], seed] == listed[made.commits[1], seed]  # whose code differs in a number alone
     computed = made.rows("SELECT DISTINCT \"values\" FROM samples WHERE type = 'SUM'")
-    assert len(computed) == 1
+    assert len({number for (values,) in computed for number in json.loads(values)}) == 1  # a profiler runs it many times
 
 
 def addresses(program: Path) -> dict[str, int]:
