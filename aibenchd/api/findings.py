@@ -199,8 +199,8 @@ def _profile(out: screen.Screen, by: dict[str, Any]) -> None:
     styles = ["" if _is_told(one) else "dim" for one in largest]
     out.table((f"profile, a {by['per']}, by {by['profiler']}", "was", "is", "change"), rows, styles)
     if any(one.get("within") for one in largest):
-        rows = "of a row by itself (a change is told where it stands out of all rows)"
-        out.line(f"  ±: what samples leave open {rows}, at 95 %{_taken(by, told=not all(styles))}", "dim")
+        of = "of a row by itself (a change is told where it stands out of all rows)"
+        out.line(f"  ±: what samples leave open {of}, at 95 %{_taken(by, told=not all(styles))}", "dim")
     out.line(f"  whole, on the daemon's host: {' '.join(by['files'].values())}")
 
 
