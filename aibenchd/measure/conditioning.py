@@ -195,6 +195,10 @@ class Held:
             raise UnfitError(str(error)) from error
         await self.make()
 
+    def waited(self) -> None:
+        """No block follows at once on what was last found: the next one is preceded by a look of its own."""
+        self._seen_at = -math.inf
+
     async def latest(self) -> Look:
         """As :meth:`look`, or what that found where it was a moment ago: one look serves the end of a block and the next one."""
         fresh = anyio.current_time() - self._seen_at < FRESH_SECONDS

@@ -187,6 +187,7 @@ class Worker:
             else:
                 self._shown.put(self._resting() or "ready")
                 await self._bell.wait(self._idle_seconds())
+                held.waited()
                 await self._look_again(sides.device)
                 if not self._rests:  # nothing is amiss
                     self._succeeded()

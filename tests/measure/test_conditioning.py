@@ -206,3 +206,18 @@ async def test_a_device_that_refuses_what_profilers_want_is_profiled_without(
         ("not changed to profile", "governor cannot be set"),
     ]
     assert await journal.read(lambda connection: undo.of(connection, "dream")) == []
+
+
+async def test_a_look_serves_the_block_that_follows_at_once_and_none_after_a_wait(
+    tmp_path: Path, journal: store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditioning, "FRESH_SECONDS", 3600)
+    made = device(tmp_path)
+    async with made.session() as session:
+        held = conditioning.Held(session, house(made, journal))
+        seen = await held.look()
+        assert await held.latest() is seen
+        held.waited()
+        again = await held.latest()
+        assert again is not seen
+        assert await held.latest() is again
