@@ -23,7 +23,7 @@ Where one commit beside such a drift (of 30 to 40 commits by 0.15 to 0.3 %, of 6
 blocks on average (noise of 0.8 % a block, t with 4 degrees, ``min_effect`` 1 %); in the other two the search had ended as a
 drift after 24 blocks. Drifts and culprits by themselves took as many blocks as without these (10 of each).
 
-Arrays are as :class:`aibenchd.plan.bisect` has them: ``sites`` are the measured commits, rising, with both ends of the line;
+Arrays are as :mod:`aibenchd.plan.posterior` has them: ``sites`` are the measured commits, rising, with both ends of the line;
 ``levels`` is the grid of log times over that of the good end; ``at_site`` has shape (sites, levels), ``in_gap`` and
 ``sizes`` are of jumps, on 2 * levels - 1 steps.
 """

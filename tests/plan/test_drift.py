@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aibenchd import settings
-from aibenchd.plan import bisect, drift, searching
+from aibenchd.plan import bisect, choice, drift, posterior, searching
 
 VERIFIED = 12
 
@@ -25,7 +25,7 @@ def searched(levels: list[float], noise: Callable[[], float], max_blocks: int = 
     commits = len(levels) - 1
     search = bisect.Search(commits, min_effect=0.01, max_blocks=max_blocks)
     search = search.with_evidence(commits, 0, [levels[-1] + noise() for _ in range(VERIFIED)])
-    while wanted := bisect.next_measurements(search, 4):
+    while wanted := choice.next_measurements(search, 4):
         for one in wanted:
             search = search.with_evidence(one.newer, one.older, [levels[one.newer] - levels[one.older] + noise()])
     return search
@@ -40,8 +40,8 @@ def test_a_drift_ends_early_and_says_how_it_is_spread(seed: int) -> None:
     rng = np.random.default_rng(seed)
     levels = rising((0.002 * rng.uniform(0, 2, 40)).tolist())
     search = searched(levels, noisy(seed))
-    found = bisect.posterior(search)
-    assert found.outcome is bisect.Outcome.MANY_SMALL
+    found = posterior.of(search)
+    assert found.outcome is posterior.Outcome.MANY_SMALL
     assert (found.culprits, found.by_commit) == ((), ())
     assert search.blocks < 200
     assert [one.share for one in found.spread] == list(drift.SHARES)
@@ -54,8 +54,8 @@ def test_a_drift_ends_early_and_says_how_it_is_spread(seed: int) -> None:
 @pytest.mark.parametrize(("culprit", "effect"), [(3, 0.03), (20, 0.012), (39, 0.05)])
 def test_a_culprit_is_no_drift(culprit: int, effect: float) -> None:
     levels = rising([effect if place == culprit else 0.0 for place in range(1, 41)])
-    found = bisect.posterior(searched(levels, noisy(culprit)))
-    assert found.outcome is bisect.Outcome.FOUND
+    found = posterior.of(searched(levels, noisy(culprit)))
+    assert found.outcome is posterior.Outcome.FOUND
     assert [one.commits for one in found.culprits] == [(culprit,)]
     assert found.drifts < 0.02
 
@@ -68,8 +68,8 @@ def test_a_culprit_within_a_drift_is_named_and_the_drift_is_told_beside_it(culpr
     drifted = rising(rates)
     levels = [one + (math.log1p(0.05) if place >= culprit else 0.0) for place, one in enumerate(drifted)]
     search = searched(levels, noisy(culprit))
-    found = bisect.posterior(search)
-    assert found.outcome is bisect.Outcome.FOUND
+    found = posterior.of(search)
+    assert found.outcome is posterior.Outcome.FOUND
     assert [one.commits for one in found.culprits] == [(culprit,)]
     assert found.culprits[0].effect == pytest.approx(0.05, abs=0.01)  # a drift that is no straight ramp leaves some of it
     assert found.drifts > 0.99
@@ -80,7 +80,7 @@ def test_a_culprit_within_a_drift_is_named_and_the_drift_is_told_beside_it(culpr
 
 def test_on_a_short_line_each_change_can_be_found() -> None:
     """Six commits of 1 % are six culprits, where 1 % is what matters."""
-    found = bisect.posterior(searched(rising([0.01] * 6), noisy(1), max_blocks=40))
+    found = posterior.of(searched(rising([0.01] * 6), noisy(1), max_blocks=40))
     assert found.drifts == 0
 
 
