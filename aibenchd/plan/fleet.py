@@ -154,11 +154,19 @@ class _Devices:
         sites = {place for search in searches for pair in search.pairs() for place in pair}
         chains = [posterior.Chain.of(search, also=sites) for search in searches]
         seen = [float(chain.recursion(None).jumped.sum()) for chain in chains]
-        changes = posterior.changes(chains[0].sites, sum(seen) / len(seen))
+        changes = posterior.changes(chains[0].sites, math.fsum(seen) / len(seen))
         chains = [dataclasses.replace(chain, changes=changes) for chain in chains]
         alone = [chain.recursion(None) for chain in chains]
         said = zip(chains, alone, searches, strict=True)
         return cls(chains, alone, [posterior.drifting(chain, told, search.min_effect) for chain, told, search in said])
+
+    def in_order(self, places: Sequence[int]) -> _Devices:
+        """The same, in another order."""
+        return _Devices(
+            [self.chains[place] for place in places],
+            [self.alone[place] for place in places],
+            [self.drifts[place] for place in places],
+        )
 
     @functools.cached_property
     def apart(self) -> Sequence[float]:
@@ -300,11 +308,18 @@ class _Together:
 @functools.lru_cache(maxsize=1)  # it holds some megabytes
 def _together(searches: tuple[bisect.Search, ...]) -> _Together:
     """The own device is the first."""
-    devices = _Devices.of(searches)
+    ordered = tuple(sorted(searches, key=lambda one: [(part.newer, part.older, part.ratios) for part in one.evidence]))
+    devices = _alike(ordered).in_order([ordered.index(one) for one in searches])
     looked_at, left = devices.best_first()
     logs = np.array([*(one.log_weight for one in looked_at), *left])
     weights = np.exp(logs - logs.max())
     return _Together(devices, looked_at, (weights / weights.sum())[: len(looked_at)].tolist())
+
+
+@functools.lru_cache(maxsize=1)
+def _alike(searches: tuple[bisect.Search, ...]) -> _Devices:
+    """What is alike whichever device is the own one: three quarters of the time that a look takes, once for all that look."""
+    return _Devices.of(searches)
 
 
 def _weights(chain: posterior.Chain, rates: posterior.Floats) -> posterior.Floats:
