@@ -79,7 +79,7 @@ class Posterior:
         probability: that these are the culprits, all of them, and no other commit.
         by_commit: of each commit 1 to ``commits``, that it is a culprit; shape (commits,). Sums to their expected number.
         drifts: probability that there are many small changes, beside culprits or alone; see :mod:`aibenchd.plan.drift`.
-        spread: of a search that ended so, how they are spread over the line, without the culprits.
+        spread: where it is sure that there are, how they are spread over the line, without the culprits.
     """
 
     outcome: Outcome | None
@@ -117,15 +117,17 @@ def _beside_drift(search: bisect.Search, chain: Chain, drifts: Drifts) -> Poster
     suspects = drifts.told.jumped > 0.5
     alone = drifts.certainty(suspects)
     culprits, probability = _culprits(chain, drifts.told, drifts.share * alone)
+    probability = min(probability, 1.0)
     outcome = None if search.blocks < search.max_blocks else Outcome.INCONCLUSIVE
-    spread = drift.spread(
-        chain.sites, chain.levels, drift.without(chain.at_site, np.cumsum([0, *in_steps(drifts.told, suspects)]))
-    )
-    if drifts.share >= DRIFTING and not culprits and alone >= PLAIN:
+    if drifts.share < DRIFTING:
+        return Posterior(outcome, culprits, probability, _by_commit(chain, drifts.told), drifts.share)
+    jumps = np.cumsum([0, *in_steps(drifts.told, suspects)])
+    spread = drift.spread(chain.sites, chain.levels, drift.without(chain.at_site, jumps))
+    if not culprits and alone >= PLAIN:
         return Posterior(Outcome.MANY_SMALL, (), drifts.share, (), drifts.share, spread)
-    if drifts.share >= DRIFTING and culprits and probability >= search.confidence:
-        return Posterior(Outcome.FOUND, culprits, min(probability, 1.0), _by_commit(chain, drifts.told), drifts.share, spread)
-    return Posterior(outcome, culprits, min(probability, 1.0), _by_commit(chain, drifts.told), drifts.share)
+    if culprits and probability >= search.confidence:
+        outcome = Outcome.FOUND
+    return Posterior(outcome, culprits, probability, _by_commit(chain, drifts.told), drifts.share, spread)
 
 
 def _by_commit(chain: Chain, told: Told) -> tuple[float, ...]:

@@ -129,11 +129,11 @@ def step(known: Known, rule: settings.BisectSettings) -> Step:
     if told.outcome is not whole.told().outcome:
         return _inconclusive(found, NO_MORE_BUILDS)
     if told.outcome is not None:
-        beside = {"reason": _said(known, BESIDE_IT, told.spread)} if told.spread else {}
-        return Step(told.outcome.value, {**found, **beside}, {})
+        return Step(told.outcome.value, {**found, **_drift_beside(known, told)}, {})
     weighed = _weighed(known, told)
     if weighed is not told and weighed.probability >= rule.confidence:
-        return Step(posterior.Outcome.FOUND.value, _found(known, search.own, weighed, whole.builds), {})
+        found = _found(known, search.own, weighed, whole.builds)
+        return Step(posterior.Outcome.FOUND.value, {**found, **_drift_beside(known, weighed)}, {})
     return Step(RUNNING, found, _wanted(known, search))
 
 
@@ -214,6 +214,11 @@ def _said(known: Known, what: str, spread: Sequence[drift.Share]) -> str:
     short = [commit[:SHORT] for commit in known.line]
     parts = (f"{one.share:.0%} of it by {short[one.place]} ({short[one.first]} … {short[one.last]})" for one in spread)
     return "; ".join((what, ", ".join(parts))) if spread else what
+
+
+def _drift_beside(known: Known, told: posterior.Posterior) -> model.JsonObject:
+    """That there is a drift beside what was found, where there is one."""
+    return {"reason": _said(known, BESIDE_IT, told.spread)} if told.spread else {}
 
 
 def _weighed(known: Known, told: posterior.Posterior) -> posterior.Posterior:

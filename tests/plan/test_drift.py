@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -84,21 +85,24 @@ def test_on_a_short_line_each_change_can_be_found() -> None:
     assert found.drifts == 0
 
 
-def test_a_search_over_a_drift_says_where_half_of_it_lies() -> None:
-    levels = rising([0.002] * 40)
-    line = [f"commit-{place:02}" for place in range(41)]
-    noise = noisy(3)
+def asked(levels: list[float], noise: Callable[[], float], **given: Any) -> tuple[searching.Step, searching.Known]:
+    """A search by the names of commits, carried out: how it ended, and on what."""
+    line = [f"commit-{place:02}" for place in range(len(levels))]
     pairs: list[searching.Pair] = []
     shown = [levels[-1] + noise() for _ in range(VERIFIED)]
-    step = searching.Step("", {}, {})
+    known = searching.Known(line, frozenset(line), frozenset(), pairs, shown, 0.01, **given)
     for _ in range(60):
-        known = searching.Known(line, frozenset(line), frozenset(), pairs, shown, 0.01)
         step = searching.step(known, settings.BisectSettings())
         if not step.wanted:
-            break
+            return step, known
         for (newer, older), count in step.wanted.items():
             change = levels[line.index(newer)] - levels[line.index(older)]
             pairs.append(searching.Pair(newer, older, [change + noise() for _ in range(count or 0)]))
+    raise AssertionError("it never ends")
+
+
+def test_a_search_over_a_drift_says_where_half_of_it_lies() -> None:
+    step, _ = asked(rising([0.002] * 40), noisy(3))
     assert step.search == "many small ones"
     assert step.found["culprits"] == []
     reason = str(step.found["reason"])
@@ -106,24 +110,28 @@ def test_a_search_over_a_drift_says_where_half_of_it_lies() -> None:
     assert "50% of it by commit-" in reason
 
 
+def with_a_culprit() -> list[float]:
+    return [one + (0.05 if place >= 20 else 0.0) for place, one in enumerate(rising([0.002] * 40))]
+
+
 def test_a_search_that_names_a_commit_says_that_it_drifts_beside_it() -> None:
-    levels = [one + (0.05 if place >= 20 else 0.0) for place, one in enumerate(rising([0.002] * 40))]
-    line = [f"commit-{place:02}" for place in range(41)]
-    noise = noisy(5)
-    pairs: list[searching.Pair] = []
-    shown = [levels[-1] + noise() for _ in range(VERIFIED)]
-    step = searching.Step("", {}, {})
-    for _ in range(60):
-        step = searching.step(searching.Known(line, frozenset(line), frozenset(), pairs, shown, 0.01), settings.BisectSettings())
-        if not step.wanted:
-            break
-        for (newer, older), count in step.wanted.items():
-            change = levels[line.index(newer)] - levels[line.index(older)]
-            pairs.append(searching.Pair(newer, older, [change + noise() for _ in range(count or 0)]))
+    step, _ = asked(with_a_culprit(), noisy(5))
     assert step.search == "found"
     culprits: Any = step.found["culprits"]
     assert [one["commits"] for one in culprits] == [["commit-20"]]
     assert str(step.found["reason"]).startswith(f"{searching.BESIDE_IT}; 25% of it by commit-")
+
+
+def test_so_does_one_that_names_it_because_another_search_has() -> None:
+    _, known = asked(with_a_culprit(), noisy(5))
+    earlier = dataclasses.replace(known, pairs=known.pairs[:-1])
+    assert searching.step(earlier, settings.BisectSettings()).wanted  # by itself it would go on
+    step = searching.step(dataclasses.replace(earlier, asked_first=["commit-20"]), settings.BisectSettings())
+    assert step.search == "found"
+    culprits: Any = step.found["culprits"]
+    assert [one["commits"] for one in culprits] == [["commit-20"]]
+    assert str(step.found["reason"]).startswith(f"{searching.BESIDE_IT}; 25% of it by commit-")
+    assert step.found["spread"]
 
 
 def test_the_spread_is_bounded_by_what_is_sure() -> None:
