@@ -38,7 +38,7 @@ def next_measurements(
     """
     if posterior.of(search).outcome is not None:
         return ()
-    chain, told, likely = posterior.drifts(search).within or posterior.read(search)
+    chain, told, likely = posterior.drifts_in(search).within or posterior.read(search)
     ready = search.ready | {place for one in pending for place in (one.newer, one.older)}
     room = search.max_builds - search.builds - len(ready - search.ready)
     noises = [(one, chain.noise.variance) for one in pending]
@@ -108,8 +108,8 @@ def _choices(chain: posterior.Chain) -> tuple[list[tuple[int, int]], Floats]:
 def covariance(chain: posterior.Chain, told: posterior.Told, likely: posterior.Told) -> Floats:
     """Covariance of the levels of ``places`` between the hypotheses of where culprits are: what measuring can tell.
 
-    That within a hypothesis, where sizes are not known exactly, is left out. Within a gap the place of the culprit is
-    uniform, which adds a Brownian bridge's covariance between its ends' levels.
+    Shape (places, places), in squared log ratio. That within a hypothesis, where sizes are not known exactly, is left out.
+    Within a gap the place of the culprit is uniform, which adds a Brownian bridge's covariance between its ends' levels.
     """
     means, second = told.moments
     within, inner = _within(chain, told, likely)

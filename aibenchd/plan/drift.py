@@ -104,12 +104,15 @@ class Ramps:
 
 
 def loosened(at_site: Floats, levels: Floats, margin: float) -> Floats:
-    """Log likelihoods of levels that may lie beside a ramp, as changes need not be equal."""
+    """Log likelihoods of levels that may lie beside a ramp, as changes need not be equal; shape as ``at_site``.
+
+    ``margin`` is ``min_effect`` as a log ratio.
+    """
     return _beside(at_site, BESIDE * margin / float(levels[1] - levels[0]))
 
 
 def without(rows: Floats, steps: Ints) -> Floats:
-    """Rows over levels, or over sizes, of which each is moved by so many steps: of what is left beside those."""
+    """Rows over levels, or over sizes, each moved by so many steps: of what is left beside those; shape as ``rows``, (rows,)."""
     places = np.clip(np.arange(rows.shape[1]) + steps[:, None], 0, rows.shape[1] - 1)
     found: Floats = np.take_along_axis(rows, places, axis=1)
     return found

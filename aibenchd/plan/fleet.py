@@ -185,7 +185,7 @@ class _Devices:
         return self.chains[0].changes
 
     def rates(self, common: posterior.Bools) -> posterior.Floats:
-        """Probability that the levels of a device jump in each gap that is not alone, where these changes are common."""
+        """Probability that the levels of a device jump in each gap that is not alone, where these changes are common: (gaps,)."""
         found: posterior.Floats = np.where(common, 1 - APART, APART * self.changes)
         return found
 

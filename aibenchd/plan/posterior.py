@@ -93,7 +93,7 @@ class Posterior:
 def of(search: bisect.Search) -> Posterior:
     """What the evidence says of each commit, and whether that is enough."""
     chain, told, likely = read(search)
-    return named(search, chain, told, math.exp(likely.log_mass - told.log_mass), drifts(search))
+    return named(search, chain, told, math.exp(likely.log_mass - told.log_mass), drifts_in(search))
 
 
 def named(search: bisect.Search, chain: Chain, told: Told, probability: float, drifts: Drifts) -> Posterior:
@@ -167,7 +167,8 @@ def read(search: bisect.Search) -> tuple[Chain, Recursion, Recursion]:
 
 
 @functools.lru_cache(maxsize=4)
-def drifts(search: bisect.Search) -> Drifts:
+def drifts_in(search: bisect.Search) -> Drifts:
+    """What is told of a search's jumps if there is a drift, and how likely there is one."""
     chain, told, _ = read(search)
     return drifting(chain, told, search.min_effect).beside(told.log_mass)
 
@@ -255,7 +256,7 @@ def in_steps(told: Told, suspects: Bools) -> drift.Ints:
 
 
 def changes(sites: Sequence[int], seen: float) -> Floats:
-    """Prior probability of a culprit in each gap, where so many show."""
+    """Prior probability of a culprit in each gap between ``sites``, where so many show; shape (gaps,)."""
     expected = EXPECTED + max(seen - 1.0, 0.0) / (LINES + 1)
     found: Floats = -np.expm1(-expected * np.diff(sites) / (sites[-1] - sites[0]))
     return found
@@ -288,7 +289,7 @@ class Told(abc.ABC):
 
     @functools.cached_property
     def jumps(self) -> Floats:
-        """Sizes that :attr:`by_jump` is of."""
+        """Sizes that :attr:`by_jump` is of, in log ratio; shape (2 * levels - 1,)."""
         size = len(self.levels)
         found: Floats = np.arange(1 - size, size) * (self.levels[1] - self.levels[0])
         return found
