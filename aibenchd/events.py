@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import anyio
 import anyio.streams.memory
+import structlog
 
 from aibenchd import model
 
+LOOK_SECONDS = 300.0  # between two looks though nothing was told
+SHOWN = 500  # characters of what broke
 SUBSCRIBER_BOUND = 1_000  # events; a subscriber that lags further behind loses the newest
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +92,23 @@ class Events:
         finally:
             self._streams.discard(send)
             send.close()
+
+
+async def whenever(told: Events, topics: Sequence[str], look: Callable[[], Awaitable[None]]) -> None:
+    """Look now, whenever one of the topics is told of, and now and then; for ever."""
+    with told.bell(*topics) as bell:
+        while True:
+            await look()
+            await bell.wait(LOOK_SECONDS)
+
+
+async def each(things: Iterable[T], follow: Callable[[T], Awaitable[None]]) -> list[Exception]:
+    """Follow one after another; what broke."""
+    broken: list[Exception] = []
+    for one in things:
+        try:
+            await follow(one)
+        except Exception as error:
+            log.exception("cannot be followed", what=str(one)[:SHOWN])
+            broken.append(error)
+    return broken

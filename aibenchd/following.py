@@ -6,9 +6,9 @@ It reads the journal and writes its next steps there, as the planner does; a cra
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -22,13 +22,9 @@ if TYPE_CHECKING:
     from aibenchd.watch import base as watch
 
 LOOK_BACK = timedelta(days=1)  # over what was decided while nobody looked
-LOOK_SECONDS = 300.0  # between two looks though nothing was told
 TOPICS = ("experiment.decided", "experiment.skipped", "experiment.cancelled", "finding.", "search.", "build.failed", "daemon.")
-SHOWN = 500  # characters of what cannot be followed
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 
 class Following:
@@ -57,18 +53,20 @@ class Following:
 
     async def run(self) -> None:
         """Follow for ever."""
-        await whenever(self._store.events, TOPICS, self.look)
+        await events.whenever(self._store.events, TOPICS, self.look)
 
     async def look(self) -> None:
         """Do whatever there is to do now."""
         await self._let_lapse()
-        broken = await each([await self._accepted()], self._tell_accepted)
-        broken += await each((await self._store.read(searches.to_stop)).items(), self._stop)
-        broken += await each(await self._verifying.suspects(), self._verifying.take_up)
-        broken += await each(await self._verifying.verified(), self._verifying.settle)
+        broken = await events.each([await self._accepted()], self._tell_accepted)
+        broken += await events.each((await self._store.read(searches.to_stop)).items(), self._stop)
+        broken += await events.each(await self._verifying.suspects(), self._verifying.take_up)
+        broken += await events.each(await self._verifying.verified(), self._verifying.settle)
         broken += await self._look_for_mends()
         if self._current().bisect.enabled:
-            broken += await each(suspicion.by_range(await self._store.read(searches.to_search)).values(), self._bisecting.search)
+            broken += await events.each(
+                suspicion.by_range(await self._store.read(searches.to_search)).values(), self._bisecting.search
+            )
         if broken:
             raise broken[0]
 
@@ -98,7 +96,7 @@ class Following:
 
     async def _look_for_mends(self) -> list[Exception]:
         found = await self._store.read(functools.partial(findings.mends, since=self._mends_until))
-        broken = await each(found.mends, self._mend)
+        broken = await events.each(found.mends, self._mend)
         if not broken:
             self._mends_until = found.until
         return broken
@@ -112,23 +110,3 @@ class Following:
 
         await self._store.write(write)
         log.info("mended", finding=mend.finding, commit=mend.commit)
-
-
-async def whenever(told: events.Events, topics: Sequence[str], look: Callable[[], Awaitable[None]]) -> None:
-    """Look now, whenever one of the topics is told of, and now and then; for ever."""
-    with told.bell(*topics) as bell:
-        while True:
-            await look()
-            await bell.wait(LOOK_SECONDS)
-
-
-async def each(things: Iterable[T], follow: Callable[[T], Awaitable[None]]) -> list[Exception]:
-    """Follow one after another; what broke."""
-    broken: list[Exception] = []
-    for one in things:
-        try:
-            await follow(one)
-        except Exception as error:
-            log.exception("cannot be followed", what=str(one)[:SHOWN])
-            broken.append(error)
-    return broken

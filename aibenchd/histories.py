@@ -12,7 +12,7 @@ import anyio.to_thread
 import sqlalchemy as sa
 import structlog
 
-from aibenchd import following, model
+from aibenchd import events, following, model
 from aibenchd import settings as configuration
 from aibenchd.plan import suspicion
 from aibenchd.store import noises, series, store
@@ -38,12 +38,12 @@ class Histories:
 
     async def run(self) -> None:
         """Look for ever."""
-        await following.whenever(self._store.events, TOPICS, self.look)
+        await events.whenever(self._store.events, TOPICS, self.look)
 
     async def look(self) -> None:
         """Look at the series that have something new; each whole, so that none need be looked at for what came earlier."""
         while (found := await self._store.read(functools.partial(series.decided_since, when=self._seen_until))).cells:
-            broken = [*await following.each(found.cells, self._note_noise), *await following.each(found.cells, self._creep)]
+            broken = [*await events.each(found.cells, self._note_noise), *await events.each(found.cells, self._creep)]
             if broken:
                 raise broken[0]
             self._seen_until = found.until

@@ -13,13 +13,12 @@ import anyio.to_thread
 import sqlalchemy as sa
 import structlog
 
-from aibenchd import crashpoints, errors, model, plugins
+from aibenchd import crashpoints, errors, events, model, plugins
 from aibenchd import settings as configuration
 from aibenchd.plan import coverage, planner
 from aibenchd.store import comparisons, planning, promotion, requests, revisions, store, window
 from aibenchd.watch import base as watch
 
-LOOK_SECONDS = 300.0  # between two looks though nothing was told
 REQUEST_PRIORITY = 1_000  # a person's request goes first
 TOPICS = ("revision.", "build.", "experiment.decided", "experiment.skipped", "request.new", "follow.", "daemon.")
 
@@ -96,7 +95,7 @@ class Planning:
         """Plan whatever there is to plan now; seconds until the next look is due though nothing happens."""
         world = self._world()
         await self._take_requests(world)
-        again_in = LOOK_SECONDS
+        again_in = events.LOOK_SECONDS
         for repository in world.settings.repositories:
             again_in = min(again_in, await self._plan(world, repository))
         while await self._store.read(promotion.promotable):
@@ -125,7 +124,7 @@ class Planning:
             crashpoints.reach("plan.after-commit")
             log.info("planned", repository=repository.name, steps=len(made.steps))
         if made.again_at is None:
-            return LOOK_SECONDS
+            return events.LOOK_SECONDS
         return max(0.0, (made.again_at - datetime.now(UTC)).total_seconds())
 
     async def _take_requests(self, world: World) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio.to_thread
 import structlog
 
-from aibenchd import errors, following, model
+from aibenchd import errors, events, model
 from aibenchd import settings as configuration
 from aibenchd.store import profiles, store
 
@@ -31,7 +31,7 @@ class Profiling:
 
     async def run(self) -> None:
         """Look for ever."""
-        await following.whenever(self._store.events, TOPICS, self.look)
+        await events.whenever(self._store.events, TOPICS, self.look)
 
     async def look(self) -> None:
         """Do whatever there is to do now."""
@@ -40,7 +40,7 @@ class Profiling:
                 for finding in wanted:
                     await self._store.write(functools.partial(profiles.ask, finding=finding))
         while made := await self._store.read(profiles.made):
-            if broken := await following.each(made, self._read):
+            if broken := await events.each(made, self._read):
                 raise broken[0]
 
     async def _read(self, made: profiles.Made) -> None:

@@ -12,14 +12,13 @@ from collections.abc import Callable
 import anyio
 import structlog
 
-from aibenchd import following, verifying
+from aibenchd import events, verifying
 from aibenchd import settings as configuration
 from aibenchd.report import recording, standing
 from aibenchd.store import standings, store
 
 TOPICS = ("revision.", "experiment.", "finding.", "daemon.")
 LEAST_SECONDS = 1.0  # between two looks: each reads all cells of the commits that something ended of
-LOOK_SECONDS = 300.0  # between two looks though nothing was told
 UNVERIFIED = (verifying.NOT_VERIFIED, verifying.ALONE)  # reasons of findings of which no one will know more
 
 log = structlog.get_logger()
@@ -40,7 +39,7 @@ class Standings:
             while True:
                 await self.look()
                 await anyio.sleep(LEAST_SECONDS)
-                await bell.wait(LOOK_SECONDS)
+                await bell.wait(events.LOOK_SECONDS)
 
     async def look(self) -> None:
         """Tell whatever there is to tell now."""
@@ -48,7 +47,7 @@ class Standings:
             if not self._recorder.wanted("statuses"):
                 await self._store.write(standings.forget)
                 return
-            if broken := await following.each(stale, self._tell):
+            if broken := await events.each(stale, self._tell):
                 raise broken[0]
 
     async def _tell(self, told: standings.Told) -> None:

@@ -1,6 +1,7 @@
 """Bells and subscriptions."""
 
 import anyio
+import structlog.testing
 
 from aibenchd import board, events
 
@@ -45,3 +46,38 @@ async def test_the_board_keeps_since_while_the_state_stays() -> None:
     assert (second.since, second.reason) == (first.since, "refused")
     notices.take_down("device/a")
     assert notices.notices() == []
+
+
+async def test_who_looks_whenever_something_is_told_looks_once_before_and_never_for_what_is_not_asked() -> None:
+    told = events.Events()
+    send, receive = anyio.create_memory_object_stream[int](10)
+    count = 0
+
+    async def look() -> None:
+        nonlocal count
+        count += 1
+        await send.send(count)
+
+    async with send, receive, anyio.create_task_group() as tasks:
+        tasks.start_soon(events.whenever, told, ("build.",), look)
+        assert await receive.receive() == 1
+        told.publish(events.Event("revision.new", {}))
+        told.publish(events.Event("build.failed", {}))
+        assert await receive.receive() == 2
+        assert receive.statistics().current_buffer_used == 0
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_breaks_of_one_holds_up_no_other() -> None:
+    done: list[int] = []
+
+    async def follow(one: int) -> None:
+        if one == 2:
+            raise ValueError("two")
+        done.append(one)
+
+    with structlog.testing.capture_logs() as logs:
+        broken = await events.each([1, 2, 3], follow)
+    assert done == [1, 3]
+    assert [str(one) for one in broken] == ["two"]
+    assert [one["what"] for one in logs] == ["2"]

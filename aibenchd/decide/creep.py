@@ -409,7 +409,7 @@ class _Evidence:
 
     @property
     def shares(self) -> Floats:
-        """Of each alternative in all evidence."""
+        """Of each alternative in all evidence; shape as ``logs``, sums to 1."""
         found: Floats = np.exp(self.logs - np.logaddexp.reduce(self.logs, axis=None))
         return found
 

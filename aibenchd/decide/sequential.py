@@ -89,7 +89,7 @@ def half_differences(ratios: Floats, signs: Floats) -> Floats:
 
 
 def medians_of(values: Floats, chosen: Bools) -> Floats:
-    """Of those chosen, on the last axis of both, broadcast; some large number where there are none.
+    """Of those chosen, on the last axis of both, broadcast, which the answer has no more; some large number where there are none.
 
     To sort all rows at once, with what is not chosen at the end, takes a tenth of the time of a median for each.
     """

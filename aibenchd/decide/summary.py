@@ -54,7 +54,7 @@ def of_tail(values: Sequence[float], rule: model.Summary = DEFAULT) -> float | N
 
 
 def of_each(times: Floats, rule: model.Summary) -> Floats:
-    """As :func:`of_process`, of many processes of equally many iterations, which are the last axis."""
+    """As :func:`of_process`, of many processes of equally many iterations: shape (…, iterations), and (…) of the answer."""
     steady = np.sort(times[..., dropped(times.shape[-1], rule.skip) :], axis=-1)
     count = steady.shape[-1]
     first = min(math.floor(rule.low * count), count - 1)

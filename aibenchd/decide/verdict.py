@@ -256,7 +256,7 @@ def seen(
 
 
 def log_ratios(treatment: sequential.Floats, control: sequential.Floats) -> sequential.Floats:
-    """log(treatment / control) of each block.
+    """log(treatment / control) of each block; all of shape (blocks,).
 
     Raises:
         ValueError: as :func:`decide`.
@@ -327,7 +327,10 @@ def stops(seen: Experiment, rule: model.Rule) -> tuple[sequential.Ints, ...]:
 
 
 def credit(scale: sequential.Floats, margin: float) -> sequential.Floats:
-    """By how much evidence may fall short of a threshold of Ville's, as a factor; more where the noise is small."""
+    """By how much evidence may fall short of a threshold of Ville's, as a factor; more where the noise is small.
+
+    ``scale`` and ``margin`` are in log ratio; shape as ``scale``.
+    """
     found: sequential.Floats = np.clip(np.exp(CREDIT_RISE * (margin / scale - CREDIT_FROM)), CREDIT_LEAST, CREDIT_MOST)
     return found
 

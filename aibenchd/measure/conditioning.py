@@ -57,6 +57,7 @@ class House:
 
     @property
     def name(self) -> str:
+        """Of the device, as it is configured."""
         return self.settings.name
 
 

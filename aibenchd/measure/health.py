@@ -37,6 +37,7 @@ class Health:
 
     @property
     def quarantined(self) -> bool:
+        """Whether it has failed too often in a row to be trusted with a block."""
         return self.failures >= self.limit
 
     @property
@@ -47,6 +48,7 @@ class Health:
         return f"{self.failures} failure{'s' if self.failures > 1 else ''} in a row"
 
     def failed(self, reason: str) -> None:
+        """The device, and no program, was why a block was not run; ``reason`` is for a person."""
         self.failures += 1
         self.reason = reason
 

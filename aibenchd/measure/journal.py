@@ -64,13 +64,15 @@ class Journal:
         """
         finished = datetime.now(UTC)
 
-        def judge(connection: sa.Connection) -> tuple[_Judged, Any]:
-            earlier = experiments.journalled(connection, experiment.id)
-            cell = noises.of_experiment(connection, experiment.id)
+        def known(connection: sa.Connection) -> tuple[list[experiments.Journalled], noises.Known | None]:
+            return experiments.journalled(connection, experiment.id), noises.of_experiment(connection, experiment.id)
+
+        def judge() -> tuple[_Judged, Any]:
             judged = _judge(experiment, earlier, cell, block, before.number, finished)
             return judged, self._recorder.of_block(experiment, block, fingerprint)
 
-        judged, of_block = await self._store.read(judge)
+        earlier, cell = await self._store.read(known)
+        judged, of_block = await anyio.to_thread.run_sync(judge)  # it may take seconds: whoever reads would wait for a thread
         decision, left = judged.decision, [of_block]
         if decision.verdict is not None:
             left.append(await self._left_by(experiment, decision, block, fingerprint))

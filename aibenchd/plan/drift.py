@@ -23,7 +23,7 @@ Where one commit beside such a drift (of 30 to 40 commits by 0.15 to 0.3 %, of 6
 blocks on average (noise of 0.8 % a block, t with 4 degrees, ``min_effect`` 1 %); in the other two the search had ended as a
 drift after 24 blocks. Drifts and culprits by themselves took as many blocks as without these (10 of each).
 
-Arrays are as :class:`aibenchd.plan.bisect` has them: ``sites`` are the measured commits, rising, with both ends of the line;
+Arrays are as :mod:`aibenchd.plan.posterior` has them: ``sites`` are the measured commits, rising, with both ends of the line;
 ``levels`` is the grid of log times over that of the good end; ``at_site`` has shape (sites, levels), ``in_gap`` and
 ``sizes`` are of jumps, on 2 * levels - 1 steps.
 """
@@ -104,12 +104,15 @@ class Ramps:
 
 
 def loosened(at_site: Floats, levels: Floats, margin: float) -> Floats:
-    """Log likelihoods of levels that may lie beside a ramp, as changes need not be equal."""
+    """Log likelihoods of levels that may lie beside a ramp, as changes need not be equal; shape as ``at_site``.
+
+    ``margin`` is ``min_effect`` as a log ratio.
+    """
     return _beside(at_site, BESIDE * margin / float(levels[1] - levels[0]))
 
 
 def without(rows: Floats, steps: Ints) -> Floats:
-    """Rows over levels, or over sizes, of which each is moved by so many steps: of what is left beside those."""
+    """Rows over levels, or over sizes, each moved by so many steps: of what is left beside those; shape as ``rows``, (rows,)."""
     places = np.clip(np.arange(rows.shape[1]) + steps[:, None], 0, rows.shape[1] - 1)
     found: Floats = np.take_along_axis(rows, places, axis=1)
     return found

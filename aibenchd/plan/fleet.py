@@ -12,7 +12,7 @@ chain whose forward-backward recursion gives the likelihood of the set, and that
 at best first, from the empty one on, until those that were not are of no weight: exact but for these. The culprits of a device
 are where its own levels jump, so that the search of each ends by itself; with no other it has the posterior that it always had.
 
-**The choice** of each device is that of :func:`aibenchd.plan.bisect.chosen`, once the blocks that others are running have told:
+**The choice** of each device is that of :func:`aibenchd.plan.choice.chosen`, once the blocks that others are running have told:
 of its own levels, a block of another device tells as much as one of its own whose noise is so much larger as its sizes are. A
 build serves all, and is paid for by the first.
 
@@ -38,7 +38,7 @@ Of four devices that have one culprit half were through after 28 blocks' time, f
 is what halving takes. The slowest were those where it is a change of 1 or 2 % that one device has to show by itself.
 
 Two on four devices: 16 searches, since it is asked of a commit whether it is a culprit of the own device at all
-(:meth:`aibenchd.plan.bisect.Chain.spread`); the other rows are from before, when the first of these took 2,000 blocks on one
+(:func:`aibenchd.plan.choice.covariance`); the other rows are from before, when the first of these took 2,000 blocks on one
 device.
 
 Pure; imports numpy, and only what searches should import it.
@@ -55,7 +55,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aibenchd.plan import bisect, drift
+from aibenchd.plan import bisect, choice, drift, posterior
 
 ALONE = 0.1  # of the devices: their changes are all their own
 APART = 0.05  # of another device's changes: its own; and of the common ones, not shown
@@ -99,26 +99,26 @@ class Fleet:
         missing = set(range(self.own.commits + 1)) - self.ready
         return dataclasses.replace(self, own=self.own.with_unbuildable(*missing))
 
-    def posterior(self) -> bisect.Posterior:
+    def told(self) -> posterior.Posterior:
         """What all evidence says of the own device."""
         if not self.others:
-            return bisect.posterior(self.own)
+            return posterior.of(self.own)
         together = _together(self.searches)
-        return bisect.named(self.own, together.chain, together.told, together.certainty, together.drifts)
+        return posterior.named(self.own, together.chain, together.told, together.certainty, together.drifts)
 
     def next_measurements(self, count: int) -> tuple[bisect.Measurement, ...]:
         """The next blocks of the own device; none once its search has ended."""
         if not self.others:
-            return bisect.next_measurements(self.own, count)
-        if self.posterior().outcome is not None:
+            return choice.next_measurements(self.own, count)
+        if self.told().outcome is not None:
             return ()
         together = _together(self.searches)
         chain, told, likely = together.drifts.within or (together.chain, together.told, together.likely)
         ready = self.ready
         spent = self.builds + len(ready - frozenset[int]().union(*(search.ready for search in self.searches)))
-        prices = bisect.Prices(ready, self.own.max_builds - spent, self.own.build_price)
+        prices = choice.Prices(ready, self.own.max_builds - spent, self.own.build_price)
         pending = [(block, together.noises[number]) for number, one in enumerate(self.others, 1) for block in one.running]
-        return bisect.chosen(chain, chain.spread(told, likely), told.typical, count, prices, pending)
+        return choice.chosen(chain, choice.covariance(chain, told, likely), told.typical, count, prices, pending)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,11 +133,11 @@ class _Set:
         log_own: of the evidence of the own device.
     """
 
-    common: bisect.Bools
+    common: posterior.Bools
     log_weight: float
-    told: bisect.Recursion
+    told: posterior.Recursion
     shares: Sequence[float]
-    sizes: Sequence[bisect.Floats]
+    sizes: Sequence[posterior.Floats]
     log_own: float
 
 
@@ -145,20 +145,28 @@ class _Set:
 class _Devices:
     """The chains of all devices over the same sites, and what each says if it is ``alone``, or drifts."""
 
-    chains: Sequence[bisect.Chain]
-    alone: Sequence[bisect.Recursion]
-    drifts: Sequence[bisect.Drifts]
+    chains: Sequence[posterior.Chain]
+    alone: Sequence[posterior.Recursion]
+    drifts: Sequence[posterior.Drifts]
 
     @classmethod
     def of(cls, searches: Sequence[bisect.Search]) -> _Devices:
         sites = {place for search in searches for pair in search.pairs() for place in pair}
-        chains = [bisect.Chain.of(search, also=sites) for search in searches]
+        chains = [posterior.Chain.of(search, also=sites) for search in searches]
         seen = [float(chain.recursion(None).jumped.sum()) for chain in chains]
-        changes = bisect.changes(chains[0].sites, sum(seen) / len(seen))
+        changes = posterior.changes(chains[0].sites, math.fsum(seen) / len(seen))
         chains = [dataclasses.replace(chain, changes=changes) for chain in chains]
         alone = [chain.recursion(None) for chain in chains]
         said = zip(chains, alone, searches, strict=True)
-        return cls(chains, alone, [bisect.drifting(chain, told, search.min_effect) for chain, told, search in said])
+        return cls(chains, alone, [posterior.drifting(chain, told, search.min_effect) for chain, told, search in said])
+
+    def in_order(self, places: Sequence[int]) -> _Devices:
+        """The same, in another order."""
+        return _Devices(
+            [self.chains[place] for place in places],
+            [self.alone[place] for place in places],
+            [self.drifts[place] for place in places],
+        )
 
     @functools.cached_property
     def apart(self) -> Sequence[float]:
@@ -172,16 +180,16 @@ class _Devices:
         return [alone[0], *map(float, np.logaddexp(alone[1:], drifts[1:]))]
 
     @property
-    def changes(self) -> bisect.Floats:
+    def changes(self) -> posterior.Floats:
         """Prior probability of a common change in each gap, and of one on a device that is alone; shape (gaps,)."""
         return self.chains[0].changes
 
-    def rates(self, common: bisect.Bools) -> bisect.Floats:
-        """Probability that the levels of a device jump in each gap that is not alone, where these changes are common."""
-        found: bisect.Floats = np.where(common, 1 - APART, APART * self.changes)
+    def rates(self, common: posterior.Bools) -> posterior.Floats:
+        """Probability that the levels of a device jump in each gap that is not alone, where these changes are common: (gaps,)."""
+        found: posterior.Floats = np.where(common, 1 - APART, APART * self.changes)
         return found
 
-    def looked_at(self, common: bisect.Bools) -> tuple[_Set, bisect.Floats]:
+    def looked_at(self, common: posterior.Bools) -> tuple[_Set, posterior.Floats]:
         """A set of common changes, and the logarithms of the weights of those with one more; shape (gaps,)."""
         rates, everywhere = self.rates(common), self.rates(np.ones_like(common))
         told = [chain.weighed(_weights(chain, rates)) for chain in self.chains]
@@ -226,15 +234,15 @@ class _Together:
     weights: Sequence[float]
 
     @property
-    def chain(self) -> bisect.Chain:
+    def chain(self) -> posterior.Chain:
         """Of the own device."""
         return self.devices.chains[0]
 
     @functools.cached_property
-    def told(self) -> bisect.Mixed:
+    def told(self) -> posterior.Mixed:
         """Of the own device."""
         told = [*(one.told for one in self.sets), self.devices.alone[0]]
-        return bisect.Mixed(self.chain.levels, told, self._mixture(0))
+        return posterior.Mixed(self.chain.levels, told, self._mixture(0))
 
     def _mixture(self, device: int) -> list[float]:
         """Probability of each set, if the device is not alone, and at last that it is."""
@@ -243,13 +251,13 @@ class _Together:
         return [*common, max(0.0, 1 - math.fsum(common))]
 
     @functools.cached_property
-    def suspects(self) -> bisect.Bools:
+    def suspects(self) -> posterior.Bools:
         """The gaps where the own device's levels jump, more likely than not."""
-        found: bisect.Bools = self.told.jumped > 0.5
+        found: posterior.Bools = self.told.jumped > 0.5
         return found
 
     @functools.cached_property
-    def likely(self) -> bisect.Recursion:
+    def likely(self) -> posterior.Recursion:
         """The own device's chain with jumps in these gaps and in no other; how it came to them makes no difference then."""
         return self.chain.recursion(self.suspects)
 
@@ -280,7 +288,7 @@ class _Together:
         return least + math.log(math.fsum(self.weights)) - math.log(math.fsum(without))
 
     @functools.cached_property
-    def drifts(self) -> bisect.Drifts:
+    def drifts(self) -> posterior.Drifts:
         """Of the own device."""
         return self.devices.drifts[0].beside(self.log_jumps)
 
@@ -300,33 +308,40 @@ class _Together:
 @functools.lru_cache(maxsize=1)  # it holds some megabytes
 def _together(searches: tuple[bisect.Search, ...]) -> _Together:
     """The own device is the first."""
-    devices = _Devices.of(searches)
+    ordered = tuple(sorted(searches, key=lambda one: [(part.newer, part.older, part.ratios) for part in one.evidence]))
+    devices = _alike(ordered).in_order([ordered.index(one) for one in searches])
     looked_at, left = devices.best_first()
     logs = np.array([*(one.log_weight for one in looked_at), *left])
     weights = np.exp(logs - logs.max())
     return _Together(devices, looked_at, (weights / weights.sum())[: len(looked_at)].tolist())
 
 
-def _weights(chain: bisect.Chain, rates: bisect.Floats) -> bisect.Floats:
+@functools.lru_cache(maxsize=1)
+def _alike(searches: tuple[bisect.Search, ...]) -> _Devices:
+    """What is alike whichever device is the own one: three quarters of the time that a look takes, once for all that look."""
+    return _Devices.of(searches)
+
+
+def _weights(chain: posterior.Chain, rates: posterior.Floats) -> posterior.Floats:
     """Prior weights of each size of the jump in each gap, where there is one with these probabilities."""
-    found: bisect.Floats = np.where(chain.still, 1 - rates[:, None], rates[:, None] * chain.prior)
+    found: posterior.Floats = np.where(chain.still, 1 - rates[:, None], rates[:, None] * chain.prior)
     return found
 
 
-def _log_factors(told: bisect.Recursion, weights: bisect.Floats) -> bisect.Floats:
+def _log_factors(told: posterior.Recursion, weights: posterior.Floats) -> posterior.Floats:
     """By how much likelier a device's blocks are with other weights in one gap each, in logarithms; shape (gaps,)."""
     other = (weights * told.around).sum(axis=1)
     own = (told.weights * told.around).sum(axis=1)
-    found: bisect.Floats = np.log(np.maximum(other, bisect.TINY)) - np.log(np.maximum(own, bisect.TINY))
+    found: posterior.Floats = np.log(np.maximum(other, posterior.TINY)) - np.log(np.maximum(own, posterior.TINY))
     return found
 
 
-def _size(told: bisect.Recursion) -> bisect.Floats:
+def _size(told: posterior.Recursion) -> posterior.Floats:
     """Expected sum of the squared changes of a device, and their expected number; shape (2,)."""
     return np.array([(told.by_jump @ told.jumps**2).sum(), told.jumped.sum()])
 
 
-def _log_prior(jumps: bisect.Bools, rates: bisect.Floats) -> float:
+def _log_prior(jumps: posterior.Bools, rates: posterior.Floats) -> float:
     return float(np.log(np.where(jumps, rates, 1 - rates)).sum())
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from aibenchd import model
-from aibenchd.plan import bisect, searching
+from aibenchd.plan import posterior, searching
 
-FOUND, NO_CULPRIT, RUNNING = bisect.Outcome.FOUND.value, bisect.Outcome.NO_CULPRIT.value, "running"
+FOUND, NO_CULPRIT, RUNNING = posterior.Outcome.FOUND.value, posterior.Outcome.NO_CULPRIT.value, "running"
 CONCLUSIVE = (FOUND, NO_CULPRIT)
 NOTHING = "all that it brought in is left out by the path filters, or was there"
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aibenchd import model, settings
-from aibenchd.plan import bisect, drift, fleet
+from aibenchd.plan import bisect, drift, fleet, posterior
 
 # Blocks that a search is given at once: fewer looks, and a commit that must be built is worth it only with some. A culprit in 128
 # commits costs 207 blocks, builds included, one block at a time, 219 by four, 245 by eight (errors of 10, on the same 24 lines).
@@ -108,7 +108,7 @@ class Step:
     unlisted: Sequence[tuple[str, str]] = ()
 
 
-UNTOLD = Step(bisect.Outcome.INCONCLUSIVE.value, {"probability": 0.0, "reason": "none of its commits can be measured"}, {})
+UNTOLD = Step(posterior.Outcome.INCONCLUSIVE.value, {"probability": 0.0, "reason": "none of its commits can be measured"}, {})
 
 
 def step(known: Known, rule: settings.BisectSettings) -> Step:
@@ -118,22 +118,22 @@ def step(known: Known, rule: settings.BisectSettings) -> Step:
         return dataclasses.replace(step(inner, rule) if kept > 1 else UNTOLD, beyond=known.line[kept:])
     whole = _fleet(known, rule)
     search = whole.of_what_is_built() if whole.builds >= rule.max_builds else whole
-    told = search.posterior()
+    told = search.told()
     found = _found(known, search.own, told, whole.builds)
     if told.outcome is None and _stuck(known):
         return _inconclusive(found, STUCK)
-    if told.outcome is bisect.Outcome.INCONCLUSIVE:
+    if told.outcome is posterior.Outcome.INCONCLUSIVE:
         return _inconclusive(found, NO_MORE_BLOCKS)
-    if told.outcome is bisect.Outcome.MANY_SMALL:
+    if told.outcome is posterior.Outcome.MANY_SMALL:
         return Step(told.outcome.value, {**found, "reason": _said(known, NONE_ALONE, told.spread)}, {})
-    if told.outcome is not whole.posterior().outcome:
+    if told.outcome is not whole.told().outcome:
         return _inconclusive(found, NO_MORE_BUILDS)
     if told.outcome is not None:
-        beside = {"reason": _said(known, BESIDE_IT, told.spread)} if told.spread else {}
-        return Step(told.outcome.value, {**found, **beside}, {})
+        return Step(told.outcome.value, {**found, **_drift_beside(known, told)}, {})
     weighed = _weighed(known, told)
     if weighed is not told and weighed.probability >= rule.confidence:
-        return Step(bisect.Outcome.FOUND.value, _found(known, search.own, weighed, whole.builds), {})
+        found = _found(known, search.own, weighed, whole.builds)
+        return Step(posterior.Outcome.FOUND.value, {**found, **_drift_beside(known, weighed)}, {})
     return Step(RUNNING, found, _wanted(known, search))
 
 
@@ -168,12 +168,12 @@ def by_verdicts(
     if bad_place is None:
         found = _of_verdicts(line, (), certainty, len(bad))
         if good_place == len(line) - 1:
-            return Step(bisect.Outcome.NO_CULPRIT.value, found, {}, beyond)
+            return Step(posterior.Outcome.NO_CULPRIT.value, found, {}, beyond)
         return Step(RUNNING, found, {(line[-1], line[0]): None}, beyond)
     found = _of_verdicts(line, line[good_place + 1 : bad_place + 1], certainty, len(bad))
     between = [commit for commit in line[good_place + 1 : bad_place] if commit not in useless]
     if not between:
-        return Step(bisect.Outcome.FOUND.value, found, {}, beyond)
+        return Step(posterior.Outcome.FOUND.value, found, {}, beyond)
     before = (line[line.index(commit) - 1] for commit in asked_first if commit in line[1:])
     first = next((commit for commit in (*asked_first, *before) if commit in between), between[len(between) // 2])
     return Step(RUNNING, found, {(first, line[0]): None}, beyond)
@@ -206,7 +206,7 @@ def _unmeasurable(known: Known) -> Collection[str]:
 
 
 def _inconclusive(found: model.JsonObject, reason: str) -> Step:
-    return Step(bisect.Outcome.INCONCLUSIVE.value, {**found, "reason": reason}, {})
+    return Step(posterior.Outcome.INCONCLUSIVE.value, {**found, "reason": reason}, {})
 
 
 def _said(known: Known, what: str, spread: Sequence[drift.Share]) -> str:
@@ -216,7 +216,12 @@ def _said(known: Known, what: str, spread: Sequence[drift.Share]) -> str:
     return "; ".join((what, ", ".join(parts))) if spread else what
 
 
-def _weighed(known: Known, told: bisect.Posterior) -> bisect.Posterior:
+def _drift_beside(known: Known, told: posterior.Posterior) -> model.JsonObject:
+    """That there is a drift beside what was found, where there is one."""
+    return {"reason": _said(known, BESIDE_IT, told.spread)} if told.spread else {}
+
+
+def _weighed(known: Known, told: posterior.Posterior) -> posterior.Posterior:
     """With prior weight on what is asked first: that with probability :data:`SAME` one of those commits is the only culprit.
 
     A mixture of that prior and the search's own. Of one group of k of n commits the latter's is p = (1 - exp(-E k / n))
@@ -229,7 +234,7 @@ def _weighed(known: Known, told: bisect.Posterior) -> bisect.Posterior:
         return told
     (culprit,), size, q = told.culprits, len(known.line) - 1, told.probability
     share = len(culprit.commits) / size
-    p = -math.expm1(-bisect.EXPECTED * share) * math.exp(-bisect.EXPECTED * (1 - share))
+    p = -math.expm1(-posterior.EXPECTED * share) * math.exp(-posterior.EXPECTED * (1 - share))
     favoured, others = SAME / len(asked) * q / p, SAME * (1 - 1 / len(asked)) * (1 - q) / p
     weighed = (favoured + (1 - SAME) * q) / (favoured + others + 1 - SAME)
     by_commit = list(told.by_commit)
@@ -324,7 +329,7 @@ def _price(known: Known) -> float:
     return min(max(known.build_seconds / known.block_seconds, CHEAPEST), DEAREST)
 
 
-def _found(known: Known, search: bisect.Search, told: bisect.Posterior, builds: int) -> model.JsonObject:
+def _found(known: Known, search: bisect.Search, told: posterior.Posterior, builds: int) -> model.JsonObject:
     likeliest = sorted(zip(told.by_commit, known.line[1:], strict=False), reverse=True)[:SHOWN]
     return {
         "culprits": [

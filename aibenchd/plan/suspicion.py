@@ -179,6 +179,7 @@ class Explained:
         )
 
     def as_json(self, whole: Effect) -> model.JsonObject:
+        """What is kept of it: effects as ratios minus 1, and what is left of the ``whole`` one."""
         left = whole - self.effect
         return {
             "of": list(self.findings),

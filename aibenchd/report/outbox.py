@@ -73,28 +73,32 @@ class Deliverer:
         topic = f"outbox.resend.{self.name}"
         try:
             told = self._store.events
-            with told.bell("outbox.verdict", topic) as urgent, told.bell(topic, "daemon.reloaded") as nudge:
+            with (
+                told.bell("outbox.verdict", "outbox.samples", topic) as new,
+                told.bell("outbox.verdict", topic) as urgent,
+                told.bell(topic, "daemon.reloaded") as nudge,
+            ):
                 while True:
                     with structlog.contextvars.bound_contextvars(sink=self.name):
-                        await self._pause(await self._stream(urgent), nudge)
+                        await self._pause(await self._stream(new, urgent), nudge)
         finally:
             self._board.take_down(self.unit)
 
-    async def _stream(self, urgent: events.Bell) -> base.Delivery:
+    async def _stream(self, new: events.Bell, urgent: events.Bell) -> base.Delivery:
         """Deliver batch after batch until one must wait; what stands in its way."""
         try:
             async with self._sink.outlet() as outlet:
                 batch: list[outbox.Row] = []
                 while True:
-                    batch = batch or await self._next(urgent)
+                    batch = batch or await self._next(new, urgent)
                     delivery, batch = await self._send(outlet, batch)
                     if delivery.answer in WAIT:
                         return delivery
         except Exception as error:  # noqa: BLE001  a sink may be anyone's code; whatever it does, its records are kept
             return _failed(error)
 
-    async def _next(self, urgent: events.Bell) -> list[outbox.Row]:
-        """The batch to deliver, claimed in the journal; waits until there is one."""
+    async def _next(self, new: events.Bell, urgent: events.Bell) -> list[outbox.Row]:
+        """The batch to deliver, claimed in the journal; waits until there is one, and while samples alone wait for more."""
         while True:
             batch = await self._store.read(
                 lambda connection: outbox.batch(
@@ -108,7 +112,8 @@ class Deliverer:
             if not batch:
                 self._bounds.clear()
                 await self._well()
-                await urgent.wait(self._policy.linger)
+                if await new.wait(events.LOOK_SECONDS):
+                    await urgent.wait(self._policy.linger)
             elif await self._store.write(lambda tx, rows=batch: outbox.claim(tx, self.name, rows)):  # type: ignore[misc]
                 return batch
 

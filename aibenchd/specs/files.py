@@ -9,7 +9,7 @@ import contextlib
 import functools
 import itertools
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -189,8 +189,7 @@ class ModelCache:
         Returns:
             the bytes by which they are still too many.
         """
-        held = {file.digest for file in list(self._held.values())}
-        return await anyio.to_thread.run_sync(self._trim, held, list(needed))
+        return await anyio.to_thread.run_sync(self._trim, self._in_hand(), list(needed))
 
     def _trim(self, held: set[str], needed: Sequence[model.Benchmark]) -> int:
         self._generators.sweep()
@@ -231,7 +230,7 @@ class ModelCache:
         if not wanted.expected:
             wanted = await self._as_it_is(wanted)
         async with self._lock(str(sorted(wanted.expected.items()))):
-            found = await anyio.to_thread.run_sync(self._found, wanted)
+            found = await anyio.to_thread.run_sync(self._found, self._in_hand(), wanted)
             if found is None:
                 found = await self._fetched(wanted)
                 log.info("a model file has come", file=wanted.name, sha256=found.digest, bytes=found.size)
@@ -239,14 +238,26 @@ class ModelCache:
         self._held[next(self._count)] = found
         return found
 
-    def _found(self, wanted: sources.Wanted) -> content.VerifiedFile | None:
-        """What is kept of it. A file that lists a directory has the digest of that directory: where it is in the way, it goes."""
+    def _found(self, held: Collection[str], wanted: sources.Wanted) -> content.VerifiedFile | None:
+        """What is kept of it. A file that lists a directory has the digest of that directory: where it is in the way, it goes.
+
+        Raises:
+            SourceAwayError: that file is one of those that are ``held``, by their digests.
+        """
         found = self._content.find(wanted.expected, wanted.file.filename)
         if found is None or found.path.is_dir() or not wanted.file.is_directory:
             return found
+        if found.digest in held:
+            raise errors.SourceAwayError(
+                f"{wanted.shown}: a file with the digest of this directory is in use; it comes after that"
+            )
         log.warning("a file lay where a directory is wanted", file=wanted.name, sha256=found.digest)
         trees.delete(found.path)
         return None
+
+    def _in_hand(self) -> set[str]:
+        """The digests of all that somebody holds."""
+        return {file.digest for file in list(self._held.values())}
 
     async def _as_it_is(self, wanted: sources.Wanted) -> sources.Wanted:
         """A file of this host without a digest is taken for what it is now."""

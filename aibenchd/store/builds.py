@@ -65,6 +65,7 @@ class Entry:
 
     @property
     def key(self) -> Key:
+        """What it is a build of, and which copy."""
         return Key(self.repository, self.commit, self.framework, self.platform, self.copy)
 
     @property

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from aibenchd import model
 from aibenchd.decide import prospects, verdict
-from aibenchd.plan import bisect, searching
+from aibenchd.plan import bisect, choice, posterior, searching
 from tests.bench import bench_decide
 
 Floats = NDArray[np.float64]
@@ -140,22 +140,22 @@ def searched(search: bisect.Search, line: Line, devices: int) -> Result:
     blocks, before = line.blocks(), search.blocks
     for _ in range(before):
         next(blocks)
-    while wanted := bisect.next_measurements(search, devices):
+    while wanted := choice.next_measurements(search, devices):
         for one in wanted:
             failing = {one.newer, one.older} & line.broken
             if failing:
                 search = search.with_unbuildable(*(failing - search.unbuildable))
             elif one.older in (0, search.before(one.newer)):
                 search = search.with_evidence(one.newer, one.older, [next(blocks)(one.newer, one.older)])
-    return Result(right(bisect.posterior(search), line), search.blocks - before, search.builds)
+    return Result(right(posterior.of(search), line), search.blocks - before, search.builds)
 
 
-def right(found: bisect.Posterior, line: Line) -> bool:
+def right(found: posterior.Posterior, line: Line) -> bool:
     if line.drifts:
-        return found.outcome is bisect.Outcome.MANY_SMALL
+        return found.outcome is posterior.Outcome.MANY_SMALL
     groups = [set(one.commits) for one in found.culprits]
     every = all(any(place in group for group in groups) for place in line.culprits)
-    return found.outcome is bisect.Outcome.FOUND and every and all(group & set(line.culprits) for group in groups)
+    return found.outcome is posterior.Outcome.FOUND and every and all(group & set(line.culprits) for group in groups)
 
 
 @functools.cache

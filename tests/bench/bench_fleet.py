@@ -135,7 +135,7 @@ def run(job: Job) -> Result:
                 devices[number].run(block)
         rounds += any(given.values())
     told = [
-        fleet.Fleet(one.search, tuple(fleet.Other(other.search) for other in devices if other is not one)).posterior()
+        fleet.Fleet(one.search, tuple(fleet.Other(other.search) for other in devices if other is not one)).told()
         for one in devices
     ]
     right = [bench_bisect.right(found, one.line) for found, one in zip(told, devices, strict=True)]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aibenchd.plan import bisect
+from aibenchd.plan import bisect, choice, posterior
 
 LINE = 32
 VERIFIED = 12  # blocks of the bad end against the good one, before the search
@@ -26,7 +26,7 @@ def searched(
     search: bisect.Search, levels: list[float], noise: Callable[[], float], broken: Iterable[int] = (), devices: int = 1
 ) -> bisect.Search:
     """The search carried out to its end, on as many devices; a commit that turns out not to build is told."""
-    while wanted := bisect.next_measurements(search, devices):
+    while wanted := choice.next_measurements(search, devices):
         for one in wanted:
             failing = {one.newer, one.older} & (set(broken) | search.unbuildable)
             if failing:
@@ -48,8 +48,8 @@ def test_without_noise_one_culprit_is_found_exactly(commits: int, data: st.DataO
     culprit = data.draw(st.integers(1, commits))
     levels = steps(commits, {culprit: effect})
     search = searched(begun(levels), levels, lambda: 0.0)
-    found = bisect.posterior(search)
-    assert found.outcome is bisect.Outcome.FOUND
+    found = posterior.of(search)
+    assert found.outcome is posterior.Outcome.FOUND
     assert [one.commits for one in found.culprits] == [(culprit,)]
     assert found.culprits[0].effect == pytest.approx(effect, abs=0.1 * abs(effect) + 0.005)
     assert found.culprits[0].low <= effect <= found.culprits[0].high
@@ -59,18 +59,18 @@ def test_without_noise_one_culprit_is_found_exactly(commits: int, data: st.DataO
 
 def test_a_line_on_which_nothing_changed_has_no_culprit() -> None:
     levels = [0.0] * (LINE + 1)
-    found = bisect.posterior(searched(begun(levels), levels, lambda: 0.0))
-    assert found.outcome is bisect.Outcome.NO_CULPRIT
+    found = posterior.of(searched(begun(levels), levels, lambda: 0.0))
+    assert found.outcome is posterior.Outcome.NO_CULPRIT
     assert not found.culprits
 
 
 def test_where_nothing_between_the_ends_builds_all_are_one_group() -> None:
     levels = steps(LINE, {5: 0.05})
     search = begun(levels).with_unbuildable(*range(1, LINE))
-    found = bisect.posterior(search)
-    assert found.outcome is bisect.Outcome.FOUND
+    found = posterior.of(search)
+    assert found.outcome is posterior.Outcome.FOUND
     assert [one.commits for one in found.culprits] == [tuple(range(1, LINE + 1))]
-    assert not bisect.next_measurements(search)
+    assert not choice.next_measurements(search)
     assert not search.with_unbuildable().builds - (LINE - 1)
 
 
@@ -110,9 +110,9 @@ def test_the_right_commits_are_named_though_the_noise_was_another_one(wrong_by: 
         levels = steps(LINE, dict(zip(places, rng.uniform(0.02, 0.05, 2).tolist(), strict=True)))
         earlier = bisect.Earlier(0.012 * wrong_by, 3.0, 100)
         search = searched(begun(levels, noise, min_effect=0.01, earlier=earlier), levels, noise, broken, devices=4)
-        found = bisect.posterior(search)
+        found = posterior.of(search)
         right += (
-            found.outcome is bisect.Outcome.FOUND
+            found.outcome is posterior.Outcome.FOUND
             and all(any(place in one.commits for place in places) for one in found.culprits)
             and all(any(place in one.commits for one in found.culprits) for place in places)
         )

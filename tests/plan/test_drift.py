@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from aibenchd import settings
-from aibenchd.plan import bisect, drift, searching
+from aibenchd.plan import bisect, choice, drift, posterior, searching
 
 VERIFIED = 12
 
@@ -25,7 +26,7 @@ def searched(levels: list[float], noise: Callable[[], float], max_blocks: int = 
     commits = len(levels) - 1
     search = bisect.Search(commits, min_effect=0.01, max_blocks=max_blocks)
     search = search.with_evidence(commits, 0, [levels[-1] + noise() for _ in range(VERIFIED)])
-    while wanted := bisect.next_measurements(search, 4):
+    while wanted := choice.next_measurements(search, 4):
         for one in wanted:
             search = search.with_evidence(one.newer, one.older, [levels[one.newer] - levels[one.older] + noise()])
     return search
@@ -40,8 +41,8 @@ def test_a_drift_ends_early_and_says_how_it_is_spread(seed: int) -> None:
     rng = np.random.default_rng(seed)
     levels = rising((0.002 * rng.uniform(0, 2, 40)).tolist())
     search = searched(levels, noisy(seed))
-    found = bisect.posterior(search)
-    assert found.outcome is bisect.Outcome.MANY_SMALL
+    found = posterior.of(search)
+    assert found.outcome is posterior.Outcome.MANY_SMALL
     assert (found.culprits, found.by_commit) == ((), ())
     assert search.blocks < 200
     assert [one.share for one in found.spread] == list(drift.SHARES)
@@ -54,8 +55,8 @@ def test_a_drift_ends_early_and_says_how_it_is_spread(seed: int) -> None:
 @pytest.mark.parametrize(("culprit", "effect"), [(3, 0.03), (20, 0.012), (39, 0.05)])
 def test_a_culprit_is_no_drift(culprit: int, effect: float) -> None:
     levels = rising([effect if place == culprit else 0.0 for place in range(1, 41)])
-    found = bisect.posterior(searched(levels, noisy(culprit)))
-    assert found.outcome is bisect.Outcome.FOUND
+    found = posterior.of(searched(levels, noisy(culprit)))
+    assert found.outcome is posterior.Outcome.FOUND
     assert [one.commits for one in found.culprits] == [(culprit,)]
     assert found.drifts < 0.02
 
@@ -68,8 +69,8 @@ def test_a_culprit_within_a_drift_is_named_and_the_drift_is_told_beside_it(culpr
     drifted = rising(rates)
     levels = [one + (math.log1p(0.05) if place >= culprit else 0.0) for place, one in enumerate(drifted)]
     search = searched(levels, noisy(culprit))
-    found = bisect.posterior(search)
-    assert found.outcome is bisect.Outcome.FOUND
+    found = posterior.of(search)
+    assert found.outcome is posterior.Outcome.FOUND
     assert [one.commits for one in found.culprits] == [(culprit,)]
     assert found.culprits[0].effect == pytest.approx(0.05, abs=0.01)  # a drift that is no straight ramp leaves some of it
     assert found.drifts > 0.99
@@ -80,25 +81,28 @@ def test_a_culprit_within_a_drift_is_named_and_the_drift_is_told_beside_it(culpr
 
 def test_on_a_short_line_each_change_can_be_found() -> None:
     """Six commits of 1 % are six culprits, where 1 % is what matters."""
-    found = bisect.posterior(searched(rising([0.01] * 6), noisy(1), max_blocks=40))
+    found = posterior.of(searched(rising([0.01] * 6), noisy(1), max_blocks=40))
     assert found.drifts == 0
 
 
-def test_a_search_over_a_drift_says_where_half_of_it_lies() -> None:
-    levels = rising([0.002] * 40)
-    line = [f"commit-{place:02}" for place in range(41)]
-    noise = noisy(3)
+def asked(levels: list[float], noise: Callable[[], float], **given: Any) -> tuple[searching.Step, searching.Known]:
+    """A search by the names of commits, carried out: how it ended, and on what."""
+    line = [f"commit-{place:02}" for place in range(len(levels))]
     pairs: list[searching.Pair] = []
     shown = [levels[-1] + noise() for _ in range(VERIFIED)]
-    step = searching.Step("", {}, {})
+    known = searching.Known(line, frozenset(line), frozenset(), pairs, shown, 0.01, **given)
     for _ in range(60):
-        known = searching.Known(line, frozenset(line), frozenset(), pairs, shown, 0.01)
         step = searching.step(known, settings.BisectSettings())
         if not step.wanted:
-            break
+            return step, known
         for (newer, older), count in step.wanted.items():
             change = levels[line.index(newer)] - levels[line.index(older)]
             pairs.append(searching.Pair(newer, older, [change + noise() for _ in range(count or 0)]))
+    raise AssertionError("it never ends")
+
+
+def test_a_search_over_a_drift_says_where_half_of_it_lies() -> None:
+    step, _ = asked(rising([0.002] * 40), noisy(3))
     assert step.search == "many small ones"
     assert step.found["culprits"] == []
     reason = str(step.found["reason"])
@@ -106,24 +110,28 @@ def test_a_search_over_a_drift_says_where_half_of_it_lies() -> None:
     assert "50% of it by commit-" in reason
 
 
+def with_a_culprit() -> list[float]:
+    return [one + (0.05 if place >= 20 else 0.0) for place, one in enumerate(rising([0.002] * 40))]
+
+
 def test_a_search_that_names_a_commit_says_that_it_drifts_beside_it() -> None:
-    levels = [one + (0.05 if place >= 20 else 0.0) for place, one in enumerate(rising([0.002] * 40))]
-    line = [f"commit-{place:02}" for place in range(41)]
-    noise = noisy(5)
-    pairs: list[searching.Pair] = []
-    shown = [levels[-1] + noise() for _ in range(VERIFIED)]
-    step = searching.Step("", {}, {})
-    for _ in range(60):
-        step = searching.step(searching.Known(line, frozenset(line), frozenset(), pairs, shown, 0.01), settings.BisectSettings())
-        if not step.wanted:
-            break
-        for (newer, older), count in step.wanted.items():
-            change = levels[line.index(newer)] - levels[line.index(older)]
-            pairs.append(searching.Pair(newer, older, [change + noise() for _ in range(count or 0)]))
+    step, _ = asked(with_a_culprit(), noisy(5))
     assert step.search == "found"
     culprits: Any = step.found["culprits"]
     assert [one["commits"] for one in culprits] == [["commit-20"]]
     assert str(step.found["reason"]).startswith(f"{searching.BESIDE_IT}; 25% of it by commit-")
+
+
+def test_so_does_one_that_names_it_because_another_search_has() -> None:
+    _, known = asked(with_a_culprit(), noisy(5))
+    earlier = dataclasses.replace(known, pairs=known.pairs[:-1])
+    assert searching.step(earlier, settings.BisectSettings()).wanted  # by itself it would go on
+    step = searching.step(dataclasses.replace(earlier, asked_first=["commit-20"]), settings.BisectSettings())
+    assert step.search == "found"
+    culprits: Any = step.found["culprits"]
+    assert [one["commits"] for one in culprits] == [["commit-20"]]
+    assert str(step.found["reason"]).startswith(f"{searching.BESIDE_IT}; 25% of it by commit-")
+    assert step.found["spread"]
 
 
 def test_the_spread_is_bounded_by_what_is_sure() -> None:

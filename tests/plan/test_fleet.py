@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from aibenchd.plan import bisect, fleet
+from aibenchd.plan import bisect, choice, fleet, posterior
 
 LINE = 32
 VERIFIED = 12  # blocks of the bad end against the good one, before the search
@@ -34,18 +34,18 @@ class Device:
     def run(self, block: bisect.Measurement) -> None:
         self.search = self.search.with_evidence(block.newer, block.older, [self.block(block.newer, block.older)])
 
-    def is_right(self, found: bisect.Posterior) -> bool:
-        return found.outcome is bisect.Outcome.FOUND and sorted(one.commits for one in found.culprits) == [
+    def is_right(self, found: posterior.Posterior) -> bool:
+        return found.outcome is posterior.Outcome.FOUND and sorted(one.commits for one in found.culprits) == [
             (place,) for place in sorted(self.culprits)
         ]
 
-    def is_drift(self, found: bisect.Posterior) -> bool:
-        return found.outcome is bisect.Outcome.MANY_SMALL
+    def is_drift(self, found: posterior.Posterior) -> bool:
+        return found.outcome is posterior.Outcome.MANY_SMALL
 
 
-def searched(devices: Sequence[Device]) -> tuple[list[bisect.Posterior], int]:
+def searched(devices: Sequence[Device]) -> tuple[list[posterior.Posterior], int]:
     """A whole search, in rounds; what each device ends with, and how many rounds it took."""
-    ended: dict[int, bisect.Posterior] = {}
+    ended: dict[int, posterior.Posterior] = {}
     for rounds in itertools.count():
         given: dict[int, tuple[bisect.Measurement, ...]] = {}
         for number, device in enumerate(devices):
@@ -54,7 +54,7 @@ def searched(devices: Sequence[Device]) -> tuple[list[bisect.Posterior], int]:
                 own = fleet.Fleet(device.search, tuple(others))
                 given[number] = own.next_measurements(BATCH)
                 if not given[number]:
-                    ended[number] = own.posterior()
+                    ended[number] = own.told()
         if len(ended) == len(devices):
             return [ended[number] for number in range(len(devices))], rounds
         for number, blocks in given.items():
@@ -71,8 +71,8 @@ def builds(devices: Sequence[Device]) -> int:
 def test_a_device_alone_searches_as_it_always_did() -> None:
     device = Device({20: 0.03}, seed=1)
     own = fleet.Fleet(device.search)
-    assert own.posterior() == bisect.posterior(device.search)
-    assert own.next_measurements(BATCH) == bisect.next_measurements(device.search, BATCH)
+    assert own.told() == posterior.of(device.search)
+    assert own.next_measurements(BATCH) == choice.next_measurements(device.search, BATCH)
     assert (own.builds, own.ready) == (device.search.builds, device.search.ready)
 
 
@@ -89,12 +89,12 @@ def some_evidence() -> list[bisect.Search]:
 def by_enumeration(searches: Sequence[bisect.Search]) -> dict[tuple[bool, ...], float]:
     """Probability of each set of gaps where the first device's levels jump: by all sets of common changes and of jumps."""
     sites = sorted({place for search in searches for pair in search.pairs() for place in pair})
-    chains = [bisect.Chain.of(search, also=sites) for search in searches]
+    chains = [posterior.Chain.of(search, also=sites) for search in searches]
     seen = [float(chain.recursion(None).jumped.sum()) for chain in chains]
-    changes = bisect.changes(chains[0].sites, sum(seen) / len(seen))
+    changes = posterior.changes(chains[0].sites, sum(seen) / len(seen))
     sets = list(itertools.product((False, True), repeat=len(changes)))
 
-    def likelihoods(chain: bisect.Chain) -> list[float]:
+    def likelihoods(chain: posterior.Chain) -> list[float]:
         """Of the blocks, given where the levels jump: the sizes' own prior weighs nothing but sizes."""
         masks = [np.where(chain.still == np.array(jumps)[:, None], 0.0, 1.0) for jumps in sets]
         sizes = np.where(chain.still, 1.0, chain.prior)
@@ -120,12 +120,12 @@ def by_enumeration(searches: Sequence[bisect.Search]) -> dict[tuple[bool, ...], 
 def test_the_posterior_is_that_of_all_sets_of_common_changes_and_jumps() -> None:
     searches = some_evidence()
     expected = by_enumeration(searches)
-    found = fleet.Fleet(searches[0], (fleet.Other(searches[1]),)).posterior()
+    found = fleet.Fleet(searches[0], (fleet.Other(searches[1]),)).told()
     by_commit = [sum(mass for jumps, mass in expected.items() if jumps[gap]) for gap in range(5)]
     assert found.by_commit == pytest.approx(by_commit, abs=2e-3)  # the sets that need not be looked at
     named = tuple(place in {one.commits[-1] for one in found.culprits} for place in range(1, 6))
     assert found.probability == pytest.approx(expected[named], abs=2e-3)
-    alone = bisect.posterior(searches[0])
+    alone = posterior.of(searches[0])
     assert max(abs(one - other) for one, other in zip(found.by_commit, alone.by_commit, strict=True)) > 0.02  # it was told
 
 
@@ -135,7 +135,7 @@ def test_what_another_device_found_is_nearly_what_this_one_believes() -> None:
     for place, before in ((12, 11), (12, 0), (11, 0)):
         for _ in range(20):
             told.run(bisect.Measurement(place, before))
-    found = fleet.Fleet(fresh.search, (fleet.Other(told.search),)).posterior()
+    found = fleet.Fleet(fresh.search, (fleet.Other(told.search),)).told()
     assert [one.commits for one in found.culprits] == [(12,)]
     assert 0.85 < found.culprits[0].probability < 0.99
     assert found.outcome is None
@@ -188,7 +188,7 @@ def test_what_one_device_cannot_measure_another_one_names() -> None:
             assert (block.newer, block.older) != (14, 11)  # it spans what lies between for the other one
             poor.run(block)
         own = fleet.Fleet(poor.search, (fleet.Other(rich.search),))
-    assert [one.commits for one in own.posterior().culprits] == [(12,)]
+    assert [one.commits for one in own.told().culprits] == [(12,)]
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
@@ -203,7 +203,7 @@ def test_what_another_one_has_and_this_one_has_not_is_asked_of_that_commit(seed:
         for block in blocks:
             own.run(block)
         beside = fleet.Fleet(own.search, (fleet.Other(told.search),))
-    assert own.is_right(beside.posterior())
+    assert own.is_right(beside.told())
     assert beside.builds == 4
     assert own.search.blocks <= 100
 

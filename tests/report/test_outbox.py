@@ -8,10 +8,12 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 import receiver as receivers
+import sqlalchemy as sa
 
 from aibenchd import board, errors, events, model
 from aibenchd.report import base, http, outbox
@@ -176,6 +178,28 @@ async def test_samples_wait_no_longer_than_they_may(journal: store.Store, delive
     async with running(deliverer(sink, outbox.Policy(linger=0.01))):
         await queue(made(1, "samples"))
         await drained(journal)
+
+
+async def test_who_has_nothing_to_send_asks_the_journal_nothing(
+    journal: store.Store, deliverer: Run, notices: board.Board, made: Make, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = 0
+    read = journal.read
+
+    async def counted(query: Callable[[sa.Connection], Any]) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(query)
+
+    monkeypatch.setattr(journal, "read", counted)
+    sink = Judge(lambda ids: DONE)
+    async with running(deliverer(sink, outbox.Policy(linger=0.001))):
+        await until(lambda: notice(notices).state == "ready")
+        before = reads
+        await anyio.sleep(0.1)  # a hundred times as long as samples wait
+        assert reads == before
+        await queue(made(1, "samples"))
+        await until(lambda: bool(sink.delivered))
 
 
 async def test_batch_that_is_tried_again_is_the_same(journal: store.Store, deliverer: Run, made: Make, queue: Queue) -> None:

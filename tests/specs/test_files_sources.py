@@ -437,19 +437,35 @@ async def test_a_directory_of_this_host(tmp_path: Path) -> None:
     assert found.unchanged()
 
 
-async def test_a_file_that_lists_a_directory_does_not_take_its_place(tmp_path: Path) -> None:
+def listed(tmp_path: Path) -> str:
+    """The digest of a directory, beside which there is a file that lists it, and so has the same one."""
     benchmark(tmp_path)
-    digest = tree(tmp_path / "spec/net")
-    below = sorted(path.relative_to(tmp_path / "spec/net").as_posix() for path in (tmp_path / "spec/net").rglob("*"))
-    listing = "".join(digests.entry(name, tmp_path / "spec/net" / name) for name in below)
-    (tmp_path / "spec/listing").write_text(listing)
-    models = cache(tmp_path)
+    root = tmp_path / "spec/net"
+    digest = tree(root)
+    below = sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
+    (tmp_path / "spec/listing").write_text("".join(digests.entry(name, root / name) for name in below))
+    return digest
+
+
+async def test_a_file_that_lists_a_directory_does_not_take_its_place(tmp_path: Path) -> None:
+    digest, models = listed(tmp_path), cache(tmp_path)
     assert (await models.ensure(benchmark(tmp_path, location="listing", sha256=digest))).files["predict"].path.is_file()
     for _ in range(2):
         wanted = benchmark(tmp_path, location="net", md5="directory", sha256=digest)
         found = (await models.ensure(wanted)).files["predict"]
         assert digests.of_tree(found.path) == digest
         assert (found.path / "weights").read_bytes() == BODY
+
+
+async def test_nor_is_it_deleted_while_somebody_has_it_in_hand(tmp_path: Path) -> None:
+    digest, models = listed(tmp_path), cache(tmp_path)
+    in_hand = await models.ensure(benchmark(tmp_path, location="listing", sha256=digest))
+    wanted = benchmark(tmp_path, location="net", md5="directory", sha256=digest)
+    with pytest.raises(errors.SourceAwayError, match="is in use"):
+        await models.ensure(wanted)
+    assert in_hand.unchanged()
+    del in_hand
+    assert (await models.ensure(wanted)).files["predict"].path.is_dir()
 
 
 def _rewrite(path: Path) -> None:
