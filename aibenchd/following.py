@@ -16,7 +16,7 @@ from aibenchd import bisecting, events, model, telling, verifying
 from aibenchd import settings as configuration
 from aibenchd.plan import suspicion
 from aibenchd.report import recording
-from aibenchd.store import findings, searches, store, triage
+from aibenchd.store import findings, searches, series, store, triage
 
 if TYPE_CHECKING:
     from aibenchd.watch import base as watch
@@ -95,8 +95,10 @@ class Following:
         await self._bisecting.end(finding, suspicion.STOPPED, found)
 
     async def _look_for_mends(self) -> list[Exception]:
-        found = await self._store.read(functools.partial(findings.mends, since=self._mends_until))
+        since = self._mends_until
+        found = await self._store.read(functools.partial(findings.mends, since=since))
         broken = await events.each(found.mends, self._mend)
+        broken += await events.each(await self._store.read(functools.partial(findings.perhaps_mended, since=since)), self._doubt)
         if not broken:
             self._mends_until = found.until
         return broken
@@ -110,3 +112,9 @@ class Following:
 
         await self._store.write(write)
         log.info("mended", finding=mend.finding, commit=mend.commit)
+
+    async def _doubt(self, doubt: findings.Doubt) -> None:
+        """Have a commit compared with what was before a finding: nothing else may ever show that it is gone."""
+        compare = functools.partial(series.compare, cell=doubt.cell, older=doubt.before, newer=doubt.commit)
+        await self._store.write(compare)
+        log.info("compared with what was before a finding", finding=doubt.finding, commit=doubt.commit, before=doubt.before)

@@ -64,7 +64,7 @@ class Histories:
         history = await self._store.read(functools.partial(series.of_cell, cell=cell))
         wanted = await anyio.to_thread.run_sync(_wanted, history, self._current().creep)
         if wanted is not None:
-            await self._store.write(functools.partial(series.compare, series=history, older=wanted.older, newer=wanted.newer))
+            await self._store.write(functools.partial(series.compare, cell=cell, older=wanted.older, newer=wanted.newer))
             log.info("compared far apart", cell=cell.identifier, device=cell.device, reason=wanted.reason)
 
 

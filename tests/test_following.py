@@ -559,6 +559,94 @@ async def test_what_is_seen_again_is_no_message_and_what_is_mended_is_one(journa
     assert await journal.read(lambda connection: connection.scalar(sa.select(schema.sightings.c.finding))) == 1
 
 
+def found_at_1(tx: store.Transaction, **facts: Any) -> Line:
+    """A branch of six commits, the second of which has a confirmed finding that was searched."""
+    line = Line(tx, 6)
+    first = line.compared(1, 0, **SLOWER | facts)
+    finding = statusd.finding(tx, first, state="open", search="found", verified_at=statusd.NOW)
+    line.compared(1, 0, of={"run_type": "verify"}, finding=finding, **SLOWER | facts)
+    return line
+
+
+async def anchors(journal: store.Store) -> list[tuple[Any, ...]]:
+    query = sa.select(e.c.id, p.c.treatment, p.c.control).join(p).where(p.c.run_type == "anchor").order_by(e.c.id)
+    return [tuple(row) for row in await journal.read(lambda connection: connection.execute(query).all())]
+
+
+async def test_what_improved_after_a_finding_is_compared_with_what_was_before_it(journal: store.Store) -> None:
+    now = datetime.now(UTC)
+
+    def write(tx: store.Transaction) -> None:
+        line = found_at_1(tx)
+        line.compared(2, 1, **statusd.decided("unchanged") | {"decided_at": now})
+        line.compared(3, 2, **statusd.decided("improved") | {"decided_at": now})
+        line.compared(4, 3, **statusd.decided("improved") | {"decided_at": now})  # the newest tells for both
+
+    await journal.write(write)
+    one = follower(journal, sinks=[WEBHOOK])
+    await one.look()
+    await one.look()
+    ((anchor, *commits),) = await anchors(journal)
+    assert commits == ["c4", "c0"]
+    assert await alerts(journal) == []
+    await journal.write(lambda tx: ended(tx, anchor, "unchanged", 0.0, decided_at=datetime.now(UTC)))
+    await one.look()
+    assert [alert[:2] for alert in await alerts(journal)] == [("mended", 1)]
+    assert await rows(journal, f.c.mended) == [(anchor,)]
+    await one.look()
+    assert len(await anchors(journal)) == 1
+
+
+async def test_what_is_still_slower_than_before_a_finding_is_a_sighting_of_it_until_something_improves_again(
+    journal: store.Store,
+) -> None:
+    def improved(tx: store.Transaction, newer: int) -> None:
+        line = Line.__new__(Line)
+        line.tx, line.builds = tx, list(range(1, 7))
+        line.compared(newer, newer - 1, **statusd.decided("improved") | {"decided_at": datetime.now(UTC)})
+
+    await journal.write(lambda tx: found_at_1(tx) and None)
+    one = follower(journal)
+    for newer in (3, 5):
+        await journal.write(functools.partial(improved, newer=newer))
+        await one.look()
+        anchor, *commits = (await anchors(journal))[-1]
+        assert commits == [f"c{newer}", "c0"]
+        await journal.write(functools.partial(ended, experiment=anchor, verdict="regressed", decided_at=datetime.now(UTC)))
+        await one.look()
+        await one.look()
+    assert await rows(journal, f.c.id, f.c.mended) == [(1, None)]
+    assert len(await journal.read(lambda connection: connection.execute(sa.select(schema.sightings)).all())) == 2
+    assert len(await anchors(journal)) == 2
+
+
+async def test_what_works_again_after_it_broke_is_compared_with_what_was_before(journal: store.Store) -> None:
+    now = datetime.now(UTC)
+
+    def write(tx: store.Transaction) -> None:
+        line = found_at_1(tx, verdict="broken")
+        line.compared(2, 1, **statusd.decided("inconclusive") | {"decided_at": now})
+        line.compared(3, 2, **statusd.decided("inconclusive") | {"decided_at": now})
+
+    def works(tx: store.Transaction, newer: int = 4) -> None:
+        line = Line.__new__(Line)
+        line.tx, line.builds = tx, list(range(1, 7))
+        line.compared(newer, newer - 1, **statusd.decided("unchanged") | {"decided_at": now})
+
+    await journal.write(write)
+    one = follower(journal)
+    await one.look()
+    assert await anchors(journal) == []
+    await journal.write(works)
+    await one.look()
+    ((anchor, *commits),) = await anchors(journal)
+    assert commits == ["c4", "c0"]
+    await journal.write(lambda tx: ended(tx, anchor, "regressed", decided_at=datetime.now(UTC)))  # it works, and is slower
+    await journal.write(functools.partial(works, newer=5))
+    await one.look()
+    assert len(await anchors(journal)) == 1  # nothing new could come of another one
+
+
 @pytest.mark.parametrize(
     ("verdict", "tail", "reason", "mended"),
     [
@@ -902,8 +990,7 @@ async def test_commits_that_are_far_apart_are_compared_as_those_are_that_no_one_
         line.compared(1, 0, priority=3, **statusd.decided("unchanged"))
         line.compared(2, 1, of={"run_type": "verify"}, priority=203, **statusd.decided("unchanged"))
         line.compared(3, 2, of={"request": 1}, priority=1003, **statusd.decided("unchanged"))
-        history = series.of_cell(tx.connection, CELL)
-        series.compare(tx, history, "c0", "c3")
+        series.compare(tx, CELL, "c0", "c3")
 
     await journal.write(write)
     assert (await rows(journal, e.c.priority))[-1] == (3 + series.PRIORITY,)
@@ -923,7 +1010,7 @@ async def test_an_anchor_that_came_to_nothing_is_not_tried_at_each_commit(journa
     assert (wanted.older, wanted.newer) == ("c0", "c11")
 
     def skipped(tx: store.Transaction) -> None:
-        series.compare(tx, series.of_cell(tx.connection, CELL), "c0", "c11")
+        series.compare(tx, CELL, "c0", "c11")
         tx.connection.execute(e.update().where(e.c.state == "waiting").values(state="skipped"))
         tx.connection.execute(schema.builds.update().where(schema.builds.c.commit == "c0").values(state="failed"))
 

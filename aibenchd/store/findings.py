@@ -23,6 +23,9 @@ NO_WORSE = (model.Verdict.UNCHANGED, model.Verdict.IMPROVED, model.Verdict.IDENT
 OF_COMMITS = (model.RunType.BENCHMARK, model.RunType.ANCHOR)  # what is measured with no one asking
 
 _e, _p, _f, _r, _b = schema.experiments, schema.pairs, schema.findings, schema.revisions, schema.blocks
+# Of an open finding: its suspect, the pair of that, and where both of its commits are; and where those of an experiment are.
+_suspect, _own, _its_newer, _its_older = _e.alias("suspect"), _p.alias("own"), _r.alias("its_newer"), _r.alias("its_older")
+_newer, _older = _r.alias("newer"), _r.alias("older")
 _SEEN = sa.or_(
     sa.exists().where(_f.c.suspect == _e.c.id).correlate(_e),
     sa.exists().where(schema.sightings.c.experiment == _e.c.id).correlate(_e),
@@ -86,6 +89,16 @@ class Mend:
     finding: int
     experiment: int
     commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A finding that may be gone: what a later commit shows against one ``before`` the finding would tell."""
+
+    finding: int
+    cell: suspicion.Cell
+    commit: str
+    before: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,41 +439,89 @@ def confirmed(connection: sa.Connection, finding: int) -> Confirmed:
 
 def mends(connection: sa.Connection, since: datetime) -> Mends:
     """The open findings that what was decided since then shows to be gone, by the rule of :func:`standing`, each once."""
-    suspect, own, newer, older = _e.alias("suspect"), _p.alias("own"), _r.alias("newer"), _r.alias("older")
-    its_newer, its_older = _r.alias("its_newer"), _r.alias("its_older")
-    decided = sa.and_(_e.c.verdict.is_not(None), _e.c.decided_at >= since)
-    until = connection.scalar(sa.select(sa.func.max(_e.c.decided_at)).where(decided))
-    rows = connection.execute(
-        sa.select(_f.c.id.label("finding"), _e.c.id, _p.c.treatment)
-        .select_from(_e)
-        .join(_p, _p.c.id == _e.c.pair)
-        .join(newer, _on_branch(newer, _p.c.treatment))
-        .join(older, _on_branch(older, _p.c.control))
-        .join(suspect, sa.and_(*(suspect.c[name] == _e.c[name] for name in ("benchmark", "device", "backend"))))
-        .join(own, sa.and_(own.c.id == suspect.c.pair, own.c.repository == _p.c.repository))
-        .join(_f, _f.c.suspect == suspect.c.id)
-        .join(its_newer, _at(its_newer, own.c.repository, own.c.treatment))
-        .join(its_older, _at(its_older, own.c.repository, own.c.control))
-        .where(
-            decided,
-            _e.c.verdict.in_(NO_WORSE),
-            sa.or_(~suspect.c.in_tail, _tail_is_no_worse()),
-            _e.c.control_build.is_not(None),
-            _e.c.id > suspect.c.id,
-            _p.c.run_type.in_(OF_COMMITS),
-            _f.c.state == suspicion.OPEN,
-            _f.c.mended.is_(None),
-            newer.c.position > its_newer.c.position,
-            older.c.position >= its_older.c.position,
-            older.c.position < its_newer.c.position,
-        )
-        .order_by(_e.c.id)
-        .limit(LIMIT)
-    ).all()
+    until = connection.scalar(sa.select(sa.func.max(_e.c.decided_at)).where(_decided(since)))
+    no_worse = (
+        _e.c.verdict.in_(NO_WORSE),
+        sa.or_(~_suspect.c.in_tail, _tail_is_no_worse()),
+        _its_older.c.position <= _older.c.position,
+        _older.c.position < _its_newer.c.position,
+    )
+    rows = connection.execute(_after_open_findings(since).where(*no_worse)).all()
     first: dict[int, Mend] = {}
     for row in rows:
         first.setdefault(row.finding, Mend(row.finding, row.id, row.treatment))
     return Mends(list(first.values()), since if until is None or len(rows) == LIMIT else until)
+
+
+def perhaps_mended(connection: sa.Connection, since: datetime) -> list[Doubt]:
+    """The open findings that may be gone by what was decided since then, where nothing compares with what was before them.
+
+    So it is where each commit is compared with the one before it: that one of them improved may undo what an earlier one did,
+    and where neither arm fails any more, what had broken works again.
+    """
+    works = sa.and_(_suspect.c.verdict == model.Verdict.BROKEN, _e.c.verdict == model.Verdict.UNCHANGED)
+    rows = connection.execute(
+        _after_open_findings(since).where(
+            sa.or_(_e.c.verdict == model.Verdict.IMPROVED, works),
+            _its_newer.c.position <= _older.c.position,
+            ~_compared_with_before(),
+        )
+    ).all()
+    newest = {row.finding: Doubt(row.finding, _cell_of(row), row.treatment, row.before) for row in rows}
+    return list(newest.values())
+
+
+def _decided(since: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(_e.c.verdict.is_not(None), _e.c.decided_at >= since)
+
+
+def _after_open_findings(since: datetime) -> sa.Select[Any]:
+    """What was decided since then of a commit after an open finding in the same cell; by experiment, ``LIMIT`` at most."""
+    return (
+        sa.select(_f.c.id.label("finding"), _e, _p.c.repository, _p.c.treatment, _own.c.control.label("before"))
+        .select_from(_e)
+        .join(_p, _p.c.id == _e.c.pair)
+        .join(_newer, _on_branch(_newer, _p.c.treatment))
+        .join(_older, _on_branch(_older, _p.c.control))
+        .join(_suspect, sa.and_(*(_suspect.c[name] == _e.c[name] for name in schema.CELL)))
+        .join(_own, sa.and_(_own.c.id == _suspect.c.pair, _own.c.repository == _p.c.repository))
+        .join(_f, _f.c.suspect == _suspect.c.id)
+        .join(_its_newer, _at(_its_newer, _own.c.repository, _own.c.treatment))
+        .join(_its_older, _at(_its_older, _own.c.repository, _own.c.control))
+        .where(
+            _decided(since),
+            _e.c.control_build.is_not(None),
+            _e.c.id > _suspect.c.id,
+            _p.c.run_type.in_(OF_COMMITS),
+            _f.c.state == suspicion.OPEN,
+            _f.c.mended.is_(None),
+            _newer.c.position > _its_newer.c.position,
+        )
+        .order_by(_e.c.id)
+        .limit(LIMIT)
+    )
+
+
+def _compared_with_before() -> sa.ColumnElement[bool]:
+    """Whether a finding's control is being compared with a later commit, or was with this one; or with any, where it broke."""
+    other, pair = _e.alias("other"), _p.alias("other_pair")
+    return sa.exists().where(
+        *(other.c[name] == _e.c[name] for name in schema.CELL),
+        other.c.id > _suspect.c.id,
+        pair.c.id == other.c.pair,
+        pair.c.repository == _p.c.repository,
+        pair.c.run_type == model.RunType.ANCHOR,
+        pair.c.control == _own.c.control,
+        sa.or_(
+            other.c.state.in_(schema.UNDECIDED_STATES),
+            pair.c.treatment == _p.c.treatment,
+            _suspect.c.verdict == model.Verdict.BROKEN,
+        ),
+    )
+
+
+def _cell_of(row: sa.Row[Any]) -> suspicion.Cell:
+    return suspicion.Cell(row.repository, row.benchmark, row.device, row.backend, row.identifier)
 
 
 def mended(transaction: store.Transaction, mend: Mend) -> None:

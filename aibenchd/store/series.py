@@ -133,17 +133,17 @@ def of_cell(connection: sa.Connection, cell: suspicion.Cell) -> Series:
     return Series(cell, edges, commits, known, frozenset(unbuildable), *_anchored(connection, cell))
 
 
-def compare(transaction: store.Transaction, series: Series, older: str, newer: str) -> None:
-    """Have two commits compared that are far apart, as the newest of the series are that are planned with no one asking.
+def compare(transaction: store.Transaction, cell: suspicion.Cell, older: str, newer: str) -> None:
+    """Have two commits compared that are far apart, as the newest of a series are that are planned with no one asking.
 
     None where none is planned so: what a person asked for, or what follows from verdicts, goes before other things.
     """
     planned = (_p.c.run_type == model.RunType.BENCHMARK, _p.c.request.is_(None), _e.c.control_build.is_not(None))
-    query = sa.select(_e).join(_p, _p.c.id == _e.c.pair).where(*_in(series.cell), *planned)
+    query = sa.select(_e).join(_p, _p.c.id == _e.c.pair).where(*_in(cell), *planned)
     like = transaction.connection.execute(query.order_by(_e.c.id.desc()).limit(1)).one_or_none()
     if like is None:
         return
-    pair = again.new_pair(transaction, series.cell.repository, newer, older, model.RunType.ANCHOR)
+    pair = again.new_pair(transaction, cell.repository, newer, older, model.RunType.ANCHOR)
     rank = like.priority + PRIORITY
     arms = [again.build(transaction, like.treatment_build, rank, commit=commit) for commit in (newer, older)]
     again.experiment(transaction, like, pair, arms, rank)
