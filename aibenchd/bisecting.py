@@ -133,7 +133,7 @@ class Bisecting:
         """End a search with all its experiments; what they measured is reported."""
         steps = await self._store.read(functools.partial(searches.steps, finding=finding))
         ended = [await self._left_by(step.experiment) for step in steps if step.undecided and step.blocks]
-        told = await self._telling.told(finding, "culprit", culprits=found) if _names(search, found) else recording.Left()
+        told = await self._telling.named(finding, found) if _names(search, found) else recording.Left()
 
         def write(tx: store.Transaction) -> None:
             for experiment, decision, left in ended:

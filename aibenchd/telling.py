@@ -25,6 +25,7 @@ class Measured:
     series: Mapping[model.ArmName, Sequence[model.Series]]
     backend: str
     fingerprint: Mapping[str, str]
+    between: int | None
 
 
 class Telling:
@@ -41,6 +42,7 @@ class Telling:
             finding=confirmed.finding,
             author=treatment.author,
             subject=treatment.subject,
+            between=facts.between,
             evidence=confirmed.evidence,
             promise=promise(self._current().verify),
             explained=confirmed.explained or {},
@@ -58,13 +60,20 @@ class Telling:
         facts = await self._store.read(functools.partial(measured, experiment=confirmed.verify))
         return await self.alert(facts, confirmed, event, **more)
 
+    async def named(self, finding: int, culprits: Any) -> recording.Left:
+        """Of the commits that the search of a finding has named; ``culprits`` is what the journal has of it."""
+        commits = {commit for one in culprits["culprits"] for commit in one["commits"]}
+        known = await self._store.read(functools.partial(findings.commits, finding=finding, commits=commits))
+        return await self.told(finding, "culprit", culprits=culprits, named=known)
+
 
 def measured(connection: sa.Connection, experiment: int) -> Measured:
     """Read it, of an experiment that has blocks."""
     whole = experiments.by_id(connection, experiment)
     series, backend = experiments.measured(connection, experiment, model.Block(whole.blocks, ()))
     decision = findings.decision_of(connection, experiment)
-    return Measured(whole, decision, series, backend, findings.fingerprint_of(connection, experiment))
+    fingerprint, between = findings.fingerprint_of(connection, experiment), findings.between(connection, experiment)
+    return Measured(whole, decision, series, backend, fingerprint, between)
 
 
 def promise(rule: configuration.VerifySettings) -> str:

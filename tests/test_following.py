@@ -518,6 +518,20 @@ async def test_what_is_accepted_is_one_message_each_time(journal: store.Store) -
     assert (told[0].payload["by"], told[0].payload["why"]) == ("eve", "worth it")
 
 
+async def test_alerts_say_of_how_many_commits_a_finding_is_and_whose_those_are_that_are_named(journal: store.Store) -> None:
+    one = follower(journal, sinks=[WEBHOOK])
+    await confirmed(journal, one)
+    (told,) = [record.payload for record in await journal.read(waiting)]
+    ((newer, older),) = await rows(journal, p.c.treatment, p.c.control, run_type="benchmark")
+    assert told["between"] == int(newer.removeprefix("c")) - int(older.removeprefix("c")) > 1
+    assert told["named"] == []
+    only = {"commits": ["c4"], "within": [], "probability": 0.99, "effect": 0.05, "low": 0.04, "high": 0.06}
+    found: Any = {"culprits": [only], "commits": 9}
+    await one._bisecting.end(1, "found", found)
+    *_, named = [record.payload for record in await journal.read(waiting)]
+    assert (named["event"], named["named"]) == ("culprit", [{"commit": "c4", "subject": "change 4", "author": "someone"}])
+
+
 async def test_the_culprit_among_many_is_a_message_of_its_own(journal: store.Store) -> None:
     one = follower(journal, sinks=[WEBHOOK])
     await confirmed(journal, one)

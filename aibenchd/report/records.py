@@ -61,6 +61,7 @@ from typing import Any
 from aibenchd import model, statistics
 
 OPERATORS = 5  # that an alert names, the largest changes first
+NAMED = ("subject", "author")  # what alerts have of the commits that are named
 UNCHANGED = "no change shown"  # of aibenchd.decide.attribution, which imports numpy
 LARGEST = 690.0  # logarithm of the largest e-value that is told as a number: 1e300
 
@@ -224,6 +225,8 @@ class Alert:
     Attributes:
         event: ``confirmed``; ``culprit``, when its search has named commits; ``mended``; ``accepted``, by a person.
         author, subject: of the treatment.
+        between: how many commits came after the control, up to the treatment; None where they are not on one line.
+        named: what is known of the commits that its search has named, by commit: their ``author`` and ``subject``.
         evidence: natural logarithm of the e-value against no regression.
         promise: how seldom what is confirmed is none, in words.
         explained: of :func:`aibenchd.measure.explaining.explained`.
@@ -240,7 +243,9 @@ class Alert:
     evidence: float | None
     promise: str
     explained: Mapping[str, Any]
+    between: int | None = None
     culprits: Mapping[str, Any] = field(default_factory=dict)
+    named: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mended: str = ""
     number: int = 0
     by: str = ""
@@ -271,7 +276,9 @@ def alert_record(verified: Experiment, alert: Alert, decision: model.Decision, *
         "unit": str(alert.explained.get("unit") or ""),
         "e_value": None if alert.evidence is None else math.exp(min(alert.evidence, LARGEST)),
         "promise": alert.promise,
+        "between": alert.between,
         "culprits": [dict(one) for one in alert.culprits.get("culprits") or ()],
+        "named": [{"commit": commit, **{name: one[name] for name in NAMED}} for commit, one in alert.named.items()],
         "searched": alert.culprits.get("commits"),
         "mended": alert.mended,
         "by": alert.by,

@@ -437,6 +437,26 @@ def confirmed(connection: sa.Connection, finding: int) -> Confirmed:
     return Confirmed(finding, row.id, row.evidence, row.explained)
 
 
+def between(connection: sa.Connection, experiment: int) -> int | None:
+    """How many commits came after an experiment's control, up to its treatment; None where one of them is not on the branch."""
+    distance = sa.select(_newer.c.position - _older.c.position).select_from(_e).join(_p, _p.c.id == _e.c.pair)
+    on_branch = distance.join(_newer, _on_branch(_newer, _p.c.treatment)).join(_older, _on_branch(_older, _p.c.control))
+    return connection.execute(on_branch.where(_e.c.id == experiment)).scalar_one_or_none()
+
+
+def commits(connection: sa.Connection, finding: int, commits: Collection[str]) -> dict[str, dict[str, str]]:
+    """``subject`` and ``author`` of commits of a finding's repository, by commit, the oldest first."""
+    rows = connection.execute(
+        sa.select(_r.c.commit, _r.c.subject, _r.c.author)
+        .join(_p, _p.c.repository == _r.c.repository)
+        .join(_e, _e.c.pair == _p.c.id)
+        .join(_f, _f.c.suspect == _e.c.id)
+        .where(_f.c.id == finding, _r.c.commit.in_(commits))
+        .order_by(_r.c.time)
+    )
+    return {row.commit: {"subject": row.subject, "author": row.author} for row in rows}
+
+
 def mends(connection: sa.Connection, since: datetime) -> Mends:
     """The open findings that what was decided since then shows to be gone, by the rule of :func:`standing`, each once."""
     until = connection.scalar(sa.select(sa.func.max(_e.c.decided_at)).where(_decided(since)))

@@ -15,6 +15,8 @@ else becomes its value, a number or a list where it is one. The default is what 
 ``finding``            its number; ``link``: with the base address before it, empty where none is configured
 ``repository``         its name; ``commit``, ``control_commit``, and ``short_commit``, 12 digits of the first
 ``author``             of the commit; ``subject``: the first line of its message
+``commits``            which commits it may be, with their subjects and authors: that one; how many came since the last that was
+                       measured, and the newest of them; or, once a search has ended, those that it has named, a line each
 ``benchmark``          identifier; ``model``, ``device``, ``backend``, ``metric`` (``NET latency``)
 ``verdict``            ``regressed`` or ``broken``, ``reason`` where the numbers do not say it
 ``effect``             ``+5.2% [+4.8%, +5.6%]``: treatment / control - 1 of what measured it again, with ``in the tail`` where
@@ -47,7 +49,7 @@ OF_RECORD = (
     *("backend", "metric", "verdict", "reason", "estimate", "low", "high", "e_value", "promise", "mended", "by", "why", "time"),
     "id",
 )
-COMPOSED = ("message", "headline", "link", "short_commit", "effect", "operators", "culprits", "token")
+COMPOSED = ("message", "headline", "link", "short_commit", "effect", "operators", "culprits", "commits", "token")
 WRITTEN = ("author", "subject", "benchmark", "model", "metric", "reason", "by", "why")  # by anyone who may push
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -126,6 +128,7 @@ def placeholders(payload: Mapping[str, Any], link: str, escaped: Callable[[str],
         "effect": _effect(payload),
         "operators": escaped(_operators(payload)),
         "culprits": _culprits(payload),
+        "commits": escaped(_commits(payload)),
         "link": f"{link}{payload['finding']}" if link else "",
     }
     headline = _HEADLINES[payload["event"]](told)
@@ -165,7 +168,7 @@ def _where(told: Mapping[str, Any]) -> str:
 
 
 def _more(told: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{told['subject']} ({told['author']})"
+    yield told["commits"]
     if told["operators"]:
         yield f"from {told['operators']}"
     if told["e_value"] is not None:
@@ -196,6 +199,20 @@ def _share(share: float | None) -> str:
 def _culprits(payload: Mapping[str, Any]) -> str:
     named = (("/".join(commit[:SHORT] for commit in one["commits"]), one["probability"]) for one in payload["culprits"])
     return ", ".join(f"{commits} ({probability:.0%})" for commits, probability in named)
+
+
+def _commits(payload: Mapping[str, Any]) -> str:
+    named = payload.get("named") or ()
+    if named:
+        return "\n".join(f"{one['commit'][:SHORT]} {_written(one)}" for one in named)
+    between = payload.get("between") or 1  # nothing of the kind in records of an older version
+    if between == 1:
+        return _written(payload)
+    return f"one of {between} commits after {payload['control_commit'][:SHORT]}; the newest: {_written(payload)}"
+
+
+def _written(commit: Mapping[str, Any]) -> str:
+    return f"{commit['subject']} ({commit['author']})"
 
 
 def _escaped(text: str) -> str:

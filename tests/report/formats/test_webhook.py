@@ -81,6 +81,16 @@ def test_the_culprit_and_the_mend_are_messages_of_their_own(alert: Alert) -> Non
     assert sent(gone)["text"].startswith(f"engine: squeeze/1 on lab (mkl) is mended at {'d' * 12}: ")
 
 
+def test_of_several_commits_none_is_blamed_before_the_search_has_named_it(alert: Alert) -> None:
+    """The newest of a push is no more at fault than the others; nor is it once another one has been found."""
+    lines = sent(alert(between=8))["text"].split("\n")
+    assert lines[1] == f"one of 8 commits after {'b' * 12}; the newest: Fold constants (Jane Doe &lt;jane@example.org&gt;)"
+    named = {"c" * 40: {"subject": "Copy twice", "author": "Ann"}, "d" * 40: {"subject": "Do & wait", "author": "Bo"}}
+    lines = sent(alert(event="culprit", between=8, culprits=CULPRITS, named=named))["text"].split("\n")
+    assert lines[1:3] == [f"{'c' * 12} Copy twice (Ann)", f"{'d' * 12} Do &amp; wait (Bo)"]
+    assert sent(alert(between=1))["text"] == sent(alert())["text"]
+
+
 def test_a_message_has_the_same_id_whenever_it_is_made(alert: Alert) -> None:
     assert alert().id == alert(author="somebody else").id
     assert alert().id != alert(finding=8).id
