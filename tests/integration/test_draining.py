@@ -23,13 +23,13 @@ async def until_shown(made: lab.Lab, name: str, state: str, reason: str = "") ->
 
 async def test_a_device_is_draining_until_its_block_is_done_and_then_drained(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
-    go = tmp_path / "go"
-    made.commit(
-        "first", bench=lab.BENCH.format(latency=100).replace("exec awk", f"while [ ! -e {go} ]; do sleep 0.05; done; exec awk")
-    )
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    waits = f"touch {begun}; while [ ! -e {go} ]; do sleep 0.05; done; exec awk"
+    made.commit("first", bench=lab.BENCH.format(latency=100).replace("exec awk", waits))
     async with made.daemon():
-        await made.ready()
-        await until_shown(made, "host", "busy")
+        with anyio.fail_after(lab.WAIT):
+            while not begun.exists():  # it is shown to be busy before: while what the program needs is laid out
+                await anyio.sleep(0.02)
         answer = await made.ctl("drain", "host")
         assert (answer["state"], answer["reason"]) == ("draining", (await shown(made, "host"))["reason"])
         assert "block 0" in answer["reason"]
