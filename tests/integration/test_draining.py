@@ -49,12 +49,13 @@ async def test_a_device_in_quarantine_is_shown_to_be_drained_too(tmp_path: Path)
     async with made.daemon(**machine.env):
         await made.ready()
         await until_shown(made, "odd", "quarantined")
+        machine.write("lost")  # or it would be out of quarantine by itself, some looks later
+        await until_shown(made, "odd", "quarantined", "is lost")
         answer = await made.ctl("drain", "odd")
         assert answer["state"] == "quarantined"
         assert "drained until 'aibenchctl undrain odd'" in answer["reason"]
-        machine.write("lost")
-        machine.remove("fails")
-        now = await until_shown(made, "odd", "quarantined", "is lost")
+        machine.write("lost", "again")
+        now = await until_shown(made, "odd", "quarantined", "is lost again")
         assert "drained until" in now["reason"]
         assert "drained" not in (await made.ctl("undrain", "odd"))["reason"]
 
@@ -67,9 +68,12 @@ async def test_a_release_says_what_was_and_what_is(tmp_path: Path) -> None:
     async with made.daemon(**machine.env):
         await made.ready()
         await until_shown(made, "odd", "quarantined")
-        machine.remove("fails")
+        machine.write("lost")  # or it would be out of quarantine by itself, some looks later
+        await until_shown(made, "odd", "quarantined", "is lost")
         answer = await made.ctl("release", "odd")
         assert (answer["released"], answer["was"], answer["state"]) == (True, "quarantined", "connecting")
+        machine.remove("fails")
+        machine.remove("lost")
         await made.until("SELECT verdict FROM experiments", [("measured",)])
         await until_shown(made, "odd", "ready")
         answer = await made.ctl("release", "odd")

@@ -162,13 +162,14 @@ async def test_told_to_stop_during_a_block_it_exits_with_0_and_the_block_is_whol
 async def test_a_block_that_outlasts_the_time_to_stop_is_abandoned(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
     made.commit("hangs", bench=f"#!/bin/sh\ntouch {tmp_path}/began; sleep 600 & wait\n")
-    made.configure(stop_timeout="500ms")
+    made.configure(stop_timeout="2s")
     async with made.daemon() as process:
         with anyio.fail_after(lab.WAIT):
             while not (tmp_path / "began").exists():
                 await anyio.sleep(0.02)
             process.send_signal(signal.SIGTERM)
-            await anyio.sleep(0.1)
+            while "told to stop" not in made.log():
+                await anyio.sleep(0.02)
             process.send_signal(signal.SIGHUP)
             assert await process.wait() == 0
     assert made.processes() == []
