@@ -55,6 +55,7 @@ async def test_a_push_becomes_a_verdict_that_people_see(tmp_path: Path) -> None:
             assert await made.ctl("coverage")
             await made.ctl("backup", str(tmp_path / "copy.db"))
             assert (tmp_path / "copy.db").stat().st_size > 0
+            await made.until_delivered()
         records = [record for request in sink.requests for record in request.records]
         (verdict,) = [r for r in records if r["verdict"] == "regressed"]
         assert (verdict["commit"], verdict["control_commit"]) == (slow, made.commits[0])
