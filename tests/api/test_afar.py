@@ -32,16 +32,20 @@ def host(tmp_path: Path) -> Iterator[sshd.Sshd]:
         yield server
 
 
-async def ask(host: sshd.Sshd, *words: str, path: Path | None = None) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``aibenchctl -H ssh://… WORDS``."""
+def client(host: sshd.Sshd, *words: str, path: Path | None = None) -> tuple[list[str], dict[str, str]]:
+    """The command line ``aibenchctl -H ssh://… WORDS``, and its environment."""
     address = f"ssh://{USER}@127.0.0.1:{host.port}{path or ''}"
     key = host.key.with_name("key")  # ssh expands what a % stands for in the name of one
     key.write_bytes(host.key.read_bytes())
     key.chmod(0o600)
     known = f"ssh -F /dev/null -i '{key}' -o 'UserKnownHostsFile=\"{host.known_hosts}\"' -o BatchMode=yes"
-    told = await anyio.run_process(
-        [*CLIENT, "-H", address, *words], check=False, env={**os.environ, "AIBENCHD_SSH": known, "AIBENCHD_SOCKET": "/nowhere"}
-    )
+    return [*CLIENT, "-H", address, *words], {**os.environ, "AIBENCHD_SSH": known, "AIBENCHD_SOCKET": "/nowhere"}
+
+
+async def ask(host: sshd.Sshd, *words: str, path: Path | None = None) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of ``aibenchctl -H ssh://… WORDS``."""
+    argv, env = client(host, *words, path=path)
+    told = await anyio.run_process(argv, check=False, env=env)
     return told.returncode, told.stdout.decode(), told.stderr.decode()
 
 
@@ -56,18 +60,21 @@ async def test_every_kind_of_command_goes_through_ssh(host: sshd.Sshd, daemon: s
 
 
 async def test_events_come_through_as_they_happen(host: sshd.Sshd, daemon: statusd.Daemon) -> None:
-    seen: list[str] = []
+    argv, env = client(host, "events", path=daemon.path)
+    async with await anyio.open_process(argv, env=env, stderr=None) as listening, anyio.create_task_group() as tasks:
+        assert listening.stdout is not None
 
-    async def listen() -> None:
-        seen.append((await ask(host, "events", path=daemon.path))[1])
+        async def publish() -> None:
+            while True:
+                daemon.house.events.publish(events.Event("experiment.decided", {"id": 7}))
+                await anyio.sleep(0.05)
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
-        for _ in range(100):
-            daemon.house.events.publish(events.Event("experiment.decided", {"id": 7}))
-            await anyio.sleep(0.05)
+        tasks.start_soon(publish)
+        with anyio.fail_after(60):
+            seen = await listening.stdout.receive()
+        tasks.cancel_scope.cancel()
         host.stop()
-    assert "experiment.decided id=7" in seen[0]
+    assert b"experiment.decided id=7" in seen
 
 
 async def test_a_daemon_that_is_not_there_is_told_by_the_other_side(host: sshd.Sshd, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import anyio
+import launchers
 import pytest
 
 from aibenchd import errors, helper
@@ -92,8 +93,10 @@ def program(tmp_path: Path, *lines: str) -> metering.Program:
 
 
 async def test_a_program_that_prints_watts_is_averaged_over_the_time_it_ran(tmp_path: Path) -> None:
-    meter = program(tmp_path, "echo warming up; echo $AIBENCHD_VOLTAGE; echo 2.0; while :; do echo 3.2; sleep 0.01; done")
+    begins = f"echo warming up; echo $AIBENCHD_VOLTAGE; echo 2.0; echo > {tmp_path}/begun"
+    meter = program(tmp_path, f"{begins}; while :; do echo 3.2; sleep 0.01; done")
     async with meter.metering({"AIBENCHD_VOLTAGE": "4.4"}) as energy:
+        await launchers.until_written(tmp_path / "begun")
         await anyio.sleep(0.3)
     assert 2.0 < energy.joules / energy.seconds < 4.4
     assert energy.seconds >= 0.3

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import stat
-import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
@@ -159,7 +158,7 @@ async def test_arguments_stay_apart_and_nothing_goes_through_a_shell(tmp_path: P
     tool = script(tmp_path, "tool", '#!/bin/sh\nfor text; do echo "<$text>"; done\n')
     run = [tool, "-x={{{device}}}", "{program}", "--of={arguments}", "$HOME", "{timeout}", "-D{env}"]
 
-    completed = await ran(tmp_path, "/bin/program", "a b", "$(id)", run=run, timeout=1.5, program_env={"A": "1", "B": "2 3"})
+    completed = await ran(tmp_path, "/bin/program", "a b", "$(id)", run=run, timeout=59.5, program_env={"A": "1", "B": "2 3"})
 
     assert completed.stdout.splitlines() == [
         "<-x={board}>",
@@ -167,7 +166,7 @@ async def test_arguments_stay_apart_and_nothing_goes_through_a_shell(tmp_path: P
         "<--of=a b>",
         "<--of=$(id)>",
         "<$HOME>",
-        "<2>",
+        "<60>",
         "<-DA=1>",
         "<-DB=2 3>",
     ]
@@ -270,12 +269,14 @@ async def test_a_tool_that_is_removed_later_is_no_fault_of_the_program(tmp_path:
 
 
 async def test_a_program_is_killed_with_its_children_at_its_timeout(tmp_path: Path) -> None:
-    began = time.monotonic()
-    completed = await ran(tmp_path, "sh", "-c", "sleep 1000 & echo $! > child; wait", timeout=0.5)
-
-    assert completed.ending is base.Ending.TIMED_OUT
-    assert time.monotonic() - began < 60
-    await launchers.until_gone(int((tmp_path / "board" / "work" / "work" / "child").read_text()))
+    child = tmp_path / "board" / "work" / "work" / "child"
+    for timeout in (0.5, 4, 32):  # until it is enough for it to begin
+        with anyio.fail_after(60 + timeout):
+            completed = await ran(tmp_path, "sh", "-c", "sleep 1000 & echo $! > child; wait", timeout=timeout)
+        assert completed.ending is base.Ending.TIMED_OUT
+        if child.exists() and child.read_text():
+            break
+    await launchers.until_gone(int(child.read_text()))
 
 
 async def test_cancelling_leaves_no_process(tmp_path: Path) -> None:
@@ -426,7 +427,7 @@ async def comes_up(place: Path) -> None:
 
 
 async def test_a_device_that_stays_down_is_lost(tmp_path: Path) -> None:
-    async with session(tmp_path, reset=["true"], timeouts={"reset": "300ms"}) as opened:
+    async with session(tmp_path, reset=["true"]) as opened:
         await opened.reboot()
     (tmp_path / "up").touch()
     keys = {"reset": ["rm", f"{tmp_path}/up"], "health": ["test", "-e", f"{tmp_path}/up"], "timeouts": {"reset": "300ms"}}

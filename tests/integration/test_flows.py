@@ -263,11 +263,11 @@ async def test_what_a_try_printed_that_failed_does_not_count(tmp_path: Path) -> 
 
 
 async def test_commands_around_the_program_share_the_timeout(tmp_path: Path) -> None:
-    test = {**ACCURACY["tests"][0], "timeout": 0.5, "preprocess": {"commands": ["sleep 0.3", "sleep 0.3", "sleep 0.3"]}}
+    test = {**ACCURACY["tests"][0], "timeout": 2, "preprocess": {"commands": ["sleep 1.5", "sleep 1.5"]}}
     made = make(tmp_path, {**ACCURACY, "tests": [test]}, COUNT)
     async with made.daemon():
         (reason,) = await ended(made, "broken")
-        assert "preprocess: sleep 0.3: timed out" in reason
+        assert "preprocess: sleep 1.5: timed out" in reason
 
 
 async def test_platform_arguments_and_converters_do_what_they_say(tmp_path: Path) -> None:

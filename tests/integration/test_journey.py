@@ -55,6 +55,7 @@ async def test_a_push_becomes_a_verdict_that_people_see(tmp_path: Path) -> None:
             assert await made.ctl("coverage")
             await made.ctl("backup", str(tmp_path / "copy.db"))
             assert (tmp_path / "copy.db").stat().st_size > 0
+            await made.until_delivered()
         records = [record for request in sink.requests for record in request.records]
         (verdict,) = [r for r in records if r["verdict"] == "regressed"]
         assert (verdict["commit"], verdict["control_commit"]) == (slow, made.commits[0])
@@ -155,18 +156,20 @@ async def test_ab_exits_with_the_verdict(tmp_path: Path) -> None:
 async def test_paused_and_drained_nothing_begins(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
     made.commit("first")
+    begin(made)
     async with made.daemon():
-        await made.ready()
+        await verdicts(made, ["measured"])
         await made.ctl("pause")
         status = await made.ctl("status")
         assert status["paused"]
         assert status["paused_by"]
+        made.commit("slower", latency=150)
         await made.ctl("drain", "host")
         await made.ctl("resume")
         await made.until("SELECT count(*) FROM experiments WHERE state = 'open'")
-        assert made.rows("SELECT count(*) FROM blocks") == [(0,)]
+        assert made.rows("SELECT count(*) FROM blocks WHERE experiment = 2") == [(0,)]
         await made.ctl("undrain", "host")
-        await verdicts(made, ["measured"])
+        await verdicts(made, ["measured", "regressed"])
         with pytest.raises(AssertionError, match="nobody"):
             await made.ctl("drain", "nobody")
 
@@ -362,7 +365,7 @@ async def test_an_experiment_that_the_harness_cannot_run_holds_up_no_other(tmp_p
         made.commit(f"{number}", bench=slow.format(latency=100 + 50 * number))
     begin(made)
     async with made.daemon():
-        await made.until("SELECT count(*) > 0 FROM blocks")
+        await made.until("SELECT count(*) > 0, (SELECT sum(state = 'built') FROM builds) FROM blocks", [(1, 3)])
     # What the newest pair's treatment is pushed from can no longer be read as a tree: a fault of this host, each time.
     newest = (
         f'SELECT b.directory FROM builds b JOIN revisions r ON r."commit" = b."commit" WHERE r."commit" = \'{made.commits[-1]}\''

@@ -98,6 +98,7 @@ async def test_a_regression_that_another_layout_shows_too_is_confirmed_with_both
             page = shown(made, found["id"])
             assert f"made for another memory layout (seed {found['layout']})" in page
             assert f"experiment {found['suspect']}, regressed +{100 * found['first_seen']['estimate']:.1f} %" in page
+            await made.until_delivered()
         records = [record for request in sink.requests for record in request.records if record["key"] == "NET latency"]
         assert {one["run_type"]: one["layout"] for one in records} == {
             "benchmark": None,
@@ -180,6 +181,7 @@ async def test_a_tool_chain_that_does_not_listen_is_told_of(tmp_path: Path) -> N
             assert found["reason"].startswith(said)
             assert "builds.layout" in found["reason"]
             assert said in " ".join(shown(made, found["id"]).split())
+            await made.until_delivered()
         (confirmed,) = [one for request in sink.requests for one in request.records if one["run_type"] == "regress"]
         assert confirmed["reason"] == found["reason"]
 

@@ -76,6 +76,7 @@ async def test_a_regression_is_measured_again_before_it_is_one(tmp_path: Path) -
             assert status["verdicts"] == {"measured": 1, "regressed": 1, "verified": 1}
             (newest, _) = (await made.ctl("revisions"))["revisions"]
             assert newest["experiments"] == {"regressed": 1}  # and not two
+            await made.until_delivered()
         records = [record for request in sink.requests for record in request.records if record["key"] == "NET latency"]
         assert {one["run_type"]: one["regressed_types"] for one in records} == {
             "benchmark": [],

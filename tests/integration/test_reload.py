@@ -101,14 +101,14 @@ async def test_what_waits_for_a_device_that_is_removed_says_so_and_goes_on_with_
 
 async def test_a_device_that_is_removed_during_its_block_is_shown_until_that_has_ended(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
-    go = tmp_path / "go"
-    waits = f"while [ ! -e {go} ]; do sleep 0.05; done; exec awk"
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    waits = f"touch {begun}; while [ ! -e {go} ]; do sleep 0.05; done; exec awk"
     made.commit("first", bench=lab.BENCH.format(latency=100).replace("exec awk", waits))
     async with made.daemon():
-        await made.ready()
         with anyio.fail_after(lab.WAIT):
-            while await state_of(made, "host") != "busy":
-                await anyio.sleep(0.05)
+            while not begun.exists():  # it is shown to be busy before: while what the program needs is laid out
+                await anyio.sleep(0.02)
+        assert await state_of(made, "host") == "busy"
         made.configure(devices=[OTHER])
         await made.ctl("reload")
         for shown in (await made.ctl("devices"), await made.ctl("status")):
@@ -162,13 +162,14 @@ async def test_told_to_stop_during_a_block_it_exits_with_0_and_the_block_is_whol
 async def test_a_block_that_outlasts_the_time_to_stop_is_abandoned(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
     made.commit("hangs", bench=f"#!/bin/sh\ntouch {tmp_path}/began; sleep 600 & wait\n")
-    made.configure(stop_timeout="500ms")
+    made.configure(stop_timeout="2s")
     async with made.daemon() as process:
         with anyio.fail_after(lab.WAIT):
             while not (tmp_path / "began").exists():
                 await anyio.sleep(0.02)
             process.send_signal(signal.SIGTERM)
-            await anyio.sleep(0.1)
+            while "told to stop" not in made.log():
+                await anyio.sleep(0.02)
             process.send_signal(signal.SIGHUP)
             assert await process.wait() == 0
     assert made.processes() == []

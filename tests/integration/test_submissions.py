@@ -355,7 +355,9 @@ async def test_submissions_and_commits_have_a_device_in_turns(tmp_path: Path, de
     async with where.daemon():
         await where.ready()
         await where.until("SELECT count(*) > 2 FROM blocks")
-        await submitted(where, desk, "--treatment", "fast")
+        await where.ctl("pause")  # so that what is sent is there before the commit's last block, however long that takes
+        await submitted(where, desk, "--treatment", "fast", "--blocks", "30")
+        await where.ctl("resume")
         await where.until("SELECT count(*) FROM experiments WHERE verdict = 'measured'", [(2,)])
     ((commit_ended,), (sent_began, sent_ended)) = (
         where.rows(f"SELECT {columns} FROM experiments JOIN pairs ON pairs.id = pair WHERE run_type = '{kind}'")[0]

@@ -121,6 +121,7 @@ async def test_a_change_of_the_tail_alone_is_a_finding_with_its_commit(tmp_path:
             (found,) = (await made.ctl("findings"))["findings"]
             suspect = await made.ctl("show", str(found["suspect"]))
             verified = await made.ctl("show", str(found["verify"]))
+            await made.until_delivered()
         (culprit,) = found["culprits"]["culprits"]
         assert culprit["commits"] == [made.commits[3]]
         assert (suspect["verdict"], suspect["in_tail"]) == ("regressed", True)

@@ -49,7 +49,7 @@ def states(forge: receivers.Receiver, commit: str) -> list[str]:
 
 async def delivered(made: lab.Lab) -> None:
     await made.until("SELECT count(*) FROM standings WHERE stale", [(0,)])
-    await made.until("SELECT count(*) FROM outbox", [(0,)])
+    await made.until_delivered()
 
 
 async def test_a_regression_is_told_once_and_each_commit_has_one_status(tmp_path: Path) -> None:

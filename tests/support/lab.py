@@ -137,6 +137,10 @@ class Lab:
                 await anyio.sleep(0.02)
         assert not scope.cancelled_caught, f"{query}: {self.rows(query)}; {self.log()[-4000:]}"
 
+    async def until_delivered(self) -> None:
+        """Wait until each record that was written has arrived where it was to go."""
+        await self.until("SELECT count(*) FROM outbox", [(0,)])
+
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What the journal says; empty while it is not there yet."""
         if not self.journal.exists():

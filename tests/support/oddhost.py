@@ -1,8 +1,8 @@
 """A kind of device for tests: this host, with kernel files of the test's own, that is lost or fails when a test says so.
 
-What a test says are files in the directory that ``AIBENCHD_ODD`` names: ``lost`` (it cannot be reached), ``fails`` (programs
-cannot be run on it), ``loses`` (a letter for each run to come, ``x`` where it is lost meanwhile), ``slips`` (the same for each
-directory that is made, before a program runs), and ``sys`` and ``proc``, the kernel's.
+What a test says are files in the directory that ``AIBENCHD_ODD`` names: ``lost`` (it cannot be reached; what is in the file is
+said of that), ``fails`` (programs cannot be run on it), ``loses`` (a letter for each run to come, ``x`` where it is lost
+meanwhile), ``slips`` (the same for each directory that is made, before a program runs), and ``sys`` and ``proc``, the kernel's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class OddSession(local.LocalSession):
 
     async def health(self) -> None:
         if (DIRECTORY / "lost").exists():
-            raise errors.DeviceLostError("odd: the test says that it is lost")
+            raise errors.DeviceLostError(f"odd: the test says that it is lost {(DIRECTORY / 'lost').read_text()}".rstrip())
         await super().health()
 
     async def run(self, command: base.Command) -> base.Completed:

@@ -92,13 +92,16 @@ async def ended(pids):
 async def test_a_deadline_ends_the_whole_tree(short_grace):
     pids = []
 
-    async def read():
-        async for chunk in python(timeout=3).chunks(TREE):
+    async def read(seconds):
+        async for chunk in python(timeout=seconds).chunks(TREE):
             pids.extend(map(int, chunk.split()))
 
-    with pytest.raises(process.ProgramFailedError, match="did not end within 3 s") as raised:
-        await read()
-    assert raised.value.code is None
+    for seconds in (1, 8, 64):  # until it is enough for both to begin
+        with pytest.raises(process.ProgramFailedError, match=f"did not end within {seconds} s") as raised:
+            await read(seconds)
+        assert raised.value.code is None
+        if pids:
+            break
     assert len(pids) == 2
     await ended(pids)
 

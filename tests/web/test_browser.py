@@ -216,3 +216,30 @@ async def test_a_page_follows_what_happens(dashboard: pastweeks.Dashboard, brows
     told.publish(events.Event("experiment.decided", {"id": 709}))
     await seen(lambda: browser.until("document.querySelector('#recent .improved')"))
     assert await anyio.to_thread.run_sync(browser.complaints) == []
+
+
+# Holds the next answer back until it is let go, and notes for how long each further look is put off.
+HELD = """const [fetched, slept] = [window.fetch, window.setTimeout];
+window.pauses = [];
+window.setTimeout = (work, milliseconds) => { window.pauses.push(milliseconds); return slept(work, milliseconds); };
+window.fetch = async (...asked) => {
+    const reply = await fetched(...asked);
+    await new Promise((go) => (window.go = go));
+    window.fetch = fetched;
+    return reply;
+};"""
+
+
+async def test_what_happens_while_a_page_looks_is_looked_for_next(dashboard: pastweeks.Dashboard, browser: Browser) -> None:
+    board = dashboard.house.board
+    await seen(partial(browser.open, address(dashboard, "/")))
+    await seen(lambda: browser.until("'live' in document.documentElement.dataset"))
+    await seen(partial(browser.run, HELD))
+    board.put("device/phone-a", "quarantined", "the screen is locked", fault=True)
+    await seen(lambda: browser.until("window.go !== undefined"))
+    board.put("device/phone-a", "lost", "the line is cut", fault=True)
+    await seen(lambda: browser.until("document.querySelector('#feed').textContent.includes('the line is cut')"))
+    await seen(partial(browser.run, "window.pauses = []; window.go()"))
+    await seen(lambda: browser.until("window.pauses.length"))
+    assert await anyio.to_thread.run_sync(browser.run, "return window.pauses[0]") < 10_000  # which it is where nothing happened
+    await seen(lambda: browser.until("document.getElementById('devices').textContent.includes('the line is cut')"))

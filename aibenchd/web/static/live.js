@@ -10,6 +10,7 @@ let source = null;
 let timer = 0;
 let looked = Date.now();
 let looking = false;
+let told_meanwhile = false; // an event that came during a look, which may have read what was before it
 const was = new WeakMap(); // what the daemon sent of each part: charts and times change what is there
 for (const part of document.querySelectorAll("[data-live]")) was.set(part, part.innerHTML);
 
@@ -21,6 +22,7 @@ function later(ms) {
 async function look() {
   if (document.hidden || looking || !document.querySelector("main [data-live]")) return;
   looking = true;
+  told_meanwhile = false;
   try {
     const reply = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (reply.ok && !reply.redirected) replace(new DOMParser().parseFromString(await reply.text(), "text/html"));
@@ -29,7 +31,7 @@ async function look() {
   } finally {
     looked = Date.now();
     looking = false;
-    later(MOST_MS);
+    later(told_meanwhile ? QUIET_MS : MOST_MS);
   }
 }
 
@@ -58,6 +60,7 @@ function told(message) {
   const event = JSON.parse(message.data);
   const feed = document.getElementById("feed");
   if (feed) show(feed, event);
+  told_meanwhile = true;
   later(QUIET_MS);
 }
 
