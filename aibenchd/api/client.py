@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from aibenchd.api import call, commandline, commands
+from aibenchd.api import call, commandline, commands, screen
 
 ABOUT = """\
 Asks a running aibenchd.
@@ -55,7 +55,10 @@ def run(words: Sequence[str]) -> int:
         print(usage_of(asked.name) if asked.name else overview())
     else:
         asked.check()
-        return asked.command.run(asked)
+        try:
+            return asked.command.run(asked)
+        except call.Refused as error:
+            raise call.Refused(error.code, screen.pasteable(str(error), asked.program), error.retry_after) from None
     return commandline.DONE
 
 

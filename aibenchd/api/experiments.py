@@ -53,7 +53,7 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
             item["treatment"][: screen.SHORT],
             (item["control"] or "")[: screen.SHORT],
             out.ago(item["decided_at"] or item["started_at"] or item["created_at"]),
-            "; ".join(filter(None, (left_of(item), item["reason"]))),
+            "; ".join(filter(None, (left_of(item), out.said(item["reason"])))),
         )
         for item in items
     ]
@@ -65,13 +65,13 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
     out.line(f"experiment {answer['id']}: {ended(answer)} {screen.interval(answer)}".rstrip(), screen.style_of(answer))
     out.facts([("expected", left_of(answer))])
-    facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
-    out.facts([(name, answer[name]) for name in facts])
+    facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control")
+    out.facts([*((name, answer[name]) for name in facts), ("reason", out.said(answer["reason"]))])
     out.facts([(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])
     out.facts([("decided on", answer["decided_on"])])
     out.facts([(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
     builds = [(arm, build) for arm, build in answer["builds"].items() if build]
-    out.facts([(f"{arm} build", _build(build)) for arm, build in builds])
+    out.facts([(f"{arm} build", _build(out, build)) for arm, build in builds])
     for lost in answer["excluded"]:
         trials = "1 trial of the {} does" if lost["trials"] == 1 else f"{lost['trials']} trials of the {{}} do"
         out.line(f"  {trials.format(lost['arm'])} not count, {lost['cause']}: {lost['reason']}")
@@ -83,9 +83,9 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
         _results(out, answer["results"])
 
 
-def _build(build: dict[str, Any]) -> str:
+def _build(out: screen.Screen, build: dict[str, Any]) -> str:
     """Which it is and what it holds; where it failed, what to read."""
-    held = f"'aibenchctl log build {build['id']}'" if build["state"] == "failed" else (build["digest"] or "")[: screen.SHORT]
+    held = f"'{out.program} log build {build['id']}'" if build["state"] == "failed" else (build["digest"] or "")[: screen.SHORT]
     return ", ".join(part for part in (str(build["id"]), build["state"], held) if part)
 
 
@@ -145,7 +145,7 @@ def _blocks(out: screen.Screen, answer: dict[str, Any]) -> None:
             _number(block["control"]),
             *(_number(block[arm]) for arm in tails.values()),
             screen.interval(block),
-            "; ".join(_trial(trial) for trial in block["trials"]),
+            "; ".join(_trial(out, trial) for trial in block["trials"]),
         )
         for block in blocks
     ]
@@ -162,10 +162,10 @@ def tails_of(answer: Mapping[str, Any]) -> Mapping[str, str]:
     return TAILS if answer.get("in_tail") and judged else {}
 
 
-def _trial(trial: dict[str, Any]) -> str:
+def _trial(out: screen.Screen, trial: dict[str, Any]) -> str:
     if trial["outcome"] == "ok":
         return f"{trial['arm']} {screen.quantity(trial['seconds'], 's')}" + (f": {trial['reason']}" if trial["reason"] else "")
-    log = f", 'aibenchctl log trial {trial['id']}'" if trial["log"] else ""
+    log = f", '{out.program} log trial {trial['id']}'" if trial["log"] else ""
     return f"{trial['arm']} {trial['outcome']}: {trial['reason']}{log}"
 
 

@@ -54,7 +54,7 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
             _culprits(item),
             _whose(item),
             out.ago(item["found_at"]),
-            item["reason"],
+            out.said(item["reason"]),
         )
         for item in items
     ]
@@ -67,7 +67,7 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     shown = answer["verdict"] if answer["confirmed"] else "dim"
     out.line(f"finding {answer['id']}: {answer['state']}, {_word(answer)} {screen.interval(answer)}", shown)
     out.facts([(name, answer[name]) for name in FACTS])
-    out.facts([("reason", answer["reason"]), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
+    out.facts([("reason", out.said(answer["reason"])), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
     first = f"experiment {answer['suspect']}, {experiments.ended(answer)} {screen.interval(answer['first_seen'])}"
     out.facts([("first seen in", first.rstrip()), ("verified in", _again(answer))])
     if answer["evidence"] is not None:
@@ -97,11 +97,12 @@ def _further(out: screen.Screen, answer: dict[str, Any]) -> None:
     import shlex
 
     out.line()
-    out.line(f"its blocks: aibenchctl show {answer['verify'] or answer['suspect']}", "dim")
+    newest = answer["verify"] or answer["suspect"]
+    out.line(f"its blocks: {out.command(f'show {newest}')}", "dim")
     if answer["control"]:
         commits = [answer[arm][: screen.SHORT] for arm in ("treatment", "control")]
         words = ["ab", *commits, "--benchmark", answer["benchmark"], "--device", answer["device"], "--wait"]
-        out.line(f"once more:  aibenchctl {shlex.join(words)}", "dim")
+        out.line(f"once more:  {out.command(shlex.join(words))}", "dim")
 
 
 def _made(out: screen.Screen, made: dict[str, Any]) -> str:

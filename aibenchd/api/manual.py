@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aibenchd import completion
+from aibenchd.api import screen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from aibenchd.api import commandline
 
-PROGRAM = "aibenchctl"
+PROGRAM = screen.PROGRAM
 SHORT = {"host": "-H, ", "socket": "-s, ", "help": "-h, "}
 OPTIONS = {
     "host": "ssh://[USER@]HOST[:PORT]: the daemon there, through your own ssh ($AIBENCHD_HOST)",

@@ -49,7 +49,7 @@ def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
             item["control"][: screen.SHORT],
             item["requested_by"],
             out.ago(item["created_at"]),
-            item["reason"] or item["note"] or "",
+            out.said(item["reason"]) or item["note"] or "",
         )
         for item in answer["requests"]
     ]
@@ -63,7 +63,7 @@ def request(out: screen.Screen, answer: dict[str, Any]) -> None:
     named = answer["names"] or {}
     out.facts([("repository", answer["repository"])])
     out.facts([(arm, f"{answer[arm]} {named.get(arm, '')}".strip()) for arm in ("treatment", "control")])
-    out.facts([(name, answer[name]) for name in ("note", "reason")])
+    out.facts([("note", answer["note"]), ("reason", out.said(answer["reason"]))])
     out.facts([("asked", f"{out.ago(answer['created_at'])} by {answer['requested_by']}")])
     if answer["experiments"]:
         out.line()

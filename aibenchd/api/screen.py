@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+PROGRAM = "aibenchctl"
 _GAP = "  "
 SHORT = 12  # characters of a commit
 STYLES = {  # by the names of verdicts and states, as terminals have them
@@ -31,16 +32,26 @@ _SPANS = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 class Screen:
-    """Prints to stdout."""
+    """Prints to stdout. ``program`` is what a command line begins with that asks the same daemon."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = PROGRAM) -> None:
+        self.program = program
         self.on_terminal = sys.stdout.isatty()
         self.colours = self.on_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         self.width = _width() if self.on_terminal else 0  # columns; 0: as long as it gets
         self.now = datetime.now(UTC)
 
     def line(self, text: str = "", style: str = "") -> None:
+        """One line, cut at the terminal's edge."""
         self._put(self._cut(printable(text)), style)
+
+    def command(self, text: str) -> str:
+        """A command line of this client's, such as ``show 17``, as it can be pasted."""
+        return f"{self.program} {text}"
+
+    def said(self, text: str) -> str:
+        """What the daemon says, which does not know how it was called: the commands that it quotes as they can be pasted."""
+        return pasteable(text, self.program)
 
     def facts(self, named: Sequence[tuple[str, str | None]]) -> None:
         """What is known of one thing, a line each; nothing of what is empty."""
@@ -121,6 +132,11 @@ class Status:
         """Leave a row that is not written over, on whatever stderr is."""
         self.show("")
         print(printable(text), file=sys.stderr, flush=True)
+
+
+def pasteable(text: str, program: str) -> str:
+    """The daemon's text, whose quoted commands begin with ``program`` in place of ``aibenchctl``."""
+    return text.replace(f"'{PROGRAM} ", f"'{program} ")
 
 
 def span(seconds: float) -> str:

@@ -24,7 +24,7 @@ def wait(asked: commandline.Call, request: int, shown: Callable[[dict[str, Any]]
         with screen.Status() as status:
             answer = _ended(asked, request, time.monotonic() + seconds, status, shown)
     except KeyboardInterrupt:
-        print(f"aibenchctl: request {request} goes on; 'aibenchctl cancel {request}' ends it", file=sys.stderr)
+        print(f"aibenchctl: request {request} goes on; '{asked.program} cancel {request}' ends it", file=sys.stderr)
         raise
     if answer is None:
         print(f"aibenchctl: request {request} is not decided after {seconds:g} s; it goes on", file=sys.stderr)
@@ -32,7 +32,7 @@ def wait(asked: commandline.Call, request: int, shown: Callable[[dict[str, Any]]
     if asked.flag("json"):
         print(json.dumps(answer, ensure_ascii=False))
     else:
-        requests.ended_request(screen.Screen(), answer)
+        requests.ended_request(screen.Screen(asked.program), answer)
     return verdict(requests.verdicts(answer), one_arm=answer["names"] is not None and not answer["control"])
 
 
@@ -61,7 +61,8 @@ def _ended(
         if answer["state"] == "planned" and not answer["outcomes"].keys() & {"waiting", "open"}:
             return answer
         if status.on_terminal:
-            status.show(requests.standing(answer, _patient(asked, "/v1/devices", status)["devices"]))
+            stands = requests.standing(answer, _patient(asked, "/v1/devices", status)["devices"])
+            status.show(screen.pasteable(stands, asked.program))
         if time.monotonic() > end:
             return None
         time.sleep(POLL_SECONDS)

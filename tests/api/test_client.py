@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -155,6 +156,64 @@ async def test_each_command_shows_what_the_daemon_knows(full: statusd.Daemon, co
     for text in expected:
         assert text in out
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("command", "suggested"),
+    [
+        ("finding 1", ["show 1", "ab bbbbbbbbbbbb aaaaaaaaaaaa --benchmark squeeze --device lab-host --wait"]),
+        ("show 1", ["log trial 4"]),
+        ("coverage", ["compare MODEL CELL CELL"]),
+        ("ab --repository engine b a", ["request "]),
+        ("compare net a/b a/c", ["request 1"]),
+        ("status", ["undrain phone"]),
+        ("devices", ["undrain phone"]),
+        ("show 99", ["experiments"]),
+        ("rebuild 1", ["builds --state failed"]),
+        ("ab --repository engine --wait --timeout 0 b a", []),
+    ],
+)
+async def test_what_it_suggests_asks_the_daemon_that_it_asked(full: statusd.Daemon, command: str, suggested: list[str]) -> None:
+    full.house.board.put("device/phone", "draining", "drained until 'aibenchctl undrain phone'", fault=True)
+    told = [(await ask(full, *words, *command.split()))[1:] for words in ((), ("-s", str(full.path)))]
+    by_environment, by_option = ["".join(texts) for texts in told]
+    for words in suggested:
+        assert f"aibenchctl {words}" in by_environment
+        assert f"aibenchctl -s {full.path} {words}" in by_option
+    assert by_option.count(f"aibenchctl -s {full.path} ") == by_environment.count("aibenchctl ") >= len(suggested)
+    assert str(full.path) not in by_environment
+
+
+async def test_a_command_that_is_pasted_works_where_no_environment_names_the_daemon(full: statusd.Daemon, tmp_path: Path) -> None:
+    odd = tmp_path / "an odd place's.sock"
+    odd.symlink_to(full.path)
+    _, shown, _ = await ask(full, f"--socket={odd}", "finding", "1")
+    (words,) = re.findall(r"its blocks: (.*)", shown)
+    program, *rest = shlex.split(words)
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("AIBENCHD_")}
+    told = await anyio.run_process([*CLIENT, *rest], check=False, env=bare)
+    assert (program, told.returncode) == ("aibenchctl", 0)
+    assert told.stdout.startswith(b"experiment 1: regressed")
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        (["show", "1"], "aibenchctl"),
+        (["--json", "show", "1"], "aibenchctl"),
+        (["show", "1", "-s", "a.sock"], "aibenchctl -s a.sock"),
+        (["-s", "a.sock", "--socket=b.sock", "show", "1"], "aibenchctl -s b.sock"),
+        (["--host", "ssh://me@lab:2222/run/a.sock", "show", "1"], "aibenchctl -H ssh://me@lab:2222/run/a.sock"),
+        (["-s", "ü$(x)", "show", "1"], "aibenchctl -s 'ü$(x)'"),
+        (["-s", "/run/a b.sock", "-Hssh://lab", "show", "1"], "aibenchctl -H ssh://lab -s '/run/a b.sock'"),
+    ],
+)
+def test_what_a_command_line_begins_with_is_what_it_was_called_with(
+    words: list[str], program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIBENCHD_SOCKET", "/the/environment.sock")
+    monkeypatch.setenv("AIBENCHD_HOST", "ssh://environment")
+    assert commandline.Call(words, commands.COMMANDS).program == program
 
 
 @pytest.mark.parametrize(
@@ -548,7 +607,7 @@ def test_a_wide_table_is_cut_into_bands_that_fit_and_lacks_no_column(head: list[
     ],
 )
 def test_a_build_says_what_it_holds_or_what_to_read(state: str, digest: str, said: str) -> None:
-    assert experiments._build({"id": 14, "state": state, "digest": digest}) == said
+    assert experiments._build(screen.Screen(), {"id": 14, "state": state, "digest": digest}) == said
 
 
 @pytest.mark.parametrize(
@@ -583,7 +642,7 @@ def test_spans_are_in_their_largest_unit(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(0.0034, "3.4 ms"), (0.25, "250 ms"), (11.23, "11.2 s"), (0.0, "0 s")])
 def test_a_short_trial_takes_more_than_nothing(seconds: float, said: str) -> None:
     trial = {"arm": "control", "outcome": "ok", "seconds": seconds, "reason": ""}
-    assert experiments._trial(trial) == f"control {said}"
+    assert experiments._trial(screen.Screen(), trial) == f"control {said}"
 
 
 def test_it_imports_nothing_but_the_standard_library_and_little_of_that() -> None:
