@@ -15,7 +15,8 @@ exit codes:
   0  done; 'ab --wait': unchanged or improved; 'compare --wait': the first cell is as fast as the second, or faster
   1  'ab --wait': regressed or broken; 'compare --wait': the first cell is slower
   2  with --wait: inconclusive, or not all of it could be measured
-     ('submit --wait' and 'watch' as 'ab --wait'; of one program: measured, or not)
+     ('submit --wait' and 'watch' as 'ab --wait'; of one program: measured, or not;
+     'finding --watch': 0 refuted, accepted or mended, 1 it stands, 2 neither confirmed nor refuted)
   3  the command line is wrong, or the daemon refuses
   4  no daemon answers"""
 INTERRUPTED = 130

@@ -88,6 +88,11 @@ def watched(show: Callable[[commandline.Call], int]) -> Callable[[commandline.Ca
     return shown
 
 
+def finding(asked: commandline.Call) -> int:
+    """``finding``; with ``--watch`` until nothing more is to come of it."""
+    return waiting.finding(asked) if asked.flag("watch") else page("/v1/findings/{}", findings.finding)(asked)
+
+
 def top(asked: commandline.Call) -> int:
     """``top``.
 
@@ -311,7 +316,7 @@ COMMANDS = {
         {"state": "STATE", "triage": "none|acknowledged|muted", **OF_CELL, **PAGED},
     ),
     "finding": commandline.Command(
-        watched(page("/v1/findings/{}", findings.finding)),
+        finding,
         "one finding: since which commit, how sure, which operators",
         "ID",
         {"watch": ""},

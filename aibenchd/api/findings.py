@@ -16,6 +16,11 @@ OPERATORS = 10  # that are listed
 UNTOLD = 3  # rows of a profile, the largest, that samples do not tell
 RUNNING = "running"  # the state of a search that goes on
 BAR = 20  # characters
+CLOSED = {  # states in which one ends that does not stand
+    "refuted": "it was measured again, and refuted",
+    "unconfirmed": "neither confirmed nor refuted",
+    "accepted": "accepted as the new baseline",
+}
 ALIKE = 0.01  # relative difference of probabilities between which none stands out
 LEAST_SHOWN = 0.005  # probability of a commit that is listed
 
@@ -82,7 +87,17 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
         out.facts([(made["action"], _made(out, made))])
     for item in answer["seen_again"]:
         out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: screen.SHORT]} {screen.interval(item)}")
+    out.facts([("still to come", ", ".join(answer["coming"]))])
     _further(out, answer)
+
+
+def closed(answer: dict[str, Any]) -> str:
+    """What became of one of which nothing more is to come."""
+    if answer["state"] != "open":
+        return f"nothing more is to come of finding {answer['id']}: {CLOSED[answer['state']]}"
+    stands = f"mended in experiment {answer['mended']}" if answer["mended"] else "it stands"
+    search = f"its search ended: {answer['search']}" if answer["search"] else "its commits are not searched (bisect.enabled)"
+    return f"nothing more is to come of finding {answer['id']}: confirmed, {stands}; {search}"
 
 
 def _word(finding: dict[str, Any]) -> str:

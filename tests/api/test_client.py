@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib import parse
 
@@ -689,6 +690,90 @@ async def test_a_finding_is_triaged_and_tells_who_did(full: statusd.Daemon) -> N
     assert re.search(r"accept +\d+s ago by \w+: worth it\n +acknowledge +\d+s ago by \w+: looking into it", shown)
     assert (await ask(full, "reopen", "1"))[0] == 0
     assert "none" in (await ask(full, "findings", "--state", "accepted"))[1]
+
+
+@pytest.mark.parametrize(
+    ("now", "code", "said"),
+    [
+        ({"state": "refuted"}, 0, "it was measured again, and refuted"),
+        ({"state": "unconfirmed"}, 2, "neither confirmed nor refuted"),
+        ({"state": "open", "search": "found"}, 1, "confirmed, it stands; its search ended: found"),
+        ({"state": "open", "search": "no culprit"}, 1, "confirmed, it stands; its search ended: no culprit"),
+        ({"state": "open", "search": "found", "mended": 2}, 0, "confirmed, mended in experiment 2; its search ended: found"),
+        ({"state": "accepted", "search": "stopped"}, 0, "accepted as the new baseline"),
+    ],
+)
+async def test_watching_a_finding_ends_once_nothing_more_is_to_come(
+    full: statusd.Daemon, now: dict[str, object], code: int, said: str
+) -> None:
+    def settle(tx: store.Transaction) -> None:
+        row = {"finding": 1, "action": "accept", "by": "kim", "why": "", "state": "open", "at": statusd.NOW}
+        tx.connection.execute(schema.triages.insert().values(row))
+        tx.connection.execute(schema.findings.update().values(now))
+
+    await full.house.store.write(settle)
+    with anyio.fail_after(60):
+        ended, out, err = await ask(full, "finding", "1", "--watch")
+    assert (ended, err) == (code, "")
+    assert out.splitlines()[-1] == f"nothing more is to come of finding 1: {said}"
+    assert (await ask(full, "finding", "1"))[0] == 0
+    ended, out, _ = await ask(full, "--json", "finding", "1", "--watch")
+    assert (ended, json.loads(out)["coming"]) == (code, [])
+
+
+async def test_watching_a_finding_goes_on_through_all_that_is_to_come(full: statusd.Daemon) -> None:
+    full.configure(bisect=full.configuration.bisect.model_copy(update={"enabled": True}))
+
+    async def become(**values: object) -> None:
+        await full.house.store.write(lambda tx: tx.connection.execute(schema.findings.update().values(values)))
+
+    async def be_profiled(**values: object) -> None:
+        row = {"finding": 1, "experiment": 2, "reason": ""}
+        table = schema.profiles
+        work = table.update().values(values) if values else table.insert().values(row)
+        await full.house.store.write(lambda tx: tx.connection.execute(work))
+
+    steps = [
+        ("it is measured again", lambda: become(state="open", search="")),
+        ("its commits are searched", lambda: become(search="running")),
+        ("running", be_profiled),
+        ("its commits are searched, it is profiled", lambda: become(search="found")),
+        ("still to come   it is profiled", lambda: be_profiled(reason="its program is no ELF file", made_at=statusd.NOW)),
+    ]
+    await become(state="suspect", search="", culprits=None)
+    received = ""
+    async with await anyio.open_process([*CLIENT, "-s", str(full.path), "finding", "1", "--watch"]) as process:
+        assert process.stdout is not None
+        with anyio.move_on_after(90) as limit:
+            for awaited, go_on in steps:
+                while awaited not in received:
+                    received += (await process.stdout.receive()).decode()
+                received = ""
+                await go_on()
+            async for piece in process.stdout:
+                received += piece.decode()
+        if limit.cancelled_caught:
+            process.kill()
+    assert process.returncode == 1
+    assert "not profiled: its program is no ELF file" in received
+    assert received.endswith("nothing more is to come of finding 1: confirmed, it stands; its search ended: found\n")
+
+
+async def test_a_finding_whose_commits_are_not_searched_is_not_waited_for(full: statusd.Daemon) -> None:
+    search = schema.findings.update().values(search="", state="open")
+    await full.house.store.write(lambda tx: tx.connection.execute(search))
+    full.configure(bisect=full.configuration.bisect.model_copy(update={"enabled": False}))
+    with anyio.fail_after(60):
+        ended, out, _ = await ask(full, "finding", "1", "--watch")
+    assert (ended, out.splitlines()[-1].endswith("it stands; its commits are not searched (bisect.enabled)")) == (1, True)
+
+
+async def test_a_profile_that_is_to_be_asked_for_is_to_come(full: statusd.Daemon) -> None:
+    confirmed = schema.findings.update().values(verified_at=datetime.now(UTC))
+    await full.house.store.write(lambda tx: tx.connection.execute(confirmed))
+    assert (await full.get("/v1/findings/1"))[1]["coming"] == ["it is profiled"]
+    full.configure(verify=full.configuration.verify.model_copy(update={"profile": False}))
+    assert (await full.get("/v1/findings/1"))[1]["coming"] == []
 
 
 async def test_a_finding_shows_what_each_profiler_says(full: statusd.Daemon) -> None:
