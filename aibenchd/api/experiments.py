@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 
 COMPARE = "compare"  # the run type of a comparison of two cells
+PROFILE = "profile"  # that of both builds of a finding under a profiler
+UNDER_PROFILER = "under a profiler: its times have the profiler's own costs in them, and compare with nothing"
 TAILS = {"tail: treatment": "treatment_tail", "tail: control": "control_tail"}  # columns of blocks that are judged in the tail
 OF_CELLS = {"regressed": "slower", "improved": "faster", "unchanged": "as fast"}  # a comparison of cells regresses nothing
 
@@ -21,6 +23,11 @@ def left_of(experiment: dict[str, Any]) -> str:
         return ""
     late = "; its budget will hardly decide it, so that others go first" if experiment["out_of_reach"] else ""
     return f"{screen.left(experiment['blocks_left'], experiment['seconds_left'])} left{late}"
+
+
+def change(item: Mapping[str, Any]) -> str:
+    """The effect that it shows, with its interval; none of what ran under a profiler, which is a difference of its costs too."""
+    return "" if item["run_type"] == PROFILE else screen.interval(item)
 
 
 def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -44,7 +51,7 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
         (
             str(item["id"]),
             ended(item),
-            screen.interval(item),
+            change(item),
             str(item["block_count"]),
             item["run_type"],
             item["device"],
@@ -63,7 +70,11 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
-    out.line(f"experiment {answer['id']}: {ended(answer)} {screen.interval(answer)}".rstrip(), screen.style_of(answer))
+    is_profile = answer["run_type"] == PROFILE
+    out.line(f"experiment {answer['id']}: {ended(answer)} {change(answer)}".rstrip(), screen.style_of(answer))
+    if is_profile:
+        out.line(f"  {UNDER_PROFILER}")
+        out.facts([("where time goes", out.command(f"finding {answer['finding']}"))])
     out.facts([("expected", left_of(answer))])
     facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control")
     out.facts([*((name, answer[name]) for name in facts), ("reason", out.said(answer["reason"]))])
@@ -77,8 +88,8 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
         out.line(f"  {trials.format(lost['arm'])} not count, {lost['cause']}: {lost['reason']}")
     if answer["blocks"]:
         out.line()
-        _blocks(out, answer)
-    if answer["results"]:
+        (_profiled_blocks if is_profile else _blocks)(out, answer)
+    if answer["results"] and not is_profile:
         out.line()
         _results(out, answer["results"])
 
@@ -154,6 +165,17 @@ def _blocks(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.line("treatment, control: one number of each process" + (f", the {summary}" if summary else ""), "dim")
     if tails:
         out.line("tail: of each process the mean of the slowest quarter; the last interval is of these", "dim")
+
+
+def _profiled_blocks(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """How its trials ended, and no number that could be taken for the benchmark's."""
+    rows = [
+        (str(block["number"]), block["order"], "; ".join(_trial(out, trial) for trial in block["trials"]))
+        for block in answer["blocks"]
+    ]
+    out.table(
+        ("block", "order", "trials, profiler included"), rows, ["" if block["valid"] else "failed" for block in answer["blocks"]]
+    )
 
 
 def tails_of(answer: Mapping[str, Any]) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 TYPE_CHECKING = False
@@ -169,7 +169,7 @@ def percent(ratio: float | None) -> str:
     return "" if ratio is None else f"{100 * ratio:+.1f} %"
 
 
-def interval(item: dict[str, Any]) -> str:
+def interval(item: Mapping[str, Any]) -> str:
     """An estimate with its interval, as ``+2.1 % (+1.8 … +2.4)``."""
     if item.get("estimate") is None:
         return ""

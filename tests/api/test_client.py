@@ -304,6 +304,32 @@ async def test_what_is_regressed_in_the_tail_shows_its_slow_iterations(daemon: s
     ]
 
 
+async def test_of_what_ran_under_a_profiler_no_effect_is_shown(daemon: statusd.Daemon) -> None:
+    def rows(tx: store.Transaction) -> None:
+        built = statusd.build(tx, "b" * 40)
+        first = statusd.experiment(tx, statusd.pair(tx, "b" * 40, "a" * 40), built, **statusd.decided("regressed"))
+        found = statusd.finding(tx, first)
+        profiled = {"design": {"profiled": True}, "control_build": built, "finding": found}
+        pair = statusd.pair(tx, "b" * 40, "a" * 40, run_type="profile")
+        number = statusd.experiment(tx, pair, built, **profiled, **statusd.decided("measured"))
+        statusd.block(tx, number, 0)
+        measured = {"type": "NET", "metric": "latency", "unit": "us", "treatment": {"p50": 987.0}, "control": {"p50": 876.0}}
+        for experiment in (first, number):
+            tx.connection.execute(schema.results.insert().values(experiment=experiment, **measured))
+
+    await daemon.house.store.write(rows)
+    assert "987" in (await ask(daemon, "show", "1"))[1]
+    _, shown, _ = await ask(daemon, "show", "2")
+    assert shown.startswith(
+        "experiment 2: measured\n  under a profiler: its times have the profiler's own costs in them, and compare"
+    )
+    assert "  where time goes aibenchctl finding 1\n" in shown
+    assert [text for text in ("987", "876", "+5.0 %", "1.1") if text in shown] == []
+    assert re.search(r"\n0 +CT +control 1 s; treatment 1 s\n", shown)
+    _, listed, _ = await ask(daemon, "experiments")
+    assert [("+5.0 %" in line) for line in listed.splitlines()[1:]] == [False, True]
+
+
 async def test_requests_say_what_became_of_them(daemon: statusd.Daemon) -> None:
     def rows(tx: store.Transaction) -> None:
         built = statusd.build(tx, "b")
