@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 COMPARE = "compare"  # the run type of a comparison of two cells
+SUBMISSION = "submission"  # that of programs which people sent
 PROFILE = "profile"  # that of both builds of a finding under a profiler
 UNDER_PROFILER = "under a profiler: its times have the profiler's own costs in them, and compare with nothing"
 TAILS = {"tail: treatment": "treatment_tail", "tail: control": "control_tail"}  # columns of blocks that are judged in the tail
@@ -86,12 +87,30 @@ def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     for lost in answer["excluded"]:
         trials = "1 trial of the {} does" if lost["trials"] == 1 else f"{lost['trials']} trials of the {{}} do"
         out.line(f"  {trials.format(lost['arm'])} not count, {lost['cause']}: {lost['reason']}")
+    if answer["would_help"]:
+        out.paragraph(f"what would help: {out.said(answer['would_help'])}", "inconclusive")
+        _once_more(out, answer)
     if answer["blocks"]:
         out.line()
         (_profiled_blocks if is_profile else _blocks)(out, answer)
     if answer["results"] and not is_profile:
         out.line()
         _results(out, answer["results"])
+
+
+def again(item: Mapping[str, Any]) -> list[str]:
+    """The command that has the commits of an experiment or a finding measured again, but for the program."""
+    commits = [item[arm][: screen.SHORT] for arm in ("treatment", "control") if item[arm]]
+    where = {name: item[name] for name in ("repository", "benchmark", "device")}
+    return ["ab", *commits, *(word for name, value in where.items() for word in (f"--{name}", value)), "--wait"]
+
+
+def _once_more(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """How to ask again, where that takes no more than commits: of two cells, or of what was sent, their request knows."""
+    import shlex
+
+    if answer["run_type"] not in (COMPARE, SUBMISSION):
+        out.line(f"once more: {out.command(shlex.join(again(answer)))}", "dim")
 
 
 def _build(out: screen.Screen, build: dict[str, Any]) -> str:

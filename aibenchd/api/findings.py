@@ -115,9 +115,7 @@ def _further(out: screen.Screen, answer: dict[str, Any]) -> None:
     newest = answer["verify"] or answer["suspect"]
     out.line(f"its blocks: {out.command(f'show {newest}')}", "dim")
     if answer["control"]:
-        commits = [answer[arm][: screen.SHORT] for arm in ("treatment", "control")]
-        words = ["ab", *commits, "--benchmark", answer["benchmark"], "--device", answer["device"], "--wait"]
-        out.line(f"once more:  {out.command(shlex.join(words))}", "dim")
+        out.line(f"once more:  {out.command(shlex.join(experiments.again(answer)))}", "dim")
 
 
 def _made(out: screen.Screen, made: dict[str, Any]) -> str:

@@ -45,6 +45,14 @@ class Screen:
         """One line, cut at the terminal's edge."""
         self._put(self._cut(printable(text)), style)
 
+    def paragraph(self, text: str, style: str = "") -> None:
+        """A text in as many lines as it takes, where there is an edge that would cut it."""
+        left = printable(text)
+        while 0 < self.width < len(left) and (end := left.rfind(" ", 1, self.width)) > 0:
+            self._put(left[:end], style)
+            left = left[end + 1 :]
+        self._put(left, style)
+
     def command(self, text: str) -> str:
         """A command line of this client's, such as ``show 17``, as it can be pasted."""
         return f"{self.program} {text}"

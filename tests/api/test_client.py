@@ -24,7 +24,7 @@ import statusd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aibenchd import events
+from aibenchd import events, model
 from aibenchd.api import call, client, commandline, commands, experiments, naming, requests, screen, server, waiting
 from aibenchd.store import requests as stored
 from aibenchd.store import schema, store
@@ -124,7 +124,7 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
                 "searched on, with blocks: lab-host (24), phone (20); commits built for all: 7",
                 "search: its budget is spent",
                 "its blocks: aibenchctl show 1",
-                "once more:  aibenchctl ab bbbbbbbbbbbb aaaaaaaaaaaa --benchmark squeeze --device lab-host --wait",
+                "once more:  aibenchctl ab bbbbbbbbbbbb aaaaaaaaaaaa --repository engine --benchmark squeeze --device lab-host",
             ],
         ),
         (
@@ -162,7 +162,10 @@ async def test_each_command_shows_what_the_daemon_knows(full: statusd.Daemon, co
 @pytest.mark.parametrize(
     ("command", "suggested"),
     [
-        ("finding 1", ["show 1", "ab bbbbbbbbbbbb aaaaaaaaaaaa --benchmark squeeze --device lab-host --wait"]),
+        (
+            "finding 1",
+            ["show 1", "ab bbbbbbbbbbbb aaaaaaaaaaaa --repository engine --benchmark squeeze --device lab-host --wait"],
+        ),
         ("show 1", ["log trial 4"]),
         ("coverage", ["compare MODEL CELL CELL"]),
         ("ab --repository engine b a", ["request "]),
@@ -302,6 +305,43 @@ async def test_what_is_regressed_in_the_tail_shows_its_slow_iterations(daemon: s
         "regressed",
         "regressed in the tail",
     ]
+
+
+async def test_what_is_inconclusive_says_what_would_help_and_how_to_ask_again(daemon: statusd.Daemon) -> None:
+    def rows(tx: store.Transaction) -> None:
+        built = statusd.build(tx, "b" * 40)
+        facts = {"control_build": built, "reason": model.BLOCKS_SPENT, "blocks": 60, "design": {"rule": {"max_blocks": 60}}}
+        for run_type, request in (("benchmark", None), ("submission", 1)):
+            if request:
+                asked = {
+                    "repository": "engine",
+                    "treatment": "b",
+                    "requested_by": "me",
+                    "created_at": statusd.NOW,
+                    "state": "new",
+                }
+                tx.connection.execute(schema.requests.insert().values(asked | {"control": "", "benchmarks": [], "devices": []}))
+            pair = statusd.pair(tx, "b" * 40, "a" * 40, run_type=run_type, request=request)
+            statusd.experiment(tx, pair, built, **facts, **statusd.decided("inconclusive"))
+        statusd.experiment(tx, pair, built, backend="x", control_build=built, **statusd.decided("unchanged"))
+
+    await daemon.house.store.write(rows)
+    code, shown, _ = await ask(daemon, "-s", str(daemon.path), "show", "1")
+    assert code == 0
+    assert (
+        "\nwhat would help: how small a change is found here is not known yet "
+        f"('aibenchctl -s {daemon.path} calibrate lab-host' measures it); raise max_blocks (60) or min_effect, have the device "
+        "quieter, and ask again\n"
+        f"once more: aibenchctl -s {daemon.path} ab bbbbbbbbbbbb aaaaaaaaaaaa --repository engine --benchmark squeeze "
+        "--device lab-host --wait\n"
+    ) in shown
+    _, sent, _ = await ask(daemon, "show", "2")
+    assert ("what would help: " in sent, "once more" in sent) == (True, False)
+    _, other, _ = await ask(daemon, "show", "3")
+    assert "what would help" not in other
+    narrow = await on_terminal([*CLIENT, "-s", str(daemon.path), "show", "1"], 50, {"NO_COLOR": "1"})
+    said = " ".join(narrow.partition("what would help:")[2].partition("once more")[0].split())
+    assert said.endswith("have the device quieter, and ask again")
 
 
 async def test_of_what_ran_under_a_profiler_no_effect_is_shown(daemon: statusd.Daemon) -> None:
