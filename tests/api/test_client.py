@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from aibenchd import events, model
 from aibenchd.api import call, client, commandline, commands, experiments, naming, requests, screen, server, waiting
 from aibenchd.store import requests as stored
-from aibenchd.store import schema, store
+from aibenchd.store import schema, store, submissions
 
 CLIENT = [sys.executable, "-m", "aibenchd.api.client"]
 
@@ -384,6 +384,35 @@ async def test_requests_say_what_became_of_them(daemon: statusd.Daemon) -> None:
     await daemon.house.store.write(rows)
     _, out, _ = await ask(daemon, "requests")
     assert [columns(line)[2] for line in out.splitlines()[1:4]] == ["none", "1 cancelled", "1 regressed, 2 unchanged"]
+
+
+async def test_what_requests_ask_for_can_be_told_apart(daemon: statusd.Daemon) -> None:
+    deep = "/home/kim/work/engine/build/release/arm64-v8a/bin"
+    asked = [
+        ("e" * 40, "d" * 40, None),
+        ("topic/winograd-2", "topic/winograd-1", None),
+        ("pytorch@host/mkl", "pytorch@host/eigen", None),
+        ("a" * 64, "b" * 64, {"treatment": "./bench", "control": "./bench"}),
+        ("c" * 64, "", {"treatment": f"{deep}/bench"}),
+    ]
+
+    def rows(tx: store.Transaction) -> None:
+        for treatment, control, names in asked:
+            facts = {"repository": "engine", "benchmarks": [], "devices": [], "priority": 0, "requested_by": "me"}
+            number = stored.add(tx, treatment=treatment, control=control, **facts)
+            if names:
+                submissions.add(tx, request=number, uid=1, note="", names=names, specification="")
+
+    await daemon.house.store.write(rows)
+    _, out, _ = await ask(daemon, "requests")
+    shown = [columns(line)[4:6] for line in out.splitlines()[1:6]]
+    assert shown[::-1] == [
+        ["e" * 12, "d" * 12],
+        ["topic/winograd-2", "topic/winograd-1"],
+        ["pytorch@host/mkl", "pytorch@host/eigen"],
+        [f"./bench {'a' * 12}", f"./bench {'b' * 12}"],
+        [f"…{deep[-33:]}/bench {'c' * 12}", "me"],
+    ]
 
 
 async def test_a_reload_that_fails_lists_the_faults(daemon: statusd.Daemon) -> None:
