@@ -304,6 +304,11 @@ class Rule:
 
 TAIL = 3 / 4  # of a process's iterations, from the fastest on: where the slow ones begin
 TAILED = 8  # iterations of a process: fewer have no tail apart from the rest
+# Why something is inconclusive.
+SPENT, BLOCKS_SPENT = "the budget of time or blocks is spent", "the budget of blocks is spent"
+TORN = "no one effect explains all blocks: it changed while it was measured"
+ONE_ORDER = "nearly all blocks ran in one order, which cannot tell a change from a slower first or second place"
+NO_MORE = "it is no slower than findings that stand explain"
 TAIL_UNSURE = "its slowest iterations looked slower, and not surely enough when the budget was spent"
 _PARTS = {
     (0.0, 1 / 8): "fastest eighth",

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from aibenchd.api import call, commandline, commands
+from aibenchd.api import call, commandline, commands, screen
 
 ABOUT = """\
 Asks a running aibenchd.
@@ -15,7 +15,8 @@ exit codes:
   0  done; 'ab --wait': unchanged or improved; 'compare --wait': the first cell is as fast as the second, or faster
   1  'ab --wait': regressed or broken; 'compare --wait': the first cell is slower
   2  with --wait: inconclusive, or not all of it could be measured
-     ('submit --wait' and 'watch' as 'ab --wait'; of one program: measured, or not)
+     ('submit --wait' and 'watch' as 'ab --wait'; of one program: measured, or not;
+     'finding --watch': 0 refuted, accepted or mended, 1 it stands, 2 neither confirmed nor refuted)
   3  the command line is wrong, or the daemon refuses
   4  no daemon answers"""
 INTERRUPTED = 130
@@ -55,7 +56,10 @@ def run(words: Sequence[str]) -> int:
         print(usage_of(asked.name) if asked.name else overview())
     else:
         asked.check()
-        return asked.command.run(asked)
+        try:
+            return asked.command.run(asked)
+        except call.Refused as error:
+            raise call.Refused(error.code, screen.pasteable(str(error), asked.program), error.retry_after) from None
     return commandline.DONE
 
 

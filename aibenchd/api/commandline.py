@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from aibenchd.api import call
+from aibenchd.api import call, screen
 
 DONE, REGRESSED, INCONCLUSIVE, REFUSED, UNREACHABLE = range(5)
 DIGITS = 18  # of an ID
+PLAIN = "@%+=:,./-_"  # in what a shell takes for one word as it is, as shlex has it
 SHORT = {"-s": "socket", "-h": "help", "-H": "host"}
 CHOICES = {  # words for arguments that must be one of these
     "build|trial": ("build", "trial"),
@@ -89,7 +90,17 @@ class Call:
         """Where the daemon is; empty for this host."""
         return self.option("host") or os.environ.get("AIBENCHD_HOST", "")
 
+    @property
+    def program(self) -> str:
+        """What a command line begins with that asks the same daemon: ``-H`` and ``-s``, where this one had them.
+
+        What the environment says holds for the next command too, and is not repeated.
+        """
+        given = [(short, self.option(name)) for short, name in (("-H", "host"), ("-s", "socket"))]
+        return " ".join([screen.PROGRAM, *(f"{short} {_quoted(value)}" for short, value in given if value)])
+
     def flag(self, name: str) -> bool:
+        """Whether an option was given, with whatever value."""
         return name in self.options
 
     def option(self, name: str) -> str | None:
@@ -125,3 +136,12 @@ class Call:
 def usage(name: str, command: Command) -> str:
     """A command's row, without its options."""
     return f"aibenchctl {name} {command.arguments}".rstrip()
+
+
+def _quoted(text: str) -> str:
+    """As a shell takes it for one word. What quotes is imported where there is something to quote: most paths need nothing."""
+    if text.isascii() and all(character.isalnum() or character in PLAIN for character in text):
+        return text
+    import shlex
+
+    return shlex.quote(text)

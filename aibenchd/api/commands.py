@@ -30,7 +30,7 @@ def page(path: str, show: Callable[[screen.Screen, dict[str, Any]], None]) -> Ca
         if asked.flag("json"):
             sys.stdout.buffer.write(asked.daemon.get_raw(target))
             return commandline.DONE
-        show(screen.Screen(), asked.daemon.get(target))
+        show(screen.Screen(asked.program), asked.daemon.get(target))
         return commandline.DONE
 
     return shown
@@ -88,6 +88,11 @@ def watched(show: Callable[[commandline.Call], int]) -> Callable[[commandline.Ca
     return shown
 
 
+def finding(asked: commandline.Call) -> int:
+    """``finding``; with ``--watch`` until nothing more is to come of it."""
+    return waiting.finding(asked) if asked.flag("watch") else page("/v1/findings/{}", findings.finding)(asked)
+
+
 def top(asked: commandline.Call) -> int:
     """``top``.
 
@@ -97,7 +102,7 @@ def top(asked: commandline.Call) -> int:
     from aibenchd.api import top as live
 
     try:
-        live.run(asked.daemon, seconds=live.AFAR_SECONDS if asked.host else live.HERE_SECONDS)
+        live.run(asked.daemon, asked.program, seconds=live.AFAR_SECONDS if asked.host else live.HERE_SECONDS)
     except OSError as error:
         raise commandline.Misuse(str(error)) from None
     return commandline.DONE
@@ -111,7 +116,7 @@ def history(asked: commandline.Call) -> int:
     if asked.flag("json"):
         sys.stdout.buffer.write(answer)
     else:
-        experiments.history(screen.Screen(), json.loads(answer))
+        experiments.history(screen.Screen(asked.program), json.loads(answer))
     return commandline.DONE
 
 
@@ -193,7 +198,7 @@ def submit(asked: commandline.Call) -> int:
     except sending.Unfit as error:
         raise commandline.Misuse(str(error)) from None
     request = json.loads(answer)["request"]
-    return waiting.wait(asked, request) if asked.flag("wait") else _told(asked, answer, see=_seen_by(request))
+    return waiting.wait(asked, request) if asked.flag("wait") else _told(asked, answer, see=_seen_by(asked, request))
 
 
 def watch(asked: commandline.Call) -> int:
@@ -204,7 +209,7 @@ def watch(asked: commandline.Call) -> int:
         for item in () if asked.flag("json") else answer["experiments"]:
             line = requests.progress(item)
             if said.get(item["id"]) != line:
-                print(screen.printable(line), flush=True)
+                print(screen.printable(screen.pasteable(line, asked.program)), flush=True)
             said[item["id"]] = line
 
     return waiting.wait(asked, int(asked.arguments[0]), shown)
@@ -220,9 +225,9 @@ def calibrate(asked: commandline.Call) -> int:
     answer = asked.daemon.post(f"/v1/devices/{call.quoted(device)}/calibrate", wanted)
     request = json.loads(answer)["request"]
     if not asked.flag("wait"):
-        return _told(asked, answer, see=_seen_by(request))
+        return _told(asked, answer, see=_seen_by(asked, request))
     code = waiting.wait(asked, request)
-    devices.noise(screen.Screen(), asked.daemon.get(call.target("/v1/noise", {"device": device})))
+    devices.noise(screen.Screen(asked.program), asked.daemon.get(call.target("/v1/noise", {"device": device})))
     return commandline.DONE if code == commandline.INCONCLUSIVE else code  # its blocks are for their noise
 
 
@@ -251,11 +256,11 @@ def _compared(asked: commandline.Call, path: str, wanted: dict[str, Any]) -> int
         wanted["priority"] = asked.option("priority")
     answer = asked.daemon.post(path, wanted)
     request = json.loads(answer)["request"]
-    return waiting.wait(asked, request) if asked.flag("wait") else _told(asked, answer, see=_seen_by(request))
+    return waiting.wait(asked, request) if asked.flag("wait") else _told(asked, answer, see=_seen_by(asked, request))
 
 
-def _seen_by(request: int) -> str:
-    return f"aibenchctl request {request}"
+def _seen_by(asked: commandline.Call, request: int) -> str:
+    return f"{asked.program} request {request}"
 
 
 def _event(asked: commandline.Call, data: str) -> None:
@@ -311,7 +316,7 @@ COMMANDS = {
         {"state": "STATE", "triage": "none|acknowledged|muted", **OF_CELL, **PAGED},
     ),
     "finding": commandline.Command(
-        watched(page("/v1/findings/{}", findings.finding)),
+        finding,
         "one finding: since which commit, how sure, which operators",
         "ID",
         {"watch": ""},

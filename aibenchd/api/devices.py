@@ -27,14 +27,14 @@ def devices(out: screen.Screen, answer: dict[str, Any]) -> None:
             str(_queue(item)),
             busy_for(item),
             out.ago(item["last_block"] and item["last_block"]["finished_at"]),
-            item["reason"],
+            out.said(item["reason"]),
         )
         for item in items
     ]
     out.table(head, rows, [screen.style_of(item) for item in items])
     for item in items:
         for advice in item["advice"]:
-            out.line(f"{item['name']}: {advice}", "dim")
+            out.line(f"{item['name']}: {out.said(advice)}", "dim")
 
 
 def _queue(device: dict[str, Any]) -> int:
@@ -104,7 +104,7 @@ def at_work(out: screen.Screen, answer: dict[str, Any]) -> None:
             str(item["experiments"].get("waiting", 0)),
             str(item["experiments"].get("open", 0)),
             busy_for(item),
-            item["reason"],
+            out.said(item["reason"]),
         )
         for item in items
     ]

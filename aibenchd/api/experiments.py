@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 
 COMPARE = "compare"  # the run type of a comparison of two cells
+SUBMISSION = "submission"  # that of programs which people sent
+PROFILE = "profile"  # that of both builds of a finding under a profiler
+UNDER_PROFILER = "under a profiler: its times have the profiler's own costs in them, and compare with nothing"
 TAILS = {"tail: treatment": "treatment_tail", "tail: control": "control_tail"}  # columns of blocks that are judged in the tail
 OF_CELLS = {"regressed": "slower", "improved": "faster", "unchanged": "as fast"}  # a comparison of cells regresses nothing
 
@@ -21,6 +24,11 @@ def left_of(experiment: dict[str, Any]) -> str:
         return ""
     late = "; its budget will hardly decide it, so that others go first" if experiment["out_of_reach"] else ""
     return f"{screen.left(experiment['blocks_left'], experiment['seconds_left'])} left{late}"
+
+
+def change(item: Mapping[str, Any]) -> str:
+    """The effect that it shows, with its interval; none of what ran under a profiler, which is a difference of its costs too."""
+    return "" if item["run_type"] == PROFILE else screen.interval(item)
 
 
 def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -44,7 +52,7 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
         (
             str(item["id"]),
             ended(item),
-            screen.interval(item),
+            change(item),
             str(item["block_count"]),
             item["run_type"],
             item["device"],
@@ -53,7 +61,7 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
             item["treatment"][: screen.SHORT],
             (item["control"] or "")[: screen.SHORT],
             out.ago(item["decided_at"] or item["started_at"] or item["created_at"]),
-            "; ".join(filter(None, (left_of(item), item["reason"]))),
+            "; ".join(filter(None, (left_of(item), out.said(item["reason"])))),
         )
         for item in items
     ]
@@ -63,29 +71,51 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
-    out.line(f"experiment {answer['id']}: {ended(answer)} {screen.interval(answer)}".rstrip(), screen.style_of(answer))
+    is_profile = answer["run_type"] == PROFILE
+    out.line(f"experiment {answer['id']}: {ended(answer)} {change(answer)}".rstrip(), screen.style_of(answer))
+    if is_profile:
+        out.line(f"  {UNDER_PROFILER}")
+        out.facts([("where time goes", out.command(f"finding {answer['finding']}"))])
     out.facts([("expected", left_of(answer))])
-    facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control", "reason")
-    out.facts([(name, answer[name]) for name in facts])
+    facts = ("repository", "run_type", "benchmark", "model", "device", "backend", "treatment", "control")
+    out.facts([*((name, answer[name]) for name in facts), ("reason", out.said(answer["reason"]))])
     out.facts([(f"{arm} runs", _variant(answer["design"], arm)) for arm in _arms(answer)])
     out.facts([("decided on", answer["decided_on"])])
     out.facts([(name, out.ago(answer[f"{name}_at"])) for name in ("created", "started", "decided")])
     builds = [(arm, build) for arm, build in answer["builds"].items() if build]
-    out.facts([(f"{arm} build", _build(build)) for arm, build in builds])
+    out.facts([(f"{arm} build", _build(out, build)) for arm, build in builds])
     for lost in answer["excluded"]:
         trials = "1 trial of the {} does" if lost["trials"] == 1 else f"{lost['trials']} trials of the {{}} do"
         out.line(f"  {trials.format(lost['arm'])} not count, {lost['cause']}: {lost['reason']}")
+    if answer["would_help"]:
+        out.paragraph(f"what would help: {out.said(answer['would_help'])}", "inconclusive")
+        _once_more(out, answer)
     if answer["blocks"]:
         out.line()
-        _blocks(out, answer)
-    if answer["results"]:
+        (_profiled_blocks if is_profile else _blocks)(out, answer)
+    if answer["results"] and not is_profile:
         out.line()
         _results(out, answer["results"])
 
 
-def _build(build: dict[str, Any]) -> str:
+def again(item: Mapping[str, Any]) -> list[str]:
+    """The command that has the commits of an experiment or a finding measured again, but for the program."""
+    commits = [item[arm][: screen.SHORT] for arm in ("treatment", "control") if item[arm]]
+    where = {name: item[name] for name in ("repository", "benchmark", "device")}
+    return ["ab", *commits, *(word for name, value in where.items() for word in (f"--{name}", value)), "--wait"]
+
+
+def _once_more(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """How to ask again, where that takes no more than commits: of two cells, or of what was sent, their request knows."""
+    import shlex
+
+    if answer["run_type"] not in (COMPARE, SUBMISSION):
+        out.line(f"once more: {out.command(shlex.join(again(answer)))}", "dim")
+
+
+def _build(out: screen.Screen, build: dict[str, Any]) -> str:
     """Which it is and what it holds; where it failed, what to read."""
-    held = f"'aibenchctl log build {build['id']}'" if build["state"] == "failed" else (build["digest"] or "")[: screen.SHORT]
+    held = f"'{out.program} log build {build['id']}'" if build["state"] == "failed" else (build["digest"] or "")[: screen.SHORT]
     return ", ".join(part for part in (str(build["id"]), build["state"], held) if part)
 
 
@@ -145,7 +175,7 @@ def _blocks(out: screen.Screen, answer: dict[str, Any]) -> None:
             _number(block["control"]),
             *(_number(block[arm]) for arm in tails.values()),
             screen.interval(block),
-            "; ".join(_trial(trial) for trial in block["trials"]),
+            "; ".join(_trial(out, trial) for trial in block["trials"]),
         )
         for block in blocks
     ]
@@ -156,16 +186,27 @@ def _blocks(out: screen.Screen, answer: dict[str, Any]) -> None:
         out.line("tail: of each process the mean of the slowest quarter; the last interval is of these", "dim")
 
 
+def _profiled_blocks(out: screen.Screen, answer: dict[str, Any]) -> None:
+    """How its trials ended, and no number that could be taken for the benchmark's."""
+    rows = [
+        (str(block["number"]), block["order"], "; ".join(_trial(out, trial) for trial in block["trials"]))
+        for block in answer["blocks"]
+    ]
+    out.table(
+        ("block", "order", "trials, profiler included"), rows, ["" if block["valid"] else "failed" for block in answer["blocks"]]
+    )
+
+
 def tails_of(answer: Mapping[str, Any]) -> Mapping[str, str]:
     """The columns of slow iterations that the blocks of an experiment are shown with."""
     judged = any(block[name] is not None for block in answer["blocks"] for name in TAILS.values())
     return TAILS if answer.get("in_tail") and judged else {}
 
 
-def _trial(trial: dict[str, Any]) -> str:
+def _trial(out: screen.Screen, trial: dict[str, Any]) -> str:
     if trial["outcome"] == "ok":
         return f"{trial['arm']} {screen.quantity(trial['seconds'], 's')}" + (f": {trial['reason']}" if trial["reason"] else "")
-    log = f", 'aibenchctl log trial {trial['id']}'" if trial["log"] else ""
+    log = f", '{out.program} log trial {trial['id']}'" if trial["log"] else ""
     return f"{trial['arm']} {trial['outcome']}: {trial['reason']}{log}"
 
 

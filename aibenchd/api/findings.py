@@ -16,6 +16,11 @@ OPERATORS = 10  # that are listed
 UNTOLD = 3  # rows of a profile, the largest, that samples do not tell
 RUNNING = "running"  # the state of a search that goes on
 BAR = 20  # characters
+CLOSED = {  # states in which one ends that does not stand
+    "refuted": "it was measured again, and refuted",
+    "unconfirmed": "neither confirmed nor refuted",
+    "accepted": "accepted as the new baseline",
+}
 ALIKE = 0.01  # relative difference of probabilities between which none stands out
 LEAST_SHOWN = 0.005  # probability of a commit that is listed
 
@@ -54,7 +59,7 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
             _culprits(item),
             _whose(item),
             out.ago(item["found_at"]),
-            item["reason"],
+            out.said(item["reason"]),
         )
         for item in items
     ]
@@ -67,7 +72,7 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     shown = answer["verdict"] if answer["confirmed"] else "dim"
     out.line(f"finding {answer['id']}: {answer['state']}, {_word(answer)} {screen.interval(answer)}", shown)
     out.facts([(name, answer[name]) for name in FACTS])
-    out.facts([("reason", answer["reason"]), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
+    out.facts([("reason", out.said(answer["reason"])), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
     first = f"experiment {answer['suspect']}, {experiments.ended(answer)} {screen.interval(answer['first_seen'])}"
     out.facts([("first seen in", first.rstrip()), ("verified in", _again(answer))])
     if answer["evidence"] is not None:
@@ -82,7 +87,17 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
         out.facts([(made["action"], _made(out, made))])
     for item in answer["seen_again"]:
         out.line(f"  seen again in experiment {item['id']}, {item['treatment'][: screen.SHORT]} {screen.interval(item)}")
+    out.facts([("still to come", ", ".join(answer["coming"]))])
     _further(out, answer)
+
+
+def closed(answer: dict[str, Any]) -> str:
+    """What became of one of which nothing more is to come."""
+    if answer["state"] != "open":
+        return f"nothing more is to come of finding {answer['id']}: {CLOSED[answer['state']]}"
+    stands = f"mended in experiment {answer['mended']}" if answer["mended"] else "it stands"
+    search = f"its search ended: {answer['search']}" if answer["search"] else "its commits are not searched (bisect.enabled)"
+    return f"nothing more is to come of finding {answer['id']}: confirmed, {stands}; {search}"
 
 
 def _word(finding: dict[str, Any]) -> str:
@@ -97,11 +112,10 @@ def _further(out: screen.Screen, answer: dict[str, Any]) -> None:
     import shlex
 
     out.line()
-    out.line(f"its blocks: aibenchctl show {answer['verify'] or answer['suspect']}", "dim")
+    newest = answer["verify"] or answer["suspect"]
+    out.line(f"its blocks: {out.command(f'show {newest}')}", "dim")
     if answer["control"]:
-        commits = [answer[arm][: screen.SHORT] for arm in ("treatment", "control")]
-        words = ["ab", *commits, "--benchmark", answer["benchmark"], "--device", answer["device"], "--wait"]
-        out.line(f"once more:  aibenchctl {shlex.join(words)}", "dim")
+        out.line(f"once more:  {out.command(shlex.join(experiments.again(answer)))}", "dim")
 
 
 def _made(out: screen.Screen, made: dict[str, Any]) -> str:

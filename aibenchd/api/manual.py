@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aibenchd import completion
+from aibenchd.api import screen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from aibenchd.api import commandline
 
-PROGRAM = "aibenchctl"
+PROGRAM = screen.PROGRAM
 SHORT = {"host": "-H, ", "socket": "-s, ", "help": "-h, "}
 OPTIONS = {
     "host": "ssh://[USER@]HOST[:PORT]: the daemon there, through your own ssh ($AIBENCHD_HOST)",
@@ -32,6 +33,7 @@ OPTIONS = {
     "wait": "until all is decided; the exit code is the verdict",
     "timeout": "of waiting; it goes on all the same (86400)",
     "blocks": "of each benchmark (20)",
+    "finding watch": "anew as it changes, until nothing more is to come of it; the exit code is what became of it",
     "submit device": "that it is measured on; several, if given more than once (the only one)",
     "submit backend": "an experiment with each that is given (what the device lists)",
     "submit blocks": "of one program, each in a fresh process (what the configuration says)",
@@ -107,6 +109,11 @@ ENDS = {
     "compare": ("the first cell is as fast as the second, or faster; or asked for", "it is slower", "inconclusive"),
     "submit": ("unchanged, improved or measured, or sent", "regressed or broken", "inconclusive, or not all could be measured"),
     "watch": ("unchanged, improved or measured", "regressed or broken", "inconclusive, or not all could be measured"),
+    "finding": (
+        "shown; with --watch: refuted, accepted or mended",
+        "with --watch: confirmed, and it stands",
+        "with --watch: neither confirmed nor refuted",
+    ),
     "calibrate": ("measured, or asked for", "a commit differs from itself, or fails", ""),
 }
 NAMED = {"DEVICE": "devices", "BENCHMARK": "benchmarks", "SINK": "sinks", "MODEL": "models", "CELL": "cells"}

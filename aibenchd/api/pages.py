@@ -50,7 +50,7 @@ def repositories(out: screen.Screen, answer: dict[str, Any]) -> None:
             item["state"],
             out.ago(item.get("polled_at")),
             (item.get("head") or "")[: screen.SHORT],
-            item["reason"] if item["fault"] else item.get("subject") or "",
+            out.said(item["reason"]) if item["fault"] else item.get("subject") or "",
         )
         for item in items
     ]
@@ -69,7 +69,7 @@ def sinks(out: screen.Screen, answer: dict[str, Any]) -> None:
             str(item["pending"]),
             screen.size(item["pending_bytes"]),
             str(item["dead"]),
-            item["reason"],
+            out.said(item["reason"]),
         )
         for item in items
     ]
@@ -106,7 +106,7 @@ def coverage(out: screen.Screen, answer: dict[str, Any]) -> None:
         out.line(
             "median over processes, ± half of its interval (95 % from six processes on), its age; * the least of its row", "dim"
         )
-        out.line("'aibenchctl compare MODEL CELL CELL' measures two cells against each other", "dim")
+        out.line(f"'{out.program} compare MODEL CELL CELL' measures two cells against each other", "dim")
     if answer["left_out"]:
         out.line(f"and {answer['left_out']} cells more", "dim")
 
@@ -194,7 +194,7 @@ def _heading(out: screen.Screen, answer: dict[str, Any]) -> None:
     out.line(f"aibenchd {answer['version']}, started {out.ago(answer['started_at'])}, {answer['config']}")
     if answer["paused"]:
         out.line(
-            f"PAUSED {out.ago(answer.get('paused_since'))} by {answer.get('paused_by')}; 'aibenchctl resume' ends it", "fault"
+            f"PAUSED {out.ago(answer.get('paused_since'))} by {answer.get('paused_by')}; '{out.program} resume' ends it", "fault"
         )
 
 
@@ -202,7 +202,7 @@ def _faults(out: screen.Screen, faults: list[dict[str, Any]]) -> None:
     if faults:
         out.line()
         out.line("FAULTS", "heading")
-        rows = [(fault["unit"], fault["state"], out.ago(fault["since"]), fault["reason"]) for fault in faults]
+        rows = [(fault["unit"], fault["state"], out.ago(fault["since"]), out.said(fault["reason"])) for fault in faults]
         out.table(("unit", "state", "since", "why"), rows, ["fault"] * len(rows))
 
 

@@ -230,10 +230,23 @@ experiments = listed(views.ExperimentQuery, views.experiments)
 experiment = single("experiment", views.experiment)
 revisions = listed(views.RevisionQuery, views.revisions)
 findings = listed(finding_views.FindingQuery, finding_views.findings)
-finding = single("finding", finding_views.finding)
 builds = listed(views.BuildQuery, views.builds)
 requests = listed(paging.Page, views.requests)
 request_of = single("request", apart.request)
+
+
+def finding(request: web.Request) -> Question:
+    """One finding, with what is still ``coming`` of it."""
+    chosen = request.app[HOUSE].settings()
+
+    def view(connection: sa.Connection, number: int) -> paging.Item | None:
+        item = finding_views.finding(connection, number)
+        if item is not None:
+            searched, profiled = chosen.bisect.enabled, chosen.verify.profile
+            item["coming"] = finding_views.coming(connection, item, searched=searched, profiled=profiled)
+        return item
+
+    return single("finding", view)(request)
 
 
 def _check_names(house: server.House, connection: sa.Connection, query: paging.Page) -> None:

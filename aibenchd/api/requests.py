@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 
 MEASURED = "measured"  # the verdict of what has one arm
+DIGITS = (40, 64)  # of the id of a commit, or of a program's digest
+NAMED = 40  # characters of a program's name, the last
 
 
 def stands(answer: dict[str, Any]) -> str:
@@ -45,16 +47,28 @@ def requests(out: screen.Screen, answer: dict[str, Any]) -> None:
             stands(item),
             screen.tally(item.get("outcomes", {})),
             item["repository"],
-            item["treatment"][: screen.SHORT],
-            item["control"][: screen.SHORT],
+            _asked(item, "treatment"),
+            _asked(item, "control"),
             item["requested_by"],
             out.ago(item["created_at"]),
-            item["reason"] or item["note"] or "",
+            out.said(item["reason"]) or item["note"] or "",
         )
         for item in answer["requests"]
     ]
     out.table(head, rows)
     out.more(answer)
+
+
+def _asked(item: dict[str, Any], arm: str) -> str:
+    """What an arm of a request is: as it was named, whole, for branches and cells begin alike.
+
+    An id is cut. A program has its digest beside its name, for people call several the same.
+    """
+    asked = item[arm]
+    is_id = len(asked) in DIGITS and not asked.strip("0123456789abcdef")
+    said = asked[: screen.SHORT] if is_id else asked
+    name = (item["names"] or {}).get(arm, "")
+    return f"{name if len(name) <= NAMED else f'…{name[1 - NAMED :]}'} {said}".strip()
 
 
 def request(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -63,7 +77,7 @@ def request(out: screen.Screen, answer: dict[str, Any]) -> None:
     named = answer["names"] or {}
     out.facts([("repository", answer["repository"])])
     out.facts([(arm, f"{answer[arm]} {named.get(arm, '')}".strip()) for arm in ("treatment", "control")])
-    out.facts([(name, answer[name]) for name in ("note", "reason")])
+    out.facts([("note", answer["note"]), ("reason", out.said(answer["reason"]))])
     out.facts([("asked", f"{out.ago(answer['created_at'])} by {answer['requested_by']}")])
     if answer["experiments"]:
         out.line()

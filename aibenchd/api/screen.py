@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+PROGRAM = "aibenchctl"
 _GAP = "  "
 SHORT = 12  # characters of a commit
 STYLES = {  # by the names of verdicts and states, as terminals have them
@@ -31,16 +32,34 @@ _SPANS = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 class Screen:
-    """Prints to stdout."""
+    """Prints to stdout. ``program`` is what a command line begins with that asks the same daemon."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = PROGRAM) -> None:
+        self.program = program
         self.on_terminal = sys.stdout.isatty()
         self.colours = self.on_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         self.width = _width() if self.on_terminal else 0  # columns; 0: as long as it gets
         self.now = datetime.now(UTC)
 
     def line(self, text: str = "", style: str = "") -> None:
+        """One line, cut at the terminal's edge."""
         self._put(self._cut(printable(text)), style)
+
+    def paragraph(self, text: str, style: str = "") -> None:
+        """A text in as many lines as it takes, where there is an edge that would cut it."""
+        left = printable(text)
+        while 0 < self.width < len(left) and (end := left.rfind(" ", 1, self.width)) > 0:
+            self._put(left[:end], style)
+            left = left[end + 1 :]
+        self._put(left, style)
+
+    def command(self, text: str) -> str:
+        """A command line of this client's, such as ``show 17``, as it can be pasted."""
+        return f"{self.program} {text}"
+
+    def said(self, text: str) -> str:
+        """What the daemon says, which does not know how it was called: the commands that it quotes as they can be pasted."""
+        return pasteable(text, self.program)
 
     def facts(self, named: Sequence[tuple[str, str | None]]) -> None:
         """What is known of one thing, a line each; nothing of what is empty."""
@@ -123,6 +142,11 @@ class Status:
         print(printable(text), file=sys.stderr, flush=True)
 
 
+def pasteable(text: str, program: str) -> str:
+    """The daemon's text, whose quoted commands begin with ``program`` in place of ``aibenchctl``."""
+    return text.replace(f"'{PROGRAM} ", f"'{program} ")
+
+
 def span(seconds: float) -> str:
     """A length of time in its largest unit."""
     for length, unit in _SPANS:
@@ -153,7 +177,7 @@ def percent(ratio: float | None) -> str:
     return "" if ratio is None else f"{100 * ratio:+.1f} %"
 
 
-def interval(item: dict[str, Any]) -> str:
+def interval(item: Mapping[str, Any]) -> str:
     """An estimate with its interval, as ``+2.1 % (+1.8 … +2.4)``."""
     if item.get("estimate") is None:
         return ""

@@ -37,8 +37,8 @@ FIRST_COLOUR = 30  # of a terminal's codes
 class Lines(screen.Screen):
     """Keeps what is printed, with its style, in place of printing it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, program: str) -> None:
+        super().__init__(program)
         self.width = 0  # none is cut: the window scrolls
         self.kept: list[tuple[str, str]] = []
 
@@ -50,6 +50,7 @@ class View:
     """What is shown, and how far it is scrolled; knows no terminal.
 
     Args:
+        program: what a command line begins with that asks the same daemon.
         aside: what was last written to standard error meanwhile, which is no part of the screen.
 
     Attributes:
@@ -58,8 +59,8 @@ class View:
         trouble: why they are not of now; empty where they are.
     """
 
-    def __init__(self, daemon: call.Daemon, aside: Callable[[], str] = str) -> None:
-        self._daemon, self._aside = daemon, aside
+    def __init__(self, daemon: call.Daemon, program: str = screen.PROGRAM, aside: Callable[[], str] = str) -> None:
+        self._daemon, self._program, self._aside = daemon, program, aside
         self.page, self.row, self.column = 0, 0, 0
         self.held, self.trouble = False, ""
         self.lines: list[tuple[str, str]] = []
@@ -67,11 +68,11 @@ class View:
     def look(self) -> None:
         """Ask the daemon. What it said before stays where it does not answer."""
         _, target, show = PAGES[self.page]
-        out = Lines()
+        out = Lines(self._program)
         try:
             show(out, self._daemon.get(target))
         except (call.Unreachable, call.Refused) as error:
-            self.trouble = ": ".join(filter(None, (str(error), self._aside())))
+            self.trouble = ": ".join(filter(None, (screen.pasteable(str(error), self._program), self._aside())))
             return
         self.lines, self.trouble = out.kept, ""
 
@@ -95,7 +96,7 @@ class View:
         return [(text[self.column : self.column + width], style) for text, style in seen]
 
 
-def run(daemon: call.Daemon, *, seconds: float) -> None:
+def run(daemon: call.Daemon, program: str, *, seconds: float) -> None:
     """Until the user has seen enough. The first look is before the terminal is taken: what is wrong then is said plainly.
 
     Raises:
@@ -107,7 +108,7 @@ def run(daemon: call.Daemon, *, seconds: float) -> None:
         raise OSError("'top' needs a terminal; see 'status --watch', or 'events'")
     try:
         with _kept_aside() as aside:
-            curses.wrapper(_loop, View(daemon, aside), seconds)
+            curses.wrapper(_loop, View(daemon, program, aside), seconds)
     except curses.error as error:
         raise OSError(f"this terminal ({os.environ.get('TERM', 'TERM is not set')}) cannot be drawn on: {error}") from None
 

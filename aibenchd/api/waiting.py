@@ -1,4 +1,4 @@
-"""Waiting for what was asked for, until all of it has ended; also across a restart of the daemon."""
+"""Waiting for what was asked for, or was found, until all of it has ended; also across a restart of the daemon."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from aibenchd.api import call, commandline, requests, screen
+from aibenchd.api import call, commandline, findings, requests, screen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def wait(asked: commandline.Call, request: int, shown: Callable[[dict[str, Any]]
         with screen.Status() as status:
             answer = _ended(asked, request, time.monotonic() + seconds, status, shown)
     except KeyboardInterrupt:
-        print(f"aibenchctl: request {request} goes on; 'aibenchctl cancel {request}' ends it", file=sys.stderr)
+        print(f"aibenchctl: request {request} goes on; '{asked.program} cancel {request}' ends it", file=sys.stderr)
         raise
     if answer is None:
         print(f"aibenchctl: request {request} is not decided after {seconds:g} s; it goes on", file=sys.stderr)
@@ -32,8 +32,39 @@ def wait(asked: commandline.Call, request: int, shown: Callable[[dict[str, Any]]
     if asked.flag("json"):
         print(json.dumps(answer, ensure_ascii=False))
     else:
-        requests.ended_request(screen.Screen(), answer)
+        requests.ended_request(screen.Screen(asked.program), answer)
     return verdict(requests.verdicts(answer), one_arm=answer["names"] is not None and not answer["control"])
+
+
+def finding(asked: commandline.Call) -> int:
+    """Show a finding, anew as it changes, until nothing more is to come of it; its exit code."""
+    answer: dict[str, Any] = {"coming": [""]}
+    with screen.Status() as status:
+        while answer["coming"]:
+            before, answer = answer, _patient(asked, f"/v1/findings/{asked.arguments[0]}", status)
+            _show_finding(asked, answer, is_new=answer != before)
+            if answer["coming"]:
+                time.sleep(POLL_SECONDS)
+    return _of_finding(answer)
+
+
+def _show_finding(asked: commandline.Call, answer: dict[str, Any], *, is_new: bool) -> None:
+    """The whole of it; on a terminal in place of the last, and also where nothing but its age has changed."""
+    out = screen.Screen(asked.program)
+    if asked.flag("json") and is_new:
+        print(json.dumps(answer, ensure_ascii=False), flush=True)
+    elif not asked.flag("json") and (is_new or out.on_terminal):
+        out.clear()
+        findings.finding(out, answer)
+        if not answer["coming"]:
+            out.line(findings.closed(answer))
+        sys.stdout.flush()
+
+
+def _of_finding(answer: dict[str, Any]) -> int:
+    if answer["state"] == "unconfirmed":
+        return commandline.INCONCLUSIVE
+    return commandline.REGRESSED if answer["state"] == "open" and not answer["mended"] else commandline.DONE
 
 
 def verdict(outcomes: dict[str, int], *, one_arm: bool = False) -> int:
@@ -61,7 +92,8 @@ def _ended(
         if answer["state"] == "planned" and not answer["outcomes"].keys() & {"waiting", "open"}:
             return answer
         if status.on_terminal:
-            status.show(requests.standing(answer, _patient(asked, "/v1/devices", status)["devices"]))
+            stands = requests.standing(answer, _patient(asked, "/v1/devices", status)["devices"])
+            status.show(screen.pasteable(stands, asked.program))
         if time.monotonic() > end:
             return None
         time.sleep(POLL_SECONDS)

@@ -18,7 +18,7 @@ from aibenchd.api import matrix, server
 from aibenchd.bulletin import drawing
 from aibenchd.devices import base as devices
 from aibenchd.plan import coverage, suspicion
-from aibenchd.store import cell_facts, finding_views, noises, paging, periods, selfchecks, series, views
+from aibenchd.store import cell_facts, finding_views, noises, paging, periods, selfchecks, series, undecided, views
 from aibenchd.web import charts, culprits, experimental, tables
 
 QUIET = (model.Verdict.UNCHANGED, model.Verdict.IDENTICAL, model.Verdict.MEASURED)
@@ -114,6 +114,7 @@ class Reader:
         measured = periods.cells(self.connection, self.period)
         found = periods.findings(self.connection, self.period)
         counts = periods.counts(self.connection, self.period)
+        unsure = periods.unsure(self.connection, self.period, self.limits.inconclusive)
         return {
             "version": aibenchd.__version__,
             "now": now.isoformat(),
@@ -122,7 +123,8 @@ class Reader:
             "until": _end(self.period.until),
             "counts": counts,
             "verdicts": _by_verdict(counts),
-            "vague": _alike(one for one in listed if one["verdict"] in VAGUE),
+            "vague": self._vague([*(one for one in listed if one["verdict"] in VAGUE), *unsure]),
+            "unsure_left_out": _ended_as(counts, model.RunType.VERIFY, model.Verdict.INCONCLUSIVE) - len(unsure),
             "others": _others(counts),
             "devices": self._devices(counts),
             "selfcheck": selfchecks.rate(selfchecks.counts(self.connection, self.period.experiments())),
@@ -140,6 +142,10 @@ class Reader:
             "listed": listed,
             "limits": self.limits,
         }
+
+    def _vague(self, items: Iterable[Mapping[str, Any]]) -> list[paging.Item]:
+        """What came to no verdict that says something, those together that ended alike; with what would help the newest."""
+        return [{"of": None, **item, "would_help": undecided.would_help(self.connection, item["id"])} for item in _alike(items)]
 
     def _findings(self, numbers: Sequence[int]) -> paging.Item:
         """The first of these, whole; how many are left out."""
@@ -238,6 +244,11 @@ def _by_verdict(counts: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return {ended: experiments for ended, experiments in found.items() if experiments}
 
 
+def _ended_as(counts: Iterable[Mapping[str, Any]], run_type: model.RunType, ended: str) -> int:
+    """How many experiments of a type ended so."""
+    return sum(row["experiments"] for row in counts if (row["run_type"], row["ended"]) == (run_type, ended))
+
+
 def _others(counts: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """How many other experiments ended, by what they were for."""
     found: dict[str, int] = {}
@@ -259,7 +270,7 @@ def _alike(items: Iterable[Mapping[str, Any]]) -> list[paging.Item]:
     """The newest of those that ended alike, for one reason in one cell, each with how many ``alike`` there are."""
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for item in items:
-        found.setdefault((item["verdict"], *_cell_of(item), item["reason"]), []).append(item)
+        found.setdefault((item["verdict"], *_cell_of(item), item["reason"], item["finding"]), []).append(item)
     return [{**alike[0], "alike": len(alike)} for alike in found.values()]
 
 

@@ -110,9 +110,6 @@ from aibenchd import model
 from aibenchd.decide import chance, likelihood, sequential
 
 NEVER = 1 << 30  # past every budget
-TORN = "no one effect explains all blocks: it changed while it was measured"
-ONE_ORDER = "nearly all blocks ran in one order, which cannot tell a change from a slower first or second place"
-NO_MORE = "it is no slower than findings that stand explain"
 KINDS = ("coin", "pairs")  # how orders are drawn
 BY_COINS = 0.4  # chance of coins alone that a change may have, in units of alpha, at EIGHT blocks and fewer
 EIGHT = 8
@@ -234,7 +231,7 @@ def _with_known(decision: model.Decision, known: float) -> model.Decision:
     estimate, low, high = (one * (1 + known) + known for one in (decision.estimate, decision.low, decision.high))
     whole = dataclasses.replace(decision, estimate=estimate, low=low, high=high)
     if decision.verdict in (model.Verdict.IMPROVED, model.Verdict.UNCHANGED):
-        return dataclasses.replace(whole, verdict=model.Verdict.INCONCLUSIVE, reason=NO_MORE)
+        return dataclasses.replace(whole, verdict=model.Verdict.INCONCLUSIVE, reason=model.NO_MORE)
     return whole
 
 
@@ -414,9 +411,9 @@ def _decision(verdict: model.Verdict | None, seen: Experiment, found: Held, rule
     low, high = _bounds(seen, found, rule, error)
     blocks, middle = len(seen.ratios), centre(seen.units)
     if verdict is model.Verdict.INCONCLUSIVE and blocks >= 2 * MIXED > 2 * _rarer_order(seen)[-1]:
-        return model.Decision(verdict, blocks, change(middle), reason=ONE_ORDER)
+        return model.Decision(verdict, blocks, change(middle), reason=model.ONE_ORDER)
     if low > high:
-        return model.Decision(verdict and model.Verdict.INCONCLUSIVE, blocks, change(middle), reason=TORN)
+        return model.Decision(verdict and model.Verdict.INCONCLUSIVE, blocks, change(middle), reason=model.TORN)
     low, high = _said(verdict, low, high, math.log1p(rule.min_effect))
     inside = float(np.fmin(np.fmax(middle, low), high))
     return model.Decision(verdict, blocks, change(inside), change(low), change(high))

@@ -90,9 +90,9 @@ def decision(
     if so_far.verdict is not None and not design.rule.decides:
         return dataclasses.replace(so_far, verdict=model.Verdict.MEASURED, reason=ALL_RUN)
     if so_far.verdict is not None:
-        return dataclasses.replace(so_far, reason=so_far.reason or "the budget of time or blocks is spent")
+        return dataclasses.replace(so_far, reason=so_far.reason or model.SPENT)
     if len(blocks) >= design.rule.max_blocks:
-        return dataclasses.replace(so_far, verdict=model.Verdict.INCONCLUSIVE, reason="the budget of blocks is spent")
+        return dataclasses.replace(so_far, verdict=model.Verdict.INCONCLUSIVE, reason=model.BLOCKS_SPENT)
     return so_far
 
 

@@ -89,6 +89,8 @@ class Http(base.Sink):
     """Posts records to a URL."""
 
     class Settings(base.SinkSettings):
+        """Its keys; ``url`` is read from ``url_file`` where that is named; it has to be one of the two."""
+
         model_config = pydantic.ConfigDict(json_schema_extra={"anyOf": [{"required": ["url"]}, {"required": ["url_file"]}]})
 
         url_file: Annotated[

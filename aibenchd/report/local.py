@@ -37,6 +37,8 @@ Payload = Mapping[str, Any]
 
 
 class LocalSettings(base.SinkSettings):
+    """The keys of both kinds, which lay out their files below ``directory`` each in its own way; see above."""
+
     directory: Annotated[Path, pydantic.Field(description="made if it is not there")]
 
 

@@ -18,11 +18,15 @@ AsWritten: TypeAlias = msgspec.Raw  # the JSON of a value
 
 
 class Device(TypedDict):
+    """Its name in the configuration, and what tells it from others of its kind: its name again, where it has nothing else."""
+
     name: str
     hash: str
 
 
 class Backend(TypedDict):
+    """What was to execute the network (empty: the program chose), and what did by its own evidence (empty: it states none)."""
+
     asked: str
     ran: str
 

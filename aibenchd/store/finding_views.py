@@ -14,6 +14,7 @@ from aibenchd.store import paging, profiles, schema, triage, views
 
 _e, _p, _f = schema.experiments.c, schema.pairs.c, schema.findings.c
 
+MEASURED_AGAIN, SEARCHED, PROFILED = "it is measured again", "its commits are searched", "it is profiled"  # that are to come
 LEAST_TOLD = 0.005  # probability of a commit of which more is told than its id
 
 _SIGHTINGS = (
@@ -93,6 +94,20 @@ def finding(connection: sa.Connection, number: int) -> paging.Item | None:
         "experiments": paging.items_of(connection, searched.limit(paging.LIMIT)),
         "commits": views.commits(connection, item["repository"], _named(found) | likely),
     }
+
+
+def coming(connection: sa.Connection, item: paging.Item, *, searched: bool, profiled: bool) -> list[str]:
+    """What is still to come of a finding with no one asking, as :func:`finding` has it; nothing once it is settled.
+
+    Args:
+        searched, profiled: whether the configuration has what is confirmed searched, and profiled.
+    """
+    if item["state"] == suspicion.SUSPECT:
+        return [MEASURED_AGAIN]
+    is_searched = item["state"] == suspicion.OPEN and searched and item["search"] in suspicion.UNSEARCHED
+    is_stopped = item["state"] == suspicion.ACCEPTED and item["search"] == suspicion.RUNNING
+    waits = profiles.is_awaited(item["profile"]) or (profiled and item["id"] in profiles.wanted(connection, datetime.now(UTC)))
+    return [*([SEARCHED] if is_searched or is_stopped else []), *([PROFILED] if waits else [])]
 
 
 def _add_commits(connection: sa.Connection, items: Sequence[paging.Item]) -> None:

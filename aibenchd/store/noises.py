@@ -58,6 +58,19 @@ class Known:
     slot_high: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Finds:
+    """What the budget of a cell's newest test finds there, as a ratio minus 1.
+
+    Attributes:
+        smallest: None where it finds no effect, or that is not known.
+        scale: of a block's log ratio; None where it is not known.
+    """
+
+    smallest: float | None
+    scale: float | None
+
+
 _OF_EXPERIMENT = (  # asked with each block
     sa.select(
         *(_n.c[field.name] for field in dataclasses.fields(Known)),
@@ -77,6 +90,19 @@ def of_experiment(connection: sa.Connection, experiment: int) -> Known | None:
     if row is None or not _alike(row.known, row.own):
         return None
     return Known(*row[: len(dataclasses.fields(Known))])
+
+
+def finds(connection: sa.Connection, experiment: int) -> Finds | None:
+    """Of an experiment's cell; None where nothing is known of the number that it is decided on."""
+    query = (
+        sa.select(_n.c.smallest, _n.c.scale, _n.c.summary.label("known"), _e.c.design["summary"].label("own"))
+        .select_from(_e)
+        .join(_p, _p.c.id == _e.c.pair)
+        .join(_n, sa.and_(_n.c.repository == _p.c.repository, *(_n.c[name] == _e.c[name] for name in CELL)))
+        .where(_e.c.id == experiment)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None or not _alike(row.known, row.own) else Finds(row.smallest, row.scale)
 
 
 def _alike(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:

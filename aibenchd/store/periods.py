@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -154,6 +154,25 @@ def worked(connection: sa.Connection, period: Period) -> dict[str, Worked]:
 def experiments(connection: sa.Connection, period: Period, ended: Sequence[str], limit: int | None) -> list[paging.Item]:
     """Those of commits, newest first, that ended with one of these verdicts, or in one of these states where they have none."""
     return views.experiments_of(connection, [*period.experiments(), _OF_COMMITS, _ended(ended)], limit)
+
+
+def unsure(connection: sa.Connection, period: Period, limit: int | None) -> list[paging.Item]:
+    """Inconclusive verifications, newest first: each with its ``finding``, and ``of``, the experiment that showed that first.
+
+    Of that ``id run_type verdict estimate low high in_tail``, and the finding's ``state``.
+    """
+    verifications = (_p.c.run_type == model.RunType.VERIFY, _e.c.verdict == model.Verdict.INCONCLUSIVE)
+    items = views.experiments_of(connection, [*period.experiments(), *verifications], limit)
+    of = _suspects(connection, {item["finding"] for item in items})
+    return [item | {"of": of.get(item["finding"])} for item in items]
+
+
+def _suspects(connection: sa.Connection, numbers: Collection[int]) -> dict[int, paging.Item]:
+    """By finding, what showed it first."""
+    columns = (_e.c.id, _p.c.run_type, _e.c.verdict, _e.c.estimate, _e.c.low, _e.c.high, _e.c.in_tail, _f.c.state)
+    query = sa.select(_f.c.id.label("finding"), *columns).join(_e, _e.c.id == _f.c.suspect).join(_p, _p.c.id == _e.c.pair)
+    items = paging.items_of(connection, query.where(_f.c.id.in_(numbers)))
+    return {item.pop("finding"): item for item in items}
 
 
 def history(connection: sa.Connection, period: Period, cell: cell_facts.Key, limit: int) -> list[paging.Item]:

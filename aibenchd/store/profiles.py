@@ -118,3 +118,8 @@ def of_finding(connection: sa.Connection, finding: int) -> model.JsonObject | No
         return _left_out(connection, finding)
     made = {"also": [], "unread": [], **row.facts} if row.facts else {}  # the first ones were by one profiler alone
     return {"experiment": row.experiment, "reason": row.reason, **made}
+
+
+def is_awaited(profile: model.JsonObject | None) -> bool:
+    """Whether one, as :func:`of_finding` has it, is to be made or read yet."""
+    return bool(profile and profile["experiment"] and not profile["reason"] and "rows" not in profile)

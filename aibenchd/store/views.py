@@ -11,7 +11,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from aibenchd import model
-from aibenchd.store import paging, schema, triage
+from aibenchd.store import paging, schema, triage, undecided
 
 TRIALS = 400  # of one experiment, the newest, whose samples are shown
 SERIES = 5_000  # of one experiment
@@ -176,9 +176,12 @@ def experiments(connection: sa.Connection, query: ExperimentQuery) -> paging.Ite
 def experiments_of(
     connection: sa.Connection, among: Iterable[sa.ColumnElement[bool]], limit: int | None = None
 ) -> list[paging.Item]:
-    """Those experiments of which (and of whose pairs) so much holds, newest first, each with the ``subject`` of its treatment."""
+    """Those experiments of which (and of whose pairs) so much holds, newest first.
+
+    Each with the ``subject`` of its treatment, and the ``finding`` that it looks into, null of most.
+    """
     select = (
-        experiment_rows(_r.subject)
+        experiment_rows(_r.subject, _e.finding)
         .outerjoin(schema.revisions, sa.and_(_r.repository == _p.repository, _r.commit == _p.treatment))
         .where(*among)
         .order_by(_e.id.desc())
@@ -196,13 +199,14 @@ def experiment(connection: sa.Connection, number: int) -> paging.Item | None:
 
     With its design, builds, newest blocks with their trials, and results; what its device was in them (``fingerprints`` by
     number), and the trials that do not count (``excluded``, by cause and arm). ``decided_on`` says which number of a process is,
-    and what becomes of its slow iterations; empty where that is no time.
+    and what becomes of its slow iterations; empty where that is no time. ``would_help``: of what ended inconclusive.
     """
     row = connection.execute(experiment_rows(_e.design, _e.round, _e.finding).where(_e.id == number)).mappings().one_or_none()
     if row is None:
         return None
     return paging.item_of(row) | {
         "decided_on": _decided_on(connection, number, row["design"]),
+        "would_help": undecided.would_help(connection, number),
         "builds": _builds_of(connection, number),
         "blocks": _blocks_of(connection, number),
         "results": _results_of(connection, number),

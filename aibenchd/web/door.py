@@ -76,6 +76,7 @@ class Door:
         response.set_cookie(self.cookie, value, max_age=SESSION_SECONDS, httponly=True, samesite="Strict", secure=secure)
 
     def forget(self, response: web.StreamResponse) -> None:
+        """Have the browser send no session any more. One that was copied from it stays good until it ends."""
         response.del_cookie(self.cookie)
 
     def key_of(self, session: Session) -> str:

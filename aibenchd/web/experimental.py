@@ -17,6 +17,8 @@ OPERATORS = 60  # that are listed, those that change most
 
 def shown(item: paging.Item, samples: Mapping[str, Sequence[float]]) -> paging.Item:
     """What is made of an experiment, for its template."""
+    if item["run_type"] == model.RunType.PROFILE:
+        return _profiled(item)
     unit = charts.unit_of(item["results"])
     bulk = charts.BULK_OF_TAIL if _of_tail(item) else charts.BULK
     whole = sorted((one for one in item["results"] if one["type"].split(" ")[0] in WHOLE), key=_rank)
@@ -32,6 +34,7 @@ def shown(item: paging.Item, samples: Mapping[str, Sequence[float]]) -> paging.I
     return {
         "shown_unit": shown_unit,
         "tails": bool(tails),
+        "profiled": "",
         "network": [_row(result) for result in whole],
         "operators": [_row(result) for result in operators[:OPERATORS]],
         "left_out": max(0, len(operators) - OPERATORS),
@@ -42,6 +45,22 @@ def shown(item: paging.Item, samples: Mapping[str, Sequence[float]]) -> paging.I
             "tails": charts.tails(item["blocks"], unit) if tails else None,
             "distribution": charts.distribution(samples, unit, bulk),
         },
+    }
+
+
+def _profiled(item: paging.Item) -> paging.Item:
+    """What ran under a profiler: how its trials ended, and no number that could be taken for the benchmark's."""
+    for block in item["blocks"]:
+        block |= {"trials_run": len(block["trials"]), "said": dict.fromkeys(("treatment", "control"), ""), "estimate": None}
+    return {
+        "shown_unit": "",
+        "tails": False,
+        "profiled": experiments.UNDER_PROFILER,
+        "network": [],
+        "operators": [],
+        "left_out": 0,
+        "command": command(item),
+        "charts": dict.fromkeys(("interval", "processes", "tails", "distribution")),
     }
 
 

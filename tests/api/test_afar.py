@@ -56,7 +56,8 @@ async def test_every_kind_of_command_goes_through_ssh(host: sshd.Sshd, daemon: s
     assert await ask(host, "-s", str(daemon.path), "pause") == (0, "paused: yes\n", "")
     assert daemon.controls.asked[-1][0] == "pause"
     code, _, complaint = await ask(host, "show", "77", path=daemon.path)
-    assert (code, complaint) == (3, "aibenchctl: there is no experiment 77; 'aibenchctl experiments' lists them\n")
+    there = f"aibenchctl -H ssh://{USER}@127.0.0.1:{host.port}{daemon.path}"  # as it was called, so that it can be pasted
+    assert (code, complaint) == (3, f"aibenchctl: there is no experiment 77; '{there} experiments' lists them\n")
 
 
 async def test_events_come_through_as_they_happen(host: sshd.Sshd, daemon: statusd.Daemon) -> None:

@@ -8,11 +8,13 @@ import json
 import os
 import pty
 import re
+import shlex
 import socket
 import subprocess
 import sys
 import termios
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib import parse
 
@@ -22,10 +24,10 @@ import statusd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aibenchd import events
+from aibenchd import events, model
 from aibenchd.api import call, client, commandline, commands, experiments, naming, requests, screen, server, waiting
 from aibenchd.store import requests as stored
-from aibenchd.store import schema, store
+from aibenchd.store import schema, store, submissions
 
 CLIENT = [sys.executable, "-m", "aibenchd.api.client"]
 
@@ -122,7 +124,7 @@ async def full(daemon: statusd.Daemon) -> statusd.Daemon:
                 "searched on, with blocks: lab-host (24), phone (20); commits built for all: 7",
                 "search: its budget is spent",
                 "its blocks: aibenchctl show 1",
-                "once more:  aibenchctl ab bbbbbbbbbbbb aaaaaaaaaaaa --benchmark squeeze --device lab-host --wait",
+                "once more:  aibenchctl ab bbbbbbbbbbbb aaaaaaaaaaaa --repository engine --benchmark squeeze --device lab-host",
             ],
         ),
         (
@@ -155,6 +157,67 @@ async def test_each_command_shows_what_the_daemon_knows(full: statusd.Daemon, co
     for text in expected:
         assert text in out
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("command", "suggested"),
+    [
+        (
+            "finding 1",
+            ["show 1", "ab bbbbbbbbbbbb aaaaaaaaaaaa --repository engine --benchmark squeeze --device lab-host --wait"],
+        ),
+        ("show 1", ["log trial 4"]),
+        ("coverage", ["compare MODEL CELL CELL"]),
+        ("ab --repository engine b a", ["request "]),
+        ("compare net a/b a/c", ["request 1"]),
+        ("status", ["undrain phone"]),
+        ("devices", ["undrain phone"]),
+        ("show 99", ["experiments"]),
+        ("rebuild 1", ["builds --state failed"]),
+        ("ab --repository engine --wait --timeout 0 b a", []),
+    ],
+)
+async def test_what_it_suggests_asks_the_daemon_that_it_asked(full: statusd.Daemon, command: str, suggested: list[str]) -> None:
+    full.house.board.put("device/phone", "draining", "drained until 'aibenchctl undrain phone'", fault=True)
+    told = [(await ask(full, *words, *command.split()))[1:] for words in ((), ("-s", str(full.path)))]
+    by_environment, by_option = ["".join(texts) for texts in told]
+    for words in suggested:
+        assert f"aibenchctl {words}" in by_environment
+        assert f"aibenchctl -s {full.path} {words}" in by_option
+    assert by_option.count(f"aibenchctl -s {full.path} ") == by_environment.count("aibenchctl ") >= len(suggested)
+    assert str(full.path) not in by_environment
+
+
+async def test_a_command_that_is_pasted_works_where_no_environment_names_the_daemon(full: statusd.Daemon, tmp_path: Path) -> None:
+    odd = tmp_path / "an odd place's.sock"
+    odd.symlink_to(full.path)
+    _, shown, _ = await ask(full, f"--socket={odd}", "finding", "1")
+    (words,) = re.findall(r"its blocks: (.*)", shown)
+    program, *rest = shlex.split(words)
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("AIBENCHD_")}
+    told = await anyio.run_process([*CLIENT, *rest], check=False, env=bare)
+    assert (program, told.returncode) == ("aibenchctl", 0)
+    assert told.stdout.startswith(b"experiment 1: regressed")
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        (["show", "1"], "aibenchctl"),
+        (["--json", "show", "1"], "aibenchctl"),
+        (["show", "1", "-s", "a.sock"], "aibenchctl -s a.sock"),
+        (["-s", "a.sock", "--socket=b.sock", "show", "1"], "aibenchctl -s b.sock"),
+        (["--host", "ssh://me@lab:2222/run/a.sock", "show", "1"], "aibenchctl -H ssh://me@lab:2222/run/a.sock"),
+        (["-s", "ü$(x)", "show", "1"], "aibenchctl -s 'ü$(x)'"),
+        (["-s", "/run/a b.sock", "-Hssh://lab", "show", "1"], "aibenchctl -H ssh://lab -s '/run/a b.sock'"),
+    ],
+)
+def test_what_a_command_line_begins_with_is_what_it_was_called_with(
+    words: list[str], program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIBENCHD_SOCKET", "/the/environment.sock")
+    monkeypatch.setenv("AIBENCHD_HOST", "ssh://environment")
+    assert commandline.Call(words, commands.COMMANDS).program == program
 
 
 @pytest.mark.parametrize(
@@ -244,6 +307,69 @@ async def test_what_is_regressed_in_the_tail_shows_its_slow_iterations(daemon: s
     ]
 
 
+async def test_what_is_inconclusive_says_what_would_help_and_how_to_ask_again(daemon: statusd.Daemon) -> None:
+    def rows(tx: store.Transaction) -> None:
+        built = statusd.build(tx, "b" * 40)
+        facts = {"control_build": built, "reason": model.BLOCKS_SPENT, "blocks": 60, "design": {"rule": {"max_blocks": 60}}}
+        for run_type, request in (("benchmark", None), ("submission", 1)):
+            if request:
+                asked = {
+                    "repository": "engine",
+                    "treatment": "b",
+                    "requested_by": "me",
+                    "created_at": statusd.NOW,
+                    "state": "new",
+                }
+                tx.connection.execute(schema.requests.insert().values(asked | {"control": "", "benchmarks": [], "devices": []}))
+            pair = statusd.pair(tx, "b" * 40, "a" * 40, run_type=run_type, request=request)
+            statusd.experiment(tx, pair, built, **facts, **statusd.decided("inconclusive"))
+        statusd.experiment(tx, pair, built, backend="x", control_build=built, **statusd.decided("unchanged"))
+
+    await daemon.house.store.write(rows)
+    code, shown, _ = await ask(daemon, "-s", str(daemon.path), "show", "1")
+    assert code == 0
+    assert (
+        "\nwhat would help: how small a change is found here is not known yet "
+        f"('aibenchctl -s {daemon.path} calibrate lab-host' measures it); raise max_blocks (60) or min_effect, have the device "
+        "quieter, and ask again\n"
+        f"once more: aibenchctl -s {daemon.path} ab bbbbbbbbbbbb aaaaaaaaaaaa --repository engine --benchmark squeeze "
+        "--device lab-host --wait\n"
+    ) in shown
+    _, sent, _ = await ask(daemon, "show", "2")
+    assert ("what would help: " in sent, "once more" in sent) == (True, False)
+    _, other, _ = await ask(daemon, "show", "3")
+    assert "what would help" not in other
+    narrow = await on_terminal([*CLIENT, "-s", str(daemon.path), "show", "1"], 50, {"NO_COLOR": "1"})
+    said = " ".join(narrow.partition("what would help:")[2].partition("once more")[0].split())
+    assert said.endswith("have the device quieter, and ask again")
+
+
+async def test_of_what_ran_under_a_profiler_no_effect_is_shown(daemon: statusd.Daemon) -> None:
+    def rows(tx: store.Transaction) -> None:
+        built = statusd.build(tx, "b" * 40)
+        first = statusd.experiment(tx, statusd.pair(tx, "b" * 40, "a" * 40), built, **statusd.decided("regressed"))
+        found = statusd.finding(tx, first)
+        profiled = {"design": {"profiled": True}, "control_build": built, "finding": found}
+        pair = statusd.pair(tx, "b" * 40, "a" * 40, run_type="profile")
+        number = statusd.experiment(tx, pair, built, **profiled, **statusd.decided("measured"))
+        statusd.block(tx, number, 0)
+        measured = {"type": "NET", "metric": "latency", "unit": "us", "treatment": {"p50": 987.0}, "control": {"p50": 876.0}}
+        for experiment in (first, number):
+            tx.connection.execute(schema.results.insert().values(experiment=experiment, **measured))
+
+    await daemon.house.store.write(rows)
+    assert "987" in (await ask(daemon, "show", "1"))[1]
+    _, shown, _ = await ask(daemon, "show", "2")
+    assert shown.startswith(
+        "experiment 2: measured\n  under a profiler: its times have the profiler's own costs in them, and compare"
+    )
+    assert "  where time goes aibenchctl finding 1\n" in shown
+    assert [text for text in ("987", "876", "+5.0 %", "1.1") if text in shown] == []
+    assert re.search(r"\n0 +CT +control 1 s; treatment 1 s\n", shown)
+    _, listed, _ = await ask(daemon, "experiments")
+    assert [("+5.0 %" in line) for line in listed.splitlines()[1:]] == [False, True]
+
+
 async def test_requests_say_what_became_of_them(daemon: statusd.Daemon) -> None:
     def rows(tx: store.Transaction) -> None:
         built = statusd.build(tx, "b")
@@ -258,6 +384,35 @@ async def test_requests_say_what_became_of_them(daemon: statusd.Daemon) -> None:
     await daemon.house.store.write(rows)
     _, out, _ = await ask(daemon, "requests")
     assert [columns(line)[2] for line in out.splitlines()[1:4]] == ["none", "1 cancelled", "1 regressed, 2 unchanged"]
+
+
+async def test_what_requests_ask_for_can_be_told_apart(daemon: statusd.Daemon) -> None:
+    deep = "/home/kim/work/engine/build/release/arm64-v8a/bin"
+    asked = [
+        ("e" * 40, "d" * 40, None),
+        ("topic/winograd-2", "topic/winograd-1", None),
+        ("pytorch@host/mkl", "pytorch@host/eigen", None),
+        ("a" * 64, "b" * 64, {"treatment": "./bench", "control": "./bench"}),
+        ("c" * 64, "", {"treatment": f"{deep}/bench"}),
+    ]
+
+    def rows(tx: store.Transaction) -> None:
+        for treatment, control, names in asked:
+            facts = {"repository": "engine", "benchmarks": [], "devices": [], "priority": 0, "requested_by": "me"}
+            number = stored.add(tx, treatment=treatment, control=control, **facts)
+            if names:
+                submissions.add(tx, request=number, uid=1, note="", names=names, specification="")
+
+    await daemon.house.store.write(rows)
+    _, out, _ = await ask(daemon, "requests")
+    shown = [columns(line)[4:6] for line in out.splitlines()[1:6]]
+    assert shown[::-1] == [
+        ["e" * 12, "d" * 12],
+        ["topic/winograd-2", "topic/winograd-1"],
+        ["pytorch@host/mkl", "pytorch@host/eigen"],
+        [f"./bench {'a' * 12}", f"./bench {'b' * 12}"],
+        [f"…{deep[-33:]}/bench {'c' * 12}", "me"],
+    ]
 
 
 async def test_a_reload_that_fails_lists_the_faults(daemon: statusd.Daemon) -> None:
@@ -548,7 +703,7 @@ def test_a_wide_table_is_cut_into_bands_that_fit_and_lacks_no_column(head: list[
     ],
 )
 def test_a_build_says_what_it_holds_or_what_to_read(state: str, digest: str, said: str) -> None:
-    assert experiments._build({"id": 14, "state": state, "digest": digest}) == said
+    assert experiments._build(screen.Screen(), {"id": 14, "state": state, "digest": digest}) == said
 
 
 @pytest.mark.parametrize(
@@ -583,7 +738,7 @@ def test_spans_are_in_their_largest_unit(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(0.0034, "3.4 ms"), (0.25, "250 ms"), (11.23, "11.2 s"), (0.0, "0 s")])
 def test_a_short_trial_takes_more_than_nothing(seconds: float, said: str) -> None:
     trial = {"arm": "control", "outcome": "ok", "seconds": seconds, "reason": ""}
-    assert experiments._trial(trial) == f"control {said}"
+    assert experiments._trial(screen.Screen(), trial) == f"control {said}"
 
 
 def test_it_imports_nothing_but_the_standard_library_and_little_of_that() -> None:
@@ -630,6 +785,90 @@ async def test_a_finding_is_triaged_and_tells_who_did(full: statusd.Daemon) -> N
     assert re.search(r"accept +\d+s ago by \w+: worth it\n +acknowledge +\d+s ago by \w+: looking into it", shown)
     assert (await ask(full, "reopen", "1"))[0] == 0
     assert "none" in (await ask(full, "findings", "--state", "accepted"))[1]
+
+
+@pytest.mark.parametrize(
+    ("now", "code", "said"),
+    [
+        ({"state": "refuted"}, 0, "it was measured again, and refuted"),
+        ({"state": "unconfirmed"}, 2, "neither confirmed nor refuted"),
+        ({"state": "open", "search": "found"}, 1, "confirmed, it stands; its search ended: found"),
+        ({"state": "open", "search": "no culprit"}, 1, "confirmed, it stands; its search ended: no culprit"),
+        ({"state": "open", "search": "found", "mended": 2}, 0, "confirmed, mended in experiment 2; its search ended: found"),
+        ({"state": "accepted", "search": "stopped"}, 0, "accepted as the new baseline"),
+    ],
+)
+async def test_watching_a_finding_ends_once_nothing_more_is_to_come(
+    full: statusd.Daemon, now: dict[str, object], code: int, said: str
+) -> None:
+    def settle(tx: store.Transaction) -> None:
+        row = {"finding": 1, "action": "accept", "by": "kim", "why": "", "state": "open", "at": statusd.NOW}
+        tx.connection.execute(schema.triages.insert().values(row))
+        tx.connection.execute(schema.findings.update().values(now))
+
+    await full.house.store.write(settle)
+    with anyio.fail_after(60):
+        ended, out, err = await ask(full, "finding", "1", "--watch")
+    assert (ended, err) == (code, "")
+    assert out.splitlines()[-1] == f"nothing more is to come of finding 1: {said}"
+    assert (await ask(full, "finding", "1"))[0] == 0
+    ended, out, _ = await ask(full, "--json", "finding", "1", "--watch")
+    assert (ended, json.loads(out)["coming"]) == (code, [])
+
+
+async def test_watching_a_finding_goes_on_through_all_that_is_to_come(full: statusd.Daemon) -> None:
+    full.configure(bisect=full.configuration.bisect.model_copy(update={"enabled": True}))
+
+    async def become(**values: object) -> None:
+        await full.house.store.write(lambda tx: tx.connection.execute(schema.findings.update().values(values)))
+
+    async def be_profiled(**values: object) -> None:
+        row = {"finding": 1, "experiment": 2, "reason": ""}
+        table = schema.profiles
+        work = table.update().values(values) if values else table.insert().values(row)
+        await full.house.store.write(lambda tx: tx.connection.execute(work))
+
+    steps = [
+        ("it is measured again", lambda: become(state="open", search="")),
+        ("its commits are searched", lambda: become(search="running")),
+        ("running", be_profiled),
+        ("its commits are searched, it is profiled", lambda: become(search="found")),
+        ("still to come   it is profiled", lambda: be_profiled(reason="its program is no ELF file", made_at=statusd.NOW)),
+    ]
+    await become(state="suspect", search="", culprits=None)
+    received = ""
+    async with await anyio.open_process([*CLIENT, "-s", str(full.path), "finding", "1", "--watch"]) as process:
+        assert process.stdout is not None
+        with anyio.move_on_after(90) as limit:
+            for awaited, go_on in steps:
+                while awaited not in received:
+                    received += (await process.stdout.receive()).decode()
+                received = ""
+                await go_on()
+            async for piece in process.stdout:
+                received += piece.decode()
+        if limit.cancelled_caught:
+            process.kill()
+    assert process.returncode == 1
+    assert "not profiled: its program is no ELF file" in received
+    assert received.endswith("nothing more is to come of finding 1: confirmed, it stands; its search ended: found\n")
+
+
+async def test_a_finding_whose_commits_are_not_searched_is_not_waited_for(full: statusd.Daemon) -> None:
+    search = schema.findings.update().values(search="", state="open")
+    await full.house.store.write(lambda tx: tx.connection.execute(search))
+    full.configure(bisect=full.configuration.bisect.model_copy(update={"enabled": False}))
+    with anyio.fail_after(60):
+        ended, out, _ = await ask(full, "finding", "1", "--watch")
+    assert (ended, out.splitlines()[-1].endswith("it stands; its commits are not searched (bisect.enabled)")) == (1, True)
+
+
+async def test_a_profile_that_is_to_be_asked_for_is_to_come(full: statusd.Daemon) -> None:
+    confirmed = schema.findings.update().values(verified_at=datetime.now(UTC))
+    await full.house.store.write(lambda tx: tx.connection.execute(confirmed))
+    assert (await full.get("/v1/findings/1"))[1]["coming"] == ["it is profiled"]
+    full.configure(verify=full.configuration.verify.model_copy(update={"profile": False}))
+    assert (await full.get("/v1/findings/1"))[1]["coming"] == []
 
 
 async def test_a_finding_shows_what_each_profiler_says(full: statusd.Daemon) -> None:

@@ -181,7 +181,7 @@ def test_what_ssh_says_is_kept_off_the_screen_and_said_below_it() -> None:
     with top._kept_aside() as aside:
         assert aside() == ""
         os.write(2, b"ssh: connect to host lab port 22: No route to host\r\n\n")
-        view = top.View(Answers(), aside)
+        view = top.View(Answers(), aside=aside)
         view._daemon.away = True  # type: ignore[attr-defined]
         view.look()
     assert view.trouble == "away: ssh: connect to host lab port 22: No route to host"

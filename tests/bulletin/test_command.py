@@ -364,6 +364,46 @@ def test_why_nothing_was_decided_and_how_devices_fared_is_told(lab) -> None:
     assert "gpu-box It measured nothing." in health
 
 
+def test_an_inconclusive_verification_is_told_with_what_it_is_of_and_what_would_help(lab) -> None:
+    def verify(tx: store.Transaction) -> None:
+        finding, suspect = tx.connection.execute(
+            sa.select(schema.findings.c.id, schema.findings.c.suspect).where(schema.findings.c.state == "unconfirmed")
+        ).one()
+        of = sa.select(schema.experiments.c.identifier, schema.experiments.c.benchmark, schema.experiments.c.design)
+        name, benchmark, design = tx.connection.execute(of.where(schema.experiments.c.id == suspect)).one()
+        facts = {"identifier": name, "benchmark": benchmark, "design": design, "device": "phone-a", "backend": "opengl"}
+        facts |= {"finding": finding, "reason": "the budget of blocks is spent", "blocks": 60}
+        built = statusd.build(tx, "verified")
+        for ended, reason in (("inconclusive", "the budget of blocks is spent"), ("regressed", "")):
+            pair = statusd.pair(tx, pastweeks.commit(58), pastweeks.commit(57), run_type="verify")
+            now = statusd.decided(ended) | {"decided_at": datetime.now(UTC), "low": -0.01}
+            statusd.experiment(tx, pair, built, control_build=built, **facts | {"reason": reason}, **now)
+
+    before = onefile.words(onefile.part(onefile.check(lab.text("--since", "30d")), "trouble"))
+    lab.write(verify)
+    tree = onefile.part(onefile.check(lab.text("--since", "30d")), "trouble")
+    rows = [" ".join(onefile.words(row).split()) for row in tree.iter("tr")]
+    (told,) = [row for row in rows if "verification of" in row]
+    assert "verification of" not in before
+    assert told.startswith("inconclusive verification of finding 4 , unconfirmed: experiment ")
+    assert " was broken 1 transformer phone-a /opengl " in told
+    assert "the budget of blocks is spent What would help: how small a change is found here is not known yet" in told
+    assert "raise max_blocks (60) or min_effect, have the device quieter, and ask again." in told
+    assert any(link.get("href") == "#finding-4" for link in tree.iter("a"))
+    none = text_of(lab, contents.Limits(inconclusive=0))
+    assert "1 inconclusive verifications more are left out; --all lists them." in onefile.words(onefile.check(none))
+
+
+def test_what_would_help_is_told_of_each_that_is_inconclusive(lab) -> None:
+    tree = onefile.part(onefile.check(lab.text("--since", "30d")), "trouble")
+    rows = [" ".join(onefile.words(row).split()) for row in tree.iter("tr")]
+    inconclusive, broken = ([row for row in rows if row.startswith(word)] for word in ("inconclusive", "broken"))
+    assert inconclusive
+    assert broken
+    assert all("a commit" in row and "What would help: " in row for row in inconclusive)
+    assert not any("What would help" in row for row in broken)
+
+
 def test_the_dashboard_escapes_what_the_report_escapes() -> None:
     assert page.environment().autoescape
     assert render.environment().finalize is None  # which is the report's alone

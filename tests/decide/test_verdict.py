@@ -282,12 +282,12 @@ def test_an_effect_that_changes_is_no_small_effect(coin: np.ndarray) -> None:
     assert found.verdict is model.Verdict.INCONCLUSIVE
     assert math.isnan(found.low)
     assert math.isnan(found.high)
-    assert found.reason == verdict.TORN
+    assert found.reason == model.TORN
 
 
 def test_one_order_alone_tells_no_change_from_a_slower_slot() -> None:
     found = decide([(1.1, 1.0, "TC"), (1.11, 1.0, "TC")] * 30)
-    assert (found.verdict, found.reason) == (model.Verdict.INCONCLUSIVE, verdict.ONE_ORDER)
+    assert (found.verdict, found.reason) == (model.Verdict.INCONCLUSIVE, model.ONE_ORDER)
 
 
 def test_pairs_of_one_order_are_refused() -> None:
@@ -341,7 +341,7 @@ def test_what_is_known_is_no_regression(known: float, said: str) -> None:
     decision = verdict.decide(np.exp(ratios), np.ones(BLOCKS), rule, orders=["TC", "CT"] * (BLOCKS // 2))
     assert decision.verdict is not None
     assert decision.verdict.value == said
-    assert (decision.reason == verdict.NO_MORE) is (said == "inconclusive")
+    assert (decision.reason == model.NO_MORE) is (said == "inconclusive")
     assert decision.estimate == pytest.approx(0.05, abs=0.004)
     assert known <= decision.low <= decision.estimate if said == "regressed" else decision.high <= known + 0.021
 

@@ -267,3 +267,20 @@ async def test_what_is_regressed_in_the_tail_says_so_once_and_shows_its_slow_ite
     assert "each process: its slowest quarter" in text
     assert "share of each arm" in text
     assert "further right" not in text
+
+
+async def test_of_what_ran_under_a_profiler_no_effect_is_shown(
+    dashboard: pastweeks.Dashboard, client: aiohttp.ClientSession
+) -> None:
+    newest = sa.select(sa.func.max(schema.experiments.c.id)).where(schema.experiments.c.verdict == "unchanged")
+    number, url = await dashboard.house.store.read(lambda connection: connection.scalar(newest)), dashboard.url + "/experiments"
+    before = [await text_of(client, page) for page in (f"{url}/{number}", url)]
+    pair = sa.select(schema.experiments.c.pair).where(schema.experiments.c.id == number).scalar_subquery()
+    profiled = schema.pairs.update().where(schema.pairs.c.id == pair).values(run_type="profile")
+    await dashboard.house.store.write(lambda tx: tx.connection.execute(profiled))
+    page, listed = [await text_of(client, address) for address in (f"{url}/{number}", url)]
+    assert "It ran under a profiler: its times have the profiler&#39;s own costs in them" in page
+    assert [text for text in ('class="est"', 'class="ci"', "<figure", "What was measured") if text in page] == []
+    assert [text for text in ('class="est"', "<figure", "What was measured") if text not in before[0]] == []
+    row = re.compile(rf'<tr><td class="n"><a href="/experiments/{number}">.*')
+    assert ["est" in row.search(text)[0] for text in (before[1], listed)] == [True, False]
