@@ -71,7 +71,7 @@ def environment() -> jinja2.Environment:
         "word": word,
         "part": part,
     }
-    made.tests["unmeasured"] = findings.is_unmeasured
+    made.tests |= {"unmeasured": findings.is_unmeasured, "told": findings.is_told}
     made.globals |= {"static": static, "link": link}
     return made
 

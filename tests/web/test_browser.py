@@ -155,6 +155,27 @@ async def test_a_finding_is_accepted_muted_and_opened_again(dashboard: pastweeks
     await seen(work)
 
 
+async def test_what_a_profile_does_not_tell_from_noise_is_folded_away(dashboard: pastweeks.Dashboard, browser: Browser) -> None:
+    def work() -> None:
+        browser.open(address(dashboard, "/findings/1"))
+        sections = [one for one in browser.driver.find_elements("css selector", "#explained section") if "Profile" in one.text]
+        perf, scheduling, samples = (one.text for one in sections)
+        assert "aten::conv2d" in perf
+        assert "migrations to another CPU" in scheduling
+        assert "noise" not in perf + scheduling  # all of it is told
+        assert "Samples tell no difference." in samples
+        assert "copy" not in samples
+        folded = sections[2].find_element("css selector", "summary")
+        assert folded.text == "1 row that samples do not tell from noise"
+        browser.run("arguments[0].focus()", folded)
+        browser.press("ENTER")
+        row = sections[2].find_element("css selector", "details tbody tr").text
+        assert row.replace("\N{NO-BREAK SPACE}", " ") == "copy 9 \N{MICRO SIGN}s 5 \N{MICRO SIGN}s ±7 \N{MICRO SIGN}s"
+        assert browser.complaints() == []
+
+    await seen(work)
+
+
 async def test_two_cells_are_measured_against_each_other(dashboard: pastweeks.Dashboard, browser: Browser) -> None:
     def work() -> None:
         browser.open(address(dashboard, "/comparison"))
