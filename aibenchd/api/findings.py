@@ -86,10 +86,8 @@ def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
 
 
 def _word(finding: dict[str, Any]) -> str:
-    """How it ended. A verdict is the first look's: it does not go with a second look's interval that holds zero."""
-    low, high = finding["low"], finding["high"]
-    holds_zero = None not in (low, high) and low <= 0 <= high
-    return "inconclusive" if finding["verify"] and not finding["confirmed"] and holds_zero else experiments.ended(finding)
+    """How it ended, by its second look where there is one."""
+    return experiments.ended_again(finding, finding)
 
 
 def _further(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -212,7 +210,7 @@ def _sampled(one: dict[str, Any], unit: str) -> str:
 
 
 def is_told(one: dict[str, Any]) -> bool:
-    """Whether a change of a profile's row is more than chance draws; by its interval alone where it was read before there was a test."""
+    """Whether a change of a row is more than chance draws; by its interval alone in what was read before there was a test."""
     return bool(one.get("told", abs(one["change"]) > one.get("within", 0.0)))
 
 
