@@ -51,7 +51,7 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
     rows = [
         (
             str(item["id"]),
-            ended(item),
+            told(item),
             change(item),
             str(item["block_count"]),
             item["run_type"],
@@ -65,14 +65,14 @@ def experiments(out: screen.Screen, answer: dict[str, Any]) -> None:
         )
         for item in items
     ]
-    out.table(head, rows, [item["verdict"] or item["state"] for item in items])
+    out.table(head, rows, [_style(item) for item in items])
     out.more(answer)
 
 
 def experiment(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what it is, its blocks, what was measured."""
     is_profile = answer["run_type"] == PROFILE
-    out.line(f"experiment {answer['id']}: {ended(answer)} {change(answer)}".rstrip(), screen.style_of(answer))
+    out.line(f"experiment {answer['id']}: {told(answer)} {change(answer)}".rstrip(), _style(answer))
     if is_profile:
         out.line(f"  {UNDER_PROFILER}")
         out.facts([("where time goes", out.command(f"finding {answer['finding']}"))])
@@ -128,7 +128,7 @@ def history(out: screen.Screen, answer: dict[str, Any]) -> None:
     rows = [
         (
             str(item["id"]),
-            ended(item),
+            told(item),
             screen.interval(item),
             _level(levels.get(item["treatment"])),
             item["backend"],
@@ -143,8 +143,11 @@ def history(out: screen.Screen, answer: dict[str, Any]) -> None:
         )
         for item in items
     ]
-    out.table(head, rows, [item["verdict"] or "" for item in items])
+    out.table(head, rows, [_style(item) for item in items])
     out.more(answer)
+    for item in items:
+        if said := changed(item):
+            out.line(f"from experiment {item['id']} on: {said}", "dim")
     if levels:
         oldest = series["levels"][0]["commit"][: screen.SHORT]
         out.line(
@@ -156,6 +159,17 @@ def history(out: screen.Screen, answer: dict[str, Any]) -> None:
     if creep and creep["creeps"]:
         since = " … ".join(commit[: screen.SHORT] for commit in creep["since"])
         out.line(f"it creeps: {screen.interval(creep)} since {since}", "regressed")
+
+
+def changed(item: Mapping[str, Any]) -> str:
+    """What an experiment of a history measures other than the one before it, in words; empty where it is the same."""
+    what = item.get("changed", "")
+    return f"decided on another number, the {item['number']}" if what == "number" else "another specification" if what else ""
+
+
+def _style(item: dict[str, Any]) -> str:
+    """A verdict that no second look has confirmed is dim."""
+    return "dim" if doubted(item) else screen.style_of(item)
 
 
 def _level(level: dict[str, Any] | None) -> str:
@@ -240,6 +254,35 @@ def ended(item: Mapping[str, Any]) -> str:
     if item["run_type"] == COMPARE:
         return OF_CELLS.get(verdict, verdict)
     return f"{verdict} in the tail" if item.get("in_tail") else verdict
+
+
+def ended_again(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """How an experiment ended, by its second look: a verdict is the first's, and does not go with an interval that holds zero.
+
+    Args:
+        second: ``verify low high confirmed`` of the finding that it began.
+    """
+    low, high = second["low"], second["high"]
+    holds_zero = low is not None and high is not None and low <= 0 <= high
+    return "inconclusive" if second["verify"] and not second["confirmed"] and holds_zero else ended(first)
+
+
+def doubted(item: Mapping[str, Any]) -> str:
+    """What stands beside a verdict that no second look has confirmed: the finding's state, and the second look's own word.
+
+    Empty where it is confirmed, or no finding began with it.
+    """
+    look = item.get("second_look")
+    if look is None or look["confirmed"]:
+        return ""
+    word = ended_again(item, look)
+    return str(look["state"]) if word == ended(item) else f"{look['state']}: {word}"
+
+
+def told(item: Mapping[str, Any]) -> str:
+    """As :func:`ended`, with what stands beside it: ``regressed (refuted: inconclusive)``."""
+    beside = doubted(item)
+    return f"{ended(item)} ({beside})" if beside else ended(item)
 
 
 def _arms(experiment: dict[str, Any]) -> tuple[str, ...]:

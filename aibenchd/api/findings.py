@@ -101,10 +101,8 @@ def closed(answer: dict[str, Any]) -> str:
 
 
 def _word(finding: dict[str, Any]) -> str:
-    """How it ended. A verdict is the first look's: it does not go with a second look's interval that holds zero."""
-    low, high = finding["low"], finding["high"]
-    holds_zero = None not in (low, high) and low <= 0 <= high
-    return "inconclusive" if finding["verify"] and not finding["confirmed"] and holds_zero else experiments.ended(finding)
+    """How it ended, by its second look where there is one."""
+    return experiments.ended_again(finding, finding)
 
 
 def _further(out: screen.Screen, answer: dict[str, Any]) -> None:
@@ -199,7 +197,7 @@ def _profiled(out: screen.Screen, profile: dict[str, Any] | None) -> None:
 def _profile(out: screen.Screen, by: dict[str, Any]) -> None:
     """What one profiler says."""
     shown = [{"unit": by["unit"], **one} for one in by["rows"]]
-    told, untold = [one for one in shown if _is_told(one)], [one for one in shown if not _is_told(one)]
+    told, untold = [one for one in shown if is_told(one)], [one for one in shown if not is_told(one)]
     largest = [*told, *untold[:UNTOLD]][:OPERATORS]
     rows = [
         (
@@ -210,7 +208,7 @@ def _profile(out: screen.Screen, by: dict[str, Any]) -> None:
         )
         for one in largest
     ]
-    styles = ["" if _is_told(one) else "dim" for one in largest]
+    styles = ["" if is_told(one) else "dim" for one in largest]
     out.table((f"profile, a {by['per']}, by {by['profiler']}", "was", "is", "change"), rows, styles)
     if any(one.get("within") for one in largest):
         of = "of a row by itself (a change is told where it stands out of all rows)"
@@ -220,13 +218,13 @@ def _profile(out: screen.Screen, by: dict[str, Any]) -> None:
 
 def _sampled(one: dict[str, Any], unit: str) -> str:
     """A change under a profiler, and what samples leave open of it; the latter alone where that is no less."""
-    change = screen.change(one["change"], unit) if _is_told(one) else ""
+    change = screen.change(one["change"], unit) if is_told(one) else ""
     within = f"±{screen.quantity(one['within'], unit)}" if one.get("within") else ""
     return " ".join(filter(None, (change, within)))
 
 
-def _is_told(one: dict[str, Any]) -> bool:
-    """Whether a change is more than chance draws; by its interval alone in what was read before there was a test."""
+def is_told(one: dict[str, Any]) -> bool:
+    """Whether a change of a row is more than chance draws; by its interval alone in what was read before there was a test."""
     return bool(one.get("told", abs(one["change"]) > one.get("within", 0.0)))
 
 

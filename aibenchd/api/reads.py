@@ -148,8 +148,11 @@ def cells_as_known(connection: sa.Connection, cells: Sequence[server.Cell]) -> l
     return matrix.answer(cells, known)
 
 
-def history(request: web.Request) -> Question:
-    """One benchmark on one device; where that is one series, with the level of each commit and whether it creeps."""
+def history(request: web.Request, asked: type[views.HistoryQuery] = views.HistoryQuery) -> Question:
+    """One benchmark on one device; where that is one series, with the level of each commit and whether it creeps.
+
+    Levels begin where the benchmark's specification was last changed.
+    """
     house = request.app[HOUSE]
 
     def view(connection: sa.Connection, query: views.HistoryQuery) -> paging.Item:
@@ -157,19 +160,17 @@ def history(request: web.Request) -> Question:
         _check_metric(connection, query, page["history"])
         return page | {"series": _levels(connection, page["history"], house.settings())}
 
-    return listed(views.HistoryQuery, view)(request)
+    return listed(asked, view)(request)
 
 
 def _levels(connection: sa.Connection, shown: Sequence[paging.Item], chosen: settings.Settings) -> model.JsonObject | None:
-    cells = {
-        suspicion.Cell(item["repository"], item["benchmark_digest"], item["device"], item["backend"], item["benchmark"])
-        for item in shown
-    }
-    if len(cells) != 1:
+    if len({(item["repository"], item["backend"]) for item in shown}) != 1:
         return None
+    newest = shown[0]
+    cell = suspicion.Cell(*(newest[name] for name in ("repository", "benchmark_digest", "device", "backend", "benchmark")))
     from aibenchd import creeping  # it imports numpy
 
-    return creeping.levels(series.of_cell(connection, cells.pop()), chosen.creep)
+    return creeping.levels(series.of_cell(connection, cell), chosen.creep)
 
 
 async def config(request: web.Request) -> web.Response:

@@ -127,7 +127,7 @@ def progress(item: dict[str, Any]) -> str:
     """How far one experiment of a request is, in one line."""
     where = f"{item['benchmark']} on {item['device']} {item['backend']}".rstrip()
     blocks = f"{item['block_count']} block{'s' if item['block_count'] != 1 else ''}"
-    told = (experiments.ended(item), blocks, screen.interval(item), experiments.left_of(item), item["reason"])
+    told = (experiments.told(item), blocks, screen.interval(item), experiments.left_of(item), item["reason"])
     return f"{where}: {', '.join(filter(None, told))}"
 
 

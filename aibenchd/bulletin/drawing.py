@@ -248,5 +248,7 @@ SHAPES: Mapping[str, Callable[[float, float, float], str]] = {
     "improved": _upside_down,
     "broken": _cross,
     "inconclusive": _diamond,
+    "unconfirmed": _diamond,
+    "refuted": _triangle,
     "identical": _two_lines,
 }

@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from aibenchd import model
 from aibenchd.plan import suspicion
-from aibenchd.store import paging, profiles, schema, triage, views
+from aibenchd.store import paging, profiles, schema, second_looks, triage, views
 
 _e, _p, _f = schema.experiments.c, schema.pairs.c, schema.findings.c
 
@@ -90,8 +89,8 @@ def finding(connection: sa.Connection, number: int) -> paging.Item | None:
     searched = views.experiment_rows().where(_e.finding == number).order_by(_e.id)
     return item | {
         "profile": profiles.of_finding(connection, number),
-        "seen_again": paging.items_of(connection, seen_again.limit(paging.LIMIT)),
-        "experiments": paging.items_of(connection, searched.limit(paging.LIMIT)),
+        "seen_again": views.experiments_by(connection, seen_again.limit(paging.LIMIT)),
+        "experiments": views.experiments_by(connection, searched.limit(paging.LIMIT)),
         "commits": views.commits(connection, item["repository"], _named(found) | likely),
     }
 
@@ -139,33 +138,15 @@ def _findings(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 
 def _add_measured_again(connection: sa.Connection, items: Sequence[paging.Item]) -> None:
-    again = _measured_again(connection, [item["id"] for item in items])
+    again = second_looks.measured(connection, [item["id"] for item in items])
     for item in items:
         first = {name: item[name] for name in ("estimate", "low", "high")}
-        own = {"confirmed": item["state"] == suspicion.OPEN, "first_seen": first, "verify": None, "layout": None}
-        item |= own | again.get(item["id"], {})
+        item |= {"first_seen": first, "verify": None, "layout": None} | again.get(item["id"], {})
 
 
 def _add_triages(connection: sa.Connection, items: Sequence[paging.Item]) -> None:
-    """What was made of each, the newest first; one that was accepted is confirmed where it was before."""
+    """What was made of each, the newest first; and with that, whether it is confirmed."""
     made = triage.history(connection, [item["id"] for item in items])
     for item in items:
         item["triages"] = [paging.item_of(one) for one in made[item["id"]]]
-        if item["state"] == suspicion.ACCEPTED:
-            accepted = next(one for one in item["triages"] if one["action"] == triage.ACCEPT)
-            item["confirmed"] = accepted["state"] == suspicion.OPEN
-
-
-def _measured_again(connection: sa.Connection, findings: Sequence[int]) -> dict[int, paging.Item]:
-    """By finding, the experiment that measures it again, and what that says so far."""
-    rows = connection.execute(
-        sa.select(_e.finding, _e.id, _e.estimate, _e.low, _e.high, _e.design["layout"].as_integer().label("layout"))
-        .join(schema.pairs, _p.id == _e.pair)
-        .where(_e.finding.in_(findings), _p.run_type == model.RunType.VERIFY)
-        .order_by(_e.id)
-    )
-    return {
-        row.finding: {"verify": row.id, "layout": row.layout or None}
-        | ({} if row.estimate is None else {"estimate": row.estimate, "low": row.low, "high": row.high})
-        for row in rows
-    }
+        item["confirmed"] = second_looks.is_confirmed(item["state"], item["triages"])

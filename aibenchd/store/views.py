@@ -11,7 +11,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from aibenchd import model
-from aibenchd.store import paging, schema, triage, undecided
+from aibenchd.store import paging, schema, second_looks, triage, undecided
 
 TRIALS = 400  # of one experiment, the newest, whose samples are shown
 SERIES = 5_000  # of one experiment
@@ -170,7 +170,9 @@ def experiments(connection: sa.Connection, query: ExperimentQuery) -> paging.Ite
         (_REPOSITORY, query.repository),
     )
     select = experiment_rows().where(*paging.equal(*wanted), *of_benchmark(query.benchmark))
-    return paging.page_of(connection, "experiments", select, _e.id, query)
+    page = paging.page_of(connection, "experiments", select, _e.id, query)
+    second_looks.add(connection, page["experiments"])
+    return page
 
 
 def experiments_of(
@@ -186,7 +188,14 @@ def experiments_of(
         .where(*among)
         .order_by(_e.id.desc())
     )
-    return paging.items_of(connection, select.limit(limit))
+    return experiments_by(connection, select.limit(limit))
+
+
+def experiments_by(connection: sa.Connection, select: sa.Select[Any]) -> list[paging.Item]:
+    """The rows of a selection of :func:`experiment_rows`, which has a limit of its own, each with its ``second_look``."""
+    items = paging.items_of(connection, select)
+    second_looks.add(connection, items)
+    return items
 
 
 def experiment_rows(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
@@ -204,7 +213,9 @@ def experiment(connection: sa.Connection, number: int) -> paging.Item | None:
     row = connection.execute(experiment_rows(_e.design, _e.round, _e.finding).where(_e.id == number)).mappings().one_or_none()
     if row is None:
         return None
-    return paging.item_of(row) | {
+    item = paging.item_of(row)
+    second_looks.add(connection, [item])
+    return item | {
         "decided_on": _decided_on(connection, number, row["design"]),
         "would_help": undecided.would_help(connection, number),
         "builds": _builds_of(connection, number),
@@ -219,7 +230,7 @@ def _decided_on(connection: sa.Connection, number: int, design: Mapping[str, Any
     if design.get("benchmark", {}).get("test", {}).get("metric") in model.OTHER_MEASURES:
         return ""
     summary = model.Summary(**design.get("summary", {}))
-    said = f"{summary.name} of a process's iterations" + (f", without the first {summary.skip}" if summary.skip else "")
+    said = _number(summary)
     if not summary.guarded or design.get("arms") == 1:
         return said
     table = schema.blocks.c
@@ -228,6 +239,21 @@ def _decided_on(connection: sa.Connection, number: int, design: Mapping[str, Any
     if blocks > min(tails):
         return f"{said}; the slow ones are not judged: a process needs {model.TAILED} for it"
     return f"{said}; the slowest quarter is judged beside it"
+
+
+def _number(summary: model.Summary) -> str:
+    return f"{summary.name} of a process's iterations" + (f", without the first {summary.skip}" if summary.skip else "")
+
+
+def _add_changed(items: Sequence[paging.Item]) -> None:
+    """Say of each experiment of a history, newest first, how what it measures differs from what was measured before."""
+    before: dict[tuple[str, str], tuple[str, model.Summary]] = {}
+    for item in reversed(items):
+        series, summary = (item["repository"], item["backend"]), model.Summary(**(item.pop("summary") or {}))
+        benchmark, number = before.get(series, (item["benchmark_digest"], summary))
+        other = "" if number.same_number(summary) else "number"
+        item |= {"number": _number(summary), "changed": "specification" if benchmark != item["benchmark_digest"] else other}
+        before[series] = item["benchmark_digest"], summary
 
 
 def samples(connection: sa.Connection, number: int) -> dict[str, list[float]]:
@@ -252,7 +278,7 @@ def verdicts(connection: sa.Connection, limit: int) -> list[paging.Item]:
         .order_by(_e.decided_at.desc())
         .limit(limit)
     )
-    return paging.items_of(connection, select)
+    return experiments_by(connection, select)
 
 
 def commits(connection: sa.Connection, repository: str, commits: Collection[str]) -> dict[str, paging.Item]:
@@ -283,7 +309,11 @@ def revisions(connection: sa.Connection, query: RevisionQuery) -> paging.Item:
 
 
 def history(connection: sa.Connection, query: HistoryQuery) -> paging.Item:
-    """Decided experiments of one benchmark on one device, each with what was measured of the network as a whole."""
+    """Decided experiments of one benchmark on one device, each with what was measured of the network as a whole.
+
+    ``number`` says which number of a process it is decided on. ``changed`` is ``specification`` or ``number`` where the
+    experiment before it, of the same repository and backend, had another one; empty where both are the same.
+    """
     wanted = (
         (_e.state, "decided"),
         (_e.device, query.device),
@@ -291,11 +321,13 @@ def history(connection: sa.Connection, query: HistoryQuery) -> paging.Item:
         (_REPOSITORY, query.repository),
     )
     select = (
-        experiment_rows(_r.time.label("treatment_time"), _r.position, _r.subject)
+        experiment_rows(_r.time.label("treatment_time"), _r.position, _r.subject, _e.design["summary"].label("summary"))
         .outerjoin(schema.revisions, sa.and_(_r.repository == _p.repository, _r.commit == _p.treatment))
         .where(*paging.equal(*wanted), *of_benchmark(query.benchmark), _OF_COMMITS)
     )
     page = paging.page_of(connection, "history", select, _e.id, query)
+    second_looks.add(connection, page["history"])
+    _add_changed(page["history"])
     _add_results(connection, page["history"], query.metric)
     return page
 
@@ -337,7 +369,7 @@ def request(connection: sa.Connection, number: int) -> paging.Item | None:
     planned = experiment_rows().where(_p.request == number)
     return paging.item_of(found) | {
         "outcomes": _outcomes(connection, [number]).get(number, {}),
-        "experiments": _with_results(connection, paging.items_of(connection, planned.order_by(_e.id).limit(paging.LIMIT))),
+        "experiments": _with_results(connection, experiments_by(connection, planned.order_by(_e.id).limit(paging.LIMIT))),
     }
 
 

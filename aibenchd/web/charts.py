@@ -1,7 +1,8 @@
 """What charts show, as data that ``charts.js`` draws. Pure.
 
 A chart has ``x`` (places from 0, or numbers of a unit), ``lines`` (each with a band where its values have intervals) and
-``points`` (each with its verdict, its interval and what it links to). Whatever it shows is in a table of the page too.
+``points`` (each with its verdict, that in ``words``, its interval and what it links to). Whatever it shows is in a table of the
+page too.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from aibenchd.api import experiments, screen
 from aibenchd.store import schema
+from aibenchd.web import ranges
 
 
 class Chart(TypedDict):
     """``labels`` say what each place of ``x`` is; where there are none it is a number of ``x_unit``. ``zone`` is where no change
-    matters; ``beyond`` samples lie further right than is shown."""
+    matters; ``beyond`` samples lie further right than is shown. ``edge`` is how far the y axis reaches where all would hide the
+    most, as :mod:`aibenchd.web.ranges` has it. At ``breaks`` something else begins: ``at`` a place of ``x``, where no line leads
+    to from before, with its commit and a ``text``.
+    """
 
     about: str
     unit: str
@@ -29,6 +34,8 @@ class Chart(TypedDict):
     points: Mapping[str, Any] | None
     zone: Sequence[float] | None
     beyond: int
+    edge: Mapping[str, Any] | None
+    breaks: Sequence[Mapping[str, Any]]
 
 
 def _chart(
@@ -42,9 +49,21 @@ def _chart(
     points: Mapping[str, Any] | None = None,
     zone: Sequence[float] | None = None,
     beyond: int = 0,
+    edge: Mapping[str, Any] | None = None,
+    breaks: Sequence[Mapping[str, Any]] = (),
 ) -> Chart:
     return Chart(
-        about=about, unit=unit, x=list(x), x_unit=x_unit, labels=labels, lines=lines, points=points, zone=zone, beyond=beyond
+        about=about,
+        unit=unit,
+        x=list(x),
+        x_unit=x_unit,
+        labels=labels,
+        lines=lines,
+        points=points,
+        zone=zone,
+        beyond=beyond,
+        edge=edge,
+        breaks=breaks,
     )
 
 
@@ -53,6 +72,8 @@ BINS = 48  # of a distribution
 TAIL = 0.005  # of all samples, that lie beyond the last bin on the right: a few that are far out would hide all others
 BULK = 0.9  # of all samples; one that is farther above them than they are wide is far out, however few there are
 BULK_OF_TAIL = 0.99  # the same where the slow ones are looked at: of all samples they may be a twentieth, a tenth of one arm's
+CHANGE, LEVEL = 2.0, 10.0  # percent, in which a difference can be seen where no zone or noise says more
+TIME = 0.1  # the same of times, of the middle one
 UNITS = (("s", 1.0), ("ms", 1e-3), ("\N{MICRO SIGN}s", 1e-6), ("ns", 1e-9))
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -64,11 +85,21 @@ def changes(history: Sequence[Mapping[str, Any]], min_effect: float | None) -> C
         "values": [_percent(item["estimate"]) for item in shown],
         "low": [_percent(item["low"]) for item in shown],
         "high": [_percent(item["high"]) for item in shown],
-        "verdicts": [experiments.ended(item) for item in shown],
+        "verdicts": [_standing(item) for item in shown],
+        "words": [experiments.told(item) for item in shown],
         "links": [f"/experiments/{item['id']}" for item in shown],
     }
     labels = [_commit(item["treatment"], item["subject"]) for item in shown]
-    return _chart("change against the control", "%", range(len(shown)), labels=labels, points=points, zone=_zone(min_effect))
+    return _chart(
+        "change against the control",
+        "%",
+        range(len(shown)),
+        labels=labels,
+        points=points,
+        zone=_zone(min_effect),
+        edge=_edge(points, _zone(min_effect) or (), CHANGE),
+        breaks=_breaks(history, shown, ("specification", "number")),
+    )
 
 
 def levels(found: Sequence[Mapping[str, Any]], subjects: Mapping[str, str]) -> Chart:
@@ -81,7 +112,8 @@ def levels(found: Sequence[Mapping[str, Any]], subjects: Mapping[str, str]) -> C
         high=[_percent(one["high"] - 1) for one in found],
     )
     labels = [_commit(one["commit"], subjects.get(one["commit"])) for one in found]
-    return _chart("time over that of the oldest commit", "%", range(len(found)), labels=labels, lines=[line])
+    edge = _edge(line, _newest(line), LEVEL)
+    return _chart("time over that of the oldest commit", "%", range(len(found)), labels=labels, lines=[line], edge=edge)
 
 
 def times(history: Sequence[Mapping[str, Any]], metric: str) -> Chart | None:
@@ -94,7 +126,10 @@ def times(history: Sequence[Mapping[str, Any]], metric: str) -> Chart | None:
     unit, factor = _unit(shown[-1][1]["unit"], known)
     line = _line(metric, "accent", [_scaled(value, factor) for value in values], dots=True)
     labels = [_commit(item["treatment"], item["subject"]) for item, _ in shown]
-    return _chart(f"{metric}: median of all samples", unit, range(len(shown)), labels=labels, lines=[line])
+    breaks = _breaks(history, [item for item, _ in shown], ("specification",))  # of all samples, whatever is decided on
+    about = f"{metric}: median of all samples"
+    edge = _edge(line, _newest(line), _seen(line["values"]))
+    return _chart(about, unit, range(len(shown)), labels=labels, lines=[line], edge=edge, breaks=breaks)
 
 
 def interval(blocks: Sequence[Mapping[str, Any]], min_effect: float | None) -> Chart | None:
@@ -103,13 +138,15 @@ def interval(blocks: Sequence[Mapping[str, Any]], min_effect: float | None) -> C
     if not shown:
         return None
     values, low, high = ([_percent(block[name]) for block in shown] for name in ("estimate", "low", "high"))
+    line, zone = _line("change", "accent", values, low=low, high=high), _zone(min_effect)
     return _chart(
         "change and its interval after each block",
         "%",
         [block["number"] for block in shown],
         labels=[f"block {block['number']}" for block in shown],
-        lines=[_line("change", "accent", values, low=low, high=high)],
-        zone=_zone(min_effect),
+        lines=[line],
+        zone=zone,
+        edge=_edge(line, (*_newest(line), *(zone or ())), CHANGE),
     )
 
 
@@ -140,12 +177,15 @@ def _by_process(number: str, blocks: Sequence[Mapping[str, Any]], of_arm: Mappin
     if not arms:
         return None
     shown, factor = _unit(unit, [block[name] for block in blocks for name in arms.values() if block[name] is not None])
+    lines = [_line(arm, arm, [_scaled(block[name], factor) for block in blocks], dots=True) for arm, name in arms.items()]
+    values = [value for line in lines for value in line["values"]]
     return _chart(
         f"each process: {number}",
         shown,
         [block["number"] for block in blocks],
         labels=[f"block {block['number']}, {block['order']}" for block in blocks],
-        lines=[_line(arm, arm, [_scaled(block[name], factor) for block in blocks], dots=True) for arm, name in arms.items()],
+        lines=lines,
+        edge=ranges.edge(values, least=_seen(values)),
     )
 
 
@@ -187,9 +227,45 @@ def unit_of(results: Iterable[Mapping[str, Any]]) -> str:
     return units[0] if units else ""
 
 
+def _standing(item: Mapping[str, Any]) -> str:
+    """A verdict, or what has become of one that no second look has confirmed."""
+    return str(item["second_look"]["state"]) if experiments.doubted(item) else experiments.ended(item)
+
+
+def _breaks(
+    history: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]], kinds: Collection[str]
+) -> list[dict[str, Any]]:
+    """Where one of these kinds of change lies between two neighbours that are shown, of a history that begins with its newest."""
+    places = {item["id"]: place for place, item in enumerate(shown)}
+    found: list[dict[str, Any]] = []
+    begun: Mapping[str, Any] | None = None
+    for item in reversed(history):
+        begun = item if item.get("changed") in kinds else begun
+        place = places.get(item["id"])
+        if place and begun:
+            found.append({"at": place, "commit": item["treatment"], "text": experiments.changed(begun)})
+        begun = begun if place is None else None
+    return found
+
+
 def _line(name: str, colour: str, values: Sequence[float | None], **more: Any) -> dict[str, Any]:
     """``more`` has ``low`` and ``high`` of a band, or says that there are ``dots``, or that it goes by ``steps``."""
     return {"name": name, "colour": colour, "values": values, "low": None, "high": None, "dots": False, "steps": False} | more
+
+
+def _edge(drawn: Mapping[str, Any], always: Sequence[float | None], least: float) -> dict[str, Any] | None:
+    """Of a line or of points."""
+    return ranges.edge(drawn["values"], drawn["low"] or (), drawn["high"] or (), always=always, least=least)
+
+
+def _newest(line: Mapping[str, Any]) -> list[float | None]:
+    """The last value with its interval: what holds now is shown wherever it lies."""
+    return [line[name][-1] for name in ("values", "low", "high") if line[name]]
+
+
+def _seen(values: Sequence[float | None]) -> float:
+    known = sorted(value for value in values if value is not None)
+    return TIME * known[len(known) // 2] if known else 0.0
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

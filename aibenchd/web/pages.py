@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 from aiohttp import web
@@ -17,6 +17,12 @@ from aibenchd.web import charts, culprits, door, experimental, historical, rende
 AROUND = 100  # commits, the newest, that a finding is shown among
 HISTORIES = 300  # benchmarks that are listed
 QUEUED = 12  # experiments that are shown of what runs, and of what waits
+
+
+class History(views.HistoryQuery):
+    """As its page is asked for it; ``range``: whether charts show what is far out too, which their script reads."""
+
+    range: Literal["all"] | None = None
 
 
 class Page(NamedTuple):
@@ -123,7 +129,7 @@ def history(request: web.Request) -> reads.Question:
     """One benchmark on one device; where none is named, those that there are."""
     if "benchmark" not in request.query or "device" not in request.query:
         return _histories(request)
-    read, min_effect = reads.history(request), request.app[reads.HOUSE].settings().experiment.min_effect
+    read, min_effect = reads.history(request, History), request.app[reads.HOUSE].settings().experiment.min_effect
 
     def view(connection: sa.Connection) -> paging.Item:
         answer = read(connection)

@@ -69,9 +69,11 @@ def environment() -> jinja2.Environment:
         "span_of": span_of,
         "when": when,
         "word": word,
+        "doubted": experiments.doubted,
+        "changed": experiments.changed,
         "part": part,
     }
-    made.tests["unmeasured"] = findings.is_unmeasured
+    made.tests |= {"unmeasured": findings.is_unmeasured, "told": findings.is_told}
     made.globals |= {"static": static, "link": link}
     return made
 

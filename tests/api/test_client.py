@@ -370,6 +370,33 @@ async def test_of_what_ran_under_a_profiler_no_effect_is_shown(daemon: statusd.D
     assert [("+5.0 %" in line) for line in listed.splitlines()[1:]] == [False, True]
 
 
+async def test_a_history_says_what_its_verdicts_are_worth(daemon: statusd.Daemon) -> None:
+    """What no second look has confirmed has that beside it, and where another specification was measured is said."""
+
+    def rows(tx: store.Transaction) -> None:
+        built = {name: statusd.build(tx, name) for name in "abc"}
+        for place, (name, more) in enumerate({"a": {}, "b": {"benchmark": "e" * 64}, "c": {"benchmark": "e" * 64}}.items()):
+            statusd.revision(tx, name, place)
+            control = {"control_build": built["b"]} if name == "c" else {}
+            pair = statusd.pair(tx, name, "b" if name == "c" else None)
+            statusd.experiment(tx, pair, built[name], **statusd.decided("regressed"), **control, **more)
+        statusd.finding(tx, 1, state="refuted")
+        own = statusd.decided("unchanged") | {"estimate": 0.0, "low": -0.01, "high": 0.01, "finding": 1}
+        statusd.experiment(tx, statusd.pair(tx, "a", run_type="verify"), built["a"], **own)
+
+    await daemon.house.store.write(rows)
+    _, history, _ = await ask(daemon, "history", "squeeze", "lab-host")
+    assert [columns(line)[1] for line in history.splitlines()[1:4]] == [
+        "regressed",
+        "regressed",
+        "regressed (refuted: inconclusive)",
+    ]
+    assert "from experiment 2 on: another specification\n" in history
+    assert "over that of b, " in history  # levels go back to where that began
+    _, one, _ = await ask(daemon, "show", "1")
+    assert one.startswith("experiment 1: regressed (refuted: inconclusive) +5.0 %")
+
+
 async def test_requests_say_what_became_of_them(daemon: statusd.Daemon) -> None:
     def rows(tx: store.Transaction) -> None:
         built = statusd.build(tx, "b")

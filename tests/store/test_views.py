@@ -359,3 +359,60 @@ async def test_a_question_has_a_deadline_and_the_next_one_its_own(journal: store
     with pytest.raises(errors.QueryTooSlowError):
         await journal.read(slow)
     assert (await journal.read(views.counts)).experiments == {}
+
+
+async def test_a_history_says_where_something_else_began_to_be_measured(journal: store.Store) -> None:
+    summary = {"skip": 0, "low": 0.0, "high": 0.125, "guard": True}
+    designs = {
+        "a": {},  # as ever, which the first ones do not say
+        "b": {"design": {"rule": {}, "summary": summary | {"guard": False}}},  # the same number
+        "c": {"benchmark": "e" * 64, "design": {"rule": {}, "summary": summary | {"skip": 3}}},
+        "d": {"benchmark": "e" * 64, "design": {"rule": {}, "summary": summary | {"skip": 3}}},
+        "e": {"benchmark": "e" * 64, "design": {"rule": {}, "summary": summary | {"skip": 2}}},
+        "f": {"benchmark": "e" * 64, "backend": "opencl"},  # another series
+    }
+
+    def rows(tx: store.Transaction) -> None:
+        for commit, more in designs.items():
+            statusd.experiment(tx, statusd.pair(tx, commit), statusd.build(tx, commit), **statusd.decided("unchanged") | more)
+
+    await journal.write(rows)
+    query = views.HistoryQuery(benchmark="squeeze", device="lab-host")
+    history = (await journal.read(lambda connection: views.history(connection, query)))["history"]
+    assert {item["treatment"]: item["changed"] for item in history if item["changed"]} == {"c": "specification", "e": "number"}
+    assert history[1]["number"] == "mean of the fastest eighth of a process's iterations, without the first 2"
+    assert "summary" not in history[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "before", "confirmed"),
+    [
+        ("refuted", None, False),
+        ("unconfirmed", None, False),
+        ("open", None, True),
+        ("accepted", "open", True),
+        ("accepted", "unconfirmed", False),
+    ],
+)
+async def test_an_experiment_has_what_its_second_look_says(
+    journal: store.Store, state: str, before: str | None, confirmed: bool
+) -> None:
+    again = {"verdict": "unchanged", "estimate": 0.001, "low": -0.01, "high": 0.012, "finding": 1}
+
+    def rows(tx: store.Transaction) -> None:
+        built = statusd.build(tx, "a")
+        for name in ("a", "b"):
+            statusd.experiment(tx, statusd.pair(tx, name), built, **statusd.decided("regressed"))
+        statusd.finding(tx, 1, state=state)
+        if before is not None:
+            made = {"finding": 1, "action": "accept", "by": "me", "why": "worth it", "state": before, "at": statusd.NOW}
+            tx.connection.execute(schema.triages.insert().values(made))
+        statusd.experiment(tx, statusd.pair(tx, "a", run_type="verify"), built, **statusd.decided("unchanged") | again)
+
+    await journal.write(rows)
+    listed = (await journal.read(lambda connection: views.experiments(connection, views.ExperimentQuery())))["experiments"]
+    look = {"finding": 1, "state": state, "confirmed": confirmed, "verify": 3, "estimate": 0.001, "low": -0.01, "high": 0.012}
+    assert {item["id"]: item["second_look"] for item in listed} == {1: look, 2: None, 3: None}
+    finding = await journal.read(lambda connection: finding_views.finding(connection, 1))
+    assert finding is not None
+    assert {name: finding[name] for name in look if name != "finding"} == {n: v for n, v in look.items() if n != "finding"}

@@ -11,10 +11,13 @@ import browser as browsers
 import pastweeks
 import pytest
 import sqlalchemy as sa
+import statusd
 from browser import Browser
 
 from aibenchd import events
-from aibenchd.store import finding_views, schema
+from aibenchd.store import finding_views, schema, store, views
+
+_e = schema.experiments.c
 
 HISTORY = "/history?benchmark=resnet50&device=lab-host"
 PAGES = (
@@ -155,6 +158,27 @@ async def test_a_finding_is_accepted_muted_and_opened_again(dashboard: pastweeks
     await seen(work)
 
 
+async def test_what_a_profile_does_not_tell_from_noise_is_folded_away(dashboard: pastweeks.Dashboard, browser: Browser) -> None:
+    def work() -> None:
+        browser.open(address(dashboard, "/findings/1"))
+        sections = [one for one in browser.driver.find_elements("css selector", "#explained section") if "Profile" in one.text]
+        perf, scheduling, samples = (one.text for one in sections)
+        assert "aten::conv2d" in perf
+        assert "migrations to another CPU" in scheduling
+        assert "noise" not in perf + scheduling  # all of it is told
+        assert "Samples tell no difference." in samples
+        assert "copy" not in samples
+        folded = sections[2].find_element("css selector", "summary")
+        assert folded.text == "1 row that samples do not tell from noise"
+        browser.run("arguments[0].focus()", folded)
+        browser.press("ENTER")
+        row = sections[2].find_element("css selector", "details tbody tr").text
+        assert row.replace("\N{NO-BREAK SPACE}", " ") == "copy 9 \N{MICRO SIGN}s 5 \N{MICRO SIGN}s ±7 \N{MICRO SIGN}s"
+        assert browser.complaints() == []
+
+    await seen(work)
+
+
 async def test_two_cells_are_measured_against_each_other(dashboard: pastweeks.Dashboard, browser: Browser) -> None:
     def work() -> None:
         browser.open(address(dashboard, "/comparison"))
@@ -243,3 +267,162 @@ async def test_what_happens_while_a_page_looks_is_looked_for_next(dashboard: pas
     await seen(lambda: browser.until("window.pauses.length"))
     assert await anyio.to_thread.run_sync(browser.run, "return window.pauses[0]") < 10_000  # which it is where nothing happened
     await seen(lambda: browser.until("document.getElementById('devices').textContent.includes('the line is cut')"))
+
+
+async def altered(dashboard: pastweeks.Dashboard, where: sa.ColumnElement[bool], **values: object) -> None:
+    """Have decided experiments of one benchmark and device be others than they were."""
+    await dashboard.house.store.write(
+        lambda tx: (
+            tx.connection.execute(schema.experiments.update().where(where, _e.state == "decided").values(**values)) and None
+        )
+    )
+
+
+def of(name: str, device: str) -> sa.ColumnElement[bool]:
+    return sa.and_(_e.identifier == name, _e.device == device, _e.backend == "cpu")
+
+
+async def numbers(dashboard: pastweeks.Dashboard, name: str, device: str) -> list[int]:
+    """Experiments of commits, oldest first."""
+    query = views.HistoryQuery(benchmark=name, device=device, backend="cpu", limit=1000)
+    page = await dashboard.house.store.read(lambda connection: views.history(connection, query))
+    return [item["id"] for item in reversed(page["history"])]
+
+
+STROKES = """const figure = [...document.querySelectorAll('figure.chart')].find((one) => one.textContent.includes(arguments[0]));
+    const canvas = figure.querySelector('canvas'), box = canvas.getBoundingClientRect(), ratio = canvas.width / box.width;
+    const place = figure.querySelector('.u-over').getBoundingClientRect();
+    const { x } = JSON.parse(figure.querySelector('script').textContent);
+    const accent = getComputedStyle(document.documentElement).getPropertyValue('--accent').trim().match(/[0-9a-f]{2}/gi);
+    const ink = accent.map((one) => parseInt(one, 16)), [low, high] = [-0.02 * (x.length - 1), 1.02 * (x.length - 1)];
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
+    copy.drawImage(canvas, 0, 0);
+    const pixels = copy.getImageData(0, 0, canvas.width, canvas.height).data;
+    return x.slice(1).map((at) => {
+        const column = Math.round((place.left - box.left + (place.width * (at - arguments[1] - low)) / (high - low)) * ratio);
+        let found = 0;
+        for (let row = 0; row < canvas.height; row++) {
+            const first = 4 * (row * canvas.width + column);
+            found += ink.every((one, index) => Math.abs(pixels[first + index] - one) < 40);
+        }
+        return found;
+    });"""  # in columns between each place of a chart and the one before, how many pixels have the colour of its line
+
+
+async def test_a_line_ends_where_the_specification_changed_and_says_so(dashboard: pastweeks.Dashboard, browser: Browser) -> None:
+    ids = await numbers(dashboard, "squeezenet", "lab-host")
+    await altered(dashboard, sa.and_(of("squeezenet", "lab-host"), _e.id >= ids[30]), benchmark="e" * 64)
+    history = "/history?benchmark=squeezenet&device=lab-host"
+
+    def work() -> None:
+        browser.open(address(dashboard, history))
+        browser.until("document.querySelectorAll('figure.chart canvas').length >= 2")
+        captions = [one.text for one in browser.driver.find_elements("css selector", "figure.chart figcaption .break")]
+        first = pastweeks.commit(31)[:9]
+        assert captions == [f"from {first} on another specification"] * 2
+        rows = [one.text for one in browser.driver.find_elements("css selector", "tr.break")]
+        assert rows == [f"from {ids[30]} on another specification"]
+        above = browser.find("tr.break").find_element("xpath", "preceding-sibling::tr[1]").text
+        assert above.startswith(str(ids[30]))
+        data = browser.run(
+            "return [...document.querySelectorAll('figure.chart script')].map((one) => JSON.parse(one.textContent))"
+        )
+        changes, times = data[0], data[-1]
+        assert [changes["labels"][one["at"]][:9] for one in changes["breaks"]] == [first]
+        (begins,) = times["breaks"]
+        near, middle = (browser.run(STROKES, "median of all samples", part) for part in (0.3, 0.5))
+        drawn = [place + 1 for place, strokes in enumerate(near) if strokes]
+        assert drawn == [place for place in range(1, len(times["x"])) if place != begins["at"]]
+        assert middle[begins["at"] - 1] > 60  # the mark, from top to bottom
+        browser.run("document.querySelector('figure.chart').focus()")
+        browser.press("HOME", *["ARROW_RIGHT"] * changes["breaks"][0]["at"])
+        assert browser.find("figure.chart output").text.endswith(", from here on another specification")
+        assert browser.complaints() == []
+
+    await seen(work)
+
+
+async def test_a_huge_change_hides_no_small_ones_until_all_is_asked_for(dashboard: pastweeks.Dashboard, browser: Browser) -> None:
+    ids = await numbers(dashboard, "resnet50", "lab-host")
+    await altered(dashboard, _e.id == ids[40], estimate=9.0, low=8.5, high=9.5, verdict="regressed")
+
+    def text() -> str:
+        return str(browser.find("figure.chart figcaption").text)
+
+    def ticks() -> set[int]:
+        """Rows of the first chart in which marks of verdicts are drawn: few where all small changes are one line."""
+        script = """const canvas = document.querySelector('figure.chart canvas');
+            const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
+            copy.drawImage(canvas, 0, 0);
+            const pixels = copy.getImageData(0, 0, canvas.width, canvas.height).data;
+            const ink = getComputedStyle(document.documentElement).getPropertyValue('--dim').trim().match(/[0-9a-f]{2}/gi);
+            const wanted = ink.map((one) => parseInt(one, 16)), rows = [];
+            for (let row = 0; row < canvas.height * 0.85; row++) for (let column = 80; column < canvas.width; column++) {
+                const first = 4 * (row * canvas.width + column);
+                if (wanted.every((one, index) => Math.abs(pixels[first + index] - one) < 30)) { rows.push(row); break; }
+            }
+            return rows;"""
+        return set(browser.run(script))
+
+    def work() -> None:
+        browser.open(address(dashboard, HISTORY))
+        browser.until("document.querySelector('figure.chart canvas')")
+        assert "1 point lies beyond the edge" in text()
+        spread = ticks()
+        browser.run("document.querySelector('figure.chart').focus()")
+        browser.press("HOME", *["ARROW_RIGHT"] * 40)
+        assert "regressed +900.00 % (+850.00 … +950.00), beyond the edge" in browser.find("figure.chart output").text
+        browser.press("TAB")
+        assert browser.run("return document.activeElement.textContent") == "show all"
+        browser.press("ENTER")
+        assert urlsplit(browser.driver.current_url).query.endswith("&range=all")  # and no experiment was opened
+        assert "beyond the edge" not in text()
+        assert len(ticks()) < len(spread) / 3
+        assert browser.run("return document.activeElement.textContent") == "show the bulk alone"
+        browser.find("form.filter button").click()  # what is looked for next is shown so too
+        browser.until("document.readyState === 'complete' && document.querySelector('figure.chart[data-all] canvas')")
+        assert "range=all" in browser.driver.current_url
+        assert len(ticks()) < len(spread) / 3
+        browser.run("document.querySelector('figure.chart [data-range]').focus()")
+        browser.press("SPACE")
+        assert "range" not in browser.driver.current_url
+        assert len(ticks()) == len(spread)
+        assert browser.complaints() == []
+
+    await seen(work)
+
+
+async def test_what_no_second_look_confirmed_says_so_wherever_it_is_listed(
+    dashboard: pastweeks.Dashboard, browser: Browser
+) -> None:
+    finding = "SELECT suspect FROM findings WHERE state = 'refuted'"
+    suspect = await dashboard.house.store.read(lambda connection: connection.execute(sa.text(finding)).scalar_one())
+    await dashboard.house.store.write(lambda tx: _looked_at_again(tx, suspect, -0.004, 0.007) and None)
+
+    def work() -> None:
+        row = f"//tr[td/a[@href='/experiments/{suspect}']]/td[.//*[contains(@class, 'verdict')]]"
+        for path in ("/experiments?verdict=regressed", "/history?benchmark=resnet50&device=phone-a&backend=opengl"):
+            browser.open(address(dashboard, path))
+            assert browser.driver.find_element("xpath", row).text.split() == ["regressed", "refuted:", "inconclusive"], path
+        assert "refuted" in browser.find("figure.chart figcaption").text
+        browser.run("document.querySelector('figure.chart').focus()")
+        browser.press("HOME", *["ARROW_RIGHT"] * 23)
+        assert "regressed (refuted: inconclusive) +6.20 %" in browser.find("figure.chart output").text
+        browser.open(address(dashboard, f"/experiments/{suspect}"))
+        assert browser.find("h1").text.split()[:3] == ["regressed", "refuted:", "inconclusive"]
+        assert "Measured again for finding 3 in experiment" in browser.find("#said").text
+        browser.open(address(dashboard, "/experiments/280"))  # which was confirmed
+        assert browser.find("h1").text.split()[:2] == ["regressed", "+6.2"]
+        assert browser.complaints() == []
+
+    await seen(work)
+
+
+def _looked_at_again(tx: store.Transaction, suspect: int, low: float, high: float) -> int:
+    """What measures an experiment again, for its finding."""
+    own = tx.connection.execute(sa.select(schema.experiments).where(_e.id == suspect)).mappings().one()
+    finding = tx.connection.execute(sa.select(schema.findings.c.id).where(schema.findings.c.suspect == suspect)).scalar_one()
+    pair = statusd.pair(tx, pastweeks.commit(24), pastweeks.commit(23), run_type="verify")
+    facts = {name: value for name, value in own.items() if name not in ("id", "pair")} | {"pair": pair, "finding": finding}
+    facts |= {"verdict": "unchanged", "estimate": (low + high) / 2, "low": low, "high": high}
+    return int(tx.connection.execute(schema.experiments.insert().values(facts).returning(_e.id)).scalar_one())

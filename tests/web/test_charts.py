@@ -35,6 +35,31 @@ def test_a_history_goes_from_left_to_right_and_shows_what_has_no_figure_where_it
     assert chart["labels"] == [f"{'0' * 12} change {number}" for number in (1, 2, 3)]
 
 
+def test_a_line_is_broken_where_the_specification_changed_though_what_changed_it_is_not_shown() -> None:
+    measured = [{"metric": "latency", "unit": "us", "treatment": {"p50": 1000.0}}]
+    changed = {4: {"changed": "specification", "verdict": "broken", "estimate": None}, 6: {"changed": "number", "number": "mean"}}
+    history = [decided(number, results=[] if number == 4 else measured) | changed.get(number, {}) for number in range(7, 0, -1)]
+    times = charts.times(history, "latency")
+    assert times is not None
+    assert times["breaks"] == [{"at": 3, "commit": f"{5:040}", "text": "another specification"}]
+    assert [(one["at"], one["text"]) for one in charts.changes(history, 0.02)["breaks"]] == [
+        (3, "another specification"),
+        (5, "decided on another number, the mean"),
+    ]
+    assert charts.changes(history[:3], 0.02)["breaks"] == [
+        {"at": 1, "commit": f"{6:040}", "text": "decided on another number, the mean"}
+    ]
+
+
+def test_a_verdict_that_no_second_look_confirmed_is_shown_as_what_became_of_it() -> None:
+    look = {"finding": 1, "state": "unconfirmed", "confirmed": False, "verify": 9, "estimate": 0.01, "low": -0.01, "high": 0.03}
+    history = [decided(number, verdict="regressed", second_look=look | {"confirmed": number == 1}) for number in (2, 1)]
+    points = charts.changes(history, 0.02)["points"]
+    assert points is not None
+    assert points["verdicts"] == ["regressed", "unconfirmed"]
+    assert points["words"] == ["regressed", "regressed (unconfirmed: inconclusive)"]
+
+
 def test_slow_iterations_have_a_chart_where_they_are_judged() -> None:
     block = {"number": 0, "order": "TC", "treatment": 1001.0, "control": 999.0, "treatment_tail": 1415.0, "control_tail": 1041.0}
     chart = charts.tails([block], "us")

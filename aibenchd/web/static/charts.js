@@ -1,13 +1,13 @@
 // Draws what a page's data describe (aibenchd/web/charts.py says how) with uPlot 1.6.32. A chart is in the tab order: arrows move along
 // it, Enter opens what is there, and the line below it says in words what is under the cursor. Dragging zooms, a double click
-// shows all again.
+// shows all again. What is far out is drawn at the edge, until a button, or ?range=all in the address, asks for all.
 
 const HEIGHT = 250;
 const REACH = 14; // pixels from the cursor to a point that a click means
 const drawn = new Map();
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const OF_VERDICT = { regressed: "regressed", "regressed in the tail": "regressed", slower: "regressed", improved: "improved", faster: "improved", broken: "broken", inconclusive: "unsure" };
+const OF_VERDICT = { regressed: "regressed", "regressed in the tail": "regressed", slower: "regressed", improved: "improved", faster: "improved", broken: "broken", inconclusive: "unsure", unconfirmed: "unsure", suspect: "accent" };
 const INK = { accent: "accent", treatment: "treatment", control: "control" };
 
 function digits(value, unit, signed) {
@@ -25,8 +25,12 @@ function shape(context, verdict, x, y, size) {
     context.moveTo(x, y + size); context.lineTo(x + size, y - size * 0.8); context.lineTo(x - size, y - size * 0.8); context.closePath(); context.fill();
   } else if (verdict === "broken") {
     context.moveTo(x - size, y - size); context.lineTo(x + size, y + size); context.moveTo(x + size, y - size); context.lineTo(x - size, y + size); context.stroke();
-  } else if (verdict === "inconclusive") {
+  } else if (verdict === "inconclusive" || verdict === "unconfirmed") {
     context.moveTo(x, y - size); context.lineTo(x + size, y); context.lineTo(x, y + size); context.lineTo(x - size, y); context.closePath(); context.stroke();
+  } else if (verdict === "refuted") {
+    context.moveTo(x, y - size); context.lineTo(x + size, y + size * 0.8); context.lineTo(x - size, y + size * 0.8); context.closePath(); context.stroke();
+  } else if (verdict === "suspect") {
+    context.arc(x, y, size * 0.75, Math.PI / 2, -Math.PI / 2); context.fill(); context.beginPath(); context.arc(x, y, size * 0.75, 0, 7); context.stroke();
   } else if (verdict === "identical") {
     context.moveTo(x - size, y - size / 3); context.lineTo(x + size, y - size / 3); context.moveTo(x - size, y + size / 3); context.lineTo(x + size, y + size / 3); context.stroke();
   } else {
@@ -59,9 +63,68 @@ function marks(plot, { points, x }) {
     }
     context.lineWidth = 1.6 * ratio;
     const value = points.values[index] ?? plot.scales.y.max - (plot.scales.y.max - plot.scales.y.min) * 0.06; // broken: no time
-    shape(context, verdict, at, plot.valToPos(value, "y", true), size);
+    const side = beyond(plot, value);
+    if (side) arrow(context, plot, at, side, size);
+    shape(context, verdict, at, side ? edgeOf(plot, side) + side * 3 * size : plot.valToPos(value, "y", true), size);
   });
   context.restore();
+}
+
+// Where a value lies: above what is shown, 1, in it, 0, or below it, -1.
+function beyond(plot, value) {
+  const { min, max } = plot.scales.y;
+  return value > max ? 1 : value < min ? -1 : 0;
+}
+
+const edgeOf = (plot, side) => plot.bbox.top + (side > 0 ? 0 : plot.bbox.height);
+
+function arrow(context, plot, x, side, size) {
+  const tip = edgeOf(plot, side) + side * 0.3 * size;
+  context.beginPath();
+  context.moveTo(x - size, tip + side * size);
+  context.lineTo(x, tip);
+  context.lineTo(x + size, tip + side * size);
+  context.stroke();
+}
+
+function strays(plot, { lines, x }) {
+  const { ctx: context } = plot;
+  const ratio = devicePixelRatio || 1;
+  context.save();
+  context.lineWidth = 1.8 * ratio;
+  for (const line of lines.filter((one) => !one.steps)) {
+    context.strokeStyle = colour(INK[line.colour] ?? "accent");
+    line.values.forEach((value, index) => {
+      const side = value === null ? 0 : beyond(plot, value);
+      const at = plot.valToPos(x[index], "x", true);
+      if (side && at >= plot.bbox.left && at <= plot.bbox.left + plot.bbox.width) arrow(context, plot, at, side, 5 * ratio);
+    });
+  }
+  context.restore();
+}
+
+function ends(plot, { breaks, x }) {
+  const { ctx: context } = plot;
+  const { left, top, width, height } = plot.bbox;
+  context.save();
+  context.strokeStyle = colour("accent");
+  context.lineWidth = 1.5 * (devicePixelRatio || 1);
+  context.setLineDash([4, 3].map((length) => length * (devicePixelRatio || 1)));
+  for (const { at } of breaks) {
+    const place = plot.valToPos((x[at - 1] + x[at]) / 2, "x", true);
+    if (place < left || place > left + width) continue;
+    context.beginPath();
+    context.moveTo(place, top);
+    context.lineTo(place, top + height);
+    context.stroke();
+  }
+  context.restore();
+}
+
+// Between which pixels no line is drawn: where there is no value, and where something else begins.
+function gaps(plot, { breaks, x }, empty) {
+  const place = (index) => plot.valToPos(x[index], "x", true);
+  return [...empty, ...breaks.map(({ at }) => [place(at - 1), place(at)])].sort(([one], [other]) => one - other);
 }
 
 function backdrop(plot, { zone, unit }) {
@@ -106,6 +169,7 @@ function options(chart, width) {
       stroke: ink,
       width: 1.6,
       dash: line.dots ? undefined : dashed,
+      gaps: (plot, _series, _first, _last, empty) => gaps(plot, chart, empty),
       paths: line.steps ? uPlot.paths.stepped({ align: 1 }) : line.dots && chart.lines.length > 1 ? () => null : undefined,
       points: { show: Boolean(line.dots), size: 6, stroke: ink, fill: line.colour === "control" ? colour("sheet") : ink, width: 1.5 },
     });
@@ -134,16 +198,21 @@ function options(chart, width) {
       ],
       series,
       bands,
-      hooks: { drawClear: [(plot) => backdrop(plot, chart)], draw: [(plot) => chart.points && marks(plot, chart)] },
+      hooks: {
+        drawClear: [(plot) => backdrop(plot, chart), (plot) => ends(plot, chart)],
+        draw: [(plot) => strays(plot, chart), (plot) => chart.points && marks(plot, chart)],
+      },
     },
     data,
   ];
 }
 
+const everything = () => new URLSearchParams(location.search).get("range") === "all";
 const padded = (low, high, share) => [low - (high - low) * share, high + (high - low) * share];
 
 function extent(chart, low, high) {
   if (low === null || high === null) return [-1, 1];
+  if (chart.edge && !everything()) return [chart.edge.low, chart.edge.high];
   if (chart.lines.some((line) => line.steps)) return [0, high * 1.08 || 1];
   if (chart.zone) [low, high] = [Math.min(low, chart.zone[0] * 1.4), Math.max(high, chart.zone[1] * 1.4)];
   return low === high ? [low - 1, high + 1] : padded(low, high, 0.08);
@@ -154,8 +223,15 @@ function words(chart, index) {
   const at = chart.labels ? chart.labels[index] : number(chart.x[index], chart.x_unit);
   const interval = (of) => (of.low && of.low[index] !== null ? ` (${digits(of.low[index], chart.unit, true)} … ${digits(of.high[index], chart.unit, true)})` : "");
   const said = chart.lines.filter((line) => line.values[index] !== null).map((line) => `${chart.lines.length > 1 ? line.name + " " : ""}${number(line.values[index], chart.unit, !line.steps)}${interval(line)}`);
-  if (chart.points) said.push(`${chart.points.verdicts[index]} ${number(chart.points.values[index], chart.unit, true)}${interval(chart.points)}`);
-  return `${at}: ${said.join(", ")}`;
+  if (chart.points) said.push(`${chart.points.words[index]} ${number(chart.points.values[index], chart.unit, true)}${interval(chart.points)}`);
+  const begins = chart.breaks.filter((one) => one.at === index).map((one) => `, from here on ${one.text}`);
+  return `${at}: ${said.join(", ")}${far(chart, index) ? ", beyond the edge" : ""}${begins.join("")}`;
+}
+
+function far(chart, index) {
+  if (!chart.edge || everything()) return false;
+  const values = [...chart.lines, chart.points].map((one) => one?.values[index] ?? null).filter((value) => value !== null);
+  return values.some((value) => value < chart.edge.low || value > chart.edge.high);
 }
 
 function draw(figure) {
@@ -164,6 +240,8 @@ function draw(figure) {
   const readout = figure.querySelector("output");
   drawn.get(figure)?.destroy();
   box.replaceChildren();
+  figure.toggleAttribute("data-all", everything());
+  for (const button of figure.querySelectorAll("[data-range]")) button.textContent = everything() ? "show the bulk alone" : "show all";
   if (!chart.x.length) return;
   const [setup, data] = options(chart, box.clientWidth || 600);
   const plot = new uPlot(setup, data, box);
@@ -178,6 +256,7 @@ function draw(figure) {
     if (plot.select.width < 2) location.href = link();
   });
   figure.onkeydown = (event) => {
+    if (event.target !== figure) return; // what is pressed in it has keys of its own
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -chart.x.length, End: chart.x.length }[event.key];
     if (step) {
       const from = plot.cursor.idx ?? (step > 0 ? -1 : chart.x.length);
@@ -200,6 +279,21 @@ function all() {
   }
   document.querySelectorAll("figure.chart").forEach(draw);
 }
+
+// All, or the bulk alone: of every chart of the page, and of the pages that it leads on to.
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-range]")) return;
+  const range = everything() ? "" : "all";
+  const asked = (address) => {
+    const url = new URL(address);
+    range ? url.searchParams.set("range", range) : url.searchParams.delete("range");
+    return url;
+  };
+  history.replaceState(history.state, "", asked(location.href));
+  for (const link of document.querySelectorAll("a[rel=next]")) link.href = asked(link.href);
+  for (const field of document.querySelectorAll("input[name=range]")) field.value = range;
+  all();
+});
 
 let width = innerWidth;
 addEventListener("resize", () => {
