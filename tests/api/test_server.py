@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+import remotes
 import statusd
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,8 +86,7 @@ def test_where_the_socket_is(configured: str | None, environment: dict[str, str]
 
 
 async def test_metrics_alone_are_answered_on_tcp(daemon: statusd.Daemon, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = remotes.free_port()
     status = settings.StatusSettings(metrics_listen=f"127.0.0.1:{port}")
     daemon.configure(status=status)
     async with anyio.create_task_group() as tasks, statusd.aiohttp.ClientSession() as client:

@@ -14,6 +14,7 @@ import adbd
 import anyio
 import launchers
 import pytest
+import remotes
 
 from aibenchd import digests, errors, plugins
 from aibenchd.devices import adb, adbline, adbphone, adbstore, base, metering
@@ -574,7 +575,7 @@ async def test_a_phone_that_is_not_there_and_those_that_are(
 
 
 async def test_a_phone_in_the_network_that_is_off(server: adbd.Server, tmp_path: Path) -> None:
-    said = await lost(device(server, None, address=f"127.0.0.1:{adbd.free_port()}"))
+    said = await lost(device(server, None, address=f"127.0.0.1:{remotes.free_port()}"))
     assert "is the phone on, in this network, and debugging over it on?" in said
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import anyio.to_thread
 import browser as browsers
 import lab
+import remotes
 
 
 async def seen(work: Callable[[], object]) -> None:
@@ -16,8 +16,7 @@ async def seen(work: Callable[[], object]) -> None:
 
 
 async def test_a_regression_is_seen_accepted_and_then_the_baseline(tmp_path: Path, browser: browsers.Browser) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{remotes.free_port()}"
     made = lab.make(tmp_path)
     made.configure(
         dashboard={"listen": url.removeprefix("http://")},

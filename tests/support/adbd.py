@@ -26,6 +26,7 @@ from pathlib import Path
 
 import adbutils
 import pytest
+import remotes
 
 from aibenchd.devices import adbphone
 
@@ -547,20 +548,11 @@ def shell() -> str:
     return shutil.which("mksh") or "/bin/sh"
 
 
-def free_port() -> int:
-    """From 5600: lower ones are taken for emulators."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = int(server.getsockname()[1])
-        if port >= 5600:
-            return port
-
-
 class Server:
     """A real adb server on a port of its own."""
 
     def __init__(self, home: Path, port: int = 0) -> None:
-        self.port = port or free_port()
+        self.port = port or remotes.free_port()
         self._home = home
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -609,7 +601,7 @@ def server(home: Path) -> Iterator[Server]:
 @contextlib.asynccontextmanager
 async def phone(root: Path, **more: object) -> AsyncIterator[Phone]:
     """One that is on, until the end."""
-    one = Phone(root, free_port(), **more)  # type: ignore[arg-type]
+    one = Phone(root, remotes.free_port(), **more)  # type: ignore[arg-type]
     one.make()
     await one.on()
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import socket
 import statistics
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import remotes
 import sqlalchemy as sa
 import statusd
 
@@ -418,9 +418,8 @@ async def over(
     directory: Path, fill: Callable[[store.Transaction], None], controls: statusd.Controls, token_file: Path | None = None
 ) -> AsyncIterator[Dashboard]:
     """Both over the journal that lies in a directory, with what ``fill`` adds to it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     told = events.Events()
+    port = remotes.free_port()
     at = {"listen": f"127.0.0.1:{port}", "token_file": token_file}
     devices = [{"name": name, "kind": "local", "backends": list(backends)} for name, backends in PLACES.items()]
     chosen = settings.Settings.model_validate(statusd.CONFIGURATION | {"dashboard": at, "devices": devices})
