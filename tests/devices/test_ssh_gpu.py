@@ -29,7 +29,7 @@ def machine(tmp_path: Path) -> nvidiasmi.Machine:
 
 def device(server: sshd.Sshd, machine: nvidiasmi.Machine, name: str = "card", gpu: str = "0", **more: Any) -> ssh_gpu.SshGpu:
     env = machine.env | more.pop("env", {})
-    keys = server.settings(name, env=env, gpu=gpu, connect_timeout="60s", **more) | {"kind": "ssh-gpu"}
+    keys = server.settings(name, env=env, gpu=gpu, **more) | {"kind": "ssh-gpu"}
     return ssh_gpu.SshGpu(
         ssh_gpu.Settings.model_validate(keys), server.home.with_name("state") / keys["name"], base.RunSettings()
     )

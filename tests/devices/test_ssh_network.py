@@ -109,7 +109,7 @@ async def server(way: Way, namespace: str, tmp_path: Path) -> AsyncIterator[sshd
 @pytest.mark.alone  # the addresses
 async def test_what_is_pushed_run_and_pulled_over_it_is_right(server: sshd.Sshd, way: Way, tmp_path: Path) -> None:
     push = sshd.file(tmp_path / "model", os.urandom(1 << 18))
-    async with server.device(host=FAR, host_key=server.fingerprint(), connect_timeout="60s").session() as session:
+    async with server.device(host=FAR, host_key=server.fingerprint()).session() as session:
         copy = await session.push(push)
         work = await session.directory("trial")
         completed = await session.run(base.Command((f"sha256sum < '{copy}'; cp '{copy}' out",), work, shell=True))

@@ -65,14 +65,16 @@ async def test_a_push_becomes_a_verdict_that_people_see(tmp_path: Path) -> None:
 
 async def test_what_is_wrong_with_a_revision_is_said(tmp_path: Path) -> None:
     made = lab.make(tmp_path)
-    made.configure(experiment=made.configuration["experiment"] | {"timeout": "1s"})
     made.commit("first")
     made.commit("broken", bench=BROKEN)
     made.commit("does not build", build=UNBUILDABLE)
     made.commit("garbage", bench=GARBAGE)
-    made.commit("hangs", bench=HANGS)
     begin(made, baseline={"rule": "pinned", "commit": made.commits[0]})
     async with made.daemon():
+        await made.until("SELECT count(*) FROM experiments WHERE state IN ('decided', 'skipped')", [(4,)])
+        made.configure(experiment=made.configuration["experiment"] | {"timeout": "1s"})  # of which the others need more, or less
+        await made.ctl("reload")
+        made.commit("hangs", bench=HANGS)
         await verdicts(made, ["measured", "broken", None, "broken", "broken"])
         reasons = dict(made.rows("SELECT p.treatment, e.reason FROM experiments e JOIN pairs p ON p.id = e.pair"))
         assert "exit code 3: no such operator: conv9" in reasons[made.commits[1]]

@@ -89,7 +89,7 @@ class Sshd(remotes.Ssh):
             "directory": str(self.home / name),
             "minimum_free": "1MiB",
             "disturb_size": "1MiB",
-            "connect_timeout": "10s",
+            "connect_timeout": "60s",
             **more,
         }
 
