@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import anyio
@@ -64,7 +65,9 @@ async def test_a_trial_gets_files_from_programs_and_from_the_network(tmp_path: P
         with anyio.fail_after(lab.WAIT):
             while [one["name"] for one in shown] != ["net/sent"]:
                 shown = (await made.ctl("status"))["models"]
-        assert (shown[0]["state"], shown[0]["reason"]) == ("downloading", served.url)
+        assert shown[0]["state"] == "downloading"
+        how_far = r"([0-9,]+ of 300,000 bytes \([0-9]+ %\) from )?"  # which is told once it has lasted for a second
+        assert re.fullmatch(how_far + re.escape(served.url), shown[0]["reason"])
         go_on.set()
         await until_idle(made)
         status = await made.ctl("status")
