@@ -94,15 +94,23 @@ async def test_a_device_that_a_reload_removes_in_a_block_finishes_it_and_goes_on
     made = lab.make(tmp_path)
     dream = {"name": "dream", "kind": "simulated", "pace": 1, "conditioning": {"frequency": "min"}}
     made.configure(devices=[dream])
-    commit(made, "first", latency=1000, seconds=4)
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    specification = lab.specification("net")
+    waits = f"touch {begun}; while [ ! -e {go} ]; do sleep 0.05; done"
+    specification["tests"][0]["preprocess"] = {"commands": [waits]}
+    made.write_specification("net.json", specification)
+    commit(made, "first", latency=1000, seconds=1)
     begin(made)
     held = tmp_path / "state/devices/dream/memory.json"
     async with made.daemon() as process:
-        await until_shown(made, {"dream": "busy"})
+        with anyio.fail_after(lab.WAIT):
+            while not begun.exists():
+                await anyio.sleep(0.02)
         assert json.loads(held.read_text())["frequency"] == 1_000_000_000
-        made.configure(devices=[{"name": "other", "kind": "simulated"}])
+        made.configure(devices=[{"name": "other", "kind": "simulated"}], benchmarks=[])
         process.send_signal(signal.SIGHUP)
         await until_shown(made, {"dream": "leaving", "other": "ready"})
+        go.touch()
         await until_shown(made, {"other": "ready"})
         assert json.loads(held.read_text())["frequency"] == 0
         assert made.rows("SELECT count(*) FROM undo") == [(0,)]
@@ -111,7 +119,7 @@ async def test_a_device_that_a_reload_removes_in_a_block_finishes_it_and_goes_on
         )
         of_dream += " WHERE e.device = 'dream' GROUP BY e.id"
         assert made.rows(of_dream) == [("open", 1, 1, None)]  # the one in flight, whole
-        made.configure(devices=[dream | {"pace": 0}])
+        made.configure(devices=[dream | {"pace": 0}], benchmarks=[{"specification": "net.json"}])
         process.send_signal(signal.SIGHUP)
         await made.until(of_dream, [("decided", 2, 2, "measured")])
     assert made.rows(COUNTED + " WHERE experiment = (SELECT id FROM experiments WHERE device = 'dream')") == [(2, 2, 0, 2)]
