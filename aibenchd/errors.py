@@ -179,6 +179,17 @@ class NoSpaceError(UploadError):
     """The disk is full, so that what is sent cannot be kept."""
 
 
+class ShareError(UploadError):
+    """Who sends it has as much here as one user may.
+
+    ``seconds`` is when some of that may be let go; None where that is not known.
+    """
+
+    def __init__(self, message: str, seconds: float | None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class TriageError(AibenchdError):
     """A finding is not in a state of which this can be made."""
 

@@ -127,10 +127,12 @@ class Benchmark:
 
     @property
     def identifier(self) -> str:
+        """What people call the test, and ask for it by; empty where the specification has none."""
         return str(self.test.get("identifier", ""))
 
     @property
     def name(self) -> str:
+        """What people call the model; empty where the specification has none."""
         return str(self.model.get("name", ""))
 
     @property

@@ -369,7 +369,8 @@ class SubmissionSettings(Model):
         quantities.Size, Field(description="of one program with all that belongs to it, or of one file of a specification")
     ] = 512 << 20
     cache_size: Annotated[
-        quantities.Size, Field(description="of all that was sent; what was used longest ago goes first, and is sent again then")
+        quantities.Size,
+        Field(description="of all that was sent, half of it by one user at most; what was used longest ago goes first"),
     ] = 10 << 30
     keep: Annotated[quantities.Interval, Field(description="how long it is kept after it was last used")] = 7 * 86400.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import os
 import posixpath
 from collections.abc import AsyncIterator, Collection, Iterator
@@ -24,6 +25,8 @@ from aibenchd.submissions import kept, specification, submitting
 PIECE = 1 << 20  # bytes that are written at a time
 AT_ONCE, OF_ONE = 4, 2  # uploads; of one user
 LEAST, WINDOW_SECONDS = 1 << 20, 60.0  # bytes that must come in so long, or all that is left: who creeps holds others up
+BUSY_SECONDS = 60  # after which somebody whose share is needed by what still runs may try again
+SHARE = 2  # one user may have this part of submissions.cache_size, and one thing of max_size however large that is
 RETRY_SECONDS = 5  # after which one that found no place may try again
 BODY_LIMIT = 4 << 20  # bytes of JSON: FILES paths, each as long as it may be and escaped
 TAR = "application/x-tar"  # the type of a directory
@@ -126,7 +129,7 @@ async def upload(request: web.Request) -> web.Response:
     """Keep a file, or a directory that comes as a tar, under its digest; it is there whole, or not at all.
 
     408 where it comes too slowly, 413 where it is too large, 422 where it is not what its digest says, 503 where too many come
-    at once, 507 where the disk is full.
+    at once or their sender has as much here as one user may, 507 where the disk is full.
     """
     with request.app[UPLOADS].place(request[asks.PEER].uid):
         try:
@@ -176,13 +179,14 @@ async def cancel(request: web.Request) -> web.Response:
 
 async def _received(request: web.Request) -> None:
     house, digest, is_directory = request.app[reads.HOUSE], request.match_info["digest"], request.content_type == TAR
-    chosen, size = house.settings().submissions, request.content_length or 0
+    chosen, size, sender = house.settings().submissions, request.content_length or 0, request[asks.PEER].uid
 
     def begin(needed: Collection[str]) -> kept.Incoming:
-        coming = house.kept.begin(digest, size, chosen.max_size, is_directory=is_directory)
+        coming = house.kept.begin(digest, size, chosen.max_size, sender=sender, is_directory=is_directory)
         try:
+            house.kept.share_out(coming, max(chosen.cache_size // SHARE, chosen.max_size), needed)
             house.kept.make_room(size or chosen.max_size, chosen.keep, chosen.cache_size, needed)
-        except errors.NoSpaceError:
+        except errors.UploadError:
             coming.close()
             raise
         return coming
@@ -228,6 +232,10 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
 
 
 def _refusal(error: errors.UploadError) -> answers.Refusal:
+    if isinstance(error, errors.ShareError):
+        seconds = BUSY_SECONDS if error.seconds is None else math.ceil(error.seconds) + 1
+        way_out = "" if error.seconds is not None else "; 'aibenchctl requests' lists what needs it, and 'cancel ID' ends one"
+        return answers.Refusal(503, str(error), f"try again in {quantities.duration_text(seconds)}{way_out}", retry_after=seconds)
     statuses = {errors.TooLargeError: 413, errors.NoSpaceError: 507}
     return answers.Refusal(statuses.get(type(error), 422), str(error))
 

@@ -70,6 +70,11 @@ class Client(adbutils.AdbClient):  # type: ignore[misc]
         self._aborted = False
 
     def make_connection(self, timeout: float | None = None) -> Connection:  # noqa: ARG002  a deadline ends it from outside
+        """For one call of adbutils; it is shut at once where :meth:`abort` was called before.
+
+        Raises:
+            OSError: no server answers there.
+        """
         connection = Connection(self.host, self.port)
         self._opened.append(connection.conn)
         if self._aborted:

@@ -142,13 +142,14 @@ class NoGroups:
     path = ""
 
     def make(self, _supervisor: int) -> ProcessTree:
+        """What holds one program's processes instead: their descent."""
         return ProcessTree()
 
     def sweep(self, _supervisor: int) -> None:
         """The supervisor's orphans are ours now, and killed as such."""
 
     def close(self) -> None:
-        pass
+        """There is nothing to remove."""
 
 
 class ControlGroup:
@@ -203,10 +204,11 @@ class ProcessTree:
     """One program's processes, as the descendants of this supervisor."""
 
     def fork(self) -> int:
+        """As os.fork()."""
         return os.fork()
 
     def join(self) -> None:
-        pass
+        """In the child, which is a descendant already."""
 
     def kill(self) -> None:
         """They are killed as descendants."""
@@ -217,10 +219,11 @@ class ProcessTree:
         return usage.ru_utime + usage.ru_stime
 
     def peak_bytes(self, before: int) -> float:
+        """As :func:`peak_of_largest`: of the largest of them, not of all together."""
         return peak_of_largest(before)
 
     def close(self) -> None:
-        pass
+        """There is nothing to remove."""
 
 
 def peak_of_largest(before: int) -> float:
@@ -807,6 +810,11 @@ def find_user(name: str) -> pwd.struct_passwd:
 
 
 def main(arguments: list[str]) -> None:
+    """Serve on the socket that is standard input, until the daemon closes its end; for ever where it listens.
+
+    Args:
+        arguments: ``user=NAME``, as whom programs run, and ``for=NAME``, who may ask beside root; without it who started this.
+    """
     options = dict(argument.partition("=")[::2] for argument in arguments)
     if unknown := options.keys() - {"user", "for"}:
         sys.exit(f"launcher: {', '.join(sorted(unknown))}: expected user=NAME or for=NAME")

@@ -131,6 +131,7 @@ def _advice(error: Exception) -> str:
 
 
 def uuid(nvml: Library, card: Handle) -> str:
+    """What tells a card from all others, ``GPU-…``; it stays when cards change their places."""
     return str(nvml.nvmlDeviceGetUUID(card))
 
 

@@ -216,6 +216,7 @@ class Output:
         return bytes(self._first + note + self._last[-(self._limit - self._half) :])
 
     def close(self) -> None:
+        """Read no more of it; what is kept stays."""
         os.close(self.reader)
 
     def _keep(self, data: bytes) -> None:
@@ -332,6 +333,7 @@ class Counter:
             return float("nan")
 
     def close(self) -> None:
+        """Count no more."""
         if self._file >= 0:
             os.close(self._file)
 
@@ -415,6 +417,7 @@ class Program:
         }
 
     def close(self) -> None:
+        """Give back what it was watched by; once it is finished, and ``usage`` was read."""
         for output in self.outputs:
             output.close()
         self._counter.close()
@@ -522,6 +525,7 @@ def read(path: str) -> str:
 
 
 def write(path: str, text: str) -> None:
+    """In place of what is there; OSError where it cannot be written."""
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
@@ -977,6 +981,7 @@ def leave(number: int, _: "Any") -> "NoReturn":
 
 
 def main() -> None:
+    """Be the guard in this process, and in a child of it the supervisor that answers on standard input and output."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     parent = os.getpid()
     supervisor = os.fork()

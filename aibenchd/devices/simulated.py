@@ -205,6 +205,7 @@ class Body:
 
     @property
     def throttled(self) -> bool:
+        """Whether it was too hot for its full speed when it was last seen."""
         limit = self.settings.heat.throttles_at
         return limit is not None and self.temperature >= limit
 

@@ -127,6 +127,7 @@ class ExitCodes(pydantic.BaseModel):
 
     @property
     def any(self) -> bool:
+        """Whether any code has a meaning; one that has none is noted then."""
         return any(getattr(self, meaning) for meaning in Meaning)
 
 

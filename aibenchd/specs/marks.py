@@ -21,10 +21,12 @@ class Mark(NamedTuple):
 
     @property
     def is_directory(self) -> bool:
+        """Whether it is one itself; a link to one is not."""
         return stat.S_ISDIR(self.mode)
 
     @property
     def is_file(self) -> bool:
+        """Whether it is a plain file, and no link, pipe or device."""
         return stat.S_ISREG(self.mode)
 
 

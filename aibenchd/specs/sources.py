@@ -41,6 +41,7 @@ class Wanted:
 
     @property
     def shown(self) -> str:
+        """Where it is asked for, for messages: ``<specification>: <key>``."""
         return f"{self.specification}: {self.key}"
 
     def origin(self, source: schema.Source) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -37,11 +37,19 @@ def signature(path: Path) -> Signature:
 
 def size(path: Path) -> int:
     """The bytes of a file, or of all files below a directory; what vanishes meanwhile does not count."""
-    if path.is_symlink() or not path.is_dir():
-        with contextlib.suppress(FileNotFoundError):
-            return path.lstat().st_size
-        return 0
-    return sum(_files(path))
+    return sum(one.st_size for one in _files(path))
+
+
+def sizes(paths: Iterable[Path]) -> dict[Path, int]:
+    """As :func:`size`, of each of these; what has several names in them has its bytes at the first."""
+    counted: set[tuple[int, int]] = set()
+    found: dict[Path, int] = {}
+    for path in paths:
+        found[path] = 0
+        for one in _files(path):
+            found[path] += 0 if (one.st_dev, one.st_ino) in counted else one.st_size
+            counted.add((one.st_dev, one.st_ino))
+    return found
 
 
 def judge(root: Path) -> None:
@@ -146,8 +154,12 @@ def _judge(root: Path, path: Path) -> None:
         raise errors.ModelFileError(f"holds {path.relative_to(root)}, neither a file nor a directory; remove it")
 
 
-def _files(root: Path) -> Iterator[int]:
-    """The sizes of all files below a directory that can be seen."""
+def _files(root: Path) -> Iterator[os.stat_result]:
+    """A file or a link, or all files below a directory that can be seen."""
+    if root.is_symlink() or not root.is_dir():
+        with contextlib.suppress(FileNotFoundError):
+            yield root.lstat()
+        return
     waiting = [root]
     while waiting:
         try:
@@ -159,7 +171,7 @@ def _files(root: Path) -> Iterator[int]:
                 waiting.append(Path(entry.path))
             elif entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(OSError):
-                    yield entry.stat(follow_symlinks=False).st_size
+                    yield entry.stat(follow_symlinks=False)
 
 
 def _raised(error: OSError) -> None:

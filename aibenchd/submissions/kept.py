@@ -3,6 +3,7 @@
 <directory>/.content           files and directories by their digests, as :mod:`aibenchd.specs.content` has them
 <directory>/incoming           on its way; nothing of it is left when an upload ends, however it ends
 <directory>/specifications     specifications laid out with their files, each under the digest of what it is made of
+<directory>/senders            who sent each of both, as :mod:`aibenchd.submissions.senders` has it
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import errno
 import os
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import structlog
 
 from aibenchd import digests, errors, model, quantities
 from aibenchd.specs import content, trees
+from aibenchd.submissions import senders
 
 LEAST_FREE = 64 << 20  # bytes of the disk that uploads leave to the journal
 LEFT_SECONDS = 3600.0  # after which nothing more comes of what lies in the way: an upload is given up long before
@@ -28,10 +31,17 @@ log = structlog.get_logger()
 
 
 class Incoming:
-    """One file or directory on its way, which comes as it is or as a tar. Made by :meth:`Kept.begin`; close it."""
+    """One file or directory on its way, which comes as it is or as a tar. Made by :meth:`Kept.begin`; close it.
 
-    def __init__(self, kept: content.Content, directory: Path, digest: str, limit: int, *, is_directory: bool) -> None:
+    Attributes:
+        sender: the user that sends it.
+        size: bytes that it may have.
+    """
+
+    def __init__(self, kept: Kept, digest: str, sender: int, size: int, limit: int, *, is_directory: bool) -> None:
+        directory = kept.directory / "incoming"
         directory.mkdir(parents=True, exist_ok=True)
+        self.sender, self.size = sender, size
         handle, name = tempfile.mkstemp(dir=directory)
         self._partial = content.Partial(Path(name), os.fdopen(handle, "ab+"), ())
         self._staged = Path(f"{name}.d")
@@ -62,7 +72,7 @@ class Incoming:
                 self._unpack()
             else:
                 self._judge(self._partial.digests()["sha256"])
-                self._kept.keep(self._partial, self._digest)
+                self._kept.settle(self._digest, self.sender, lambda content: content.keep(self._partial, self._digest))
 
     def close(self) -> None:
         """Leave nothing of it."""
@@ -70,6 +80,7 @@ class Incoming:
             self._partial.__exit__()
         trees.delete(self._partial.path)
         trees.delete(self._staged)
+        self._kept.ended(self)
 
     def _unpack(self) -> None:
         from aibenchd.specs import archives  # and what it needs, which the daemon's start need not wait for
@@ -80,7 +91,7 @@ class Incoming:
         except errors.ModelFileError as error:
             raise errors.UploadError(f"the directory that was sent {error}; send a plain one") from error
         self._judge(digests.of_tree(self._staged, digests.OF_TREES_SENT))
-        self._kept.keep_tree(self._staged, self._digest, self._digest)
+        self._kept.settle(self._digest, self.sender, lambda content: content.keep_tree(self._staged, self._digest, self._digest))
 
     def _leave_room(self) -> None:
         _check_free(self._partial.path.parent)
@@ -97,6 +108,9 @@ class Kept:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._content = content.Content(directory / content.DIRECTORY, digests.OF_TREES_SENT)
+        self._senders = senders.Senders(directory / "senders")
+        self._coming: list[Incoming] = []  # in the order in which they began
+        self._lock = threading.Lock()
 
     def has(self, digest: str) -> bool:
         """Whether it is here; asked for, it is kept for longer."""
@@ -109,13 +123,14 @@ class Kept:
         """Where the file or directory is, if it is here."""
         return self._content.path({"sha256": digest})
 
-    def begin(self, digest: str, size: int, limit: int, *, is_directory: bool) -> Incoming:
+    def begin(self, digest: str, size: int, limit: int, *, sender: int, is_directory: bool) -> Incoming:
         """Begin to take a file or directory.
 
         Args:
             digest: SHA-256 of the file, or of the directory :func:`aibenchd.digests.of_tree` by OF_TREES_SENT.
             size: bytes that are announced; 0 where that is not known.
             limit: bytes that it may have; of a directory, its tar and its files.
+            sender: the user that sends it.
 
         Raises:
             TooLargeError: it is announced to be larger.
@@ -126,13 +141,28 @@ class Kept:
         with _no_space(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             _check_free(self.directory, size)
-            return Incoming(self._content, self.directory / "incoming", digest, limit, is_directory=is_directory)
+            coming = Incoming(self, digest, sender, size or limit, limit, is_directory=is_directory)
+        with self._lock:
+            self._coming.append(coming)
+        return coming
 
-    def lay_out(self, files: Mapping[str, str]) -> Path:
+    def settle(self, digest: str, sender: int, keep: Callable[[content.Content], object]) -> None:
+        """Have something in its place that has come, and is what its digest says."""
+        if not self._content.has({"sha256": digest}):
+            self._senders.note(digest, sender)
+        keep(self._content)
+
+    def ended(self, coming: Incoming) -> None:
+        """It comes no more: all of it is here, or nothing."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._coming.remove(coming)
+
+    def lay_out(self, files: Mapping[str, str], sender: int) -> Path:
         """A directory that holds what these names stand for; the same for the same files.
 
         Args:
             files: digests of what is here, by paths that do not leave the directory.
+            sender: the user that asks for it.
 
         Raises:
             UploadError: two of the paths cannot be in one directory.
@@ -146,9 +176,27 @@ class Kept:
             for name, digest in files.items():
                 _link(self.path(digest), staged / name)
             place.parent.mkdir(parents=True, exist_ok=True)
+            self._senders.note(place.name, sender)
             with contextlib.suppress(FileExistsError):  # of another who sends the same
                 staged.rename(place)
         return place
+
+    def share_out(self, coming: Incoming, share: int, needed: Collection[str]) -> None:
+        """Have all that who sends this has here be ``share`` bytes at most: let go of what they have not used for an hour.
+
+        Raises:
+            ShareError: the rest of it is needed, or came just now.
+        """
+        excess = self._excess(coming, share)
+        for path in self._spare(coming.sender, needed):
+            if excess > 0 and self._used(path) < time.time() - LEFT_SECONDS:
+                self._let_go(path)
+                excess = self._excess(coming, share)
+        if excess > 0:
+            left = "what you sent that is needed now, or came within the hour, leaves too little of your share"
+            raise errors.ShareError(
+                f"{left} of submissions.cache_size ({quantities.size_text(share)})", self._wait(coming, excess, needed)
+            )
 
     def make_room(self, wanted: int, keep: float, size: int, needed: Collection[str]) -> None:
         """Let go of what :meth:`forget` may, so that ``wanted`` bytes more make no more than ``size``.
@@ -157,16 +205,18 @@ class Kept:
             NoSpaceError: all the rest is needed, or came just now.
         """
         self.forget(keep, size - wanted, needed)
-        if wanted + sum(map(trees.size, self._all())) > size:
+        if wanted + sum(trees.sizes(self._all()).values()) > size:
             left = "what is needed now, or came within the hour, leaves too little of submissions.cache_size"
             raise errors.NoSpaceError(f"{left} ({quantities.size_text(size)}); raise it, or wait")
 
     def sweep(self, older: float = 0.0) -> None:
-        """Remove what was left on its way, and is as old as that, in seconds."""
+        """Remove what was left on its way, and who sent what did not come, where it is as old as that, in seconds."""
         for path in _entries(self.directory / "incoming"):
             with contextlib.suppress(OSError):
                 if path.lstat().st_mtime <= time.time() - older:
                     trees.delete(path)
+        for name in set(self._senders.names(time.time() - older)) - {path.name for path in self._all()}:
+            self._senders.forget(name)
 
     def forget(self, keep: float, size: int, needed: Collection[str]) -> None:
         """Let go of what was not used for ``keep`` seconds; and of more, least recently used first, until all has ``size`` bytes.
@@ -174,17 +224,43 @@ class Kept:
         Args:
             needed: digests, and names of directories with specifications, that stay.
         """
-        kept = sorted(((self._used(path), path) for path in self._all() if path.name not in needed), reverse=True)
-        left = size - sum(trees.size(path) for path in self._all() if path.name in needed)
+        sizes = trees.sizes(self._all())
+        kept = sorted(((self._used(path), path) for path in sizes if path.name not in needed), reverse=True)
+        left = size - sum(own for path, own in sizes.items() if path.name in needed)
         oldest, recent = time.time() - keep, time.time() - LEFT_SECONDS  # what has come just now is about to be asked for
         for used, path in kept:
-            left -= trees.size(path)
+            left -= sizes[path]
             if used < oldest or (left < 0 and used < recent):
-                log.info("what was submitted was kept long enough", digest=path.name)
-                # In one step: half of a program, after a crash, would pass for all of it. Another upload may let go of it too.
-                with self._staging() as staged, contextlib.suppress(FileNotFoundError):
-                    path.rename(staged / path.name)
-                (self.directory / content.DIRECTORY / "used" / path.name).unlink(missing_ok=True)
+                self._let_go(path)
+
+    def _let_go(self, path: Path) -> None:
+        log.info("what was submitted was kept long enough", digest=path.name)
+        # In one step: half of a program, after a crash, would pass for all of it. Another upload may let go of it too.
+        with self._staging() as staged, contextlib.suppress(FileNotFoundError):
+            path.rename(staged / path.name)
+        (self.directory / content.DIRECTORY / "used" / path.name).unlink(missing_ok=True)
+        self._senders.forget(path.name)
+
+    def _excess(self, coming: Incoming, share: int) -> int:
+        """By how many bytes more than ``share`` their sender has, with this and what they began to send before it."""
+        kept = sum(size for path, size in trees.sizes(self._all()).items() if self._senders.of(path.name) == coming.sender)
+        with self._lock:
+            before = self._coming[: self._coming.index(coming) + 1]
+        return kept + sum(one.size for one in before if one.sender == coming.sender) - share
+
+    def _spare(self, sender: int, needed: Collection[str]) -> list[Path]:
+        """What a user sent and no experiment needs, least recently used first."""
+        own = (path for path in self._all() if path.name not in needed and self._senders.of(path.name) == sender)
+        return sorted(own, key=lambda path: (self._used(path), path))
+
+    def _wait(self, coming: Incoming, excess: int, needed: Collection[str]) -> float | None:
+        """In how many seconds so many bytes may be let go; None where experiments have to end before."""
+        sizes = trees.sizes(self._all())
+        for path in self._spare(coming.sender, needed):
+            excess -= sizes.get(path, 0)
+            if excess <= 0:
+                return max(0.0, self._used(path) + LEFT_SECONDS - time.time())
+        return None
 
     def _all(self) -> Iterator[Path]:
         yield from _entries(self.directory / content.DIRECTORY / "sha256")

@@ -47,17 +47,20 @@ class Read:
     lacking: Sequence[str] = ()
 
 
-async def read(sent: Sent, selection: settings.BenchmarkSelection, store: kept.Kept, models: files.ModelCache) -> Read:
+async def read(
+    sent: Sent, sender: int, selection: settings.BenchmarkSelection, store: kept.Kept, models: files.ModelCache
+) -> Read:
     """Lay out a specification, all of whose ``files`` are here, and read it.
 
     Args:
+        sender: the user that sent it.
         selection: but for the specification, and what is replaced in it.
 
     Raises:
         CommandError: it is not valid, or names what nobody may send; the message says it to who sent it.
         UploadError: it cannot be laid out.
     """
-    directory = await anyio.to_thread.run_sync(store.lay_out, sent.files)
+    directory = await anyio.to_thread.run_sync(store.lay_out, sent.files, sender)
     try:
         return await _read(directory, sent, selection, models)
     except (errors.CommandError, errors.InvalidFileError, errors.ModelFileError) as error:

@@ -134,7 +134,7 @@ async def _chosen(house: House, wanted: Wanted) -> _Chosen | Lacking:
         found = [_as_wanted(one, wanted, devices) for one in _known(house.world.selected, wanted.benchmarks)]
         return _Chosen(found)
     selection = settings.BenchmarkSelection(specification=Path(), devices=devices, backends=tuple(wanted.backends))
-    read = await specification.read(wanted.specification, selection, house.kept, house.models)
+    read = await specification.read(wanted.specification, wanted.uid, selection, house.kept, house.models)
     return Lacking(paths=read.lacking) if read.lacking else _Chosen(read.selected, read.directory)
 
 

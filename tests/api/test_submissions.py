@@ -39,9 +39,9 @@ async def put(daemon: statusd.Daemon, digest: str, data: Any, kind: str = "appli
 
 
 def left(daemon: statusd.Daemon) -> list[str]:
-    """All that lies below where things are kept, but for when it was used."""
-    root = daemon.house.kept.directory
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.parent.name != "used")
+    """All that lies below where things are kept, but for when it was used, and who sent it."""
+    root, notes = daemon.house.kept.directory, ("used", "senders")
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.parent.name not in notes)
 
 
 def tar(*members: tuple[str, bytes | str]) -> bytes:
@@ -269,6 +269,27 @@ def test_nobody_has_all_places_for_uploads() -> None:
         pass
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can ask as somebody else")
+async def test_one_user_s_uploads_leave_room_for_others(daemon: statusd.Daemon) -> None:
+    group = next(one for one in grp.getgrall() if one.gr_gid not in (0, NOBODY))
+    daemon.configure(submissions=settings.SubmissionSettings(groups=(group.gr_name,), max_size="1kB", cache_size="4kB"))
+    daemon.path.parent.chmod(0o711)
+    daemon.path.chmod(0o666)
+    mine = [bytes([number]) * 800 for number in range(4)]
+    codes = [(await put(daemon, hashlib.sha256(one).hexdigest(), one))[0] for one in mine]
+    assert codes == [201, 201, 503, 503]
+    async with daemon.client() as client:
+        address = f"http://aibenchd/v1/contents/{hashlib.sha256(mine[2]).hexdigest()}"
+        async with client.put(address, data=mine[2]) as reply:
+            told, pause = await reply.json(), int(reply.headers["Retry-After"])
+    assert "leaves too little of your share of submissions.cache_size (2kB)" in told["error"]
+    assert told["hint"].startswith("try again in ")
+    assert 3_500 < pause <= 3_602  # what came first is let go of then
+    theirs = "x" * 900
+    request = f"PUT /v1/contents/{hashlib.sha256(theirs.encode()).hexdigest()}|{theirs}"
+    assert await as_nobody(daemon, group.gr_gid, request) == ["201"]
+
+
 async def test_the_client_waits_until_there_is_a_place_for_its_file(
     daemon: statusd.Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -412,6 +433,21 @@ async def test_a_request_is_cancelled_while_something_is_left_of_it(daemon: stat
     assert (await daemon.post("/v1/requests/99/cancel"))[0] == 404
 
 
+async def as_nobody(daemon: statusd.Daemon, gid: int, *requests: str) -> list[str]:
+    """Ask as another user of a group, ``METHOD TARGET|BODY`` each; the codes of the answers."""
+    program = (
+        "import os, socket, sys\n"
+        f"os.setgroups([]); os.setgid({gid}); os.setuid({NOBODY})\n"
+        "for request in sys.argv[1:]:\n"
+        "    s = socket.socket(socket.AF_UNIX); s.settimeout(30); s.connect('aibenchd.sock')\n"
+        "    head, _, body = request.partition('|')\n"
+        "    s.sendall(f'{head} HTTP/1.0\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n{body}'.encode())\n"
+        "    print(s.makefile().read().split()[1])\n"
+    )
+    told = await anyio.run_process([sys.executable, "-c", program, *requests], cwd=daemon.path.parent)
+    return told.stdout.decode().split()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can ask as somebody else")
 async def test_who_may_send_and_who_may_cancel(daemon: statusd.Daemon) -> None:
     theirs = await daemon.house.store.write(asked_by(NOBODY))
@@ -421,15 +457,6 @@ async def test_who_may_send_and_who_may_cancel(daemon: statusd.Daemon) -> None:
     daemon.path.chmod(0o666)
 
     async def answers(gid: int) -> list[str]:
-        program = (
-            "import os, socket, sys\n"
-            f"os.setgroups([]); os.setgid({gid}); os.setuid({NOBODY})\n"
-            "for request in sys.argv[1:]:\n"
-            "    s = socket.socket(socket.AF_UNIX); s.settimeout(30); s.connect('aibenchd.sock')\n"
-            "    head, _, body = request.partition('|')\n"
-            "    s.sendall(f'{head} HTTP/1.0\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n{body}'.encode())\n"
-            "    print(s.makefile().read().split()[1])\n"
-        )
         wanted = (
             f"PUT /v1/contents/{DIGEST}|{CONTENT.decode()}",
             f"POST /v1/submissions|{json.dumps(BODY)}",
@@ -437,8 +464,7 @@ async def test_who_may_send_and_who_may_cancel(daemon: statusd.Daemon) -> None:
             f"POST /v1/requests/{another}/cancel",
             "POST /v1/pause",
         )
-        told = await anyio.run_process([sys.executable, "-c", program, *wanted], cwd=daemon.path.parent)
-        return told.stdout.decode().split()
+        return await as_nobody(daemon, gid, *wanted)
 
     assert await answers(NOBODY) == ["403", "403", "200", "403", "403"]
     daemon.configure(submissions=settings.SubmissionSettings(groups=(group.gr_name,)))

@@ -194,6 +194,21 @@ async def test_what_runs_is_cancelled_by_who_sent_it(running: lab.Lab, desk: Pat
     assert (await ask(running, "submit", "mine.json", "--treatment", "fast", "--wait", cwd=desk))[0] == 0
 
 
+async def test_who_has_their_share_here_is_told_so_and_when_to_come_again(running: lab.Lab, desk: Path) -> None:
+    running.configure(submissions={"max_size": "128KiB", "cache_size": "256KiB"})
+    await running.ctl("reload")
+    for name in ("fast", "slow"):
+        program(desk / name, 100.0, f"# {name * 20_000}\n")
+    code, _, complaint = await ask(running, "submit", "mine.json", "--treatment", "fast", "--wait", cwd=desk)
+    assert code == 0, complaint
+    code, _, complaint = await ask(running, "submit", "mine.json", "--treatment", "slow", cwd=desk)
+    assert code == 3
+    assert "leaves too little of your share of submissions.cache_size (128KiB); try again in " in complaint
+    kept = running.directory / "state" / "submissions"
+    own = {path.name for path in (kept / "senders").iterdir()}
+    assert own == {path.name for where in (".content/sha256", "specifications") for path in (kept / where).iterdir()}
+
+
 async def test_a_daemon_says_at_its_start_that_what_others_send_runs_as_itself(tmp_path: Path) -> None:
     where = lab.make(tmp_path)
     where.configure(repositories=[], benchmarks=[])

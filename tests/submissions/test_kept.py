@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ from aibenchd.submissions import kept
 HOUR = 3600.0
 
 
-def put(store: kept.Kept, content: bytes, age: float = 0.0) -> str:
+def put(store: kept.Kept, content: bytes, age: float = 0.0, sender: int = 1) -> str:
     """Keep bytes that were used so long ago; their digest."""
     digest = hashlib.sha256(content).hexdigest()
-    coming = store.begin(digest, len(content), 1 << 20, is_directory=False)
+    coming = store.begin(digest, len(content), 1 << 20, sender=sender, is_directory=False)
     coming.write(content)
     coming.settle()
     coming.close()
@@ -43,7 +44,7 @@ def test_a_crash_while_something_goes_leaves_no_half_of_it(tmp_path: Path, monke
         (tmp_path / "sent" / name).write_text(name)
     sent = sending.of(tmp_path / "sent")
     store = kept.Kept(tmp_path / "kept")
-    coming = store.begin(sent.digest, sent.size, 1 << 20, is_directory=True)
+    coming = store.begin(sent.digest, sent.size, 1 << 20, sender=1, is_directory=True)
     for piece in sent.pieces():
         coming.write(piece)
     coming.settle()
@@ -65,16 +66,17 @@ def test_a_crash_while_something_goes_leaves_no_half_of_it(tmp_path: Path, monke
 def test_two_may_let_go_of_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = kept.Kept(tmp_path)
     digests_of = [put(store, bytes([number]), 3 * HOUR) for number in range(2)]
-    size, first = kept.trees.size, True
+    sizes, first = kept.trees.sizes, True
 
-    def meanwhile(path: Path) -> int:
+    def meanwhile(paths: Iterable[Path]) -> dict[Path, int]:
         nonlocal first
+        found = list(paths)
         if first:
             first = False
             kept.Kept(tmp_path).forget(2 * HOUR, 1 << 20, set())
-        return size(path)
+        return sizes(found)
 
-    monkeypatch.setattr(kept.trees, "size", meanwhile)
+    monkeypatch.setattr(kept.trees, "sizes", meanwhile)
     store.forget(2 * HOUR, 1 << 20, set())
     assert [store.has(one) for one in digests_of] == [False, False]
 
@@ -110,7 +112,7 @@ def test_a_disk_that_fills_while_something_comes_keeps_the_journals_room(
     (tmp_path / "sent" / "program").write_bytes(b"sent")
     sent = sending.of(tmp_path / "sent") if is_directory else sending.of(tmp_path / "sent" / "program")
     store = kept.Kept(tmp_path / "kept")
-    coming = store.begin(sent.digest, sent.size, 1 << 20, is_directory=is_directory)
+    coming = store.begin(sent.digest, sent.size, 1 << 20, sender=1, is_directory=is_directory)
     if is_directory:
         for piece in sent.pieces():
             coming.write(piece)
@@ -133,13 +135,13 @@ def test_what_is_asked_for_is_kept_for_longer(tmp_path: Path) -> None:
 def test_a_specification_is_laid_out_once_and_takes_no_room(tmp_path: Path) -> None:
     store = kept.Kept(tmp_path)
     files = {"net.json": put(store, b"{}"), "data/in.txt": put(store, b"seven")}
-    place = store.lay_out(files)
-    assert store.lay_out(dict(reversed(files.items()))) == place
+    place = store.lay_out(files, 1)
+    assert store.lay_out(dict(reversed(files.items())), 1) == place
     assert (place / "data" / "in.txt").read_text() == "seven"
     assert (place / "net.json").samefile(store.path(files["net.json"]))
     assert list((tmp_path / "incoming").iterdir()) == []
     with pytest.raises(errors.UploadError, match="would be a file and a directory"):
-        store.lay_out({"a": files["net.json"], "a/b": files["net.json"]})
+        store.lay_out({"a": files["net.json"], "a/b": files["net.json"]}, 1)
     assert list((tmp_path / "incoming").iterdir()) == []
 
 
@@ -165,7 +167,7 @@ def test_a_directory_comes_as_it_was_with_what_links_lead_to(tmp_path: Path) -> 
     (build / "same").symlink_to("engine")
     sent = sending.of(build)
     store = kept.Kept(tmp_path / "kept")
-    coming = store.begin(sent.digest, sent.size, 1 << 20, is_directory=True)
+    coming = store.begin(sent.digest, sent.size, 1 << 20, sender=1, is_directory=True)
     packed = b"".join(sent.pieces())
     assert len(packed) == sent.size
     coming.write(packed)
@@ -202,7 +204,7 @@ def test_a_file_that_lists_a_directory_does_not_take_its_place(tmp_path: Path) -
     put(store, listing)
     assert not store.has(sent.digest)
     for digest, pieces, is_directory in ((sent.digest, [listing], False), (digests.of_tree(root), sent.pieces(), True)):
-        coming = store.begin(digest, 0, 1 << 20, is_directory=is_directory)
+        coming = store.begin(digest, 0, 1 << 20, sender=1, is_directory=is_directory)
         for piece in pieces:
             coming.write(piece)
         with pytest.raises(errors.UploadError, match=f", and {digest} was announced"):
@@ -244,3 +246,85 @@ def test_a_file_that_shrinks_while_it_is_sent_is_noticed(tmp_path: Path) -> None
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(sending.Unfit, match="was changed while it was sent"):
         list(sent.pieces())
+
+
+def ask(store: kept.Kept, size: int, sender: int, needed: Iterable[str] = ()) -> kept.Incoming:
+    """Begin to send as much as that, where 1,000 bytes are one user's share; it is on its way until it is closed."""
+    coming = store.begin("0" * 64, size, 1 << 20, sender=sender, is_directory=False)
+    try:
+        store.share_out(coming, 1_000, set(needed))
+    except errors.ShareError:
+        coming.close()
+        raise
+    return coming
+
+
+def test_nobody_has_more_than_a_share_and_others_have_theirs(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    first = put(store, b"a" * 400, HOUR / 2)
+    put(store, b"b" * 400, HOUR / 4)
+    ask(store, 200, sender=1).close()
+    with pytest.raises(errors.ShareError, match=r"too little of your share of submissions.cache_size \(1kB\)") as refused:
+        ask(store, 201, sender=1)
+    assert refused.value.seconds == pytest.approx(HOUR / 2, abs=60)  # when the older of both may go
+    with pytest.raises(errors.ShareError) as refused:
+        ask(store, 601, sender=1)
+    assert refused.value.seconds == pytest.approx(3 * HOUR / 4, abs=60)  # both have to
+    with pytest.raises(errors.ShareError) as refused:
+        ask(store, 601, sender=1, needed={first})
+    assert refused.value.seconds is None
+    ask(store, 1_000, sender=2).close()
+    assert kept.Kept(tmp_path).has(first)  # and who sent what is known after a restart
+    with pytest.raises(errors.ShareError):
+        ask(kept.Kept(tmp_path), 201, sender=1)
+
+
+def test_what_somebody_sent_before_makes_room_for_what_they_send_now(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    oldest, old, theirs = (put(store, bytes([age]) * 400, age * HOUR, sender=3 - age // 9) for age in (8, 7, 9))
+    ask(store, 500, sender=3).close()
+    assert [store.path(one).exists() for one in (oldest, old, theirs)] == [False, True, True]
+
+
+def test_what_is_on_its_way_counts_until_it_ends(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    one, other = ask(store, 500, sender=1), ask(store, 500, sender=1)
+    with pytest.raises(errors.ShareError):
+        ask(store, 1, sender=1)
+    ask(store, 900, sender=2).close()
+    one.close()
+    ask(store, 500, sender=1).close()
+    other.close()
+
+
+def test_what_is_sent_again_is_of_who_sent_it_first(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    put(store, b"a" * 900, sender=1)
+    put(store, b"a" * 900, sender=2)
+    ask(store, 900, sender=2).close()
+    with pytest.raises(errors.ShareError):
+        ask(store, 900, sender=1)
+
+
+def test_a_specification_costs_what_its_files_do_and_once(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    digest = put(store, b"a" * 600, HOUR / 2)
+    places = [store.lay_out({name: digest}, 1) for name in ("one", "another")]
+    ask(store, 400, sender=1).close()
+    store.make_room(400, 100 * HOUR, 1_000, set())
+    os.utime(store.directory / ".content" / "used" / digest, (0, 0))
+    store.forget(100 * HOUR, 1_000, {place.name for place in places})
+    assert not store.has(digest)
+    with pytest.raises(errors.ShareError):  # the file is no more, and its bytes are there
+        ask(store, 401, sender=1)
+    ask(store, 400, sender=1).close()
+
+
+def test_who_sent_what_is_forgotten_with_it(tmp_path: Path) -> None:
+    store = kept.Kept(tmp_path)
+    old, new = put(store, b"old", 3 * HOUR), put(store, b"new")
+    store.forget(2 * HOUR, 1 << 20, set())
+    (tmp_path / "senders" / "cut off before it came").write_text("1\n")
+    store.sweep()
+    assert [path.name for path in (tmp_path / "senders").iterdir()] == [new]
+    assert old != new
