@@ -142,7 +142,11 @@ def _command_demo(commands: Any) -> None:
         "make a repository with a regression in it, and watch the daemon find it",
         more="Takes some minutes on a quiet machine; all it makes is in one directory, which stays.",
         example="aibenchd demo --engine onnxruntime",
-        exits={0: "exactly the right revisions were called", 1: "others were, or it could not be run"},
+        exits={
+            0: "exactly the right revisions were called",
+            1: "a revision was called wrongly, or the demo could not be run",
+            6: "none was called wrongly, but one or more were not decided: the machine is too busy or too noisy",
+        },
     )
     demo.add_argument("directory", metavar="DIRECTORY", type=Path, nargs="?", help="a new one to work in (demo-DATE-TIME)")
     engines = ("pytorch", "onnxruntime")

@@ -6,11 +6,10 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aibenchd import errors, model
+from aibenchd import errors, model, usage
 from aibenchd.decide import plot
 
 if TYPE_CHECKING:
@@ -23,10 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what :func:`run` takes."""
     rule = model.Rule()
     parser.add_argument("tapes", metavar="TAPE", nargs="+", help="JSON lines: block, order, control, treatment; -: stdin")
-    parser.add_argument("--alpha", type=_within(0, 0.5), default=rule.alpha, help="false alarms, at most (%(default)s)")
-    parser.add_argument("--beta", type=_within(0, 0.5), default=rule.beta, help="changes called unchanged, at most (%(default)s)")
+    parser.add_argument("--alpha", type=_below_half, default=rule.alpha, help="false alarms, at most (%(default)s)")
+    parser.add_argument("--beta", type=_below_half, default=rule.beta, help="changes called unchanged, at most (%(default)s)")
     parser.add_argument(
-        "--min-effect", type=_within(0, 1), default=rule.min_effect, help="smallest change that matters (%(default)s)"
+        "--min-effect",
+        type=usage.share,
+        default=rule.min_effect,
+        help="smallest change that matters, as 0.02 or 2%% (%(default)s)",
     )
     parser.add_argument("--max-blocks", type=_count, default=None, help="budget of blocks (all of the tape)")
     parser.add_argument("--order", choices=("coin", "pairs"), default="coin", help="how orders were drawn (%(default)s)")
@@ -129,14 +131,11 @@ def _picture(text: str) -> Path:
     return Path(text)
 
 
-def _within(low: float, high: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        value = float(text)
-        if not low < value < high:
-            raise argparse.ArgumentTypeError(f"expected a number between {low} and {high}, not {text}")
-        return value
-
-    return number
+def _below_half(text: str) -> float:
+    value = usage.share(text)
+    if value >= 0.5:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 0.5, not {text!r}")
+    return value
 
 
 def _count(text: str) -> int:

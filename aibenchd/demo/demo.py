@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from aiohttp import web
 import aibenchd
 from aibenchd import model
 from aibenchd.demo import history, onnxruntime_engine, pytorch_engine
+from aibenchd.oneshot import exits
+from aibenchd.oneshot.exits import Exit
 
 TIMEOUT = 900.0  # seconds; a machine on which it takes longer is too slow to tell anything
 STOP_TIMEOUT = 60.0
@@ -31,6 +33,8 @@ FRAMEWORKS = Path(aibenchd.__file__).parents[1] / "specifications" / "frameworks
 # Five pairs are decided by the test. Three are no change, and each is called one at most with probability ALPHA; two are
 # changes of more than four margins, and each is called unchanged at most with BETA: 3 * 0.001 + 2 * 0.003 < 1 %.
 ALPHA, BETA, MARGIN = 0.001, 0.003, 0.1
+
+AGAIN = (model.RunType.REGRESS, model.RunType.VERIFY)  # of what measures a regression again: that it is confirmed comes first
 
 ENGINES = {engine.framework: engine for engine in (pytorch_engine.PYTORCH, onnxruntime_engine.ONNXRUNTIME)}
 
@@ -72,7 +76,7 @@ class Receiver:
 
 
 async def run(directory: Path, framework: str) -> int:
-    """Run it in a new ``directory``; 0 where exactly the right revisions were called, else 1."""
+    """Run it in a new ``directory``; its exit code, as :func:`conclude` has it."""
     began = time.monotonic()
     engine = ENGINES[framework]
     await anyio.Path(directory).mkdir(parents=True)
@@ -90,34 +94,86 @@ async def run(directory: Path, framework: str) -> int:
     return conclude(directory, engine, commits, receiver)
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One line of the end: what was found of a revision beside what had to be.
+
+    Attributes:
+        exit: what the demo ends with where this is all there is.
+        told: in words, behind the revision's name.
+    """
+
+    exit: Exit
+    told: str
+
+
 def conclude(directory: Path, engine: history.Engine, commits: Sequence[str], receiver: Receiver) -> int:
-    """Print what was found beside what had to be; 0 where they agree."""
+    """Print what was found beside what had to be; the exit code: of what is wrong, else of what is undecided, else 0."""
     from aibenchd.demo import plot
 
-    verdicts, confirmed = receiver.verdicts(), receiver.verdicts(model.RunType.REGRESS)
-    right = True
+    verdicts, found = receiver.verdicts(), []
     for commit, made in zip(commits, engine.commits, strict=True):
-        record = verdicts.get(commit)
-        found = None if record is None else str(record["verdict"])
-        expected = str(made.expected or model.Verdict.MEASURED)
-        right &= found == expected
-        mark = "as it should be" if found == expected else f"WRONG: expected {expected}"
-        say(f"{commit[:10]}  {made.subject[:52]:52}  {found or 'nothing':12} {interval(record):28} {mark}")
-        if (commit in confirmed) != (made.expected is model.Verdict.REGRESSED):
-            right = False
-            say(f"{'':10}  WRONG: it is {'confirmed' if commit in confirmed else 'not confirmed'} when measured again")
-        elif commit in confirmed:
-            say(f"{'':10}  {'confirmed: measured again':52}  {'regressed':12} {interval(confirmed[commit])}")
+        lines = [*judged(commit, made, receiver)]
+        say(f"{commit[:10]}  {made.subject[:52]:52}  {lines[0].told}")
+        for line in lines[1:]:
+            say(f"{'':10}  {'measured again':52}  {line.told}")
+        found += [line.exit for line in lines]
     picture = directory / "ratios.svg"
     plot.ratios(picture, [(made.subject, verdicts.get(commit)) for commit, made in zip(commits, engine.commits, strict=True)])
     say(f"ratio per revision, with its interval: {picture}")
-    return 0 if right else 1
+    say(summary(found))
+    return exits.worst(found)
+
+
+def judged(commit: str, made: history.Commit, receiver: Receiver) -> Iterator[Judged]:
+    """What was found of one revision, and where it was found to have regressed, what came of measuring it again."""
+    first, expected = receiver.verdicts().get(commit), made.expected or model.Verdict.MEASURED
+    yield _judged(first, expected)
+    if _verdict(first) == model.Verdict.REGRESSED:
+        confirmed, verified = (receiver.verdicts(run_type).get(commit) for run_type in AGAIN)
+        yield _judged(confirmed or verified, expected)
+
+
+def _judged(record: dict[str, Any] | None, expected: model.Verdict) -> Judged:
+    found = _verdict(record)
+    if found == expected:
+        mark, code = "as it should be", Exit.SUCCESS
+    elif found in ("", model.Verdict.INCONCLUSIVE):  # no answer is no wrong one
+        mark, code = f"NOT DECIDED: expected {expected}", Exit.INCONCLUSIVE
+    else:
+        mark, code = f"WRONG: expected {expected}", Exit.USER_ERROR
+    return Judged(code, f"{called(found or 'nothing'):24} {interval(record):28} {mark}")
+
+
+def _verdict(record: dict[str, Any] | None) -> str:
+    """Empty where there is none."""
+    return "" if record is None else str(record["verdict"])
+
+
+def summary(found: Collection[Exit]) -> str:
+    """The last line: whether all is as it should be, and what to do where it is not."""
+    wrong, open_ones = (sum(one is code for one in found) for code in (Exit.USER_ERROR, Exit.INCONCLUSIVE))
+    if wrong:
+        return f"{wrong} WRONG: aibenchd called what is not so; please report it, with the demo's directory"
+    if open_ones:
+        return (
+            f"{open_ones} not decided, none wrong: this machine is too busy or too noisy for a change of {MARGIN:.0%}; "
+            "run the demo again when it is idle"
+        )
+    return "exactly the right revisions were called"
+
+
+def called(verdict: str) -> str:
+    """A verdict for a person: *unchanged* is meant of changes that matter here."""
+    return f"{verdict}, by under {MARGIN:.0%}" if verdict == model.Verdict.UNCHANGED else verdict
 
 
 def interval(record: dict[str, Any] | None) -> str:
-    """A record's estimate and interval, for a person; a side that has no bound yet is open."""
+    """A record's estimate and interval, for a person; a side that has no bound yet is open, and none is shown without any."""
     if record is None or record["estimate"] is None:
         return ""
+    if record["low"] is None and record["high"] is None:
+        return f"{record['estimate']:+7.1%}"
     low, high = (f"{side:+.1%}" if side is not None else "?" for side in (record["low"], record["high"]))
     return f"{record['estimate']:+7.1%} ({low} to {high})"
 
@@ -244,7 +300,7 @@ def told(topic: str, event: dict[str, Any]) -> Iterator[str]:
         case "block.done":
             yield f"experiment {facts['experiment']}, block {facts['block']}: {interval(facts)}"
         case "experiment.decided":
-            yield f"experiment {facts['id']}: {facts['verdict']} {interval(facts)}"
+            yield f"experiment {facts['id']}: {called(str(facts['verdict']))} {interval(facts)}"
 
 
 def say(text: str) -> None:

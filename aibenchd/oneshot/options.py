@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -150,9 +149,11 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 
 def _add_decision(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how two arms are decided")
-    _option(group, "--alpha", type=_share, metavar="A", help="false alarms, at most (0.01)")
-    _option(group, "--beta", type=_share, metavar="B", help="changes of --min-effect that are called unchanged, at most (0.05)")
-    _option(group, "--min-effect", type=_share, metavar="E", help="the smallest change that matters (0.02)")
+    _option(group, "--alpha", type=usage.share, metavar="A", help="false alarms, at most (0.01)")
+    _option(
+        group, "--beta", type=usage.share, metavar="B", help="changes of --min-effect that are called unchanged, at most (0.05)"
+    )
+    _option(group, "--min-effect", type=usage.share, metavar="E", help="the smallest change that matters, as 0.02 or 2%% (0.02)")
     _option(group, "--max-blocks", type=_count, metavar="N", help="after which it is inconclusive (60)")
     _option(group, "--seconds", type=_seconds, metavar="S", help="after which it is inconclusive, as 90 or 15m (1h)")
 
@@ -224,17 +225,6 @@ def _count(text: str) -> int:
     if not 1 <= number <= 1_000_000:
         raise argparse.ArgumentTypeError(f"expected a number from 1 to 1000000, not {text}")
     return number
-
-
-def _share(text: str) -> float:
-    """``0.02``, or ``2%``."""
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, such as 0.02 or 2%, not {text!r}")
-    return value
 
 
 def _seconds(text: str) -> float:

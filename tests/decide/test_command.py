@@ -176,5 +176,26 @@ def test_a_missing_file_and_a_bad_rate_are_said(tmp_path: Path, capsys: pytest.C
     assert cli.main(["decide", str(tmp_path / "none")]) == 1
     assert "cannot be read" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["decide", "--alpha", "2", str(tmp_path / "none")])
+        cli.main(["decide", "--alpha", "0.6", str(tmp_path / "none")])
     assert "between 0 and 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["10%", "0.1"])
+def test_shares_are_told_as_bench_takes_them(said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tape(tmp_path / "slow", 1.06))
+    assert cli.main(["decide", "--json", "--alpha", "1%", "--min-effect", said, path]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--min-effect", "200%"), "a share between 0 and 1, such as 0.02 or 2%, not '200%'"),
+        (("--min-effect", "%"), "a share between 0 and 1"),
+        (("--alpha", "50%"), "a share between 0 and 0.5, not '50%'"),
+    ],
+)
+def test_what_is_no_share_is_said(words: tuple[str, str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["decide", *words, "tape"])
+    assert expected in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The histories of the demo's engines: every revision is whole, and says what must be found of it."""
+"""The histories of the demo's engines: every revision is whole, and says what must be found of it; and how that is told."""
 
 from __future__ import annotations
 
@@ -69,3 +69,69 @@ def test_revisions_of_the_engine_on_onnx_runtime_compute_the_same(tmp_path: Path
     assert nodes[4] > nodes[3] > nodes[5] == nodes[6] == nodes[7]
     for output in outputs:
         np.testing.assert_allclose(output, outputs[0], rtol=1e-4, atol=1e-7)
+
+
+def told(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str], again: str = "regressed") -> tuple[int, str]:
+    """What the demo ends with, and prints, where all was found as it had to be but for ``change``, by what was expected."""
+    engine, receiver = demo.ENGINES["pytorch"], demo.Receiver()
+    commits = [f"{number:040}" for number in range(len(engine.commits))]
+    for commit, made in zip(commits, engine.commits, strict=True):
+        expected = made.expected or model.Verdict.MEASURED
+        take(receiver, commit, change.get(expected, str(expected)), model.RunType.BENCHMARK)
+        if expected is model.Verdict.REGRESSED:
+            confirmed = again == expected
+            take(receiver, commit, again, model.RunType.REGRESS if confirmed else model.RunType.VERIFY)
+    code = demo.conclude(tmp_path, engine, commits, receiver)
+    return code, capsys.readouterr().out
+
+
+def take(receiver: demo.Receiver, commit: str, verdict: str, run_type: model.RunType) -> None:
+    known = {"kind": "verdict", "key": demo.DECIDED_ON, "estimate": 0.01, "low": -0.09, "high": 0.095}
+    record = {**known, "commit": commit, "verdict": verdict, "run_type": run_type}
+    receiver.records[f"{commit} {run_type}"] = record
+
+
+def test_the_end_says_that_all_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = told(tmp_path, capsys, {})
+    assert code == 0
+    assert out.splitlines()[-1] == "exactly the right revisions were called"
+    assert "unchanged, by under 10% " in out
+    assert "WRONG" not in out
+    assert "NOT DECIDED" not in out
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [({"unchanged": "inconclusive"}, "regressed"), ({"regressed": "inconclusive"}, "regressed"), ({}, "inconclusive")],
+)
+def test_what_noise_hides_is_undecided_and_not_wrong(
+    change: dict[str, str], again: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = told(tmp_path, capsys, change, again)
+    assert code == 6
+    assert "too noisy for a change of 10%; run the demo again when it is idle" in out.splitlines()[-1]
+    assert "NOT DECIDED: expected" in out
+    assert "WRONG" not in out
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"unchanged": "regressed"}, "regressed"),
+        ({"identical": "inconclusive", "improved": "broken"}, "regressed"),
+        ({}, "unchanged"),
+    ],
+)
+def test_a_wrong_verdict_is_wrong_whatever_else_is_undecided(
+    change: dict[str, str], again: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = told(tmp_path, capsys, change, again)
+    assert code == 1
+    assert "WRONG: expected" in out
+    assert " WRONG: aibenchd called what is not so" in out.splitlines()[-1]
+
+
+def test_no_interval_is_shown_before_there_is_one() -> None:
+    known = {"estimate": 0.05, "low": None, "high": None}
+    assert demo.interval(known).strip() == "+5.0%"
+    assert demo.interval(known | {"low": 0.01}).strip() == "+5.0% (+1.0% to ?)"
