@@ -30,7 +30,7 @@ def would_help(connection: sa.Connection, experiment: int) -> str:
     uncounted = _uncounted(connection, experiment)
     quiet = _quieter(connection, experiment)
     if row.reason in SPENT:
-        told = [_found(noises.finds(connection, experiment), row), *uncounted, f"{_more(row)}, {quiet}, and ask again"]
+        told = [_found(noises.finds(connection, experiment), row), *uncounted, f"{_more(row)}, or {quiet}, and ask again"]
     elif row.reason == model.TORN:
         told = [*uncounted, f"more blocks alone would not tell it: {quiet}, and ask again"]
     else:

@@ -330,8 +330,8 @@ async def test_what_is_inconclusive_says_what_would_help_and_how_to_ask_again(da
     assert code == 0
     assert (
         "\nwhat would help: how small a change is found here is not known yet "
-        f"('aibenchctl -s {daemon.path} calibrate lab-host' measures it); raise max_blocks (60) or min_effect, have the device "
-        "quieter, and ask again\n"
+        f"('aibenchctl -s {daemon.path} calibrate lab-host' measures it); raise max_blocks (60) or min_effect, or have the "
+        "device quieter, and ask again\n"
         f"once more: aibenchctl -s {daemon.path} ab bbbbbbbbbbbb aaaaaaaaaaaa --repository engine --benchmark squeeze "
         "--device lab-host --wait\n"
     ) in shown

@@ -388,7 +388,7 @@ def test_an_inconclusive_verification_is_told_with_what_it_is_of_and_what_would_
     assert told.startswith("inconclusive verification of finding 4 , unconfirmed: experiment ")
     assert " was broken 1 transformer phone-a /opengl " in told
     assert "the budget of blocks is spent What would help: how small a change is found here is not known yet" in told
-    assert "raise max_blocks (60) or min_effect, have the device quieter, and ask again." in told
+    assert "raise max_blocks (60) or min_effect, or have the device quieter, and ask again." in told
     assert any(link.get("href") == "#finding-4" for link in tree.iter("a"))
     none = text_of(lab, contents.Limits(inconclusive=0))
     assert "1 inconclusive verifications more are left out; --all lists them." in onefile.words(onefile.check(none))

@@ -231,4 +231,5 @@ async def test_nothing_is_compared_before_it_is_built(tmp_path: Path) -> None:
         assert {cell["reason"] for cell in cells.values()} == {"the treatment does not build"}
         code, _, said = await client(made, "compare", "net", "host/fast", "host/slow")
         assert code == 3
-        assert "no revision of engine is built for generic/host yet; 'aibenchctl builds' shows what there is" in said
+        shows = f"'aibenchctl -s {made.socket} builds' shows what there is"
+        assert f"no revision of engine is built for generic/host yet; {shows}" in said

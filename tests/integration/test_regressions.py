@@ -235,6 +235,11 @@ async def test_a_finding_names_the_operator_that_became_slower(tmp_path: Path) -
         client = [sys.executable, "-m", "aibenchd.api.client", "-s", str(made.socket)]
         said = (await anyio.run_process([*client, "finding", str(found["id"])])).stdout.decode()
         assert re.search(r"^ID_1_Relu +changed +\+(9\.\d+|10(\.\d+)?) us", said, re.MULTILINE)
+        with anyio.fail_after(lab.WAIT):
+            watched = await anyio.run_process([*client, "finding", str(found["id"]), "--watch"], check=False)
+        last = watched.stdout.decode().splitlines()[-1]
+        assert last.startswith(f"nothing more is to come of finding {found['id']}: confirmed, it stands; its ")
+        assert (watched.returncode, watched.stderr) == (1, b"")
 
 
 async def test_a_drift_that_no_commit_shows_is_found_and_confirmed(tmp_path: Path) -> None:

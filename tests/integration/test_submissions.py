@@ -188,7 +188,8 @@ async def test_what_runs_is_cancelled_by_who_sent_it(running: lab.Lab, desk: Pat
     code, _, complaint = await ask(running, "cancel", str(number))
     assert (code, complaint) == (
         3,
-        f"aibenchctl: nothing is left of request {number}; 'aibenchctl request {number}' shows how it ended\n",
+        f"aibenchctl: nothing is left of request {number}; "
+        f"'aibenchctl -s {running.socket} request {number}' shows how it ended\n",
     )
     # The device is as good as new.
     assert (await ask(running, "submit", "mine.json", "--treatment", "fast", "--wait", cwd=desk))[0] == 0
@@ -235,7 +236,7 @@ async def test_who_stops_watching_stops_nothing_else(running: lab.Lab, desk: Pat
     watching.send_signal(2)
     _, complaint = await anyio.to_thread.run_sync(watching.communicate)
     assert watching.returncode == 130
-    assert f"request {number} goes on; 'aibenchctl cancel {number}' ends it" in complaint
+    assert f"request {number} goes on; 'aibenchctl -s {running.socket} cancel {number}' ends it" in complaint
     (desk / "watched").touch()
     assert (await ask(running, "watch", str(number)))[0] == 0
 
@@ -258,7 +259,7 @@ async def test_it_goes_through_ssh_as_well(running: lab.Lab, desk: Path, tmp_pat
 
         code, out, complaint = await afar("submit", "mine.json", "--treatment", "slow", "--control", "fast")
         assert code == 0, complaint
-        assert "aibenchctl request 1" in out
+        assert f"see: aibenchctl -H {address} request 1\n" in out
         assert (await afar("watch", "1"))[0] == 1
         running.configure(submissions={"max_size": "1MiB"})
         assert (await afar("reload"))[0] == 0
