@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 
 import aibenchd.runners
-from aibenchd import digests, errors, model, plugins, quantities, settings
+from aibenchd import digests, errors, kinds, model, plugins, quantities, settings, yamlfile
 from aibenchd.build import script
 from aibenchd.devices import base as devices
 from aibenchd.migrate import answers as migration
@@ -30,6 +30,7 @@ from aibenchd.watch import base as watch
 RESULTS = "results"  # the sink that keeps what this run measured
 RUNNER = "runner"  # what the arm is called that is a framework's own runner
 ENGINE = "# No engine: the framework's own runner is all that is measured.\n"
+OF_ONES_OWN = ("generic", "oculus")  # frameworks whose program is no engine for any model, but somebody's own benchmark
 OF_ENVIRONMENT = ("AIBENCHD_", "ANDROID_", "DEVICE_PYTHON")  # what build scripts see of a developer's, beside PATH
 
 Clone = Callable[[settings.RepositorySettings, Path], watch.Repository]  # of its own directory
@@ -163,6 +164,7 @@ def _frameworks(options: Options, known: answers.Answers, selected: Sequence[cov
     """The frameworks whose programs are measured: what the specification says, else the format of its model, else an answer."""
     if options.framework:
         return [_installed(options.framework)]
+    _judge_names(selected)
     there = plugins.names("frameworks")
     found = dict.fromkeys(one.benchmark.framework or str(one.benchmark.model.get("format", "")) for one in selected)
     frameworks = [name for name in found if name in there]
@@ -170,6 +172,22 @@ def _frameworks(options: Options, known: answers.Answers, selected: Sequence[cov
         known_ones = frameworks or there
         return [_installed(known.of("framework", "Which framework are the programs of", "--framework", known=known_ones))]
     return frameworks
+
+
+def _judge_names(selected: Sequence[coverage.Selected]) -> None:
+    """Whether each framework that a specification names is there; a model's format may be any word.
+
+    Raises:
+        InvalidFileError: with each that is not, in its file.
+    """
+    found = []
+    for source, framework in {(one.benchmark.source, one.benchmark.framework) for one in selected if one.benchmark.framework}:
+        try:
+            kinds.check("frameworks", framework)
+        except errors.UnknownKindError as error:
+            found.append(yamlfile.load(Path(source)).fault(("model", "framework"), str(error)))
+    if found:
+        raise errors.InvalidFileError(found)
 
 
 def _installed(framework: str) -> str:
@@ -251,9 +269,17 @@ def _alone(known: answers.Answers, framework: str, chosen: settings.Settings, di
         (engine / "aibenchd_engine.py").write_text(ENGINE)
         own = {RUNNER: programs.Given(engine, is_source=True)}
         return replace(_of_programs(f"{framework}-{RUNNER}", framework, own, RUNNER, ""), passing=False)
-    question = f"Where is the program of {framework}"
-    path = known.of(f"program of {framework}", question, "--program", meant=lambda text: str(_existing(text)))
+    whose = _whose(framework, chosen)
+    question = f"Where is the program of {whose}"
+    path = known.of(f"program of {whose}", question, "--program", meant=lambda text: str(_existing(text)))
     return _of_programs(f"{framework}-program", framework, {path: programs.Given(_existing(path))}, path, "")
+
+
+def _whose(framework: str, chosen: settings.Settings) -> str:
+    """What a program is for, as its answer is kept: a framework, or the specifications where the program is the benchmark."""
+    if framework not in OF_ONES_OWN:
+        return framework
+    return f"{framework} for {', '.join(str(one.specification) for one in chosen.benchmarks)}"
 
 
 def _of_info(arm: str, said: Any) -> programs.Given:

@@ -98,6 +98,8 @@ def _conclude(said: options.Options, ended: running.Ended, directory: Path) -> i
     for reason in ended.stuck:
         print(reason, file=sys.stderr)
     for one in ended.results:
+        if one.advice:
+            print(f"{one.benchmark}: {one.advice}", file=sys.stderr)
         if one.log and one.exit is not Exit.SUCCESS:
             print(f"{one.benchmark}: its output: {directory / one.log}", file=sys.stderr)
     return code

@@ -126,6 +126,21 @@ class Result:
         return Exit.SUCCESS
 
     @property
+    def advice(self) -> str:
+        """What to do about two arms that noise alone left undecided, by options of the command line; else empty."""
+        if self.exit is not Exit.INCONCLUSIVE or any(counts.keys() - {model.Outcome.OK} for counts in self.outcomes.values()):
+            return ""
+        from aibenchd.decide import verdict  # it imports numpy
+
+        quieter = "a quieter machine (see --cpus, --cooldown, --set-freq)"
+        if self.reason == verdict.TORN:
+            return f"try again on {quieter}"
+        known = "" if None not in (self.low, self.high) else "; there is no interval yet"
+        after = f"after {self.blocks} block{'' if self.blocks == 1 else 's'}{known}"
+        more = "allow more (--max-blocks, --seconds), look for a larger change (--min-effect)"
+        return f"not decided {after}: {more}, or use {quieter}"
+
+    @property
     def _timed_out(self) -> bool:
         return any(counts.get(model.Outcome.TIMED_OUT) for counts in self.outcomes.values())
 
@@ -159,6 +174,7 @@ def _of_one(connection: sa.Connection, number: int, reported: Sequence[Mapping[s
     assert item is not None  # noqa: S101  it was planned by this run
     commits = {"treatment": item["treatment"], **({"control": item["control"]} if item["control"] else {})}
     main: Mapping[str, Any] = next((one for one in reported if one["verdict"]), {})
+    explained = _explained(connection, item) if item["control"] and item["blocks"] else None
     trials = [trial for block in item["blocks"] for trial in block["trials"]]
     ran = main.get("backend", {}).get("ran") or next((trial["backend"] for trial in trials if trial["backend"]), "")
     return Result(
@@ -180,12 +196,12 @@ def _of_one(connection: sa.Connection, number: int, reported: Sequence[Mapping[s
         low=item["low"] if item["control"] else None,
         high=item["high"] if item["control"] else None,
         key=main.get("key", ""),
-        unit=main.get("unit", ""),
+        unit=main.get("unit") or str((explained or {}).get("unit", "")),  # nothing is reported of what was interrupted
         decided_on={arm: _median([block[arm] for block in item["blocks"] if block["valid"]]) for arm in commits},
         statistics=_statistics(main),
         outputs=_counted(trials, "agreement"),
         outcomes=_counted(trials, "outcome"),
-        explained=_explained(connection, item) if item["control"] and item["blocks"] else None,
+        explained=explained,
         series=[_series(one) for one in reported if one is not main],
         log=_log(item, trials),
     )

@@ -150,12 +150,13 @@ def test_outputs_are_held_against_the_golden_ones(at_desk: desk.Desk) -> None:
             1,
             "asked for the backend cuda",
         ),
-        ((), 1, "Where is the program of generic? Say it with --program"),
+        ((), 1, "Say it with --program"),
         (("--program", "fails"), 1, "treatment: exit code 3: it broke"),
         (("--program", "fails", "--control", "engine", "--max-blocks", "20"), 5, "treatment: exit code 3: it broke"),
         (("--program", "engine", "--control", "fails", "--max-blocks", "20"), 1, "control: exit code 3: it broke"),
         (("--program", "sleeps", "--timeout", "1"), 4, "timed out after 1 s"),
         (("--program", "engine", "--control", "other", "--max-blocks", "1"), 6, "the budget of"),
+        (("--program", "engine", "--control", "other", "--max-blocks", "1"), 6, "there is no interval yet: allow more (--max-b"),
         (("--program", "engine", "--blocks", "none"), 2, "expected a number"),
     ],
 )
@@ -189,6 +190,19 @@ def test_a_signal_in_a_block_ends_it_and_leaves_nothing(at_desk: desk.Desk, numb
     assert at_desk.processes() == []
     again = at_desk.run("bench", "-b", at_desk.specification(), "--program", at_desk.program("engine"), "--json")
     assert (again.code, again.only["verdict"]) == (0, "measured")
+
+
+def test_what_is_interrupted_is_shown_with_its_unit(at_desk: desk.Desk) -> None:
+    begun = at_desk.directory / "begun"
+    sleeps = f"[ $(wc -l <{begun}) -gt 2 ] && exec sleep 600"
+    arms = [at_desk.program(name, f"#!/bin/sh\necho >>{begun}\n{sleeps}\n{desk.PROGRAM}# {name}") for name in ("new", "old")]
+    process = at_desk.start("bench", "-b", at_desk.specification(), "--program", arms[0], "--control", arms[1])
+    _until(lambda: begun.exists() and len(begun.read_text().splitlines()) > 2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 130, err
+    (row,) = [line for line in out.splitlines() if "not finished" in line]
+    assert row.count("810 us") == 2, out
 
 
 def test_one_run_at_a_time_has_a_state_directory(at_desk: desk.Desk) -> None:
@@ -234,15 +248,33 @@ def _command_line(pid: str) -> bytes:
 
 
 def test_what_is_not_known_is_asked_for_once(at_desk: desk.Desk) -> None:
-    engine = at_desk.program("engine")
-    words = ("bench", "-b", at_desk.specification(), "--json")
+    engine, named = at_desk.program("engine"), at_desk.specification()
+    words = ("bench", "-b", named, "--json")
     first = at_desk.on_terminal(*words, typed=f"{engine}\n")
-    assert (first.code, "Where is the program of generic: " in first.out) == (0, True)
+    assert (first.code, f"Where is the program of generic for {named}: " in first.out) == (0, True)
     second = at_desk.run(*words)
     assert (second.code, second.only["treatment"]) == (0, engine)
-    assert f"program of generic: {engine}, as you answered before" in second.err
+    assert f"program of generic for {named}: {engine}, as you answered before" in second.err
     assert at_desk.run("bench", "--reset-options").code == 0
     assert at_desk.run(*words).code == 1
+
+
+def test_the_program_of_one_specification_is_not_that_of_another(at_desk: desk.Desk) -> None:
+    engine, named = at_desk.program("engine"), at_desk.specification()
+    other = at_desk.directory / "other.json"
+    other.write_text(Path(named).read_text().replace('"net"', '"other"'))
+    assert at_desk.on_terminal("bench", "-b", named, "--json", "--blocks", "1", typed=f"{engine}\n").code == 0
+    done = at_desk.run("bench", "-b", str(other))
+    assert done.code == 1
+    assert f"Where is the program of generic for {other}? Say it with --program" in done.err
+
+
+def test_a_framework_that_is_not_there_is_named_where_it_stands(at_desk: desk.Desk) -> None:
+    named = at_desk.specification(framework="genric")
+    done = at_desk.run("bench", "-b", named, "--program", at_desk.program("engine"))
+    assert done.code == 1
+    assert re.search(rf"{re.escape(named)}:1:\d+: model.framework: 'genric' is none of the installed kinds", done.err), done.err
+    assert "did you mean 'generic'?" in done.err
 
 
 def test_bars_on_a_terminal(at_desk: desk.Desk) -> None:
