@@ -260,11 +260,12 @@ def ended_again(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """How an experiment ended, by its second look: a verdict is the first's, and does not go with an interval that holds zero.
 
     Args:
-        second: ``verify low high confirmed`` of the finding that it began.
+        second: ``state verify low high confirmed`` of the finding that it began; a *suspect*'s second look goes on.
     """
     low, high = second["low"], second["high"]
     holds_zero = low is not None and high is not None and low <= 0 <= high
-    return "inconclusive" if second["verify"] and not second["confirmed"] and holds_zero else ended(first)
+    looked = second["verify"] and second["state"] not in ("suspect", "open") and not second["confirmed"]
+    return "inconclusive" if looked and holds_zero else ended(first)
 
 
 def doubted(item: Mapping[str, Any]) -> str:

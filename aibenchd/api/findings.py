@@ -14,6 +14,7 @@ FACTS = ("repository", "benchmark", "model", "device", "backend", "treatment", "
 LARGEST = 700.0  # logarithm of a number that a float holds
 OPERATORS = 10  # that are listed
 UNTOLD = 3  # rows of a profile, the largest, that samples do not tell
+SUSPECT = "suspect"  # the state of one that is being measured again
 RUNNING = "running"  # the state of a search that goes on
 BAR = 20  # characters
 CLOSED = {  # states in which one ends that does not stand
@@ -47,10 +48,10 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
     rows = [
         (
             str(item["id"]),
-            item["state"],
+            _state(item),
             item["triage"],
             _word(item),
-            screen.interval(item),
+            _change(item),
             item["device"],
             item["backend"],
             item["benchmark"],
@@ -63,18 +64,19 @@ def findings(out: screen.Screen, answer: dict[str, Any]) -> None:
         )
         for item in items
     ]
-    out.table(head, rows, [item["verdict"] if item["confirmed"] else "dim" for item in items])
+    out.table(head, rows, ["dim" if item["mended"] or not item["confirmed"] else item["verdict"] for item in items])
     out.more(answer)
 
 
 def finding(out: screen.Screen, answer: dict[str, Any]) -> None:
     """All about one: what and where, how sure, since which commit, and what it is made of."""
     shown = answer["verdict"] if answer["confirmed"] else "dim"
-    out.line(f"finding {answer['id']}: {answer['state']}, {_word(answer)} {screen.interval(answer)}", shown)
+    out.line(f"finding {answer['id']}: {_state(answer)}, {_word(answer)} {_change(answer)}", shown)
     out.facts([(name, answer[name]) for name in FACTS])
     out.facts([("reason", out.said(answer["reason"])), ("culprit", _culprits(answer)), ("found", out.ago(answer["found_at"]))])
     first = f"experiment {answer['suspect']}, {experiments.ended(answer)} {screen.interval(answer['first_seen'])}"
-    out.facts([("first seen in", first.rstrip()), ("verified in", _again(answer))])
+    again = "measured again" if answer["state"] == SUSPECT else "verified in"
+    out.facts([("first seen in", first.rstrip()), (again, _again(answer)), ("mended", _mended(answer))])
     if answer["evidence"] is not None:
         odds = math.exp(min(answer["evidence"], LARGEST))
         out.facts([("evidence", f"{odds:.3g} to 1 against nothing having become slower")])
@@ -98,6 +100,19 @@ def closed(answer: dict[str, Any]) -> str:
     stands = f"mended in experiment {answer['mended']}" if answer["mended"] else "it stands"
     search = f"its search ended: {answer['search']}" if answer["search"] else "its commits are not searched (bisect.enabled)"
     return f"nothing more is to come of finding {answer['id']}: confirmed, {stands}; {search}"
+
+
+def _state(finding: dict[str, Any]) -> str:
+    return "mended" if finding["state"] == "open" and finding["mended"] else str(finding["state"])
+
+
+def _mended(finding: dict[str, Any]) -> str:
+    return f"experiment {finding['mended']} shows it to be gone" if finding["mended"] else ""
+
+
+def _change(finding: dict[str, Any]) -> str:
+    """The effect that goes with its verdict: what measures a suspect again has none before it has ended."""
+    return screen.interval(finding["first_seen"] if finding["state"] == SUSPECT else finding)
 
 
 def _word(finding: dict[str, Any]) -> str:
@@ -160,7 +175,8 @@ def _again(finding: dict[str, Any]) -> str:
     if not finding["verify"]:
         return ""
     made_for = f", by builds that were made for another memory layout (seed {finding['layout']})" if finding["layout"] else ""
-    return f"experiment {finding['verify']}{made_for}"
+    so_far = f", not ended yet, so far {screen.interval(finding)}".rstrip() if finding["state"] == SUSPECT else ""
+    return f"experiment {finding['verify']}{made_for}{so_far}"
 
 
 def _explained(out: screen.Screen, explained: dict[str, Any]) -> None:

@@ -130,10 +130,8 @@ class Result:
         """What to do about two arms that noise alone left undecided, by options of the command line; else empty."""
         if self.exit is not Exit.INCONCLUSIVE or any(counts.keys() - {model.Outcome.OK} for counts in self.outcomes.values()):
             return ""
-        from aibenchd.decide import verdict  # it imports numpy
-
         quieter = "a quieter machine (see --cpus, --cooldown, --set-freq)"
-        if self.reason == verdict.TORN:
+        if self.reason == model.TORN:
             return f"try again on {quieter}"
         known = "" if None not in (self.low, self.high) else "; there is no interval yet"
         after = f"after {self.blocks} block{'' if self.blocks == 1 else 's'}{known}"

@@ -22,6 +22,7 @@ ACKNOWLEDGE, ACCEPT, MUTE, REOPEN = "acknowledge", "accept", "mute", "reopen"
 TOLD = "acceptance told"  # of the journal as a whole: the number of the newest
 LAPSE = "lapse"  # of a mute, which nobody does
 NONE, ACKNOWLEDGED, MUTED = "", "acknowledged", "muted"  # of what stands
+MENDED = "mended"  # counted apart from the open ones that it is one of
 STANDING = (suspicion.OPEN, suspicion.UNCONFIRMED)
 DONE = {ACKNOWLEDGE: ACKNOWLEDGED, ACCEPT: suspicion.ACCEPTED, MUTE: MUTED, REOPEN: "reopened", LAPSE: "reopened"}
 
@@ -103,6 +104,11 @@ def told(transaction: store.Transaction, number: int) -> None:
 def of(now: datetime) -> sa.ColumnElement[str]:
     """What is made of a finding at a time: a mute that has ended is none, though nobody has looked yet."""
     return sa.case((sa.and_(_f.c.triage == MUTED, _f.c.muted_until <= now), NONE), else_=_f.c.triage)
+
+
+def shown_state() -> sa.ColumnElement[str]:
+    """A finding's state as it is counted: of those that are open, the mended ones apart."""
+    return sa.case((sa.and_(_f.c.state == suspicion.OPEN, _f.c.mended.is_not(None)), MENDED), else_=_f.c.state)
 
 
 def _check(wanted: Wanted, row: sa.Row[Any]) -> None:

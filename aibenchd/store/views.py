@@ -95,7 +95,7 @@ class Counts:
         experiments: by (device, state, verdict); the verdict is empty where there is none.
         blocks: by ``valid`` and ``invalid``.
         trials: by outcome.
-        findings: by state, and by what people made of them.
+        findings: by state, the mended ones of those that are open apart, and by what people made of them.
     """
 
     experiments: Mapping[tuple[str, str, str], int]
@@ -118,7 +118,8 @@ def counts(connection: sa.Connection) -> Counts:
     rows = connection.execute(sa.select(schema.tallies).where(schema.tallies.c.rows > 0)).all()
     build_states = connection.execute(sa.select(_b.state, sa.func.count().label("builds")).group_by(_b.state))
     made = triage.of(datetime.now(UTC)).label("made")
-    found = sa.select(schema.findings.c.state, made, sa.func.count().label("findings")).group_by(schema.findings.c.state, made)
+    state = triage.shown_state().label("state")
+    found = sa.select(state, made, sa.func.count().label("findings")).group_by(state, made)
     return Counts(
         experiments={(row.device, row.state, row.verdict): row.rows for row in rows if row.what == "experiments"},
         blocks={row.state: row.rows for row in rows if row.what == "blocks"},

@@ -1,12 +1,24 @@
-"""What people see of findings while their search goes on."""
+"""What people see of findings: as they are measured again, while their search goes on, and when they are gone."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from typing import Any
 
+import anyio
 import pytest
+import statusd
 
 from aibenchd.api import findings, screen
+from aibenchd.store import schema, store, views
+
+
+async def ask(daemon: statusd.Daemon, *words: str) -> str:
+    """What the client prints."""
+    asked = [sys.executable, "-m", "aibenchd.api.client", "-s", str(daemon.path), *words]
+    return (await anyio.run_process(asked, stderr=subprocess.STDOUT)).stdout.decode()
 
 
 def searched(**found: Any) -> dict[str, Any]:
@@ -59,10 +71,11 @@ def test_what_a_search_says_is_labelled_and_its_commits_have_subjects(capsys: py
         ({"low": 0.02}, "regressed"),
         ({"confirmed": True}, "regressed"),
         ({"verify": None}, "regressed"),
+        ({"state": "suspect"}, "regressed"),  # the second look goes on
     ],
 )
 def test_the_first_looks_verdict_does_not_go_with_a_second_interval_that_holds_zero(own: dict[str, Any], word: str) -> None:
-    first = {"verdict": "regressed", "state": "decided", "run_type": "regression", "confirmed": False, "verify": 7}
+    first = {"verdict": "regressed", "state": "unconfirmed", "run_type": "regression", "confirmed": False, "verify": 7}
     assert findings._word(first | {"low": -0.07, "high": 0.33} | own) == word
 
 
@@ -77,3 +90,28 @@ def test_of_rows_that_samples_do_not_tell_a_profile_shows_the_few_largest(capsys
         "row2",
         "row3",
     ]
+
+
+async def test_what_is_measured_again_shows_what_was_seen_first_and_what_is_gone_is_mended(daemon: statusd.Daemon) -> None:
+    def rows(tx: store.Transaction) -> None:
+        built = statusd.build(tx, "b" * 40)
+        first = statusd.experiment(tx, statusd.pair(tx, "b" * 40, "a" * 40), built, **statusd.decided("regressed"))
+        found = statusd.finding(tx, first)
+        so_far = {"state": "open", "estimate": 0.07, "low": -0.02, "high": 0.22, "finding": found}
+        statusd.experiment(tx, statusd.pair(tx, "b" * 40, "a" * 40, run_type="verify"), built, **so_far)
+
+    await daemon.house.store.write(rows)
+    shown = await ask(daemon, "finding", "1")
+    assert shown.startswith("finding 1: suspect, regressed +5.0 % (+3.0 … +7.0)\n")
+    assert re.search(r"\n  measured again +experiment 2, not ended yet, so far \+7.0 % \(-2.0 … \+22.0\)\n", shown)
+    gone = schema.findings.update().values(state="open", mended=2)
+    await daemon.house.store.write(lambda tx: tx.connection.execute(gone) and None)
+    shown = await ask(daemon, "finding", "1")
+    assert shown.startswith("finding 1: mended, ")
+    assert "experiment 2 shows it to be gone\n" in shown
+    listed = await ask(daemon, "findings")
+    assert listed.splitlines()[1].split()[:2] == ["1", "mended"]
+    status = await ask(daemon, "status")
+    assert re.search("^findings +1 mended$", status, re.MULTILINE)
+    counted = await daemon.house.store.read(views.counts)
+    assert counted.findings == {("mended", ""): 1}
