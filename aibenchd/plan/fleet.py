@@ -25,21 +25,17 @@ device was through, and until the last one was.
 culprits                     devices  right, %   blocks    builds      first     last
 ===========================  =======  =========  ========  ==========  ========  =========
 one                          1        100 ± 4.2  66 ± 9    7.1 ± 0.1   66 ± 9    66 ± 9
-one                          2        100 ± 4.2  77 ± 8    7.5 ± 0.3   34 ± 1    43 ± 7
-one                          4        100 ± 4.2  122 ± 10  7.8 ± 0.3   27 ± 1    39 ± 9
-two                          1        92 ± 5.8   126 ± 12  12.1 ± 0.5  126 ± 12  126 ± 12
-two                          2        96 ± 4.2   168 ± 16  12.3 ± 0.2  77 ± 6    91 ± 11
-two                          4        98 ± 6.2   188 ± 12  13.8 ± 0.2  40 ± 2    64 ± 12
-one each, and not the same   2        98 ± 4.2   164 ± 10  12.5 ± 0.3  66 ± 4    97 ± 7
-one, and another on one      4        100 ± 4.2  186 ± 11  13.0 ± 0.2  33 ± 2    84 ± 8
+one                          2        100 ± 4.2  73 ± 5    7.5 ± 0.4   33 ± 1    40 ± 4
+one                          4        100 ± 4.2  118 ± 6   7.9 ± 0.3   28 ± 1    34 ± 3
+two                          1        100 ± 4.2  132 ± 11  12.2 ± 0.2  132 ± 11  132 ± 11
+two                          2        100 ± 4.2  164 ± 15  12.3 ± 0.3  74 ± 5    90 ± 10
+two                          4        100 ± 4.2  192 ± 13  13.2 ± 0.3  43 ± 2    58 ± 6
+one each, and not the same   2        94 ± 4.2   194 ± 20  12.5 ± 0.2  62 ± 4    132 ± 17
+one, and another on one      4        96 ± 4.2   192 ± 12  13.0 ± 0.3  33 ± 1    83 ± 9
 ===========================  =======  =========  ========  ==========  ========  =========
 
-Of four devices that have one culprit half were through after 28 blocks' time, four blocks for each of seven builds: what is left
-is what halving takes. The slowest were those where it is a change of 1 or 2 % that one device has to show by itself.
-
-Two on four devices: 16 searches, since it is asked of a commit whether it is a culprit of the own device at all
-(:func:`aibenchd.plan.choice.covariance`); the other rows are from before, when the first of these took 2,000 blocks on one
-device.
+Of four devices that have one culprit the first was through after 28 blocks' time, four blocks for each of seven builds: what is
+left is what halving takes. The slowest were those where it is a change of 1 or 2 % that one device has to show by itself.
 
 Pure; imports numpy, and only what searches should import it.
 """
