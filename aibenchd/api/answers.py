@@ -66,8 +66,10 @@ def parsed(shape: type[Model], values: Mapping[str, Any]) -> Model:
     try:
         return shape.model_validate(values)
     except pydantic.ValidationError as error:
-        known = ", ".join(shape.model_fields) or "none"
-        raise Refusal(400, "; ".join(_fault(fault) for fault in error.errors()), f"the keys are {known}") from error
+        found = error.errors()
+        unknown = any(fault["type"] == "extra_forbidden" for fault in found)
+        hint = f"the keys are {', '.join(shape.model_fields) or 'none'}" if unknown else ""
+        raise Refusal(400, "; ".join(map(_fault, found)), hint) from error
 
 
 async def body(request: web.Request, shape: type[Model], limit: int = BODY_LIMIT) -> Model:
@@ -174,7 +176,7 @@ def _fault(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{key}: there is no such key"
     if fault["type"] == "missing":
-        return f"{key}: is required"
+        return f"{faults.quoted(key)} is required"
     return f"{key}: {faults.message(fault, fault['input'])}"
 
 

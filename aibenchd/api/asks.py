@@ -24,6 +24,7 @@ MUTE_LONGEST = timedelta(days=366)
 SETTLE_SECONDS = 2.0  # that the planner has to refuse what is asked, before who asked is told that it is queued
 
 PEER = web.RequestKey("peer", peers.Peer)
+HELD_UP = ("paused", "retrying")  # states of a sink, as its deliverer puts them
 READING = ("GET", "HEAD")
 SUBMITTING = ("/v1/contents/{digest}", "/v1/submissions")  # paths, for who may send programs
 CANCELLING = "/v1/requests/{id}/cancel"  # for who may do all, and for who asked: its handler looks at that
@@ -101,9 +102,12 @@ class Mute(Ask):
     @classmethod
     def _to_come(cls, until: datetime) -> datetime:
         until = until if until.tzinfo else until.replace(tzinfo=UTC)
-        if not timedelta() < until - datetime.now(UTC) <= MUTE_LONGEST:
+        told, ahead = until.isoformat(" ", "minutes"), until - datetime.now(UTC)
+        if ahead <= timedelta():
+            raise ValueError(f"{told} is past; name a day or time to come")
+        if ahead > MUTE_LONGEST:
             raise ValueError(
-                f"expected a day or time to come, in {MUTE_LONGEST.days} days at most; what is meant to last, accept"
+                f"{told} is more than {MUTE_LONGEST.days} days ahead; name an earlier day, or accept what is to last"
             )
         return until
 
@@ -179,22 +183,22 @@ async def drain(request: web.Request) -> web.Response:
     """Have a device take no block after the one that runs, and undo what was changed on it; how it stands."""
     device = await _device(request)
     await request.app[reads.HOUSE].controls.drain(device, request[PEER].name)
-    return done({"device": device, **_stands(request, device)})
+    return done({"device": device, **_stands(request, f"device/{device}")})
 
 
 async def undrain(request: web.Request) -> web.Response:
     """Have a device take blocks again; how it stands."""
     device = await _device(request)
     await request.app[reads.HOUSE].controls.undrain(device, request[PEER].name)
-    return done({"device": device, **_stands(request, device)})
+    return done({"device": device, **_stands(request, f"device/{device}")})
 
 
 async def release(request: web.Request) -> web.Response:
     """``released`` is false where there was nothing to release it from; ``was`` and ``state`` say how it was and is."""
     device = await _device(request)
-    was = _stands(request, device)["state"]
+    was = _stands(request, f"device/{device}")["state"]
     released = await request.app[reads.HOUSE].controls.release(device, request[PEER].name)
-    return done({"device": device, "released": released, "was": was, **_stands(request, device)})
+    return done({"device": device, "released": released, "was": was, **_stands(request, f"device/{device}")})
 
 
 async def compare(request: web.Request) -> web.Response:
@@ -263,7 +267,7 @@ async def calibrate(request: web.Request) -> web.Response:
 
 
 async def resend(request: web.Request) -> web.Response:
-    """Queue the dead letters of a sink again, in as many transactions as it takes."""
+    """Queue the dead letters of a sink again, in as many transactions as it takes; where it takes none now, why."""
     await answers.body(request, Ask)
     house = request.app[reads.HOUSE]
     sink = answers.known("sink", request.match_info["name"], [sink.name for sink in house.settings().sinks])
@@ -273,7 +277,7 @@ async def resend(request: web.Request) -> web.Response:
     resent = 0
     while resent < left and (moved := await house.store.write(lambda tx: outbox.resend(tx, sink))):
         resent += moved
-    return done({"sink": sink, "resent": resent})
+    return done({"sink": sink, "resent": resent, **_held_up(request, sink)})
 
 
 async def rebuild(request: web.Request) -> web.Response:
@@ -325,10 +329,16 @@ async def triaged(
     return {"finding": finding, "state": triage.DONE[action], "until": until.isoformat() if until else ""}
 
 
-def _stands(request: web.Request, device: str) -> model.JsonObject:
-    """The ``state`` of a device now, and its ``reason``."""
-    notice = next((one for one in request.app[reads.HOUSE].board.notices("device") if one.unit == f"device/{device}"), None)
+def _stands(request: web.Request, unit: str) -> model.JsonObject:
+    """The ``state`` of a unit of the board now, and its ``reason``."""
+    notice = next((one for one in request.app[reads.HOUSE].board.notices() if one.unit == unit), None)
     return {"state": notice.state if notice else "unknown", "reason": notice.reason if notice else ""}
+
+
+def _held_up(request: web.Request, sink: str) -> model.JsonObject:
+    """The ``state`` of a sink that takes no records now, and its ``reason``; nothing where it does."""
+    stands = _stands(request, f"sink/{sink}")
+    return stands if stands["state"] in HELD_UP else {}
 
 
 async def _device(request: web.Request) -> str:

@@ -60,6 +60,7 @@ IN_THE_CLEAR = "the secret would travel in the clear; use https, or a receiver o
 
 _AGAIN = {408, 409, 425, 429}  # 409: a request with the same key is under way
 _REFUSED = {400, 422}
+_UNKNOWN_TO_THEM = {401, 403}
 
 
 def _spelled_out(value: Any) -> Any:
@@ -289,7 +290,18 @@ class _Outlet(base.Outlet):
             return base.Delivery(base.Answer.TOO_LARGE, reason)
         if status in _REFUSED or said is base.Answer.REFUSED:
             return base.Delivery(base.Answer.REFUSED, reason)
+        if retry_after is None:
+            reason = f"{reason}; {self._advice(status)}, then 'aibenchctl reload'"
         return base.Delivery(base.Answer.PAUSED, reason, retry_after)  # GitHub's 403 to who asks too often says for how long
+
+    def _advice(self, status: int) -> str:
+        """What a person can do about an answer that will be the same again."""
+        own = self._settings
+        if status in _UNKNOWN_TO_THEM and own.token_file is not None:
+            return f"renew the token in {own.token_file}"
+        if own.url_file is not None:
+            return f"mend the address in {own.url_file}"
+        return "give it a token_file with a token that may write there" if status in _UNKNOWN_TO_THEM else "mend its url"
 
 
 def compressed(body: bytes) -> bytes:
@@ -326,7 +338,7 @@ def _reason(response: httpx.Response, reply: bytes) -> str:
     """The status, where a redirect points, and how the reply begins, in one line."""
     text = f"{response.status_code} {response.reason_phrase}"
     if response.is_redirect:
-        text += f", to {response.headers.get('Location', 'nowhere')}; name the final address in url"
+        text += f", to {response.headers.get('Location', 'nowhere')}, which is the address to name"
     said = " ".join(reply[: 4 * EXCERPT].decode(errors="replace").split())
     said = "".join(character for character in said if character.isprintable())
     return redaction.text(f"{text}: {said}" if said else text)[:EXCERPT]

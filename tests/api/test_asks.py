@@ -46,7 +46,7 @@ async def test_a_request_tells_how_its_experiments_stand(daemon: statusd.Daemon)
 @pytest.mark.parametrize(
     ("body", "code", "error"),
     [
-        ({}, 400, "treatment: is required"),
+        ({}, 400, "'treatment' is required"),
         ({"treatment": "b"}, 400, "repository: which of them is meant?"),
         ({"treatment": "b", "repository": "nope"}, 404, "there is no repository 'nope'"),
         ({"treatment": "b", "repository": "engine", "devices": ["nope"]}, 404, "there is no device 'nope'"),
@@ -98,7 +98,7 @@ async def test_a_comparison_of_cells_is_handed_on_or_refused_with_why(daemon: st
     code, answer = await daemon.post("/v1/comparisons", wanted)
     assert (code, answer["error"]) == (409, "both are the same")
     for body, error in (
-        ({}, "model: is required"),
+        ({}, "'model' is required"),
         (wanted | {"model": ""}, "model: "),
         (wanted | {"a": 1}, "a: there is no such key"),
     ):
@@ -134,6 +134,14 @@ async def test_dead_letters_are_sent_again(daemon: statusd.Daemon) -> None:
     _, answer = await daemon.get("/v1/sinks")
     assert (answer["sinks"][0]["pending"], answer["sinks"][0]["dead"]) == (3, 0)
     assert (await daemon.post("/v1/sinks/nope/resend"))[0] == 404
+
+
+async def test_who_sends_again_hears_that_the_sink_takes_nothing(daemon: statusd.Daemon) -> None:
+    daemon.house.board.put("sink/lab", "paused", "401 Unauthorized; renew the token", fault=True)
+    held_up = {"state": "paused", "reason": "401 Unauthorized; renew the token"}
+    assert await daemon.post("/v1/sinks/lab/resend") == (200, {"sink": "lab", "resent": 0, **held_up})
+    daemon.house.board.put("sink/lab", "ready")
+    assert await daemon.post("/v1/sinks/lab/resend") == (200, {"sink": "lab", "resent": 0})
 
 
 async def test_only_a_failed_build_is_built_again(daemon: statusd.Daemon) -> None:
@@ -212,11 +220,11 @@ async def test_findings_are_triaged_by_who_the_kernel_says(daemon: statusd.Daemo
 @pytest.mark.parametrize(
     ("action", "body", "words"),
     [
-        ("accept", {}, "why: is required"),
+        ("accept", {}, "'why' is required"),
         ("accept", {"why": "  "}, "why: "),
-        ("mute", {"why": "x"}, "until: is required"),
-        ("mute", {"why": "x", "until": "2001-01-01"}, "until: expected a day or time to come"),
-        ("mute", {"why": "x", "until": "2999-01-01"}, "what is meant to last, accept"),
+        ("mute", {"why": "x"}, "'until' is required"),
+        ("mute", {"why": "x", "until": "2001-01-01"}, "until: 2001-01-01 00:00+00:00 is past; name a day or time to come"),
+        ("mute", {"why": "x", "until": "2999-01-01"}, " 366 days ahead; name an earlier day, or accept"),
         ("mute", {"why": "x", "until": "soon"}, "until: "),
         ("acknowledge", {"by": "somebody else"}, "by: there is no such key"),
     ],

@@ -15,7 +15,7 @@ import pytest
 import receiver as receivers
 import trustme
 
-from aibenchd import errors, model
+from aibenchd import errors, model, redaction
 from aibenchd.report import base, http
 
 Make = Callable[..., list[model.Record]]
@@ -90,6 +90,28 @@ async def test_what_answers_mean(receiver: receivers.Receiver, made: Make, answe
 async def test_who_is_not_let_in_for_a_while_is_told_for_how_long(receiver: receivers.Receiver, made: Make) -> None:
     delivery = await answer_to(receiver, made, receivers.Reply(403, {"Retry-After": "30"}))
     assert (delivery.answer, delivery.retry_after) == (base.Answer.PAUSED, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "has_token", "advice"),
+    [
+        (401, True, "renew the token in {token}, then 'aibenchctl reload'"),
+        (403, True, "renew the token in {token}, then 'aibenchctl reload'"),
+        (401, False, "give it a token_file with a token that may write there, then 'aibenchctl reload'"),
+        (404, True, "mend its url, then 'aibenchctl reload'"),
+    ],
+)
+async def test_what_a_person_must_mend_is_said(
+    receiver: receivers.Receiver, made: Make, tmp_path: Path, status: int, has_token: bool, advice: str
+) -> None:
+    token = tmp_path / "dashboard.token"
+    token.touch(0o600)
+    token.write_text("s3cret-of-the-lab")
+    said = await answer_to(receiver, made, status, **({"token_file": str(token)} if has_token else {}))
+    assert said.reason.startswith(f"{status} ")
+    assert said.reason.endswith(f"; {advice.format(token=token)}")
+    assert "s3cret" not in said.reason
+    assert redaction.text(said.reason) == said.reason
 
 
 async def test_no_answer_in_time_is_again(receiver: receivers.Receiver, made: Make) -> None:

@@ -153,7 +153,7 @@ async def test_a_finding_is_accepted_muted_and_opened_again(dashboard: pastweeks
         told = [one.text.split()[0] for one in browser.driver.find_elements("css selector", ".made li")]
         assert told == ["reopened", "accepted", "muted"]
         make("accept", "")  # says that it needs a reason, and what then
-        assert "why: is required" in browser.find("main").text
+        assert "'why' is required" in browser.find("main").text
 
     await seen(work)
 

@@ -168,7 +168,8 @@ async def test_an_address_that_is_a_secret_stays_one(receiver: receivers.Receive
     delivery = await sending.deliver("", [alert()], url_file=str(path), format="webhook")
     assert receiver.requests[0].target == "/records/T0123/hook-of-the-lab"
     assert "content-encoding" not in receiver.requests[0].headers
-    assert delivery == base.Delivery(base.Answer.PAUSED, "404 So: no hook /[redacted]")
+    said = f"404 So: no hook /[redacted]; mend the address in {path}, then 'aibenchctl reload'"
+    assert delivery == base.Delivery(base.Answer.PAUSED, said)
 
 
 @pytest.mark.parametrize(
