@@ -16,12 +16,12 @@ it, which is named, with the drift beside it.
 **The spread** asks no ramp. Where the level is sure to be below a share of the whole, that share lies after; where it is sure to
 be above, before. So its place lies between the last commit of the first kind and the first of the second, each at 95 %.
 
-**Measured** (as ``make bench-search``): of 80 drifts of 30 to 60 commits by 0.1 to 0.3 % each, even or uneven, 78
-ended as such, after 103 blocks and 6.2 builds on average; in 120 before, the intervals held the true places in 94 to 97 %. Of drifts of 0.5 % a
-commit, with a ``min_effect`` of 2 %, 28 of 30 over 7 commits and 20 of 20 over 10; in the other two one commit was named.
-Where one commit beside such a drift (of 30 to 40 commits by 0.15 to 0.3 %, of 64) did 5 %, it was named in 38 of 40, after 91
-blocks on average (noise of 0.8 % a block, t with 4 degrees, ``min_effect`` 1 %); in the other two the search had ended as a
-drift after 24 blocks. Drifts and culprits by themselves took as many blocks as without these (10 of each).
+**Measured** (as ``make bench-search``): of 80 drifts of 30 to 60 commits by 0.1 to 0.3 % each, even or uneven, 78 ended as
+such, after 103 blocks and 6.2 builds on average; in 120 before, the intervals held the true places in 94 to 97 %. Of drifts of
+0.5 % a commit, with a ``min_effect`` of 2 %, 28 of 30 over 7 commits and 20 of 20 over 10; in the other two one commit was
+named. Where one commit beside such a drift (of 30 to 40 commits by 0.15 to 0.3 %, of 64) did 5 %, it was named in 38 of 40,
+after 91 blocks on average (noise of 0.8 % a block, t with 4 degrees, ``min_effect`` 1 %); in the other two the search had ended
+as a drift after 24 blocks. Drifts and culprits by themselves took as many blocks as without these (10 of each).
 
 Arrays are as :mod:`aibenchd.plan.posterior` has them: ``sites`` are the measured commits, rising, with both ends of the line;
 ``levels`` is the grid of log times over that of the good end; ``at_site`` has shape (sites, levels), ``in_gap`` and
