@@ -169,7 +169,7 @@ class Daemon:
     async def calibrate(self, wanted: planning.Calibration) -> int:
         return await planning.calibrate(self.store, self.world(), wanted)
 
-    async def submit(self, wanted: submitting.Wanted) -> int | submitting.Lacking:
+    async def submit(self, wanted: submitting.Wanted) -> submitting.Planned | submitting.Lacking:
         return await submitting.submit(submitting.House(self.store, self.world(), self.house.models, self.kept), wanted)
 
     async def cancel(self, request: int, by: str) -> int:

@@ -197,8 +197,12 @@ def submit(asked: commandline.Call) -> int:
             answer = submitting.submit(asked.daemon, asked.arguments[0], asked.options, status)
     except sending.Unfit as error:
         raise commandline.Misuse(str(error)) from None
-    request = json.loads(answer)["request"]
-    return waiting.wait(asked, request) if asked.flag("wait") else _told(asked, answer, see=_seen_by(asked, request))
+    planned = json.loads(answer)
+    for warning in planned.get("warnings", ()):
+        print(f"warning: {screen.printable(warning)}", file=sys.stderr)
+    request = planned["request"]
+    see = _seen_by(asked, request)
+    return waiting.wait(asked, request) if asked.flag("wait") else _told(asked, answer, see=see, warnings="")
 
 
 def watch(asked: commandline.Call) -> int:

@@ -87,8 +87,8 @@ class Controls(Protocol):
             CommandError: it cannot be done.
         """
 
-    async def submit(self, wanted: submitting.Wanted) -> int | submitting.Lacking:
-        """Plan to measure programs that somebody sent, once all of it is here; the number of the request.
+    async def submit(self, wanted: submitting.Wanted) -> submitting.Planned | submitting.Lacking:
+        """Plan to measure programs that somebody sent, once all of it is here.
 
         Raises:
             CommandError, UploadError: it cannot be done.

@@ -140,7 +140,7 @@ async def upload(request: web.Request) -> web.Response:
 
 
 async def submit(request: web.Request) -> web.Response:
-    """Plan it: 202 with the number of the request. 200 where something is still to be sent first.
+    """Plan it: 202 with the number of the request, and ``warnings`` of the specification. 200 where more is to be sent first.
 
     ``send`` then has the digests of what is to be uploaded, and ``name`` the files, by their paths, whose digests are to be told.
     """
@@ -156,7 +156,8 @@ async def submit(request: web.Request) -> web.Response:
         raise answers.Refusal(409, str(error)) from error
     if isinstance(planned, submitting.Lacking):
         return asks.done({"send": list(planned.digests), "name": list(planned.paths)})
-    return asks.done({"request": planned, "see": f"/v1/requests/{planned}"}, status=202)
+    see = f"/v1/requests/{planned.request}"
+    return asks.done({"request": planned.request, "see": see, "warnings": list(planned.warnings)}, status=202)
 
 
 async def cancel(request: web.Request) -> web.Response:

@@ -40,11 +40,13 @@ class Read:
         directory: that it is laid out in.
         selected: its benchmarks; empty while ``lacking`` is not.
         lacking: paths of what it names and is not among what was sent.
+        warnings: what is odd in it but can be run, for who sent it.
     """
 
     directory: Path
     selected: Sequence[coverage.Selected] = ()
     lacking: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
 
 async def read(
@@ -64,7 +66,12 @@ async def read(
     try:
         return await _read(directory, sent, selection, models)
     except (errors.CommandError, errors.InvalidFileError, errors.ModelFileError) as error:
-        raise errors.CommandError(str(error).replace(f"{directory}/", "").replace(str(directory), "its directory")) from error
+        raise errors.CommandError(_as_sent(str(error), directory)) from error
+
+
+def _as_sent(text: str, directory: Path) -> str:
+    """With paths as who sent it knows them."""
+    return text.replace(f"{directory}/", "").replace(str(directory), "its directory")
 
 
 async def _read(directory: Path, sent: Sent, selection: settings.BenchmarkSelection, models: files.ModelCache) -> Read:
@@ -81,7 +88,8 @@ async def _read(directory: Path, sent: Sent, selection: settings.BenchmarkSelect
         needed.update(await _lacking(directory, benchmark, models))
     if needed:
         return Read(directory, lacking=sorted(needed))
-    return Read(directory, [coverage.Selected(benchmark, chosen) for benchmark in benchmarks])
+    warnings = [_as_sent(str(warning), directory) for warning in found.warnings]
+    return Read(directory, [coverage.Selected(benchmark, chosen) for benchmark in benchmarks], warnings=warnings)
 
 
 def _members_lacking(directory: Path, name: str) -> list[str]:

@@ -74,6 +74,14 @@ class Lacking:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """What has become a request; ``warnings``: what is odd in the specification that was sent, but can be run."""
+
+    request: int
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class House:
     """What submitting shares with the rest of the process."""
 
@@ -89,10 +97,11 @@ class _Chosen:
 
     selected: Sequence[coverage.Selected] = field(default_factory=tuple)
     directory: Path | None = None
+    warnings: Sequence[str] = ()
 
 
-async def submit(house: House, wanted: Wanted) -> int | Lacking:
-    """Plan what a person sent, once all of it is here; the number of the request.
+async def submit(house: House, wanted: Wanted) -> Planned | Lacking:
+    """Plan what a person sent, once all of it is here.
 
     Raises:
         CommandError, UploadError: it cannot be done; the message says why, to who asked.
@@ -112,7 +121,8 @@ async def submit(house: House, wanted: Wanted) -> int | Lacking:
         await anyio.to_thread.run_sync(programs.judge, house.kept.path(program.digest), framework, program.name)
     cells = await anyio.to_thread.run_sync(_cells, house.world, wanted, framework, chosen.selected)
     experiment = house.world.settings.experiment
-    return await house.store.write(lambda tx: _write(tx, experiment, wanted, framework, cells, chosen.directory))
+    request = await house.store.write(lambda tx: _write(tx, experiment, wanted, framework, cells, chosen.directory))
+    return Planned(request, chosen.warnings)
 
 
 def _judge(undecided: Mapping[int, int], uid: int) -> None:
@@ -135,7 +145,7 @@ async def _chosen(house: House, wanted: Wanted) -> _Chosen | Lacking:
         return _Chosen(found)
     selection = settings.BenchmarkSelection(specification=Path(), devices=devices, backends=tuple(wanted.backends))
     read = await specification.read(wanted.specification, wanted.uid, selection, house.kept, house.models)
-    return Lacking(paths=read.lacking) if read.lacking else _Chosen(read.selected, read.directory)
+    return Lacking(paths=read.lacking) if read.lacking else _Chosen(read.selected, read.directory, read.warnings)
 
 
 def _known(selected: Sequence[coverage.Selected], globs: Sequence[str]) -> list[coverage.Selected]:

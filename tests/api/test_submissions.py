@@ -346,9 +346,12 @@ BODY: dict[str, Any] = {"treatment": {"name": "./a", "digest": DIGEST}, "benchma
 async def test_what_is_asked_is_handed_on_with_who_asks(daemon: statusd.Daemon) -> None:
     daemon.controls.submitting = submitting.Lacking(["d"], ["net.onnx"])
     assert await daemon.post("/v1/submissions", BODY) == (200, {"send": ["d"], "name": ["net.onnx"]})
-    daemon.controls.submitting = 7
+    daemon.controls.submitting = submitting.Planned(7, ["net.json:1:2: odd"])
     wanted = BODY | {"devices": ["phone"], "note": " why ", "blocks": "3"}
-    assert await daemon.post("/v1/submissions", wanted) == (202, {"request": 7, "see": "/v1/requests/7"})
+    assert await daemon.post("/v1/submissions", wanted) == (
+        202,
+        {"request": 7, "see": "/v1/requests/7", "warnings": ["net.json:1:2: odd"]},
+    )
     asked = daemon.controls.submitted[-1]
     assert (asked.devices, asked.note, asked.blocks, asked.uid) == (["phone"], "why", 3, os.getuid())
     daemon.controls.submitting = errors.CommandError("which framework?")
@@ -381,7 +384,7 @@ async def test_as_many_files_as_there_may_be_fit_however_long_their_names_are(da
     specification = {"name": "net.json", "files": dict.fromkeys(["net.json", *names[1:]], DIGEST)}
     body = {"treatment": BODY["treatment"], "specification": specification}
     assert len(json.dumps(body)) > 40 * answers.BODY_LIMIT
-    assert await post(body) == (202, {"request": 1, "see": "/v1/requests/1"})
+    assert await post(body) == (202, {"request": 1, "see": "/v1/requests/1", "warnings": []})
     assert len(daemon.controls.submitted[-1].specification.files) == submissions.FILES  # type: ignore[union-attr]
     larger = body | {"note": "x" * (4 << 20)}
     code, answer = await post(larger)

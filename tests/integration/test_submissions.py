@@ -102,6 +102,23 @@ async def test_two_programs_are_measured_against_each_other_and_the_slow_one_is_
     assert sorted((running.directory / "state" / "submissions" / ".content" / "sha256").iterdir()) == before
 
 
+async def test_what_is_odd_in_a_specification_is_told_to_who_sends_it(running: lab.Lab, desk: Path) -> None:
+    written = json.loads((desk / "mine.json").read_text())
+    (test,) = written["tests"]
+    test["itter"], test["commands"] = 5, [f"{test['commands'][0]} {{itr}}"]
+    (desk / "mine.json").write_text(json.dumps(written))
+    code, out, told = await ask(running, "submit", "mine.json", "--treatment", "fast", cwd=desk)
+    assert code == 0, told
+    key, name = sorted(told.splitlines(), key=lambda line: "{itr}" in line)
+    assert key.startswith("warning: mine.json:1:")
+    assert "did you mean 'iter'?" in key
+    assert name.startswith("warning: mine.json:1:")
+    assert "did you mean {iter}?" in name
+    assert "warning" not in out
+    code, out, _ = await ask(running, "submit", "mine.json", "--treatment", "fast", "--json", cwd=desk)
+    assert (code, len(json.loads(out)["warnings"])) == (0, 2)
+
+
 async def test_one_program_is_measured_as_it_is(running: lab.Lab, desk: Path) -> None:
     code, out, complaint = await ask(running, "submit", "mine.json", "--treatment", "fast", "--blocks", "4", "--wait", cwd=desk)
     assert code == 0, complaint

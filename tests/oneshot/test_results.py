@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from aibenchd.decide import verdict
+from aibenchd import model
 from aibenchd.oneshot import exits, options, results
 from aibenchd.oneshot.exits import Exit
 
@@ -61,7 +61,7 @@ def test_what_noise_leaves_undecided_says_what_to_do() -> None:
     one = result("decided", "inconclusive", "old", treatment=OK, control=OK)
     assert one.advice.startswith("not decided after 3 blocks; there is no interval yet: allow more (--max-blocks, --seconds)")
     assert "no interval" not in replace(one, low=-0.1, high=0.1).advice
-    assert replace(one, reason=verdict.TORN).advice.startswith("try again on a quieter machine")
+    assert replace(one, reason=model.TORN).advice.startswith("try again on a quieter machine")
 
 
 def test_every_option_of_the_advice_is_there() -> None:

@@ -39,7 +39,9 @@ class Controls:
     asked: list[tuple[str, ...]] = field(default_factory=list)
     comparing: int | errors.CommandError = 1
     submitted: list[submitting.Wanted] = field(default_factory=list)
-    submitting: int | submitting.Lacking | errors.CommandError = 1
+    submitting: submitting.Planned | submitting.Lacking | errors.CommandError = field(
+        default_factory=lambda: submitting.Planned(1)
+    )
     reloading: server.ReloadResult = field(default_factory=lambda: server.ReloadResult(True, ("device phone: added",)))
 
     def status(self) -> model.JsonObject:
@@ -60,7 +62,7 @@ class Controls:
             raise self.comparing
         return self.comparing
 
-    async def submit(self, wanted: submitting.Wanted) -> int | submitting.Lacking:
+    async def submit(self, wanted: submitting.Wanted) -> submitting.Planned | submitting.Lacking:
         self.submitted.append(wanted)
         if isinstance(self.submitting, errors.CommandError):
             raise self.submitting
