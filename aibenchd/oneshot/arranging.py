@@ -60,6 +60,7 @@ class Arranged:
     Attributes:
         recipe: a digest of what builds are made by, beside their sources.
         warnings: what is odd in the specifications, but can be run.
+        remarks: by unit of the board, what there is to say beside why it stands in the way.
     """
 
     settings: settings.Settings
@@ -67,6 +68,7 @@ class Arranged:
     arms: Sequence[Arms]
     recipe: str
     warnings: Sequence[errors.Fault]
+    remarks: Mapping[str, str]
 
 
 def arrange(options: Options, known: answers.Answers, there: Sequence[devices.DeviceSettings], directory: Path) -> Arranged:
@@ -89,7 +91,7 @@ def arrange(options: Options, known: answers.Answers, there: Sequence[devices.De
     builds = _overlaid(chosen.builds, [one for one in arms if one.passing], directory)
     repositories = tuple(one.repository for one in arms)
     arranged = chosen.model_copy(update={"repositories": repositories, "builds": builds})
-    return Arranged(arranged, selected, arms, _recipe(chosen.builds), found.warnings)
+    return Arranged(arranged, selected, arms, _recipe(chosen.builds), found.warnings, fleet.remarks(options))
 
 
 def _settings(options: Options, there: Sequence[devices.DeviceSettings], directory: Path) -> settings.Settings:

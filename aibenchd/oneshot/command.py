@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,15 +85,15 @@ def _watcher(said: options.Options) -> Iterator[running.Watcher]:
 
 
 def _conclude(said: options.Options, ended: running.Ended, directory: Path) -> int:
-    code = _exit(ended)
+    code, shown = _exit(ended), _told_once(ended)
     if said.json:
         _print({"exit": code, "error": "\n".join(ended.stuck), "experiments": [one.json() for one in ended.results]})
     elif said.screen_reporter or said.simple_screen_reporter:
-        _say_why([one for one in ended.results if not one.verdict])  # which no reporter has heard of
+        _say_why([one for one in shown if not one.verdict])  # which no reporter has heard of
     else:
         from aibenchd.oneshot import showing
 
-        showing.table(ended.results, operators=said.operators)
+        showing.table(shown, operators=said.operators)
     for reason in ended.left_out:
         print(f"left out: {reason}", file=sys.stderr)
     for reason in ended.stuck:
@@ -103,6 +104,12 @@ def _conclude(said: options.Options, ended: running.Ended, directory: Path) -> i
         if one.log and one.exit is not Exit.SUCCESS:
             print(f"{one.benchmark}: its output: {directory / one.log}", file=sys.stderr)
     return code
+
+
+def _told_once(ended: running.Ended) -> list[results.Result]:
+    """The results without the reasons that are told below all of them: one device may keep many from being measured."""
+    told = tuple(ended.stuck)
+    return [replace(one, reason="") if any(f": {one.reason}" in reason for reason in told) else one for one in ended.results]
 
 
 def _say_why(ended: Sequence[results.Result]) -> None:

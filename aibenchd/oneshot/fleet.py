@@ -40,6 +40,19 @@ async def chosen(options: Options) -> tuple[base.DeviceSettings, ...]:
     return tuple(_changed(device, options) for device in left)
 
 
+def remarks(options: Options) -> Mapping[str, str]:
+    """By unit of the board, of what was taken for a phone's serial because no device is called so: who misspells a name."""
+    if options.config is not None:
+        return {}
+    entries = {word: _entry(word) for word in options.devices}
+    names = f"this host is {' or '.join(LOCAL_WORDS)}, and --config FILE names others"
+    return {
+        f"device/{entry['name']}": f"no device is called {faults.quoted(word)} ({names}), so it is taken for a phone's serial"
+        for word, entry in entries.items()
+        if "serial" in entry
+    }
+
+
 def _of_configuration(word: str, known: Sequence[base.DeviceSettings], path: Path) -> base.DeviceSettings:
     device = next((one for one in known if one.name == word), None)
     if device is None:

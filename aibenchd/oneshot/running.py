@@ -237,7 +237,8 @@ class Run:
         for notice in notices:
             if notice.fault and notice.unit.startswith(STANDS_IN_THE_WAY):
                 if now - since.setdefault(notice.unit, now) > self._patience:
-                    found[notice.unit] = f"{notice.state}: {notice.reason}"
+                    remark = self._arranged.remarks.get(notice.unit)
+                    found[notice.unit] = f"{notice.state}: {notice.reason}" + (f"; {remark}" if remark else "")
                     since[notice.unit] = math.inf
             elif notice.state in CLEARED:
                 since.pop(notice.unit, None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import desk
 import pytest
 
-from aibenchd.oneshot import answers, arranging, fleet, options, running
+from aibenchd.oneshot import answers, arranging, command, fleet, options, running
 from aibenchd.oneshot.exits import Exit
 
 
@@ -31,6 +31,19 @@ async def test_a_device_that_does_not_answer_is_not_waited_for_for_ever(at_desk:
     assert stuck.startswith("device/bench-127.0.0.1-1: lost: ")
     assert "Connection refused" in ended.results[0].reason
     assert [one.exit for one in ended.results] == [Exit.HARNESS_ERROR]
+
+
+async def test_a_name_that_no_device_has_is_told_once(at_desk: desk.Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    said = options.Options(devices=("phnoe",))
+    ended = await run(at_desk, said)
+    assert command._conclude(said, ended, at_desk.directory) == Exit.HARNESS_ERROR
+    out, err = capsys.readouterr()
+    assert "not finished" in out
+    assert ended.results[0].reason.startswith("lost: phnoe: ")
+    assert (out + err).count(ended.results[0].reason) == 1
+    assert err.count("no device is called 'phnoe' (this host is this-host or local or host or localhost, and --config FILE") == 1
+    assert fleet.remarks(options.Options(devices=("local", "me@board", "10.0.0.7:5555"))) == {}
+    assert fleet.remarks(options.Options(devices=("phnoe",), config=Path("lab.yaml"))) == {}
 
 
 async def test_what_one_device_cannot_do_does_not_keep_another_from_it(at_desk: desk.Desk) -> None:
