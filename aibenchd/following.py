@@ -98,7 +98,7 @@ class Following:
         since = self._mends_until
         found = await self._store.read(functools.partial(findings.mends, since=since))
         broken = await events.each(found.mends, self._mend)
-        broken += await events.each(await self._store.read(functools.partial(findings.perhaps_mended, since=since)), self._doubt)
+        broken += await events.each(await self._store.read(findings.perhaps_mended), self._doubt)
         if not broken:
             self._mends_until = found.until
         return broken

@@ -611,6 +611,37 @@ async def test_what_improved_after_a_finding_is_compared_with_what_was_before_it
     assert len(await anchors(journal)) == 1
 
 
+async def test_what_improved_before_a_finding_was_confirmed_is_compared_once_it_is(journal: store.Store) -> None:
+    """A revert may be decided while what it reverts is still measured again, and while another anchor is pending."""
+    now = datetime.now(UTC)
+
+    def write(tx: store.Transaction) -> None:
+        line = found_at_1(tx)
+        tx.connection.execute(f.update().values(state="suspect"))
+        line.compared(3, 2, **statusd.decided("improved") | {"decided_at": now - timedelta(minutes=2)})
+        line.compared(4, 3, **statusd.decided("unchanged") | {"decided_at": now})
+
+    def improved(tx: store.Transaction) -> None:
+        line = Line.__new__(Line)
+        line.tx, line.builds = tx, list(range(1, 7))
+        line.compared(5, 4, **statusd.decided("improved") | {"decided_at": datetime.now(UTC)})
+
+    await journal.write(write)
+    one = follower(journal, verify={"enabled": False})
+    findings_open = f.update().values(state="open")
+    await journal.write(lambda tx: tx.connection.execute(findings_open) and None)
+    one._mends_until = now
+    await one.look()
+    assert [tuple(row[1:]) for row in await anchors(journal)] == [("c3", "c0")]
+    await journal.write(improved)
+    await one.look()
+    assert len(await anchors(journal)) == 1  # one at a time
+    ((anchor, *_),) = await anchors(journal)
+    await journal.write(lambda tx: ended(tx, anchor, "inconclusive", 0.0, decided_at=datetime.now(UTC)))
+    await one.look()
+    assert [tuple(row[1:]) for row in await anchors(journal)] == [("c3", "c0"), ("c5", "c0")]
+
+
 async def test_what_is_still_slower_than_before_a_finding_is_a_sighting_of_it_until_something_improves_again(
     journal: store.Store,
 ) -> None:

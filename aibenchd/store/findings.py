@@ -463,40 +463,46 @@ def mends(connection: sa.Connection, since: datetime) -> Mends:
     no_worse = (
         _e.c.verdict.in_(NO_WORSE),
         sa.or_(~_suspect.c.in_tail, _tail_is_no_worse()),
+        _e.c.id > _suspect.c.id,
         _its_older.c.position <= _older.c.position,
         _older.c.position < _its_newer.c.position,
     )
-    rows = connection.execute(_after_open_findings(since).where(*no_worse)).all()
+    rows = connection.execute(_after_open_findings().where(_decided(since), *no_worse).order_by(_e.c.id)).all()
     first: dict[int, Mend] = {}
     for row in rows:
         first.setdefault(row.finding, Mend(row.finding, row.id, row.treatment))
     return Mends(list(first.values()), since if until is None or len(rows) == LIMIT else until)
 
 
-def perhaps_mended(connection: sa.Connection, since: datetime) -> list[Doubt]:
-    """The open findings that may be gone by what was decided since then, where nothing compares with what was before them.
+def perhaps_mended(connection: sa.Connection) -> list[Doubt]:
+    """The open findings that may be gone, where nothing newer compares with what was before them.
 
     So it is where each commit is compared with the one before it: that one of them improved may undo what an earlier one did,
-    and where neither arm fails any more, what had broken works again.
+    and where neither arm fails any more, what had broken works again. That may have been measured before the finding was
+    confirmed.
     """
     works = sa.and_(_suspect.c.verdict == model.Verdict.BROKEN, _e.c.verdict == model.Verdict.UNCHANGED)
     rows = connection.execute(
-        _after_open_findings(since).where(
+        _after_open_findings()
+        .where(
             sa.or_(_e.c.verdict == model.Verdict.IMPROVED, works),
             _its_newer.c.position <= _older.c.position,
             ~_compared_with_before(),
         )
+        .order_by(_newer.c.position.desc(), _e.c.id.desc())
     ).all()
-    newest = {row.finding: Doubt(row.finding, _cell_of(row), row.treatment, row.before) for row in rows}
-    return list(newest.values())
+    newest: dict[int, Doubt] = {}
+    for row in rows:
+        newest.setdefault(row.finding, Doubt(row.finding, _cell_of(row), row.treatment, row.before))
+    return list({(one.cell, one.commit, one.before): one for one in newest.values()}.values())
 
 
 def _decided(since: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(_e.c.verdict.is_not(None), _e.c.decided_at >= since)
 
 
-def _after_open_findings(since: datetime) -> sa.Select[Any]:
-    """What was decided since then of a commit after an open finding in the same cell; by experiment, ``LIMIT`` at most."""
+def _after_open_findings() -> sa.Select[Any]:
+    """What was decided of commits after an open finding in the same cell; ``LIMIT`` at most."""
     return (
         sa.select(_f.c.id.label("finding"), _e, _p.c.repository, _p.c.treatment, _own.c.control.label("before"))
         .select_from(_e)
@@ -509,22 +515,23 @@ def _after_open_findings(since: datetime) -> sa.Select[Any]:
         .join(_its_newer, _at(_its_newer, _own.c.repository, _own.c.treatment))
         .join(_its_older, _at(_its_older, _own.c.repository, _own.c.control))
         .where(
-            _decided(since),
+            _e.c.verdict.is_not(None),
             _e.c.control_build.is_not(None),
-            _e.c.id > _suspect.c.id,
             _p.c.run_type.in_(OF_COMMITS),
             _f.c.state == suspicion.OPEN,
             _f.c.mended.is_(None),
             _newer.c.position > _its_newer.c.position,
         )
-        .order_by(_e.c.id)
         .limit(LIMIT)
     )
 
 
 def _compared_with_before() -> sa.ColumnElement[bool]:
-    """Whether a finding's control is being compared with a later commit, or was with this one; or with any, where it broke."""
-    other, pair = _e.alias("other"), _p.alias("other_pair")
+    """Whether a finding's control is being compared with a later commit, or was with this one or a newer one.
+
+    Or with any, where it broke: the first that works says all there is.
+    """
+    other, pair, compared = _e.alias("other"), _p.alias("other_pair"), _r.alias("compared")
     return sa.exists().where(
         *(other.c[name] == _e.c[name] for name in schema.CELL),
         other.c.id > _suspect.c.id,
@@ -532,9 +539,10 @@ def _compared_with_before() -> sa.ColumnElement[bool]:
         pair.c.repository == _p.c.repository,
         pair.c.run_type == model.RunType.ANCHOR,
         pair.c.control == _own.c.control,
+        _at(compared, pair.c.repository, pair.c.treatment),
         sa.or_(
             other.c.state.in_(schema.UNDECIDED_STATES),
-            pair.c.treatment == _p.c.treatment,
+            compared.c.position >= _newer.c.position,
             _suspect.c.verdict == model.Verdict.BROKEN,
         ),
     )

@@ -40,7 +40,7 @@ def edge(
     shown = [first, last, *(end for end in ends if first - reach <= end <= last + reach)]
     free = FREE * max(max(shown) - min(shown), least)
     bottom, top = min(shown) - free, max(shown) + free
-    if max(ends[-1], last) - min(ends[0], first) < HIDES * (top - bottom):
+    if bottom == top or max(ends[-1], last) - min(ends[0], first) < HIDES * (top - bottom):
         return None
     return {"low": bottom, "high": top, "text": _told(_beyond(values, bottom, top), _reaching(values, low, high, bottom, top))}
 

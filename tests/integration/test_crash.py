@@ -213,7 +213,9 @@ def check_findings(found: Iterable[Experiment], every: Sequence[Experiment], mad
     verifying = {one.id: one for one in every if one.run_type == "verify"}
     assert sorted(verifying) == sorted(verify for _, _, verify, _ in rows)
     assert {one.verdict for one in verifying.values()} == {"regressed"}
-    assert {one.run_type for one in every} == {"benchmark", "verify"}
+    assert {one.run_type for one in every} <= {"benchmark", "verify", "anchor"}
+    # What improved after a finding is compared with what was before it.
+    assert_once((one.treatment, one.control, one.benchmark, one.device) for one in every if one.run_type == "anchor")
 
 
 def check_blocks(found: Iterable[Experiment], made: lab.Lab) -> None:

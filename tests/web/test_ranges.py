@@ -66,3 +66,8 @@ def test_the_bulk_is_never_beyond_the_edge(values: list[float | None], least: fl
         inside = [value for value in known if found["low"] <= value <= found["high"]]
         assert len(known) > len(inside) >= len(known) - 2 * math.ceil(ranges.SHARE * len(known))
         assert max(known) - min(known) >= ranges.HIDES * (found["high"] - found["low"])
+
+
+def test_where_all_is_nothing_there_is_no_edge() -> None:
+    nothing = [0.0] * 9
+    assert ranges.edge([*nothing, 5.0], [*nothing, 5.0], [*nothing, 5.0], least=0.0) is None
