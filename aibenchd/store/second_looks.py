@@ -55,4 +55,7 @@ def is_confirmed(state: str, triages: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a finding is; one that was accepted, where it was before. ``triages`` are what was made of it, newest first."""
     if state != suspicion.ACCEPTED:
         return state == suspicion.OPEN
-    return bool(next(one for one in triages if one["action"] == triage.ACCEPT)["state"] == suspicion.OPEN)
+    before = next(
+        (one["state"] for one in triages if one["action"] == triage.ACCEPT), None
+    )  # none: of many, older ones are not read
+    return bool(before == suspicion.OPEN)
